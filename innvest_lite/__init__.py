@@ -1,0 +1,1 @@
+"""An attribution toolkit for Keras 3."""

@@ -1,0 +1,28 @@
+"""One exception type per cause; every message says where, what was expected, what came and what to do.
+
+All of them are `InnvestLiteError`, so that a service can catch the package's own errors in one place.
+"""
+
+
+class InnvestLiteError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class UnsupportedLayerError(InnvestLiteError, TypeError):
+    """A model, or some of its layers, cannot be explained by the method; the message lists all offenders."""
+
+
+class NotFittedError(InnvestLiteError, RuntimeError):
+    """A pattern method was asked for an explanation before `fit`, and no `patterns=` were given."""
+
+
+class PatternMismatchError(InnvestLiteError, ValueError):
+    """Patterns or statistics belong to another model: names, shapes or the fingerprint of the weights differ."""
+
+
+class InvalidInputError(InnvestLiteError, ValueError):
+    """Data, a target or an option has a wrong shape, type, value or range."""
+
+
+class CorruptFileError(InnvestLiteError, OSError):
+    """A pattern or statistics file is truncated, damaged, unsafe, or of an unknown format version."""
