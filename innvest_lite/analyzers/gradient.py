@@ -1,0 +1,75 @@
+"""The gradient and its relatives: one backward pass, no data to fit."""
+
+import keras
+from keras import ops
+
+from innvest_lite import rules
+from innvest_lite.analyzers.base import ReverseAnalyzer
+from innvest_lite.analyzers.inputs import is_integer
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class Gradient(ReverseAnalyzer):
+    """The gradient of the explained logit in the input: d y_k / dx (Simonyan et al. 2013, arXiv 1312.6034).
+
+    Unit: logits per unit of input. At an embedding, the sum over the embedding axis.
+
+    Example:
+        >>> import keras, numpy as np, innvest_lite
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> innvest_lite.Gradient(model).analyze(np.ones((2, 4))).shape
+        (2, 4)
+    """
+
+    def composite(self):
+        """The chain rule everywhere."""
+        return [(rules.kind("embedding"), rules.TokenSum()), (rules.anything(), rules.Gradient())]
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class InputTimesGradient(ReverseAnalyzer):
+    """The input times the gradient of the explained logit: x * d y_k / dx (Shrikumar et al. 2016, arXiv 1605.01713).
+
+    Unit: logits. At an embedding, the embedded token times its gradient, summed over the embedding axis.
+    """
+
+    def composite(self):
+        """The chain rule everywhere; tokens are multiplied where they are embedded."""
+        return [(rules.kind("embedding"), rules.TokenSum(times_input=True)), (rules.anything(), rules.Gradient())]
+
+    def _explain(self, inputs, target, keep):
+        relevance, kept, exponent = super()._explain(inputs, target, keep)
+        products = [r if is_integer(x.dtype) else r * ops.cast(x, r.dtype) for x, r in zip(inputs, relevance, strict=True)]
+        return products, kept, exponent
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class Deconvnet(ReverseAnalyzer):
+    """DeConvNet (Zeiler and Fergus 2014, arXiv 1311.2901): the gradient, but a ReLU rectifies the relevance instead.
+
+    Starts from 1 at the explained logit.
+    """
+
+    def composite(self):
+        """The gradient but for rectifiers."""
+        return [
+            (rules.kind("rectifier"), rules.Deconvnet()),
+            (rules.kind("embedding"), rules.TokenSum()),
+            (rules.anything(), rules.Gradient()),
+        ]
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class GuidedBackprop(ReverseAnalyzer):
+    """Guided BackProp (Springenberg et al. 2015, arXiv 1412.6806): a ReLU passes what is positive both ways.
+
+    Starts from 1 at the explained logit.
+    """
+
+    def composite(self):
+        """The gradient but for rectifiers."""
+        return [
+            (rules.kind("rectifier"), rules.GuidedBackprop()),
+            (rules.kind("embedding"), rules.TokenSum()),
+            (rules.anything(), rules.Gradient()),
+        ]

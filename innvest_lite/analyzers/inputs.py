@@ -1,0 +1,151 @@
+"""What people hand to `analyze`, checked and flattened: inputs and targets. Host side, NumPy."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """The inputs of a model.
+
+    Attributes:
+        names: the name of each input, in flat order.
+        shapes: the shape of each, batch axis first, None where it may vary.
+        dtypes: the dtype in which the analyzer computes with each.
+    """
+
+    names: tuple
+    shapes: tuple
+    dtypes: tuple
+
+    def flat(self, x):
+        """Checks `x` and returns its arrays as a list in the order of the model's inputs.
+
+        Raises:
+            InvalidInputError: number, names, shapes or dtypes do not fit, a value is NaN or infinite, or the arrays
+                have different numbers of samples.
+        """
+        arrays = [
+            _checked(given, name, shape, dtype)
+            for given, name, shape, dtype in zip(
+                self._in_order(x), self.names, self.shapes, self.dtypes, strict=True
+            )
+        ]
+        counts = {len(array) for array in arrays}
+        if len(counts) > 1:
+            raise InvalidInputError(f"The inputs have different numbers of samples: {sorted(counts)}. They go in pairs.")
+        return arrays
+
+    def _in_order(self, x):
+        if isinstance(x, dict):
+            if set(x) != set(self.names):
+                raise InvalidInputError(
+                    f"The model's inputs are named {sorted(self.names)}, but the data has {sorted(map(str, x))}."
+                )
+            return [x[name] for name in self.names]
+        if len(self.names) == 1:
+            one = isinstance(x, list | tuple) and len(x) == 1 and hasattr(x[0], "shape")
+            return [x[0] if one and len(x[0].shape) == len(self.shapes[0]) else x]
+        if not isinstance(x, list | tuple) or len(x) != len(self.names):
+            came = f"{len(x)} of them" if isinstance(x, list | tuple) else type(x).__name__
+            raise InvalidInputError(
+                f"The model has {len(self.names)} inputs ({', '.join(self.names)}): expected a list of as many arrays, "
+                f"or a dict, but got {came}."
+            )
+        return list(x)
+
+    def packed(self, x, arrays):
+        """The arrays in the structure that `x` came in."""
+        if isinstance(x, dict):
+            return dict(zip(self.names, arrays, strict=True))
+        if len(arrays) == 1:
+            return type(x)(arrays) if self._in_order(x)[0] is not x else arrays[0]
+        return type(x)(arrays)
+
+
+def _checked(x, name, shape, dtype):
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(f"Input {name!r} is no array: {error}") from error
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise InvalidInputError(f"Input {name!r} should hold numbers, but has dtype {array.dtype}.")
+    if not _fits(array.shape, shape):
+        hint = " One sample needs a batch axis: x[None]." if _fits((1, *array.shape), shape) else ""
+        raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {array.shape}.{hint}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InvalidInputError(f"Input {name!r} holds NaN or infinite values; nothing true can be said of them.")
+    return array.astype(dtype, copy=False)
+
+
+def _fits(shape, expected):
+    return len(shape) == len(expected) and all(
+        want is None or size == want for size, want in zip(shape, expected, strict=True)
+    )
+
+
+def weights_of(target, count, output_shape):
+    """A target as weights on the model's outputs.
+
+    Args:
+        target: an int (the same output for all samples), `count` ints, "all", or an array of weights.
+        count: the number of samples.
+        output_shape: the shape of the model's output, batch first.
+
+    Returns:
+        float32 of shape `(count, *output_shape[1:])`.
+
+    Raises:
+        InvalidInputError: the target is none of these, or out of range.
+    """
+    shape = (count, *output_shape[1:])
+    if None in shape:
+        raise InvalidInputError(f"The model's output has no fixed shape ({output_shape}): only target=None is possible.")
+    if isinstance(target, str):
+        if target != "all":
+            raise InvalidInputError(f"The target {target!r} is unknown; the only word for one is 'all'.")
+        return np.ones(shape, "float32")
+    array = np.asarray(target)
+    if array.dtype.kind in "iu" and array.ndim < 2:
+        return _one_hot(array, count, shape)
+    if array.shape != shape or array.dtype.kind not in "fiub":
+        raise InvalidInputError(
+            f"A target is None, an int, {count} ints, 'all', or weights of shape {shape}; got {array.dtype} of shape "
+            f"{array.shape}."
+        )
+    if not np.isfinite(array).all():
+        raise InvalidInputError("The target weights hold NaN or infinite values.")
+    return array.astype("float32")
+
+
+def _one_hot(indices, count, shape):
+    if len(shape) != 2:
+        raise InvalidInputError(
+            f"The model's output has shape {(None, *shape[1:])}, where one int names no output: give an array of weights "
+            f"of shape {shape}."
+        )
+    if indices.ndim == 1 and len(indices) != count:
+        raise InvalidInputError(f"Got {len(indices)} targets for {count} samples; give one for each, or a single int.")
+    outputs = shape[1]
+    outside = indices[(indices < 0) | (indices >= outputs)] if indices.ndim else indices[None][
+        (indices[None] < 0) | (indices[None] >= outputs)
+    ]
+    if outside.size:
+        raise InvalidInputError(f"Target {int(outside[0])} is out of range: the model has outputs 0 to {outputs - 1}.")
+    return np.eye(outputs, dtype="float32")[np.broadcast_to(indices, (count,))]
+
+
+def input_spec(model, graph, dtypes):
+    """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers."""
+    structure = getattr(model, "input", None)
+    names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
+    return InputSpec(tuple(names), tuple(spec.shape for spec in graph.input_specs), tuple(dtypes))
+
+
+def is_integer(dtype):
+    """Whether a Keras dtype holds integers or booleans."""
+    return not keras.backend.is_float_dtype(dtype)

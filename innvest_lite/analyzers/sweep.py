@@ -1,0 +1,128 @@
+"""Running a plan: forward through the graph, then the relevance back, summed where a value fans out.
+
+`forward` and `backward` are pure functions of a plan and tensors; the analyzers compile them together.
+"""
+
+import dataclasses
+
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.rules import Call
+
+# PatternNet grows by about two orders of magnitude a convolution (DESIGN, decision 8); float32 ends at 1e38.
+_KERNELS_BETWEEN_RESCALES = 3
+# A float32's largest exponent, and the smallest at which 24 bits below the maximum are still normal numbers.
+_LARGEST_EXPONENT, _SMALLEST_EXPONENT = 126, -102
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Passage:
+    """What one node did with relevance: for `check`. All tensors stand scaled by 2**-exponent."""
+
+    call: Call
+    arrived: tuple
+    handed_on: tuple
+    exponent: object
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Swept:
+    """The result of a backward sweep.
+
+    Attributes:
+        relevance: `Value` -> tensor, for the graph's inputs and the values to keep; absent where none arrived.
+        exponent: int32 (batch,): the true relevance is `relevance * 2**exponent`.
+        passages: a `Passage` per node, in the order of the sweep.
+    """
+
+    relevance: dict
+    exponent: object
+    passages: tuple
+
+
+def forward(plan, inputs):
+    """Evaluates the graph.
+
+    Args:
+        plan: a `Plan`.
+        inputs: a tensor for each input of the graph.
+
+    Returns:
+        `(values, calls)`: `Value` -> tensor, and node name -> `(inputs, outputs, pullback)`.
+    """
+    values = dict(zip(plan.graph.inputs, inputs, strict=True))
+    calls = {}
+    for step in plan.steps:
+        taken = tuple(values[value] for value in step.node.inputs)
+        outputs, pullback = backend.vjp(step.form.forward, *taken)
+        values.update(zip(step.node.values, outputs, strict=True))
+        calls[step.node.name] = (taken, outputs, pullback)
+    return values, calls
+
+
+def backward(plan, calls, start, kernels, keep=(), rescale=False):
+    """Hands relevance from the output back to the inputs.
+
+    Args:
+        plan: a `Plan`.
+        calls: what `forward` returned.
+        start: the relevance of the graph's (only) output, in its shape.
+        kernels: node name -> the kernel that a rule with `needs_kernel` back-projects with.
+        keep: values whose relevance is wanted besides the inputs'.
+        rescale: keep all relevance under way near 1, sample by sample, by powers of two.
+
+    Returns:
+        A `Swept`.
+    """
+    wanted = (*plan.graph.inputs, *keep)
+    pending = {plan.graph.outputs[0]: start}
+    exponent = ops.zeros(ops.shape(start)[:1], "int32")
+    kept, passages, projected = {}, [], 0
+    for step in reversed(plan.steps):
+        if not any(value in pending for value in step.node.values):
+            continue
+        kept.update({value: (pending[value], exponent) for value in step.node.values if value in wanted})
+        arrived = tuple(pending.pop(value, None) for value in step.node.values)
+        call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name))
+        handed_on = step.rule.reverse(call, arrived)
+        passages.append(Passage(call, arrived, handed_on, exponent))
+        _add(pending, step.node.inputs, handed_on)
+        projected += step.rule.needs_kernel
+        if rescale and step.rule.needs_kernel and projected % _KERNELS_BETWEEN_RESCALES == 0:
+            pending, exponent = _rescaled(pending, exponent)
+    kept.update({value: (pending[value], exponent) for value in wanted if value in pending})
+    aligned = {value: _scaled(tensor, then - exponent) if rescale else tensor for value, (tensor, then) in kept.items()}
+    return Swept(aligned, exponent, tuple(passages))
+
+
+def undo_rescaling(swept):
+    """Brings each sample whose true values fit in float32 back to them; the others keep their exponent."""
+    top = swept.exponent + _largest_exponent(swept.relevance)
+    fits = ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT)
+    undone = ops.where(fits, swept.exponent, 0)
+    relevance = {value: _scaled(tensor, undone) for value, tensor in swept.relevance.items()}
+    return dataclasses.replace(swept, relevance=relevance, exponent=swept.exponent - undone)
+
+
+def _add(pending, values, relevances):
+    for value, relevance in zip(values, relevances, strict=True):
+        if relevance is not None:
+            pending[value] = pending[value] + relevance if value in pending else relevance
+
+
+def _rescaled(pending, exponent):
+    shift = _largest_exponent(pending)
+    return {value: _scaled(tensor, -shift) for value, tensor in pending.items()}, exponent + shift
+
+
+def _largest_exponent(tensors):
+    """Per sample, the exponent of the largest magnitude among several tensors; 0 where all are 0."""
+    largest = [ops.max(ops.abs(tensor), axis=tuple(range(1, len(tensor.shape)))) for tensor in tensors.values()]
+    maximum = largest[0] if len(largest) == 1 else ops.max(ops.stack(largest), axis=0)
+    return backend.exponents(ops.cast(maximum, "float32"))
+
+
+def _scaled(tensor, exponent):
+    exponent = ops.reshape(exponent, (-1, *[1] * (len(tensor.shape) - 1)))
+    return backend.scale_by_power_of_two(tensor, exponent)

@@ -1,0 +1,178 @@
+"""What a node is to a rule: a linear map, a sum, an activation, a maximum, ...: `Form` and `LinearForm`.
+
+Comes in: a node. Goes out: its forward value, and for linear nodes the two vector-Jacobian products on which every
+reverse rule (in x) and every pattern statistic (in the kernel) stand. `forms.registry` decides which node gets which
+form; rules, the sweep and the fitter use them.
+"""
+
+import dataclasses
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.graph import Node
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Form:
+    """How a node computes, as far as rules need to know.
+
+    Attributes:
+        node: the graph node.
+        kind: "linear", "sum", "average", "scale", "activation", "rectifier", "max", "product", "route", "embedding",
+            "normalization" or "opaque"; composites match on it.
+    """
+
+    node: Node
+    kind: str
+
+    @property
+    def name(self):
+        """The node's name."""
+        return self.node.name
+
+    def forward(self, *inputs):
+        """The node's outputs, a tuple, exactly as the model computes them."""
+        return self.node.call(*inputs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinearForm(Form):
+    """A linear node `z = f(x, kernel) + bias`, linear in x and in the kernel.
+
+    A node without a kernel of its own (a sum, an average) has a virtual one. Subclasses give `raw_kernel`,
+    `raw_bias` and `apply`; BatchNormalization fused into the node is added here.
+
+    Attributes:
+        fan_in: the kernel axes over which a unit sums its inputs (where sum(w * a) = 1 for a pattern a).
+        unit_axes: the output axes along which the units lie, in the order of the kernel's other axes.
+    """
+
+    fan_in: tuple = ()
+    unit_axes: tuple = ()
+
+    def raw_kernel(self):
+        """The kernel before BatchNormalization, a float tensor."""
+        raise NotImplementedError
+
+    def raw_bias(self):
+        """The bias as a tensor of `unit_shape` or broadcastable to it, or None."""
+        return None
+
+    def apply(self, inputs, kernel):
+        """The linear map without bias, in the kernel's dtype.
+
+        Args:
+            inputs: a tuple of tensors, as the node takes them.
+            kernel: a tensor of `kernel_shape`.
+        """
+        raise NotImplementedError
+
+    @functools.cached_property
+    def kernel_shape(self):
+        """The shape of the kernel, a tuple of ints."""
+        return tuple(self.raw_kernel().shape)
+
+    @functools.cached_property
+    def unit_shape(self):
+        """The kernel's shape without the fan-in axes: one entry a unit."""
+        return tuple(size for axis, size in enumerate(self.kernel_shape) if axis not in self.fan_in)
+
+    @property
+    def weights_key(self):
+        """Equal for nodes that share their weights, and so their pattern (DESIGN, decision 3)."""
+        return id(self.node.operation), self.node.part, id(self.node.batchnorm)
+
+    def kernel(self):
+        """The effective kernel, float: `w * gamma / sqrt(variance + epsilon)` with a fused BatchNormalization."""
+        kernel = _wide(self.raw_kernel())
+        scale = self._scale()
+        return kernel if scale is None else kernel * ops.cast(self.spread_over_kernel(scale), kernel.dtype)
+
+    def bias(self):
+        """The effective bias in `unit_shape`; None where there is none."""
+        bias = self.raw_bias()
+        bias = None if bias is None else ops.reshape(_wide(bias), self.unit_shape)
+        scale = self._scale()
+        if scale is None:
+            return bias
+        layer = self.node.batchnorm
+        mean = ops.reshape(_wide(layer.moving_mean), self.unit_shape)
+        bias = (0 if bias is None else bias) - mean
+        beta = ops.reshape(_wide(layer.beta), self.unit_shape) if layer.center else 0
+        return bias * scale + beta
+
+    def _scale(self):
+        """What the fused BatchNormalization multiplies each unit with, in `unit_shape`; None without one."""
+        layer = self.node.batchnorm
+        if layer is None:
+            return None
+        scale = ops.rsqrt(_wide(layer.moving_variance) + layer.epsilon)
+        scale = scale * _wide(layer.gamma) if layer.scale else scale
+        return ops.reshape(scale, self.unit_shape)
+
+    def forward(self, *inputs):
+        """The node's output, a tuple of one, in the layer's compute dtype."""
+        dtype = self.node.output_specs[0].dtype
+        output = self.apply(inputs, ops.cast(self.kernel(), dtype))
+        bias = self.bias()
+        if bias is not None:
+            output = output + ops.cast(self.spread(bias), dtype)
+        return (output,)
+
+    def linear_part(self, output):
+        """y = w'x: a forward output without its bias, float32 or wider."""
+        output, bias = _wide(output), self.bias()
+        return output if bias is None else output - self.spread(bias)
+
+    def spread(self, per_unit):
+        """Shapes one number a unit so that it broadcasts against the output."""
+        rank = len(self.node.output_specs[0].shape)
+        if len(self.unit_axes) != len(self.unit_shape):
+            per_unit = ops.reshape(per_unit, (-1,))
+        order = np.argsort(self.unit_axes)
+        per_unit = ops.transpose(per_unit, tuple(order))
+        sizes = dict(zip(sorted(self.unit_axes), per_unit.shape, strict=True))
+        return ops.reshape(per_unit, tuple(sizes.get(axis, 1) for axis in range(rank)))
+
+    def spread_over_kernel(self, per_unit):
+        """Shapes one number a unit so that it broadcasts against the kernel."""
+        return ops.expand_dims(per_unit, self.fan_in)
+
+    def per_unit(self, values):
+        """Sums output-shaped values over samples and positions; the result has `unit_shape`."""
+        rank = len(values.shape)
+        sums = ops.sum(values, axis=tuple(axis for axis in range(rank) if axis not in self.unit_axes))
+        ranks = np.argsort(np.argsort(self.unit_axes))
+        return ops.reshape(ops.transpose(sums, tuple(ranks)), self.unit_shape)
+
+    def vjp_inputs(self, inputs, kernel, cotangent):
+        """The VJP in x with any kernel: relevance of the output to relevance of each input, in the kernel's dtype."""
+        inputs = tuple(ops.cast(x, kernel.dtype) for x in inputs)
+        _, pullback = backend.vjp(lambda *x: self.apply(x, kernel), *inputs)
+        return pullback(cotangent)
+
+    def vjp_kernel(self, inputs, cotangent):
+        """The VJP in the kernel: `sum(cotangent * x)` over samples and positions, in `kernel_shape`."""
+        inputs = tuple(ops.cast(x, cotangent.dtype) for x in inputs)
+        _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.cast(self.kernel(), cotangent.dtype))
+        return pullback(cotangent)[0]
+
+    def input_sums(self, inputs, like):
+        """`sum(x)` over samples and positions, broadcastable to `kernel_shape`: the VJP in the kernel of ones.
+
+        Forms whose units all see the same inputs override it: one unit's worth of work is enough.
+
+        Args:
+            inputs: a tuple of tensors.
+            like: an output-shaped tensor, for shape and dtype.
+        """
+        return self.vjp_kernel(inputs, ops.ones_like(like))
+
+
+def _wide(x):
+    """float32, or float64 where it is: the dtype in which weights are combined whatever the compute dtype."""
+    return ops.cast(x, "float64" if keras.backend.standardize_dtype(x.dtype) == "float64" else "float32")

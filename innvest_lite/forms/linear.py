@@ -1,0 +1,217 @@
+"""The linear forms with a kernel of their own: dense, einsum, convolutions of 1 to 3 dimensions, depthwise.
+
+Each is the layer's linear map as one pure `keras.ops` call of (x, kernel).
+"""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.graph.passes import einsum_axes, unit_axes
+from innvest_lite.graph.trace import carry_mask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerForm(LinearForm):
+    """A linear form whose weights are `layer.kernel` and `layer.bias`."""
+
+    @property
+    def layer(self):
+        """The Keras layer."""
+        return self.node.operation
+
+    def raw_kernel(self):
+        """The layer's kernel."""
+        return ops.convert_to_tensor(self.layer.kernel)
+
+    def raw_bias(self):
+        """The layer's bias or None."""
+        return None if self.layer.bias is None else ops.convert_to_tensor(self.layer.bias)
+
+    def forward(self, *inputs):
+        """The output; a Keras mask travels with it, as through the layer."""
+        (output,) = super().forward(*inputs)
+        return (carry_mask(self.layer, inputs[0], output),)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dense(LayerForm):
+    """`x @ kernel` on the last axis; kernel (inputs, units)."""
+
+    def apply(self, inputs, kernel):
+        """(batch, ..., inputs) to (batch, ..., units)."""
+        return ops.matmul(ops.cast(inputs[0], kernel.dtype), kernel)
+
+    def input_sums(self, inputs, like):
+        """Shape (inputs, 1)."""
+        x = ops.cast(inputs[0], like.dtype)
+        return ops.sum(ops.reshape(x, (-1, self.kernel_shape[0])), axis=0)[:, None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Einsum(LayerForm):
+    """EinsumDense: `einsum(equation, x, kernel)`."""
+
+    def apply(self, inputs, kernel):
+        """As the equation says."""
+        return ops.einsum(self.layer.equation, ops.cast(inputs[0], kernel.dtype), kernel)
+
+    def raw_bias(self):
+        """The bias, of the output's rank or less, in the kernel's order of units."""
+        if self.layer.bias is None:
+            return None
+        bias = ops.squeeze(ops.convert_to_tensor(self.layer.bias), _flat_axes(self.node, self.unit_axes))
+        ranks = tuple(sorted(self.unit_axes).index(axis) for axis in self.unit_axes)
+        return ops.broadcast_to(ops.transpose(bias, ranks), self.unit_shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Convolution(LayerForm):
+    """Conv1D, Conv2D, Conv3D, grouped, strided or dilated; kernel (taps..., inputs / groups, units)."""
+
+    def apply(self, inputs, kernel):
+        """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
+        return _convolve(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
+
+    def input_sums(self, inputs, like):
+        """Shape (taps..., inputs, 1): a single unit sees what all units see; with groups, the general way."""
+        if self.layer.groups > 1:
+            return super().input_sums(inputs, like)
+        x = ops.cast(inputs[0], like.dtype)
+        axis = self.unit_axes[0]
+        one = ops.ones_like(ops.take(like, ops.arange(1), axis=axis))
+        return _kernel_gradient(lambda k: _convolve(self.layer, x, k), (*self.kernel_shape[:-1], 1), one)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pointwise(LayerForm):
+    """The second half of a separable convolution: a 1x1 convolution with the layer's bias."""
+
+    def raw_kernel(self):
+        """Shape (1, ..., channels, units)."""
+        return ops.convert_to_tensor(self.layer.pointwise_kernel)
+
+    def apply(self, inputs, kernel):
+        """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
+        return _matmul_channels(ops.cast(inputs[0], kernel.dtype), kernel, self.layer.data_format)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Depthwise(LayerForm):
+    """DepthwiseConv1D and 2D, and the first half of a separable convolution; kernel (taps..., channels, multiplier)."""
+
+    def raw_kernel(self):
+        """The layer's depthwise kernel."""
+        separable = self.node.part == "depthwise"
+        return ops.convert_to_tensor(self.layer.depthwise_kernel if separable else self.layer.kernel)
+
+    def raw_bias(self):
+        """The bias; a separable convolution adds its own after the second half."""
+        return None if self.node.part == "depthwise" else super().raw_bias()
+
+    def apply(self, inputs, kernel):
+        """(batch, positions..., channels) to (batch, positions..., channels * multiplier), or channels first."""
+        layer = self.layer
+        x, padding = _padded(layer, ops.cast(inputs[0], kernel.dtype))
+        return ops.depthwise_conv(x, kernel, layer.strides, padding, layer.data_format, layer.dilation_rate)
+
+
+def dense(node):
+    """The form of a Dense node."""
+    return Dense(node, "linear", fan_in=(0,), unit_axes=unit_axes(node))
+
+
+def einsum(node):
+    """The form of an EinsumDense node; opaque where its bias varies along an axis that is not the kernel's."""
+    _, fan_in, units = einsum_axes(node.operation.equation, len(node.output_specs[0].shape))
+    if _flat_axes(node, units) is None:
+        return Form(node, "opaque")
+    return Einsum(node, "linear", fan_in=fan_in, unit_axes=units)
+
+
+def convolution(node):
+    """The form of a Conv1D, Conv2D or Conv3D node."""
+    return Convolution(node, "linear", fan_in=_all_but_last(node.operation.kernel), unit_axes=unit_axes(node))
+
+
+def depthwise(node):
+    """The form of a depthwise node."""
+    rank = len(node.output_specs[0].shape)
+    return Depthwise(node, "linear", fan_in=tuple(range(rank - 2)), unit_axes=unit_axes(node))
+
+
+def separable(node):
+    """The form of one half of a separable convolution (after `split_separable`)."""
+    if node.part == "depthwise":
+        return depthwise(node)
+    return Pointwise(node, "linear", fan_in=_all_but_last(node.operation.pointwise_kernel), unit_axes=unit_axes(node))
+
+
+def _flat_axes(node, units):
+    """The axes of an EinsumDense bias that are not units, all of size 1; None if one of them is not."""
+    bias = node.operation.bias
+    if bias is None:
+        return ()
+    hidden = len(node.output_specs[0].shape) - len(bias.shape)
+    flat = tuple(axis for axis in range(len(bias.shape)) if axis + hidden not in units)
+    return None if any(bias.shape[axis] > 1 for axis in flat) or min(units) < hidden else flat
+
+
+def _all_but_last(kernel):
+    return tuple(range(len(kernel.shape) - 1))
+
+
+def _kernel_gradient(function, shape, cotangent):
+    _, pullback = backend.vjp(function, ops.zeros(shape, cotangent.dtype))
+    return pullback(cotangent)[0]
+
+
+def _convolve(layer, x, kernel):
+    x, padding = _padded(layer, x)
+    if layer.groups == 1 and all(size == 1 for size in layer.kernel_size):
+        return _matmul_channels(_strided(layer, x), kernel, layer.data_format)
+    return ops.conv(x, kernel, layer.strides, padding, layer.data_format, layer.dilation_rate)
+
+
+def _padded(layer, x):
+    """Causal padding, which the primitive operations do not know, as zeros in front."""
+    if layer.padding != "causal":
+        return x, layer.padding
+    width = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+    time = 2 if layer.data_format == "channels_first" else 1
+    return ops.pad(x, [(width, 0) if axis == time else (0, 0) for axis in range(3)]), "valid"
+
+
+def _strided(layer, x):
+    """The positions that a 1x1 convolution looks at."""
+    every = tuple(slice(None, None, stride) for stride in layer.strides)
+    first = layer.data_format == "channels_first"
+    return x[(slice(None), slice(None), *every)] if first else x[(slice(None), *every)]
+
+
+def _matmul_channels(x, kernel, data_format):
+    """A 1x1 convolution as the matrix product it is.
+
+    Not only faster: TensorFlow 2.21's CPU kernel for the kernel gradient of a strided 1x1 convolution can crash the
+    process (DESIGN, decision 11), so neither VJP goes through it.
+    """
+    matrix = ops.reshape(kernel, kernel.shape[-2:])
+    if data_format == "channels_first":
+        return ops.moveaxis(ops.matmul(ops.moveaxis(x, 1, -1), matrix), -1, 1)
+    return ops.matmul(x, matrix)
+
+
+LAYERS = {
+    keras.layers.Dense: dense,
+    keras.layers.EinsumDense: einsum,
+    keras.layers.Conv1D: convolution,
+    keras.layers.Conv2D: convolution,
+    keras.layers.Conv3D: convolution,
+    keras.layers.DepthwiseConv1D: depthwise,
+    keras.layers.DepthwiseConv2D: depthwise,
+    keras.layers.SeparableConv1D: separable,
+    keras.layers.SeparableConv2D: separable,
+}

@@ -1,0 +1,152 @@
+"""The linear forms without a kernel of their own: sums, average pooling, global average pooling.
+
+Each gets a virtual kernel, so that patterns exist for residual networks too: one weight per addend and channel for a
+sum, 1/n per tap and channel for an average. Forward values are the layer's own; only the VJPs use `apply`.
+"""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from innvest_lite.forms.base import Form, LinearForm
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VirtualForm(LinearForm):
+    """A linear node whose kernel is a constant of the architecture.
+
+    Attributes:
+        constant: the kernel, a NumPy array.
+    """
+
+    constant: np.ndarray = None
+
+    def raw_kernel(self):
+        """The constant."""
+        return ops.convert_to_tensor(self.constant)
+
+    @property
+    def weights_key(self):
+        """Each call has a virtual kernel of its own: two sums share no weights."""
+        return (self.node.name,)
+
+    def forward(self, *inputs):
+        """The layer's own output."""
+        return self.node.call(*inputs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sum(VirtualForm):
+    """Add, Subtract, `x + y`, a weighted sum of tensors; kernel (addends, channels)."""
+
+    def apply(self, inputs, kernel):
+        """The sum of `inputs[i] * kernel[i]`, channel by channel."""
+        axis = self.unit_axes[0]
+        rank = len(self.node.output_specs[0].shape)
+        shape = tuple(-1 if position == axis else 1 for position in range(rank))
+        terms = [ops.cast(x, kernel.dtype) * ops.reshape(kernel[i], shape) for i, x in enumerate(inputs)]
+        return sum(terms[1:], terms[0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GlobalAverage(VirtualForm):
+    """GlobalAveragePooling1D, 2D, 3D; kernel (positions..., channels)."""
+
+    def apply(self, inputs, kernel):
+        """The sum of `x * kernel` over all positions."""
+        x = ops.cast(inputs[0], kernel.dtype)
+        first = _channels_first(self.node)
+        kernel = ops.moveaxis(kernel, -1, 0) if first else kernel
+        axes = tuple(range(2, len(x.shape))) if first else tuple(range(1, len(x.shape) - 1))
+        return ops.sum(x * kernel, axis=axes, keepdims=self.node.operation.keepdims)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Average(VirtualForm):
+    """AveragePooling1D, 2D, 3D; kernel (taps..., channels).
+
+    With "same" padding a window at the border has fewer taps, and TensorFlow divides by their number; so does `apply`.
+    """
+
+    def apply(self, inputs, kernel):
+        """The sum of `x * kernel` over each window."""
+        x = ops.cast(inputs[0], kernel.dtype)
+        first = _channels_first(self.node)
+        x = ops.moveaxis(x, 1, -1) if first else x
+        output = self._windows(x, kernel)
+        if self.node.operation.padding == "same":
+            taps = math.prod(kernel.shape[:-1])
+            present = self._windows(ops.ones_like(x[:1, ..., :1]), ops.ones_like(kernel[..., :1]))
+            output = output * (taps / present)
+        return ops.moveaxis(output, -1, 1) if first else output
+
+    def _windows(self, x, kernel):
+        layer = self.node.operation
+        if len(layer.pool_size) < 3:
+            return ops.depthwise_conv(x, kernel[..., None], layer.strides, layer.padding, "channels_last")
+        # There is no depthwise convolution in three dimensions; a grouped one is the same.
+        return ops.conv(x, kernel[..., None, :], layer.strides, layer.padding, "channels_last")
+
+
+def weighted_sum(node, weights):
+    """The form of `sum_i weights[i] * inputs[i]`; opaque where the output has no fixed number of channels.
+
+    Args:
+        node: a node with at least two inputs.
+        weights: one number per input.
+    """
+    spec = node.output_specs[0]
+    rank = len(spec.shape)
+    first = rank > 3 and keras.config.image_data_format() == "channels_first"
+    axis = 1 if first else rank - 1
+    if axis < 1 or spec.shape[axis] is None:
+        return Form(node, "opaque")
+    constant = np.array(weights, "float32")[:, None] * np.ones(spec.shape[axis], "float32")
+    return Sum(node, "sum", fan_in=(0,), unit_axes=(axis,), constant=constant)
+
+
+def average(node):
+    """The form of an average pooling node."""
+    layer = node.operation
+    channels = node.input_specs[0].shape[1 if _channels_first(node) else -1]
+    constant = np.full((*layer.pool_size, channels), 1 / math.prod(layer.pool_size), "float32")
+    return Average(
+        node, "average", fan_in=tuple(range(len(layer.pool_size))), unit_axes=_channel_axis(node), constant=constant
+    )
+
+
+def global_average(node):
+    """The form of a global average pooling node; opaque where Keras masks it or its input has no fixed size."""
+    shape = node.input_specs[0].shape[1:]
+    if node.input_specs[0].masked or None in shape:
+        return Form(node, "opaque")
+    *positions, channels = (*shape[1:], shape[0]) if _channels_first(node) else shape
+    constant = np.full((*positions, channels), 1 / math.prod(positions), "float32")
+    return GlobalAverage(
+        node, "average", fan_in=tuple(range(len(positions))), unit_axes=_channel_axis(node), constant=constant
+    )
+
+
+def _channels_first(node):
+    return node.operation.data_format == "channels_first"
+
+
+def _channel_axis(node):
+    rank = len(node.output_specs[0].shape)
+    return (1,) if _channels_first(node) else (rank - 1,)
+
+
+LAYERS = {
+    keras.layers.Add: lambda node: weighted_sum(node, [1.0] * len(node.inputs)),
+    keras.layers.Subtract: lambda node: weighted_sum(node, [1.0, -1.0]),
+    keras.layers.Average: lambda node: weighted_sum(node, [1 / len(node.inputs)] * len(node.inputs)),
+    keras.layers.AveragePooling1D: average,
+    keras.layers.AveragePooling2D: average,
+    keras.layers.AveragePooling3D: average,
+    keras.layers.GlobalAveragePooling1D: global_average,
+    keras.layers.GlobalAveragePooling2D: global_average,
+    keras.layers.GlobalAveragePooling3D: global_average,
+}

@@ -1,0 +1,151 @@
+"""What a model computes, as a frozen list of calls: `Value`, `Node`, `Graph`.
+
+Made by `trace`, rewritten by `passes`, read by the forms and the sweep. A node is a call, not a layer: a layer that is
+called twice has two nodes, and a nested model's nodes stand in the same list as all others.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """A tensor of the graph: output number `index` of the node (or the input) called `node`."""
+
+    node: str
+    index: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Where a node's stored call arguments take its input number `index`."""
+
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Shape (None where it may vary; the batch first) and dtype of a value; `masked` if Keras masks it."""
+
+    shape: tuple
+    dtype: str
+    masked: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One call of a Keras layer or operation.
+
+    Attributes:
+        name: the layer's name, `name#2` for its second call, `outer/inner` inside a nested model.
+        operation: the Keras layer or operation that is called.
+        inputs: the values it takes, in the order of the slots of its arguments.
+        arguments: `(args, kwargs)` of the call, a `Slot` in place of each tensor.
+        part: "" for the whole call, else the part of a layer that this node is: "linear", "activation", "depthwise"
+            or "pointwise" (`passes` cuts layers in parts).
+        batchnorm: the BatchNormalization layer fused into this linear node, or None.
+        input_specs: a `Spec` for each input.
+        output_specs: a `Spec` for each output.
+    """
+
+    name: str
+    operation: object
+    inputs: tuple
+    arguments: tuple
+    input_specs: tuple
+    output_specs: tuple
+    part: str = ""
+    batchnorm: object = None
+
+    @property
+    def values(self):
+        """The values this node makes."""
+        return tuple(Value(self.name, index) for index in range(len(self.output_specs)))
+
+    @property
+    def kind(self):
+        """The class name of the layer or operation, with the part: "Conv2D", "Dense (linear)"."""
+        fused = " + BatchNormalization" if self.batchnorm is not None else ""
+        part = f" ({self.part})" if self.part else ""
+        return type(self.operation).__name__ + part + fused
+
+    def call(self, *inputs):
+        """Evaluates the whole call as the model's `predict` does, without side effects on the user's layers."""
+        args, kwargs = keras.tree.map_structure(
+            lambda leaf: inputs[leaf.index] if isinstance(leaf, Slot) else leaf, self.arguments
+        )
+        if _takes_training(type(self.operation)):
+            kwargs = {**kwargs, "training": False}
+        # Losses of activity regularizers and new states of seeds or of recurrent layers stay in the scope.
+        with keras.StatelessScope(collect_losses=True):
+            outputs = self.operation(*args, **kwargs)
+        return tuple(keras.tree.flatten(outputs))
+
+    def replace(self, **changes):
+        """A copy with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@functools.cache
+def _takes_training(operation_class):
+    call = operation_class.call
+    return issubclass(operation_class, keras.Layer) and "training" in inspect.signature(call).parameters
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in an order in which they can be evaluated, with the inputs and outputs of the model.
+
+    Attributes:
+        inputs: the model's input values, flat, in the order of `keras.tree.flatten`.
+        outputs: the model's output values, flat.
+        nodes: every call between them.
+        input_specs: a `Spec` for each input.
+        output_names: the name of each output (its layer's, as in `model.output_names`).
+        layer_values: layer (node) name -> the value that the whole layer hands on, also where passes cut or fused it.
+    """
+
+    inputs: tuple
+    outputs: tuple
+    nodes: tuple
+    input_specs: tuple
+    output_names: tuple
+    layer_values: Mapping
+
+    @functools.cached_property
+    def node_of(self):
+        """Node name -> node."""
+        return {node.name: node for node in self.nodes}
+
+    @functools.cached_property
+    def consumers(self):
+        """Value -> the nodes that take it, in order."""
+        table = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                table.setdefault(value, []).append(node)
+        return table
+
+    def producer(self, value):
+        """The node that makes a value; None for an input."""
+        return self.node_of.get(value.node)
+
+    def replace(self, **changes):
+        """A copy with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+    def __str__(self):
+        rows = [(node.name, node.kind, ", ".join(value.node for value in node.inputs)) for node in self.nodes]
+        return table(("node", "layer", "inputs"), rows)
+
+
+def table(header, rows):
+    """Left-aligned columns as text, for everything in the package that prints a table."""
+    rows = [tuple(header), *(tuple(str(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

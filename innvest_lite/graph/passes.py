@@ -1,0 +1,209 @@
+"""Pure rewrites of a `Graph`: each takes a graph and returns another that computes the same outputs.
+
+`strip_softmax` alone changes the output, on purpose: explanations start at the logit (DESIGN, decision 1).
+Called by the analyzers and the fitter, in the order in which the functions stand here.
+"""
+
+import keras
+
+from innvest_lite.graph.graph import Node, Slot
+
+_HEADS = ("softmax", "sigmoid")
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_FUSIBLE = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    *_SEPARABLE,
+)
+_SPLITTABLE = _FUSIBLE
+
+
+def is_plain(layer, classes):
+    """Whether a layer computes what one of Keras's own `classes` computes: it is one, its `call` was not replaced and
+    its weights are not quantized.
+    """
+    return (
+        isinstance(layer, classes)
+        and any(cls in classes and type(layer).call is cls.call for cls in type(layer).__mro__)
+        and getattr(layer, "quantization_mode", None) is None
+    )
+
+
+def select_output(graph, name):
+    """Keeps one output and the nodes that it depends on.
+
+    Args:
+        graph: a `Graph`.
+        name: an output name, or None where the model has a single output.
+    """
+    index = 0 if name is None else graph.output_names.index(name)
+    return _without_unused(
+        graph.replace(outputs=(graph.outputs[index],), output_names=(graph.output_names[index],))
+    )
+
+
+def split_activations(graph):
+    """Cuts a layer with an inline activation in a linear node and an activation node, so that no rule strips one.
+
+    Node `dense` keeps the name of the layer (patterns are named by it); the activation is `dense/activation`.
+    """
+
+    def cut(node):
+        activation = getattr(node.operation, "activation", None)
+        if not is_plain(node.operation, _SPLITTABLE) or activation in (None, keras.activations.linear):
+            return [node]
+        linear = node.replace(part="linear")
+        return [linear, _following(linear, f"{node.name}/activation", "activation")]
+
+    return _expand(graph, cut)
+
+
+def split_separable(graph):
+    """Cuts a separable convolution in its two linear maps, `name/depthwise` and `name/pointwise`."""
+
+    def cut(node):
+        if node.part not in ("", "linear") or not is_plain(node.operation, _SEPARABLE):
+            return [node]
+        layer, spec = node.operation, node.output_specs[0]
+        channels = layer.depthwise_kernel.shape[-2] * layer.depthwise_kernel.shape[-1]
+        axis = 1 if layer.data_format == "channels_first" else len(spec.shape) - 1
+        shape = spec.shape[:axis] + (channels,) + spec.shape[axis + 1 :]
+        depthwise = node.replace(
+            name=f"{node.name}/depthwise", part="depthwise", output_specs=(type(spec)(shape, spec.dtype),)
+        )
+        pointwise = _following(depthwise, f"{node.name}/pointwise", "pointwise").replace(output_specs=node.output_specs)
+        return [depthwise, pointwise]
+
+    return _expand(graph, cut)
+
+
+def _following(node, name, part):
+    """The next part of the same layer, which takes the node's output."""
+    return Node(
+        name=name,
+        operation=node.operation,
+        inputs=node.values,
+        arguments=((Slot(0),), {}),
+        input_specs=node.output_specs,
+        output_specs=node.output_specs,
+        part=part,
+    )
+
+
+def _expand(graph, cut):
+    """Replaces each node by the chain of nodes that `cut(node)` returns; consumers then take the last one's value."""
+    nodes, renamed = [], {}
+    for node in graph.nodes:
+        chain = cut(node.replace(inputs=tuple(renamed.get(value, value) for value in node.inputs)))
+        if chain[-1].values != node.values:
+            renamed.update(zip(node.values, chain[-1].values, strict=True))
+        nodes.extend(chain)
+    return _renamed(graph, nodes, renamed)
+
+
+def _renamed(graph, nodes, renamed):
+    return graph.replace(
+        nodes=tuple(nodes),
+        outputs=tuple(renamed.get(value, value) for value in graph.outputs),
+        layer_values={name: renamed.get(value, value) for name, value in graph.layer_values.items()},
+    )
+
+
+def strip_softmax(graph):
+    """Moves every output that is a softmax or a sigmoid to what goes into it: the logits.
+
+    The activation may be inline (after `split_activations`), an Activation or Softmax layer, or a keras.ops call.
+    """
+    heads = [graph.producer(value) for value in graph.outputs]
+    renamed = {node.values[0]: node.inputs[0] for node in heads if node is not None and _is_head(node)}
+    return _without_unused(_renamed(graph, graph.nodes, renamed))
+
+
+def _is_head(node):
+    if node.part == "activation" or type(node.operation) is keras.layers.Activation:
+        return node.operation.activation in (keras.activations.softmax, keras.activations.sigmoid)
+    name = type(node.operation).__name__.lower()
+    return node.part == "" and name in _HEADS and not isinstance(node.operation, keras.Model)
+
+
+def _without_unused(graph):
+    """Drops the nodes on which no output depends any more."""
+    needed, kept = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.values):
+            needed.update(node.inputs)
+            kept.append(node)
+    made = needed | set(graph.inputs) | {value for node in kept for value in node.values}
+    layer_values = {name: value for name, value in graph.layer_values.items() if value in made}
+    return graph.replace(nodes=tuple(reversed(kept)), layer_values=layer_values)
+
+
+def fuse_batchnorm(graph):
+    """Makes one linear node of a linear node and the BatchNormalization after it.
+
+    Only where nothing else uses the value between them, it is no output, and the normalized axis is the axis of the
+    linear node's units. The effective kernel and bias are computed by the form (`forms.linear`).
+    """
+    nodes, renamed = {}, {}
+    for node in graph.nodes:
+        before = _fusible_before(graph, node)
+        if before is None:
+            nodes[node.name] = node.replace(inputs=tuple(renamed.get(value, value) for value in node.inputs))
+        else:
+            nodes[before.name] = nodes[before.name].replace(batchnorm=node.operation, output_specs=node.output_specs)
+            renamed[node.values[0]] = before.values[0]
+    return _renamed(graph, nodes.values(), renamed)
+
+
+def _fusible_before(graph, node):
+    """The linear node that a BatchNormalization node can be fused into, or None."""
+    if not is_plain(node.operation, (keras.layers.BatchNormalization,)):
+        return None
+    value = node.inputs[0]
+    before = graph.producer(value)
+    if before is None or not is_linear_part(before) or before.batchnorm is not None:
+        return None
+    if len(graph.consumers[value]) > 1 or value in graph.outputs or node.input_specs[0].masked:
+        return None
+    return before if unit_axes(before) == (node.operation.axis % len(node.input_specs[0].shape),) else None
+
+
+def is_linear_part(node):
+    """Whether a node is a linear map with a kernel of its own and nothing behind it."""
+    if not is_plain(node.operation, _FUSIBLE):
+        return False
+    if node.part in ("linear", "depthwise", "pointwise"):
+        return True
+    has_activation = node.operation.activation not in (None, keras.activations.linear)
+    return node.part == "" and not has_activation and not is_plain(node.operation, _SEPARABLE)
+
+
+def unit_axes(node):
+    """The output axes of a linear node along which its units lie; one axis for all but EinsumDense."""
+    rank = len(node.output_specs[0].shape)
+    layer = node.operation
+    if isinstance(layer, keras.layers.EinsumDense):
+        return einsum_axes(layer.equation, rank)[2]
+    return (1,) if getattr(layer, "data_format", None) == "channels_first" else (rank - 1,)
+
+
+def einsum_axes(equation, output_rank):
+    """Reads an EinsumDense equation.
+
+    Returns:
+        `(letters, fan_in, units)`: the kernel's letters, the kernel axes summed over, and, in the order of the
+        kernel's other axes, the output axes where the units lie.
+    """
+    _, kernel, output = equation.replace("->", ",").split(",")
+    # "...x,xy->...y": the ellipsis stands for as many leading output axes as there are letters missing.
+    hidden = output_rank - len(output.replace("...", ""))
+    leading = output.startswith("...")
+    positions = {letter: index + (hidden if leading else 0) for index, letter in enumerate(output.replace("...", ""))}
+    fan_in = tuple(axis for axis, letter in enumerate(kernel) if letter not in positions)
+    units = tuple(positions[letter] for letter in kernel if letter in positions)
+    return kernel, fan_in, units

@@ -1,0 +1,181 @@
+"""From a Keras model to a `Graph`. The only file of the package that touches Keras's private attributes.
+
+Comes in: any Functional or Sequential model. Goes out: its calls, nested models inlined. Called by the analyzers and
+the fitter. Each private attribute used here has a canary test that names it (tests/test_graph.py).
+"""
+
+import collections
+import itertools
+
+import keras
+
+from innvest_lite.errors import UnsupportedLayerError
+from innvest_lite.graph.graph import Graph, Node, Slot, Spec, Value
+
+
+def trace(model):
+    """The graph of a model's calls.
+
+    Args:
+        model: a Functional or a built Sequential `keras.Model`.
+
+    Returns:
+        A `Graph`; the model is not changed and none of its layers is called.
+
+    Raises:
+        UnsupportedLayerError: the model is a subclass with a `call` of its own, a Sequential that was never built, or
+            has Lambda layers (also inside nested models).
+    """
+    function = _function_of(model)
+    tracer = _Tracer()
+    inputs = tuple(Value(tensor._keras_history.operation.name) for tensor in function.inputs)
+    outputs = tracer.run(function, inputs, prefix="")
+    _refuse_lambdas(tracer.nodes)
+    return Graph(
+        inputs=inputs,
+        outputs=outputs,
+        nodes=tuple(tracer.nodes),
+        input_specs=tuple(_spec(tensor) for tensor in function.inputs),
+        output_names=tuple(model.output_names),
+        layer_values={**{node.name: node.values[0] for node in tracer.nodes}, **tracer.models},
+    )
+
+
+def is_nested(operation):
+    """Whether a layer is a model with a graph of its own, which tracing inlines."""
+    return isinstance(operation, keras.Model) and _keeps_keras_call(operation)
+
+
+def carry_mask(layer, source, output):
+    """Hands the Keras mask of `source` on to `output`, as `layer.__call__` would have done."""
+    mask = getattr(source, "_keras_mask", None)
+    if mask is not None and layer.supports_masking:
+        output._keras_mask = mask
+    return output
+
+
+class _Tracer:
+    """Collects nodes; `run` goes through one model's function and calls itself for nested ones."""
+
+    def __init__(self):
+        self.nodes = []
+        self.models = {}
+        self.calls = collections.Counter()
+
+    def run(self, function, inputs, prefix):
+        """Adds the nodes of one function whose inputs are the values `inputs`; returns its output values."""
+        values = dict(zip(map(id, function.inputs), inputs, strict=True))
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                if node.is_input or any(id(tensor) not in values for tensor in node.input_tensors):
+                    continue
+                outputs = self._add(node, values, prefix)
+                values.update(zip(map(id, node.outputs), outputs, strict=True))
+        return tuple(values[id(tensor)] for tensor in function.outputs)
+
+    def _add(self, node, values, prefix):
+        name = self._name(prefix + node.operation.name)
+        taken = tuple(values[id(tensor)] for tensor in node.input_tensors)
+        if is_nested(node.operation):
+            return self._inline(node, name, values)
+        # `input_tensors` lists the tensors among the arguments in the order of `keras.tree`, repetitions included.
+        position = itertools.count()
+        arguments = keras.tree.map_structure(
+            lambda leaf: Slot(next(position)) if isinstance(leaf, keras.KerasTensor) else leaf,
+            (tuple(node.arguments.args), dict(node.arguments.kwargs)),
+        )
+        traced = Node(
+            name=name,
+            operation=node.operation,
+            inputs=taken,
+            arguments=arguments,
+            input_specs=tuple(_spec(tensor) for tensor in node.input_tensors),
+            output_specs=tuple(_spec(tensor) for tensor in node.outputs),
+        )
+        self.nodes.append(traced)
+        return traced.values
+
+    def _inline(self, node, name, values):
+        function = _function_of(node.operation)
+        # Only the first argument of a model's call is its input; `training` and `mask` are not.
+        given = keras.tree.flatten(node.arguments.args[0] if node.arguments.args else node.arguments.kwargs["inputs"])
+        inputs = tuple(
+            self._cast(values[id(tensor)], tensor, inner, name)
+            for tensor, inner in zip(given, function.inputs, strict=True)
+        )
+        outputs = self.run(function, inputs, prefix=name + "/")
+        self.models[name] = outputs[0]
+        return outputs
+
+    def _cast(self, value, tensor, inner, name):
+        """A nested model casts its input to the dtype of its own Input; under mixed precision that matters."""
+        if tensor.dtype == inner.dtype:
+            return value
+        node = Node(
+            name=self._name(f"{name}/{inner._keras_history.operation.name}"),
+            operation=Cast(inner.dtype),
+            inputs=(value,),
+            arguments=((Slot(0),), {}),
+            input_specs=(_spec(tensor),),
+            output_specs=(Spec(tuple(tensor.shape), inner.dtype),),
+        )
+        self.nodes.append(node)
+        return node.values[0]
+
+    def _name(self, name):
+        self.calls[name] += 1
+        return name if self.calls[name] == 1 else f"{name}#{self.calls[name]}"
+
+
+class Cast:
+    """The change of dtype at the door of a nested model, as an operation."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def call(self, x):
+        """`x` in the dtype of the nested model's input."""
+        return keras.ops.cast(x, self.dtype)
+
+    __call__ = call
+
+
+def _spec(tensor):
+    return Spec(tuple(tensor.shape), tensor.dtype, masked=getattr(tensor, "_keras_mask", None) is not None)
+
+
+def _function_of(model):
+    """The Keras object that holds a model's calls (`_nodes_by_depth`)."""
+    if not isinstance(model, keras.Model):
+        raise UnsupportedLayerError(
+            f"An analyzer explains a keras.Model, but got {type(model).__name__}. "
+            "Pass a Functional or Sequential model."
+        )
+    if not _keeps_keras_call(model):
+        raise UnsupportedLayerError(
+            f"Model {model.name!r} is of class {type(model).__name__}, whose `call` is Python code, so Keras keeps no "
+            "graph of its layers to walk. Build the same computation as a Functional model: keras.Model(inputs, outputs)."
+        )
+    function = model._functional if isinstance(model, keras.Sequential) else model
+    if function is None:
+        raise UnsupportedLayerError(
+            f"Sequential model {model.name!r} has no graph yet, because its input shape is unknown. Give it an "
+            "`Input` as its first layer, or call `model.build(input_shape)` once."
+        )
+    return function
+
+
+def _keeps_keras_call(model):
+    """Whether the model computes its graph, and not a `call` that somebody wrote."""
+    # Keras does not export the class of Functional models under a name of its own, so the name stands here.
+    owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
+    return owner.__module__.startswith("keras.src.models.") and owner.__name__ in ("Functional", "Sequential")
+
+
+def _refuse_lambdas(nodes):
+    names = [node.name for node in nodes if isinstance(node.operation, keras.layers.Lambda)]
+    if names:
+        raise UnsupportedLayerError(
+            f"Lambda layers hold arbitrary Python code that cannot be explained: {', '.join(names)}. Replace each with "
+            "the Keras layer or the keras.ops call that does the same, e.g. `x * 2` or keras.layers.Rescaling(2)."
+        )

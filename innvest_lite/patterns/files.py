@@ -1,0 +1,128 @@
+"""HDF5 files that are written whole or not at all, and read only if every byte is as it was written.
+
+A file starts with a user block of 512 bytes that HDF5 leaves alone: a line that says what the file is, and the SHA-256
+of all bytes behind it. Files are data from strangers: no pickle, no links out of the file, no sizes that the file
+itself does not hold.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+
+import h5py
+import numpy as np
+
+from innvest_lite.errors import CorruptFileError
+
+_BLOCK = 512
+_FORMAT = "innvest_lite"
+
+
+def write(path, kind, version, attributes, groups):
+    """Writes a file under a temporary name beside `path`, and renames it when it is whole.
+
+    Args:
+        path: where the file shall stand.
+        kind: what it holds, one word.
+        version: of the format, an int.
+        attributes: name -> number or string.
+        groups: name -> `(attributes, arrays)`, with arrays name -> np.ndarray.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
+            file.attrs.update(attributes)
+            # Node names may hold slashes, which are HDF5's path separator, so groups are numbered.
+            for index, (name, (attrs, arrays)) in enumerate(groups.items()):
+                group = file.create_group(str(index))
+                group.attrs.update({"name": name, **{f"attribute {key}": value for key, value in attrs.items()}})
+                for key, array in arrays.items():
+                    group.create_dataset(key, data=array)
+        _seal(temporary, kind, version)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path, kind, version):
+    """Reads a file of this kind and version; returns `(attributes, groups)` as `write` took them.
+
+    Raises:
+        CorruptFileError: anything is not as `write` left it.
+        FileNotFoundError: there is no such file.
+    """
+    _check_seal(path, kind, version)
+    with well_formed(path), h5py.File(path, "r") as file:
+        groups = {}
+        for index in range(len(file)):
+            group = _hard_linked(file, str(index), h5py.Group)
+            attrs = dict(group.attrs)
+            arrays = {key: _array(_hard_linked(group, key, h5py.Dataset)) for key in group}
+            name = attrs.pop("name")
+            groups[name] = ({key.removeprefix("attribute "): value for key, value in attrs.items()}, arrays)
+        return dict(file.attrs), groups
+
+
+@contextlib.contextmanager
+def well_formed(path):
+    """Turns whatever goes wrong while a file's content is interpreted into a CorruptFileError."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError, OSError, AttributeError) as error:
+        if isinstance(error, CorruptFileError):
+            raise
+        raise CorruptFileError(f"{path} cannot be read: {error}. Fit again, or copy the file again.") from error
+
+
+def _seal(path, kind, version):
+    line = f"{_FORMAT} {kind} {version} {_digest(path)}\n".encode()
+    with open(path, "r+b") as file:
+        file.write(line.ljust(_BLOCK, b"\0"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        file.seek(_BLOCK)
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_seal(path, kind, version):
+    with open(path, "rb") as file:
+        block = file.read(_BLOCK)
+    words = block.rstrip(b"\0").decode("ascii", "replace").split()
+    if len(words) != 4 or words[0] != _FORMAT:
+        raise CorruptFileError(f"{path} is no file of innvest_lite, or its first bytes are damaged.")
+    if words[1] != kind:
+        raise CorruptFileError(f"{path} holds {words[1]}, where {kind} were expected.")
+    if words[2] != str(version):
+        raise CorruptFileError(
+            f"{path} is of format version {words[2]}; this version of innvest_lite reads {version}. "
+            "Read it with the version that wrote it, or fit again."
+        )
+    line = f"{_FORMAT} {kind} {version} {_digest(path)}\n".encode()
+    if block != line.ljust(_BLOCK, b"\0"):
+        raise CorruptFileError(f"{path} is truncated or damaged: its checksum does not match. Fit or copy it again.")
+
+
+def _hard_linked(group, key, expected):
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        raise CorruptFileError(f"{group.file.filename} has a link to elsewhere at {key!r}, which is refused.")
+    found = group[key]
+    if not isinstance(found, expected):
+        raise CorruptFileError(f"{group.file.filename} has {type(found).__name__} at {key!r}.")
+    return found
+
+
+def _array(dataset):
+    """The values of a plain dataset that lies whole in the file."""
+    plain = dataset.external is None and not dataset.is_virtual and dataset.chunks is None
+    if not plain or dataset.dtype.kind not in "fiu" or dataset.nbytes > os.path.getsize(dataset.file.filename):
+        raise CorruptFileError(f"{dataset.file.filename} has a dataset {dataset.name!r} of an unexpected storage.")
+    return np.asarray(dataset[()])

@@ -1,0 +1,59 @@
+"""The rules of the gradient family: the gradient itself and what DeConvNet and Guided BackProp do at a ReLU."""
+
+import dataclasses
+
+from keras import ops
+
+from innvest_lite.rules.base import Rule, register_rule
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Gradient(Rule):
+    """The chain rule: the node's vector-Jacobian product, whatever the node is."""
+
+    def reverse(self, call, relevance):
+        """r_in = J' r_out."""
+        return call.pullback(relevance)
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Deconvnet(Rule):
+    """DeConvNet's ReLU (Zeiler and Fergus 2014, arXiv 1311.2901): rectifies the relevance, ignores the forward gate."""
+
+    kinds = ("rectifier",)
+
+    def reverse(self, call, relevance):
+        """r_in = max(r_out, 0)."""
+        return (ops.relu(relevance[0]),)
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class GuidedBackprop(Rule):
+    """Guided BackProp's ReLU (Springenberg et al. 2015, arXiv 1412.6806): both gates, backward and forward."""
+
+    kinds = ("rectifier",)
+
+    def reverse(self, call, relevance):
+        """r_in = gate * max(r_out, 0)."""
+        return call.pullback((ops.relu(relevance[0]),))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class TokenSum(Rule):
+    """An embedding, whose input is no float: one number a token, the relevance summed over the embedding axis.
+
+    Attributes:
+        times_input: multiply with the embedded token first, for input times gradient.
+    """
+
+    kinds = ("embedding",)
+    times_input: bool = False
+
+    def reverse(self, call, relevance):
+        """r_in = sum_d r_out[d], or sum_d e[d] r_out[d] with e the embedded token."""
+        values = relevance[0] * call.outputs[0] if self.times_input else relevance[0]
+        return (ops.sum(values, axis=-1),)

@@ -1,0 +1,84 @@
+"""The rules of PatternNet and PatternAttribution (Kindermans et al. 2017, arXiv 1705.05598, section 4).
+
+Which kernel a linear node back-projects with, the pattern a or the product w * a, is the analyzer's choice; the rules
+are the same. A diagonal map z = w x has the closed pattern a = 1/w.
+"""
+
+import dataclasses
+
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.rules.base import Rule, register_rule
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Pattern(Rule):
+    """The gradient's backward pass of a linear node with the kernel replaced; the bias is ignored."""
+
+    kinds = ("linear", "sum", "average")
+    needs_kernel = True
+
+    def reverse(self, call, relevance):
+        """r_in = A' r_out with A the map of the node with the pattern's kernel."""
+        return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class InverseScale(Rule):
+    """The closed pattern of a diagonal map, for PatternNet: a = 1/w, and 0 where w is 0."""
+
+    kinds = ("scale",)
+
+    def reverse(self, call, relevance):
+        """r_in = r_out / w."""
+        (weight,) = call.pullback((ops.ones_like(call.outputs[0]),))
+        return (_divided(relevance[0], weight),)
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Pass(Rule):
+    """Hands relevance on unchanged: w * a = 1 of a diagonal map, for PatternAttribution."""
+
+    kinds = ("scale",)
+
+    def reverse(self, call, relevance):
+        """r_in = r_out."""
+        return (relevance[0],)
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class GatedSignal(Rule):
+    """A product of a signal and gates: the gates are constants, so the node is a diagonal map of the signal.
+
+    Attributes:
+        inverse: divide by the gate (PatternNet, a = 1/w) or hand on unchanged (PatternAttribution, w * a = 1).
+    """
+
+    kinds = ("product",)
+    inverse: bool = False
+
+    def reverse(self, call, relevance):
+        """r_signal = r_out or r_out / gate; the gates get nothing."""
+        signal = call.form.signal
+        passed = relevance[0]
+        if self.inverse:
+            _, pullback = backend.vjp(lambda x: call.form.forward(*_with(call.inputs, signal, x))[0], call.inputs[signal])
+            passed = _divided(passed, pullback(ops.ones_like(call.outputs[0]))[0])
+        return tuple(passed if index == signal else None for index in range(len(call.inputs)))
+
+
+def _divided(relevance, weight):
+    """relevance / weight in float32 or wider, 0 where the weight is 0."""
+    dtype = relevance.dtype if relevance.dtype == "float64" else "float32"
+    relevance, weight = ops.cast(relevance, dtype), ops.cast(weight, dtype)
+    zero = ops.equal(weight, 0)
+    return ops.where(zero, 0, relevance / ops.where(zero, 1, weight))
+
+
+def _with(values, index, value):
+    return (*values[:index], value, *values[index + 1 :])
