@@ -61,6 +61,16 @@ def tensor_spec(shape, dtype):
     return tf.TensorSpec(shape, dtype)
 
 
+def is_float(tensor):
+    """Whether a tensor holds floats."""
+    return tensor.dtype.is_floating
+
+
+def to_numpy(tensor):
+    """The values of a concrete tensor or variable."""
+    return keras.ops.convert_to_numpy(tensor)
+
+
 def has_accelerator():
     """Whether TensorFlow sees a GPU or a TPU, where XLA is the better default; on CPU its own kernels are."""
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
@@ -83,6 +93,11 @@ def scale_by_power_of_two(x, exponent):
     half = exponent // 2
     first, second = _power_of_two(half), _power_of_two(exponent - half)
     return x * tf.cast(first, x.dtype) * tf.cast(second, x.dtype)
+
+
+def scale_wide(x, exponent):
+    """`x * 2**exponent` in float64, whose range holds what leaves float32's."""
+    return tf.cast(x, tf.float64) * tf.pow(tf.constant(2.0, tf.float64), tf.cast(exponent, tf.float64))
 
 
 def _power_of_two(exponent):

@@ -12,10 +12,10 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers import sweep
-from innvest_lite.analyzers.inputs import input_spec, is_integer, weights_of
+from innvest_lite.analyzers.check import check, measured
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
-from innvest_lite.forms import forms_of
 from innvest_lite.graph import passes, trace
+from innvest_lite.inputs import input_spec, is_integer, weights_of
 from innvest_lite.rules import Gradient, anything, bind
 
 _log = logging.getLogger("innvest_lite")
@@ -36,21 +36,22 @@ class Analyzer(keras.Model):
         InvalidInputError: there is no output of that name.
     """
 
+    fuses_batchnorm = False
+
     def __init__(self, model, *, output=None, jit_compile="auto", name=None):
         super().__init__(name=name or _snake_case(type(self).__name__))
         self.model = model
         self.output_choice = output
         self._jit_choice = jit_compile
         self.jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
-        self._set_graph(_selected(trace(model), output))
+        self._set_graph(trace(model))
         self._programs = {}
         self.built = True
 
     def _set_graph(self, graph):
         """Rewrites the model's graph and learns from it what inputs and outputs look like."""
-        self._graph = passes.strip_softmax(passes.split_separable(passes.split_activations(graph)))
-        dtypes = [_input_dtype(self._graph, value, spec) for value, spec in zip(graph.inputs, graph.input_specs, strict=True)]
-        self._inputs_spec = input_spec(self.model, graph, dtypes)
+        self._graph = _selected(passes.rewrite(graph, self.fuses_batchnorm), self.output_choice)
+        self._inputs_spec = input_spec(self.model, self._graph)
         self._output_spec = _spec_of(self._graph, self._graph.outputs[0])
 
     def plan(self):
@@ -147,12 +148,16 @@ class Analyzer(keras.Model):
                 target = tensors[-1] if with_target else None
                 return self._explain(tensors[: len(self._inputs_spec.names)], target, values)
 
-            spec = self._inputs_spec
-            signature = [backend.tensor_spec((None, *s[1:]), d) for s, d in zip(spec.shapes, spec.dtypes, strict=True)]
-            if with_target:
-                signature.append(backend.tensor_spec((None, *self._output_spec.shape[1:]), "float32"))
-            self._programs[key] = backend.compiled(explain, signature, self.jit_compile)
+            self._programs[key] = backend.compiled(explain, self._signature(with_target), self.jit_compile)
         return self._programs[key]
+
+    def _signature(self, with_target):
+        """What a compiled function takes: the inputs, then the weights on the outputs; any batch size."""
+        spec = self._inputs_spec
+        signature = [backend.tensor_spec((None, *s[1:]), d) for s, d in zip(spec.shapes, spec.dtypes, strict=True)]
+        if with_target:
+            signature.append(backend.tensor_spec((None, *self._output_spec.shape[1:]), "float32"))
+        return signature
 
     def _values(self, names):
         """The graph's values of the names given to `keep`."""
@@ -222,21 +227,47 @@ class ReverseAnalyzer(Analyzer):
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
         return self._plan
 
+    def check(self, x, target=None, batch_size=32):
+        """What happens to the relevance on its way, node by node.
+
+        Args:
+            x: as in `analyze`.
+            target: as in `analyze`.
+            batch_size: as in `analyze`.
+
+        Returns:
+            A `CheckReport`, which prints as a table: per node the relevance that arrived and was handed on, and where the
+            difference went.
+        """
+        arrays = self._inputs_spec.flat(x)
+        weights = None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
+        return check(self, arrays, weights, batch_size)
+
+    def check_program(self, with_target):
+        """The numbers of `check` as one compiled graph."""
+
+        def numbers(*tensors):
+            inputs = tensors[: len(self._inputs_spec.names)]
+            start, swept = self._swept(inputs, tensors[-1] if with_target else None, ())
+            return measured(start, swept, self._graph.inputs)
+
+        return backend.compiled(numbers, self._signature(with_target), self.jit_compile)
+
     def _kernels(self):
         """Node name -> the kernel that rules with `needs_kernel` back-project with."""
         return {}
 
     def _swept(self, inputs, target, keep):
-        """The forward and the backward sweep; also the logits, and the weights on them."""
+        """The forward and the backward sweep: the relevance that it starts from, and a `Swept`."""
         values, calls = sweep.forward(self._plan, inputs)
         logits = values[self._graph.outputs[0]]
         weights = _largest(logits) if target is None else ops.cast(target, logits.dtype)
         start = weights * logits if self.starts_from_logit else weights
         swept = sweep.backward(self._plan, calls, start, self._kernels(), keep, self.rescales)
-        return values, start, swept
+        return start, swept
 
     def _explain(self, inputs, target, keep):
-        _, _, swept = self._swept(inputs, target, keep)
+        _, swept = self._swept(inputs, target, keep)
         swept = sweep.undo_rescaling(swept) if self.rescales else swept
         relevance = [self._arrived(swept, value, x) for value, x in zip(self._graph.inputs, inputs, strict=True)]
         kept = [swept.relevance.get(value) for value in keep]
@@ -284,21 +315,6 @@ def _selected(graph, output):
 def _spec_of(graph, value):
     producer = graph.producer(value)
     return producer.output_specs[value.index] if producer else graph.input_specs[graph.inputs.index(value)]
-
-
-def _input_dtype(graph, value, spec):
-    """Integers stay integers where an embedding or an unknown layer takes them; uint8 images become float32."""
-    if not is_integer(spec.dtype):
-        return spec.dtype
-    return spec.dtype if _feeds_integers(graph, forms_of(graph), value) else "float32"
-
-
-def _feeds_integers(graph, forms, value):
-    for node in graph.consumers.get(value, ()):
-        kind = forms[node.name].kind
-        if kind in ("embedding", "opaque") or (kind == "route" and _feeds_integers(graph, forms, node.values[0])):
-            return True
-    return False
 
 
 def _padded(array, size):

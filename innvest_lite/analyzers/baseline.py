@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.errors import InvalidInputError
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -47,7 +48,5 @@ class Random(Analyzer):
 def _nothing(analyzer, inputs, keep):
     """What a method without a backward pass keeps, and its exponents."""
     if keep:
-        from innvest_lite.errors import InvalidInputError
-
         raise InvalidInputError(f"{type(analyzer).__name__} has no backward pass, so it keeps nothing on the way.")
     return [], ops.zeros(ops.shape(inputs[0])[:1], "int32")

@@ -5,7 +5,7 @@ from keras import ops
 
 from innvest_lite import rules
 from innvest_lite.analyzers.base import ReverseAnalyzer
-from innvest_lite.analyzers.inputs import is_integer
+from innvest_lite.inputs import is_integer
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")

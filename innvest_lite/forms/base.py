@@ -82,6 +82,11 @@ class LinearForm(Form):
         return tuple(size for axis, size in enumerate(self.kernel_shape) if axis not in self.fan_in)
 
     @property
+    def input_sums_shape(self):
+        """The shape of what `input_sums` gives."""
+        return self.kernel_shape
+
+    @property
     def weights_key(self):
         """Equal for nodes that share their weights, and so their pattern (DESIGN, decision 3)."""
         return id(self.node.operation), self.node.part, id(self.node.batchnorm)
@@ -162,7 +167,7 @@ class LinearForm(Form):
         return pullback(cotangent)[0]
 
     def input_sums(self, inputs, like):
-        """`sum(x)` over samples and positions, broadcastable to `kernel_shape`: the VJP in the kernel of ones.
+        """`sum(x)` over samples and positions, in `input_sums_shape`: the VJP in the kernel of ones.
 
         Forms whose units all see the same inputs override it: one unit's worth of work is enough.
 

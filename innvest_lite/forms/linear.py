@@ -45,6 +45,11 @@ class Dense(LayerForm):
         """(batch, ..., inputs) to (batch, ..., units)."""
         return ops.matmul(ops.cast(inputs[0], kernel.dtype), kernel)
 
+    @property
+    def input_sums_shape(self):
+        """All units see the same inputs."""
+        return (self.kernel_shape[0], 1)
+
     def input_sums(self, inputs, like):
         """Shape (inputs, 1)."""
         x = ops.cast(inputs[0], like.dtype)
@@ -76,6 +81,11 @@ class Convolution(LayerForm):
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
         return _convolve(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
+    @property
+    def input_sums_shape(self):
+        """All units of a convolution without groups see the same inputs."""
+        return (*self.kernel_shape[:-1], 1) if self.layer.groups == 1 else self.kernel_shape
+
     def input_sums(self, inputs, like):
         """Shape (taps..., inputs, 1): a single unit sees what all units see; with groups, the general way."""
         if self.layer.groups > 1:
@@ -83,7 +93,8 @@ class Convolution(LayerForm):
         x = ops.cast(inputs[0], like.dtype)
         axis = self.unit_axes[0]
         one = ops.ones_like(ops.take(like, ops.arange(1), axis=axis))
-        return _kernel_gradient(lambda k: _convolve(self.layer, x, k), (*self.kernel_shape[:-1], 1), one)
+        _, pullback = backend.vjp(lambda k: _convolve(self.layer, x, k), ops.zeros(self.input_sums_shape, x.dtype))
+        return pullback(one)[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,11 +173,6 @@ def _flat_axes(node, units):
 
 def _all_but_last(kernel):
     return tuple(range(len(kernel.shape) - 1))
-
-
-def _kernel_gradient(function, shape, cotangent):
-    _, pullback = backend.vjp(function, ops.zeros(shape, cotangent.dtype))
-    return pullback(cotangent)[0]
 
 
 def _convolve(layer, x, kernel):

@@ -34,6 +34,12 @@ def is_plain(layer, classes):
     )
 
 
+def rewrite(graph, fuse):
+    """The passes that every method wants, and, with `fuse`, BatchNormalization fused as the pattern methods do."""
+    graph = strip_softmax(split_separable(split_activations(graph)))
+    return fuse_batchnorm(graph) if fuse else graph
+
+
 def select_output(graph, name):
     """Keeps one output and the nodes that it depends on.
 

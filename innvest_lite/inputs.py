@@ -1,4 +1,4 @@
-"""What people hand to `analyze`, checked and flattened: inputs and targets. Host side, NumPy."""
+"""What people hand in, checked and flattened: inputs and targets. Host side, NumPy; for the analyzers and the fitter."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms import forms_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +23,19 @@ class InputSpec:
     shapes: tuple
     dtypes: tuple
 
-    def flat(self, x):
+    def flat(self, x, finite=True):
         """Checks `x` and returns its arrays as a list in the order of the model's inputs.
+
+        Args:
+            x: an array, or a list or dict of them.
+            finite: whether to look for NaN and infinite values, which reads every number.
 
         Raises:
             InvalidInputError: number, names, shapes or dtypes do not fit, a value is NaN or infinite, or the arrays
                 have different numbers of samples.
         """
         arrays = [
-            _checked(given, name, shape, dtype)
+            _checked(given, name, shape, dtype, finite)
             for given, name, shape, dtype in zip(
                 self._in_order(x), self.names, self.shapes, self.dtypes, strict=True
             )
@@ -67,7 +72,7 @@ class InputSpec:
         return type(x)(arrays)
 
 
-def _checked(x, name, shape, dtype):
+def _checked(x, name, shape, dtype, finite):
     try:
         array = np.asarray(x)
     except (ValueError, TypeError) as error:
@@ -77,9 +82,9 @@ def _checked(x, name, shape, dtype):
     if not _fits(array.shape, shape):
         hint = " One sample needs a batch axis: x[None]." if _fits((1, *array.shape), shape) else ""
         raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {array.shape}.{hint}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InvalidInputError(f"Input {name!r} holds NaN or infinite values; nothing true can be said of them.")
-    return array.astype(dtype, copy=False)
+    return array.astype(dtype, copy=False) if finite else array
 
 
 def _fits(shape, expected):
@@ -131,19 +136,34 @@ def _one_hot(indices, count, shape):
     if indices.ndim == 1 and len(indices) != count:
         raise InvalidInputError(f"Got {len(indices)} targets for {count} samples; give one for each, or a single int.")
     outputs = shape[1]
-    outside = indices[(indices < 0) | (indices >= outputs)] if indices.ndim else indices[None][
-        (indices[None] < 0) | (indices[None] >= outputs)
-    ]
+    flat = np.atleast_1d(indices)
+    outside = flat[(flat < 0) | (flat >= outputs)]
     if outside.size:
         raise InvalidInputError(f"Target {int(outside[0])} is out of range: the model has outputs 0 to {outputs - 1}.")
     return np.eye(outputs, dtype="float32")[np.broadcast_to(indices, (count,))]
 
 
-def input_spec(model, graph, dtypes):
+def input_spec(model, graph):
     """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers."""
     structure = getattr(model, "input", None)
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
+    forms = forms_of(graph)
+    dtypes = [_dtype(graph, forms, value, spec) for value, spec in zip(graph.inputs, graph.input_specs, strict=True)]
     return InputSpec(tuple(names), tuple(spec.shape for spec in graph.input_specs), tuple(dtypes))
+
+
+def _dtype(graph, forms, value, spec):
+    """Integers stay integers where an embedding or an unknown layer takes them; uint8 images become float32."""
+    keeps = not is_integer(spec.dtype) or _feeds_integers(graph, forms, value)
+    return spec.dtype if keeps else "float32"
+
+
+def _feeds_integers(graph, forms, value):
+    for node in graph.consumers.get(value, ()):
+        kind = forms[node.name].kind
+        if kind in ("embedding", "opaque") or (kind == "route" and _feeds_integers(graph, forms, node.values[0])):
+            return True
+    return False
 
 
 def is_integer(dtype):

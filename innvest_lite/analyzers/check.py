@@ -1,0 +1,180 @@
+"""`analyzer.check(x)`: what happens to the relevance, node by node, and where each difference went.
+
+Made from the passages that a backward sweep records. Called by `ReverseAnalyzer.check`.
+"""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.forms import LinearForm
+from innvest_lite.graph.graph import table
+
+REASONS = ("gate", "kernel", "padding", "rest")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckRow:
+    """What happened at one node, summed over units and positions; float64 arrays, one number per sample.
+
+    Attributes:
+        node: the node's name.
+        rule: its rule, as text.
+        arrived: the relevance of its outputs.
+        handed_on: the relevance that it gave its inputs.
+        bias: what its bias absorbed; 0 for rules that ignore the bias.
+        gate: what closed (or squashing) activations kept.
+        kernel: what the back-projecting kernel's sum over the fan-in is short of 1: in PatternAttribution dead units, in
+            PatternNet and the gradient family the change of units.
+        padding: what went to positions outside the image.
+        rest: what none of these explains: rounding.
+    """
+
+    node: str
+    rule: str
+    arrived: np.ndarray
+    handed_on: np.ndarray
+    bias: np.ndarray
+    gate: np.ndarray
+    kernel: np.ndarray
+    padding: np.ndarray
+    rest: np.ndarray
+
+    @property
+    def lost(self):
+        """`arrived - handed_on`."""
+        return self.arrived - self.handed_on
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """The rows of all nodes, from the output to the input, and the totals.
+
+    Attributes:
+        rows: a `CheckRow` per node.
+        start: the relevance at the output, per sample.
+        at_input: the relevance that reached the inputs, per sample.
+    """
+
+    rows: tuple
+    start: np.ndarray
+    at_input: np.ndarray
+
+    @property
+    def gap(self):
+        """`start - at_input`, per sample: by how much the method does not conserve the output."""
+        return self.start - self.at_input
+
+    @property
+    def unexplained(self):
+        """What no reason explains, per sample, as a share of the largest sum of relevance at any node."""
+        largest = np.max([np.abs(row.arrived) for row in self.rows], axis=0, initial=0)
+        rest = np.sum([np.abs(row.rest) for row in self.rows], axis=0)
+        balance = np.abs(self.gap - np.sum([row.lost for row in self.rows], axis=0))
+        return (rest + balance) / np.where(largest > 0, largest, 1)
+
+    def __str__(self):
+        header = ("node", "rule", "arrived", "handed on", "bias", *REASONS)
+        rows = [
+            (row.node, row.rule, *(f"{np.mean(getattr(row, f)):.4g}" for f in ("arrived", "handed_on", "bias", *REASONS)))
+            for row in self.rows
+        ]
+        total = (
+            f"start {np.mean(self.start):.4g}, at the input {np.mean(self.at_input):.4g}, gap {np.mean(self.gap):.4g}, "
+            f"unexplained at most {np.max(self.unexplained, initial=0):.2g} of the largest sum (means over samples)"
+        )
+        return f"{table(header, rows)}\n{total}"
+
+
+def check(analyzer, arrays, weights, batch_size):
+    """The `CheckReport` of samples.
+
+    Args:
+        analyzer: a `ReverseAnalyzer`.
+        arrays: a checked array per input.
+        weights: weights on the outputs, or None for the largest logit.
+        batch_size: how many samples go at a time.
+    """
+    flat = arrays if weights is None else [*arrays, weights]
+    program = analyzer.check_program(weights is not None)
+    batches = []
+    for start in range(0, len(arrays[0]), batch_size):
+        outputs = program(*(array[start : start + batch_size] for array in flat))
+        batches.append({name: np.asarray(value) for name, value in outputs.items()})
+    if not batches:
+        return CheckReport((), np.zeros(0), np.zeros(0))
+    whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    rules = {step.node.name: str(step.rule) for step in analyzer.plan().steps}
+    nodes = list(dict.fromkeys(name.rsplit(" ", 1)[0] for name in whole if " " in name))
+    rows = tuple(
+        CheckRow(node, rules[node], **{field: whole[f"{node} {field}"] for field in _FIELDS}) for node in nodes
+    )
+    # Dict outputs of a compiled function come back sorted; the plan knows the order.
+    order = {step.node.name: index for index, step in enumerate(analyzer.plan().steps)}
+    rows = tuple(sorted(rows, key=lambda row: -order[row.node]))
+    return CheckReport(rows, whole["start"], whole["input"])
+
+
+_FIELDS = ("arrived", "handed_on", "bias", *REASONS)
+
+
+def measured(start, swept, inputs):
+    """The numbers of a sweep as tensors: `"<node> <field>"`, "start" and "input" -> float64 (batch,).
+
+    Args:
+        start: the relevance at the output.
+        swept: a `Swept`.
+        inputs: the graph's input values.
+    """
+    numbers = {"start": _sum((start,)), "input": ops.zeros_like(_sum((start,)))}
+    for value in inputs:
+        if value in swept.relevance:
+            numbers["input"] += _unscaled(_sum((swept.relevance[value],)), swept.exponent)
+    for passage in swept.passages:
+        for field, value in _row(passage).items():
+            numbers[f"{passage.call.form.name} {field}"] = _unscaled(value, passage.exponent)
+    return numbers
+
+
+def _row(passage):
+    arrived, handed_on = _sum(passage.arrived), _sum(passage.handed_on)
+    zero = ops.zeros_like(arrived)
+    row = dict.fromkeys(_FIELDS, zero)
+    row.update(arrived=arrived, handed_on=handed_on)
+    kind, lost = passage.call.form.kind, arrived - handed_on
+    if passage.call.kernel is not None and isinstance(passage.call.form, LinearForm):
+        row.update(_kernel_losses(passage, arrived, handed_on))
+    elif kind in ("rectifier", "activation", "opaque"):
+        row["gate"] = lost
+    elif kind == "route":
+        row["padding"] = lost
+    elif kind in ("max", "embedding"):
+        row["rest"] = lost
+    else:
+        row["kernel"] = lost
+    return row
+
+
+def _kernel_losses(passage, arrived, handed_on):
+    """Two sums tell padding from the rest: each unit's kernel over its whole fan-in, and over the taps in the image.
+
+    The second is the forward map of an input of ones: a computation other than the one that is checked.
+    """
+    call, relevance = passage.call, ops.cast(passage.arrived[0], "float64")
+    kernel = ops.cast(call.kernel, "float64")
+    ones = tuple(ops.ones_like(x, dtype="float64") for x in call.inputs)
+    whole = _sum((relevance * call.form.spread(ops.sum(kernel, axis=call.form.fan_in)),))
+    inside = _sum((relevance * call.form.apply(ones, kernel),))
+    return {"kernel": arrived - whole, "padding": whole - inside, "rest": inside - handed_on}
+
+
+def _sum(relevances):
+    """Sums over everything but the samples, in float64."""
+    sums = [ops.sum(ops.cast(r, "float64"), axis=tuple(range(1, len(r.shape)))) for r in relevances if r is not None]
+    return sum(sums[1:], sums[0])
+
+
+def _unscaled(values, exponent):
+    return backend.scale_wide(values, exponent)

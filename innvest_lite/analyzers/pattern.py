@@ -1,0 +1,221 @@
+"""PatternNet and PatternAttribution (Kindermans et al. 2017, arXiv 1705.05598).
+
+Both need patterns: from `fit`, or `patterns=`. Then an explanation is the gradient's backward pass with every kernel
+replaced. The analyzer keeps the replaced kernels, a or w * a, as its weights, so that nothing is multiplied per call.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from innvest_lite import backend, rules
+from innvest_lite.analyzers.base import ReverseAnalyzer
+from innvest_lite.errors import InvalidInputError, NotFittedError
+from innvest_lite.patterns import Patterns, fit_patterns
+from innvest_lite.patterns.estimators import ESTIMATORS, LayerReport
+from innvest_lite.patterns.layout import Layout
+from innvest_lite.patterns.patterns import check_patterns
+
+
+class PatternAnalyzer(ReverseAnalyzer):
+    """What PatternNet and PatternAttribution share.
+
+    Args:
+        model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
+        patterns: `Patterns` or any mapping from layer name to an array in its kernel's shape; None to `fit` later.
+        estimator: how `fit` estimates patterns, see `fit_patterns`.
+        **options: as in `ReverseAnalyzer` and `Analyzer`.
+
+    Raises:
+        UnsupportedLayerError: some layers have no pattern; the message lists them all.
+        PatternMismatchError: the patterns belong to another model or to other weights.
+    """
+
+    fuses_batchnorm = True
+    rescales = True
+    starts_from_logit = True
+
+    def __init__(self, model, *, patterns=None, estimator="relu", **options):
+        if estimator not in ESTIMATORS:
+            raise InvalidInputError(f"There is no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}.")
+        super().__init__(model, **options)
+        self.estimator = estimator
+        self._layout = Layout.of(model)
+        self._fitted = None
+        self._backward_kernels = {}
+        if patterns is not None:
+            self._check(patterns)
+            self._take(patterns)
+
+    def fit(
+        self, data=None, batch_size=32, steps=None, checkpoint=None, verbose="auto", callbacks=None, **options
+    ):
+        """Fits the patterns of the model on data; see `fit_patterns` for what it takes.
+
+        Args:
+            data: samples, preprocessed as the model expects.
+            batch_size: for arrays.
+            steps: how many batches to take; None: all.
+            checkpoint: a path to save the sums to every few dozen steps, and to continue from where it exists.
+            verbose: as in `keras.Model.fit`.
+            callbacks: as in `keras.Model.fit`.
+            **options: see `fit_statistics`.
+
+        Returns:
+            The analyzer.
+        """
+        options.update(
+            batch_size=batch_size, steps=steps, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks
+        )
+        self._take(fit_patterns(self.model, data, self.estimator, jit_compile=self.jit_compile, **options))
+        return self
+
+    def _check(self, patterns):
+        needed = {self._layout.owners[form.name] for form in self.plan().kernel_forms}
+        shapes = {name: form.kernel_shape for name, form in self._layout.patterned.items() if name in needed}
+        check_patterns(patterns, shapes, set(self._layout.patterned), self._layout.fingerprints)
+
+    def _take(self, patterns):
+        """Makes the backward kernels of patterns the analyzer's weights."""
+        details = isinstance(patterns, Patterns)
+        self._add_kernels(
+            {
+                "estimator": patterns.estimator if details else "given",
+                "fingerprints": patterns.fingerprints if details else {},
+                "reports": {name: dataclasses.asdict(row) for name, row in patterns.reports.items()} if details else {},
+            }
+        )
+        for name, variable in self._backward_kernels.items():
+            variable.assign(self._backward_kernel(self._layout.patterned[name], np.asarray(patterns[name], "float32")))
+
+    def _add_kernels(self, fitted):
+        """Creates the weights, on the first fit or when a file is loaded."""
+        self._fitted = _Record(fitted)
+        if self._backward_kernels:
+            return
+        for name in dict.fromkeys(self._layout.owners[form.name] for form in self.plan().kernel_forms):
+            shape = self._layout.patterned[name].kernel_shape
+            self._backward_kernels[name] = self.add_weight(
+                shape=shape, dtype="float32", initializer="zeros", trainable=False, name=name.replace("/", "_")
+            )
+
+    def _backward_kernel(self, form, pattern):
+        raise NotImplementedError
+
+    def _pattern(self, form, kernel):
+        raise NotImplementedError
+
+    @property
+    def patterns(self):
+        """The `Patterns` in use, from the analyzer's weights.
+
+        PatternAttribution keeps w * a, so there an entry whose weight w is exactly 0 comes back as 0.
+        """
+        self._require_fit()
+        arrays = {
+            name: self._pattern(self._layout.patterned[name], backend.to_numpy(variable))
+            for name, variable in self._backward_kernels.items()
+        }
+        record = self._fitted.value
+        fingerprints = record["fingerprints"] or self._layout.fingerprints()
+        reports = {name: LayerReport(**row) for name, row in record["reports"].items()}
+        return Patterns(arrays, record["estimator"], fingerprints, reports)
+
+    def _require_fit(self):
+        if self._fitted is None:
+            raise NotFittedError(
+                f"{type(self).__name__} explains with patterns, and has none yet: call analyzer.fit(data) with samples "
+                "that the model sees in use, or pass patterns=innvest_lite.Patterns.load(path)."
+            )
+
+    def _kernels(self):
+        self._require_fit()
+        return {
+            form.name: keras.ops.convert_to_tensor(self._backward_kernels[self._layout.owners[form.name]])
+            for form in self.plan().kernel_forms
+        }
+
+    def get_config(self):
+        """The model, the options and, where there are patterns, what is known of them."""
+        fitted = None if self._fitted is None else self._fitted.value
+        return {**super().get_config(), "estimator": self.estimator, "fitted": fitted}
+
+    @classmethod
+    def from_config(cls, config):
+        """An analyzer from `get_config`; its weights are loaded afterwards."""
+        config = dict(config)
+        fitted = config.pop("fitted", None)
+        analyzer = super().from_config(config)
+        if fitted is not None:
+            analyzer._add_kernels(fitted)
+        return analyzer
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class PatternNet(PatternAnalyzer):
+    """The signal that the explained output sees, in input units with colour channels (section 4 of the paper).
+
+    The gradient's backward pass with every kernel replaced by its pattern a+, started from the logit.
+
+    Example:
+        >>> analyzer = PatternNet(model).fit(images)      # doctest: +SKIP
+        >>> signal = analyzer.analyze(images[:8])         # doctest: +SKIP
+    """
+
+    def composite(self):
+        """Patterns at linear nodes, their closed form at diagonal ones, the gradient where values only move."""
+        return [
+            (rules.kernel_bearing(), rules.Pattern()),
+            (rules.kind("scale"), rules.InverseScale()),
+            (rules.gated(), rules.GatedSignal(inverse=True)),
+            *_COMMON,
+        ]
+
+    def _backward_kernel(self, form, pattern):
+        return pattern
+
+    def _pattern(self, form, kernel):
+        return kernel
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class PatternAttribution(PatternAnalyzer):
+    """Contributions to the explained logit, in logits (section 4 of the paper).
+
+    The gradient's backward pass with every kernel w replaced by w * a+, started from the logit. It does not conserve
+    the logit: what arrives at closed ReLUs and at zero padding is lost; `check` shows where.
+
+    Example:
+        >>> analyzer = PatternAttribution(model).fit(images)   # doctest: +SKIP
+        >>> heat = analyzer.analyze(images[:8])                # doctest: +SKIP
+    """
+
+    def composite(self):
+        """w * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
+        return [
+            (rules.kernel_bearing(), rules.Pattern()),
+            (rules.kind("scale"), rules.Pass()),
+            (rules.gated(), rules.GatedSignal()),
+            *_COMMON,
+        ]
+
+    def _backward_kernel(self, form, pattern):
+        return form.kernel() * pattern
+
+    def _pattern(self, form, kernel):
+        weight = backend.to_numpy(form.kernel())
+        return np.divide(kernel, weight, out=np.zeros_like(kernel), where=weight != 0)
+
+
+_COMMON = (
+    (rules.kind("rectifier", "activation", "max", "route"), rules.Gradient()),
+    (rules.kind("embedding"), rules.TokenSum()),
+)
+
+
+class _Record:
+    """Holds a plain dict that Keras does not wrap."""
+
+    def __init__(self, value):
+        self.value = value

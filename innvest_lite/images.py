@@ -1,0 +1,247 @@
+"""Images from files, for the command line: find them, read them, and scale their values as a model expects.
+
+In: a folder or file. Out: float32 arrays `(height, width, channels)` in 0..255, then what `preprocess` makes of them.
+Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels.
+"""
+
+import difflib
+import os
+import pathlib
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from innvest_lite.errors import InvalidInputError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+"""What `find_images` takes for an image, in any case of letters."""
+
+PREPROCESSORS = (
+    "none",
+    "unit",
+    "convnext",
+    "densenet",
+    "efficientnet",
+    "efficientnet_v2",
+    "inception_resnet_v2",
+    "inception_v3",
+    "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3",
+    "nasnet",
+    "resnet",
+    "resnet50",
+    "resnet_v2",
+    "vgg16",
+    "vgg19",
+    "xception",
+)
+"""What `preprocess` knows: two scalings of our own, and the modules of `keras.applications`."""
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    struct.error,
+    UserWarning,
+)
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
+
+
+def find_images(folder_or_file):
+    """The image files of a folder and of all folders in it, by their extension; or the one file that was named.
+
+    Files and folders whose name starts with a dot are left out. A file that is named itself is taken whatever its
+    extension: `load_image` looks at its content.
+
+    Args:
+        folder_or_file: a path.
+
+    Returns:
+        A sorted list of `pathlib.Path`, never empty.
+
+    Raises:
+        InvalidInputError: the path does not exist, or the folder has no image.
+
+    Example:
+        >>> find_images("photos")  # doctest: +SKIP
+        [PosixPath('photos/bird.png'), PosixPath('photos/zebra.JPG')]
+    """
+    path = pathlib.Path(folder_or_file)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InvalidInputError(
+            f"No folder or file is called {str(path)!r} (seen from {os.getcwd()!r}); correct the path."
+        )
+    found = sorted(file for file in path.rglob("*") if _looks_like_image(file, path))
+    if not found:
+        raise InvalidInputError(
+            f"The folder {str(path)!r} and the folders in it hold no image; expected files that end in one of "
+            f"{', '.join(EXTENSIONS)}."
+        )
+    return found
+
+
+def load_image(path, height, width, channels):
+    """One image file as the array that a model of this input size takes; the first frame of an animation.
+
+    The image is turned upright as its EXIF orientation says, laid on white where it is transparent, turned into colour
+    or grey (ITU-R BT.601), and resized with bilinear interpolation to exactly this size, whatever its proportions.
+    Sixteen-bit grey is scaled to 0..255 without rounding.
+
+    Args:
+        path: a PNG, JPEG, BMP, GIF, WebP or TIFF file.
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+        channels: 3 (red, green, blue) or 1 (grey).
+
+    Returns:
+        float32 array `(height, width, channels)` in 0..255.
+
+    Raises:
+        InvalidInputError: a missing, unreadable, damaged, truncated or too large file, by name; or a size that is no
+            size.
+
+    Example:
+        >>> load_image("photos/bird.png", 224, 224, 3).shape  # doctest: +SKIP
+        (224, 224, 3)
+    """
+    _check_size(height, width, channels)
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            _check_pixels(image)
+            shown = _as_shown(ImageOps.exif_transpose(image), image.format)
+            converted = _in_channels(shown, channels)
+            resized = converted.resize((width, height), Image.Resampling.BILINEAR)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"Cannot use the image {str(path)!r}: {error}") from error
+    except _TOO_LARGE as error:
+        raise InvalidInputError(f"Cannot use the image {str(path)!r}: {_too_large(error)}") from error
+    except _DAMAGED as error:
+        raise InvalidInputError(
+            f"Cannot read the image {str(path)!r}: {error or type(error).__name__}. Expected a whole file of a format "
+            f"among {', '.join(_FORMATS)}; save it again, or take it out of the folder."
+        ) from error
+    pixels = np.asarray(resized, np.float32).reshape(height, width, -1)
+    return np.repeat(pixels, channels // pixels.shape[-1], axis=-1)
+
+
+def preprocess(images, name):
+    """Images in 0..255 as a model was trained to see them.
+
+    Args:
+        images: numbers of shape `(batch, height, width, channels)` or `(height, width, channels)`, in 0..255.
+        name: "none" (as they are), "unit" (divided by 255), or a module of `keras.applications` that has a
+            `preprocess_input`, such as "vgg16" or "mobilenet_v2"; also the name of a model in it, such as
+            "densenet121". For these, capital letters, "_" and "-" make no difference.
+
+    Returns:
+        A new float32 array of the same shape; the argument is not edited.
+
+    Raises:
+        InvalidInputError: an unknown name, an array of another rank or type, or a number of channels other than 3 where
+            `keras.applications` wants 3.
+
+    Example:
+        >>> preprocess(np.full((1, 1, 1), 255), "unit").tolist()
+        [[[1.0]]]
+    """
+    values = np.asarray(images)
+    if values.ndim not in (3, 4) or not np.can_cast(values.dtype, np.float32, casting="same_kind"):
+        raise InvalidInputError(
+            f"images has the type {values.dtype} and the shape {values.shape}; expected real numbers of shape "
+            "(batch, height, width, channels) or (height, width, channels), in 0..255."
+        )
+    values = np.array(values, np.float32)  # a copy: preprocess_input edits NumPy arrays in place
+    if name == "none":
+        return values
+    if name == "unit":
+        return values / np.float32(255)
+    module = _application(name)
+    if values.shape[-1] != 3:
+        raise InvalidInputError(
+            f"The preprocessor {name!r} expects 3 channels (red, green, blue), but images has {values.shape[-1]}; "
+            'load them with channels=3, or choose "none" or "unit".'
+        )
+    return np.asarray(module.preprocess_input(values, data_format="channels_last"), np.float32)
+
+
+def _looks_like_image(file, folder):
+    """Whether a file in the folder has an image's extension and no part of its name is hidden."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.suffix.lower() in EXTENSIONS and file.is_file()
+
+
+def _check_size(height, width, channels):
+    """Raise InvalidInputError unless the size can be that of an image."""
+    whole = all(isinstance(side, (int, np.integer)) and side > 0 for side in (height, width))
+    if not whole or channels not in (1, 3):
+        raise InvalidInputError(
+            f"The size (height, width, channels) is {(height, width, channels)}; expected two whole numbers above 0 "
+            "and 1 or 3 channels. Where a model leaves its input size open, the size must come from you."
+        )
+
+
+def _check_pixels(image):
+    """Raise Pillow's own error where Pillow would only warn, so that no warning filter decides what is read."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels, more than {limit}")
+
+
+def _too_large(error):
+    """What to do about an image beyond Pillow's limit."""
+    return f"{error}. Pillow's limit guards against decompression bombs; make the image smaller first."
+
+
+def _as_shown(image, file_format):
+    """The image on white where it is transparent; sixteen-bit grey becomes mode "F", in 0..255."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PNG"):
+        return Image.fromarray(np.asarray(image, np.float32) / np.float32(257))
+    if image.mode in ("I", "F"):
+        raise InvalidInputError(
+            f"its pixels are of mode {image.mode!r}, whose range is unknown; save it with 8 or 16 bits."
+        )
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image
+
+
+def _in_channels(image, channels):
+    """The image in grey or in colour; sixteen-bit grey keeps its fractions, as one channel for all three."""
+    return image if image.mode == "F" else image.convert("L" if channels == 1 else "RGB")
+
+
+def _application(name):
+    """The module of `keras.applications` that prepares the input of the model called so."""
+    import keras
+
+    modules = {module: getattr(keras.applications, module, None) for module in PREPROCESSORS[2:]}
+    names = {_plain(module): found for module, found in modules.items() if found is not None}
+    for module in list(names.values()):
+        names.update({_plain(model): module for model in vars(module) if model[0].isupper()})
+    if isinstance(name, str) and _plain(name) in names:
+        return names[_plain(name)]
+    raise InvalidInputError(_unknown_preprocessor(name, names))
+
+
+def _plain(name):
+    """A name without what people write differently."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _unknown_preprocessor(name, names):
+    """The message for a name that means nothing, with the nearest one that does."""
+    known = {_plain(preprocessor): preprocessor for preprocessor in PREPROCESSORS}
+    nearest = difflib.get_close_matches(_plain(str(name)), [*known, *names], n=1)
+    hint = f" Did you mean {known.get(nearest[0], nearest[0])!r}?" if nearest else ""
+    choices = ", ".join(PREPROCESSORS)
+    return f"No preprocessor is called {name!r}.{hint} Choose one of {choices}, or the name of a model of these."

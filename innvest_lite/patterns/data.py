@@ -1,0 +1,89 @@
+"""The data sources that a fit takes, as arguments of Keras's `fit`."""
+
+import itertools
+
+import keras
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+
+
+def fit_arguments(data, inputs, batch_size, skip=0):
+    """Arguments for `keras.Model.fit`.
+
+    Args:
+        data: an array (or a list or dict of them for several inputs), a batched `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, or an iterable of batches; of `(x, y)` batches x is used.
+        inputs: the model's `InputSpec`.
+        batch_size: for arrays.
+        skip: how many batches to leave out at the start.
+
+    Returns:
+        A dict, or None where nothing is left of arrays after `skip`.
+
+    Raises:
+        InvalidInputError: the arrays do not fit the model, or the data set is empty.
+    """
+    if _is_batched(data, inputs):
+        return {"x": _batches(data, skip)}
+    arrays = [array[skip * batch_size :] for array in _arrays(data, inputs)]
+    if not len(arrays[0]):
+        return None
+    return {"x": arrays[0] if len(arrays) == 1 else arrays, "batch_size": batch_size}
+
+
+def _is_batched(data, inputs):
+    if isinstance(data, dict | np.ndarray) or hasattr(data, "__array__"):
+        return False
+    if not isinstance(data, list | tuple):
+        return True
+    # A list is one array per input, or, for a model with one input, samples or batches: told apart by the rank.
+    return len(inputs.names) == 1 and bool(data) and _rank(data[0]) == len(inputs.shapes[0]) and not _is_pair(data, inputs)
+
+
+def _rank(item):
+    return len(item[0].shape if isinstance(item, tuple) else getattr(item, "shape", ()))
+
+
+def _is_pair(data, inputs):
+    """`(x, y)` arrays, as people hand them to `fit`."""
+    return isinstance(data, tuple) and len(data) == 2 and _rank(data[1]) < len(inputs.shapes[0])
+
+
+def _arrays(data, inputs):
+    if len(inputs.names) == 1 and isinstance(data, tuple) and _is_pair(data, inputs):
+        data = data[0]
+    arrays = inputs.flat(data, finite=False)
+    if not len(arrays[0]):
+        raise InvalidInputError("The data set is empty: patterns need samples to be fitted on.")
+    return arrays
+
+
+def _batches(data, skip):
+    if hasattr(data, "skip"):
+        return data.skip(skip) if skip else data
+    if isinstance(data, keras.utils.PyDataset):
+        return _Skipping(data, skip) if skip else data
+    iterator = itertools.islice(iter(data), skip, None)
+    first = next(iterator, None)
+    if first is None:
+        raise InvalidInputError("The data set is empty: it gave no batch.")
+    return (_as_tuple(batch) for batch in itertools.chain([first], iterator))
+
+
+def _as_tuple(batch):
+    return batch if isinstance(batch, tuple) else (tuple(batch) if isinstance(batch, list) else batch,)
+
+
+class _Skipping(keras.utils.PyDataset):
+    """A `PyDataset` from a later batch on."""
+
+    def __init__(self, dataset, skip):
+        super().__init__(workers=dataset.workers, use_multiprocessing=dataset.use_multiprocessing)
+        self._dataset, self._skip = dataset, skip
+
+    def __len__(self):
+        return max(len(self._dataset) - self._skip, 0)
+
+    def __getitem__(self, index):
+        return self._dataset[index + self._skip]

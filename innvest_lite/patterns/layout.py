@@ -1,0 +1,96 @@
+"""What there is to fit in a model: its linear nodes, which of them share weights, and whose ReLU is their regime."""
+
+import dataclasses
+import functools
+import hashlib
+
+import keras
+import numpy as np
+
+from innvest_lite.forms import Form, LinearForm, forms_of
+from innvest_lite.forms.structure import ELEMENTWISE
+from innvest_lite.graph import Graph, Value, passes, trace
+
+REGIMES = ("rectifier", "own")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """The linear nodes of a model, BatchNormalization fused.
+
+    Attributes:
+        graph: the rewritten graph, with all outputs.
+        forms: node name -> form, for all nodes.
+        owners: linear node name -> the name that its pattern stands under: that of the first node with its weights.
+    """
+
+    graph: Graph
+    forms: dict
+    owners: dict
+
+    @classmethod
+    def of(cls, model):
+        """The layout of a model."""
+        graph = passes.rewrite(trace(model), fuse=True)
+        forms = forms_of(graph)
+        first = {}
+        linear = [form for form in forms.values() if isinstance(form, LinearForm)]
+        owners = {form.name: first.setdefault(form.weights_key, form.name) for form in linear}
+        return cls(graph, forms, owners)
+
+    @functools.cached_property
+    def patterned(self):
+        """Pattern name -> the form that it belongs to (the first, where several share their weights)."""
+        return {name: self.forms[name] for name in dict.fromkeys(self.owners.values())}
+
+    def fingerprints(self):
+        """Pattern name -> a hash of the weights that it belongs to."""
+        return {name: fingerprint(form) for name, form in self.patterned.items()}
+
+    def regime(self, form, choice):
+        """The value whose sign says whether a unit of a linear node is in the positive regime (decision 9).
+
+        Args:
+            form: a linear form.
+            choice: "rectifier": what goes into the activation that the node's value reaches through
+                BatchNormalization, sums and dropout; the node's own value where it reaches none. "own": always that.
+        """
+        own = form.node.values[0]
+        return own if choice == "own" else self._activated(own) or own
+
+    def _activated(self, value):
+        """Breadth first, so the nearest activation; ties go to the node that comes first."""
+        frontier: list[Value] = [value]
+        while frontier:
+            following = []
+            for current in frontier:
+                for node in self.graph.consumers.get(current, ()):
+                    form = self.forms[node.name]
+                    if form.kind in ("rectifier", "activation"):
+                        return current
+                    if _is_elementwise(form):
+                        following.append(node.values[0])
+            frontier = following
+        return None
+
+
+def _is_elementwise(form: Form):
+    """Whether a node changes a value's numbers but not which unit is which."""
+    if form.node.input_specs[0].shape != form.node.output_specs[0].shape:
+        return False
+    return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
+
+
+def fingerprint(form):
+    """A hash of the weights of a linear form; of the raw ones, so that it is the same on every machine."""
+    digest = hashlib.blake2b(digest_size=16)
+    weights = [form.raw_kernel(), form.raw_bias()]
+    batchnorm = form.node.batchnorm
+    if batchnorm is not None:
+        weights += [batchnorm.moving_mean, batchnorm.moving_variance, batchnorm.gamma, batchnorm.beta]
+        digest.update(repr(batchnorm.epsilon).encode())
+    for weight in weights:
+        array = np.zeros(0) if weight is None else np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        digest.update(repr((array.shape, str(array.dtype))).encode())
+        digest.update(array.view(np.uint8).data if array.size and array.ndim else array.tobytes())
+    return digest.hexdigest()

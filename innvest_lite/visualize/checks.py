@@ -1,0 +1,69 @@
+"""What every picture maker demands of its arrays; each check hands back what it checked, or says what is wrong.
+
+Called by the other files of `visualize`. No check edits its argument.
+"""
+
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+
+
+def as_batch(array, name):
+    """A float64 batch with channels, made from an array of rank 2, 3 or 4.
+
+    Args:
+        array: numbers of shape `(batch, height, width, channels)`, `(height, width, channels)` or `(height, width)`.
+        name: what messages call the array.
+
+    Returns:
+        The pair (float64 array `(batch, height, width, channels)`, whether the input was a batch).
+
+    Raises:
+        InvalidInputError: another rank, an empty axis, a type that is not a real number, or NaN or Inf.
+    """
+    array = np.asarray(array)
+    if not np.can_cast(array.dtype, np.float64, casting="same_kind"):
+        raise InvalidInputError(f"{name} has the type {array.dtype}; expected real numbers, such as float32.")
+    if array.ndim not in (2, 3, 4) or array.size == 0:
+        raise InvalidInputError(
+            f"{name} has the shape {array.shape}; expected a batch (batch, height, width, channels), one image "
+            "(height, width, channels) or one image without channels (height, width), with no empty axis."
+        )
+    numbers = array.astype(np.float64)
+    _check_finite(numbers, name)
+    if numbers.ndim == 2:
+        numbers = numbers[..., None]
+    return (numbers, True) if numbers.ndim == 4 else (numbers[None], False)
+
+
+def as_picture(picture, name):
+    """The picture itself, once it is known to be uint8 of shape (height, width, 3).
+
+    Raises:
+        InvalidInputError: another type or shape, or an empty axis.
+    """
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
+        raise InvalidInputError(
+            f"{name} is {array.dtype} with the shape {array.shape}; expected one picture, uint8 (height, width, 3). "
+            "heatmap, project and overlay make such pictures; a batch of them is taken apart with list(pictures)."
+        )
+    return array
+
+
+def check_colour_channels(batch, name, instead):
+    """Raise InvalidInputError unless the batch has one channel (grey) or three (red, green, blue)."""
+    channels = batch.shape[-1]
+    if channels not in (1, 3):
+        raise InvalidInputError(f"{name} has {channels} channels; expected 1 (grey) or 3 (red, green, blue). {instead}")
+
+
+def _check_finite(numbers, name):
+    """Raise InvalidInputError that counts NaN and Inf and gives the first place."""
+    wrong = ~np.isfinite(numbers)
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise InvalidInputError(
+            f"{name} has {int(wrong.sum())} values that are NaN or Inf, the first at {place}; expected finite numbers. "
+            "Look at the input and the weights, or replace them knowingly with numpy.nan_to_num."
+        )

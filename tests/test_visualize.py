@@ -1,0 +1,497 @@
+"""The pictures: exact small expectations, arrays of every rank and size of number, layout, labels and files."""
+
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.visualize import COLORMAPS, grid, heatmap, overlay, project, save
+from innvest_lite.visualize.text import SIZES, _fit, _font, _width, render
+
+RED, BLUE, WHITE = [129, 0, 16], [0, 53, 157], [255, 255, 255]
+
+
+def random_map(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def solid(color, height=28, width=28):
+    return np.full((height, width, 3), color, np.uint8)
+
+
+def columns_of(picture, color):
+    """The columns in which a colour occurs."""
+    return np.flatnonzero((picture == color).all(-1).any(0))
+
+
+def rows_of(picture, color):
+    return np.flatnonzero((picture == color).all(-1).any(1))
+
+
+# --- heatmap -------------------------------------------------------------------------------------------------------
+
+
+def test_heatmap_has_the_ends_and_the_centre_of_its_map():
+    assert heatmap(np.array([[-2.0, 0.0, 2.0]])).tolist() == [[BLUE, WHITE, RED]]
+    assert heatmap(np.array([[-2.0, 0.0, 2.0]]), "seismic").tolist() == [[[0, 0, 96], WHITE, [96, 0, 0]]]
+    assert heatmap(np.array([[1.0, 0.0]]), "blue-black-red")[0, 1].tolist() == [0, 0, 0]
+
+
+def test_heatmap_interpolates_between_the_colours():
+    assert heatmap(np.array([[1.0, 0.25]]), "seismic")[0, 1].tolist() == [255, 128, 128]
+
+
+def test_heatmap_sums_channels_with_their_signs():
+    relevance = np.array([[[3.0, -3.0], [1.0, 1.0], [-4.0, 2.0]]])
+    assert heatmap(relevance).tolist() == [[WHITE, RED, BLUE]]
+
+
+def test_heatmap_scales_each_image_by_its_own_largest_absolute_value():
+    relevance = np.array([[[[1.0], [0.0]]], [[[-100.0], [50.0]]]])
+    assert heatmap(relevance)[:, 0, 0].tolist() == [RED, BLUE]
+    assert np.array_equal(heatmap(relevance)[1], heatmap(relevance[1]))
+
+
+def test_limit_is_shared_by_all_images_and_clips():
+    relevance = np.array([[[[1.0]]], [[[2.0]]], [[[9.0]]]])
+    first, second, third = heatmap(relevance, "seismic", limit=2)[:, 0, 0].tolist()
+    assert (first, second, third) == ([255, 0, 0], [96, 0, 0], [96, 0, 0])
+
+
+def test_limit_counts_the_sum_of_the_channels():
+    assert heatmap(np.full((1, 1, 4), 0.5), "seismic", limit=4)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_negated_relevance_exchanges_red_and_blue():
+    relevance = random_map((5, 7, 3))
+    assert np.array_equal(heatmap(-relevance, "seismic"), heatmap(relevance, "seismic")[..., ::-1])
+
+
+@pytest.mark.parametrize("name", COLORMAPS)
+def test_colour_maps_are_centred(name):
+    assert len(COLORMAPS[name]) % 2 == 1
+    assert len(set(COLORMAPS[name][len(COLORMAPS[name]) // 2])) == 1, "the neutral colour is a grey"
+
+
+def lightness(color):
+    """OKLab's lightness of an sRGB colour."""
+    share = np.array(color) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    long = linear @ [0.4122214708, 0.5363325363, 0.0514459929]
+    medium = linear @ [0.2119034982, 0.6806995451, 0.1073969566]
+    short = linear @ [0.0883024619, 0.2817188376, 0.6299787005]
+    return np.cbrt([long, medium, short]) @ [0.2104542553, 0.7936177850, -0.0040720468]
+
+
+def test_default_map_is_as_light_for_minus_as_for_plus_and_falls_evenly():
+    values = np.array([lightness(color) for color in COLORMAPS["blue-white-red"]])
+    assert values == pytest.approx(values[::-1], abs=0.01)
+    assert np.diff(values[8:]) == pytest.approx(np.full(8, -0.62 / 8), abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (2, 4, 5, 3)])
+@pytest.mark.parametrize("make", [heatmap, project])
+def test_ranks(make, shape):
+    expected = (*shape[:2], 3) if len(shape) == 2 else (*shape[:-1], 3)
+    picture = make(random_map(shape))
+    assert (picture.shape, picture.dtype) == (expected, np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (2, 4, 5, 3)])
+def test_all_zero_is_neutral_without_warnings(shape):
+    with np.errstate(all="raise"):
+        assert (heatmap(np.zeros(shape)) == 255).all()
+        assert (project(np.zeros(shape)) == 128).all()
+        image = np.full(shape, 77, np.uint8)
+        assert (overlay(np.zeros(shape), image) == 77).all()
+
+
+SIZES_OF_NUMBERS = [
+    (np.float16, 6e4),
+    (np.float16, 2.0**-23),
+    (np.float32, 1e30),
+    (np.float32, 1e38),
+    (np.float32, 1e-38),
+    (np.float64, 1e308),
+    (np.float64, 1e-300),
+]
+
+
+@pytest.mark.parametrize(("dtype", "scale"), SIZES_OF_NUMBERS)
+def test_size_of_numbers_does_not_matter(dtype, scale):
+    """The first pixel's channels add up to more than the type can hold."""
+    relevance = (np.array([[[1.0, 0.5, 0.5], [-1.0, -1.0, 0.0]]]) * scale).astype(dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert heatmap(relevance, "seismic").tolist() == [[[96, 0, 0], [0, 0, 96]]]
+        assert project(relevance)[0, :, 0].tolist() == [255, 0]
+        assert overlay(relevance, relevance, opacity=0)[0, :, 0].tolist() == [255, 0]
+
+
+def test_differences_and_quotients_of_the_largest_numbers():
+    extreme = np.array([[-1.7e308, 0.0, 1.7e308]])
+    with np.errstate(all="raise", under="ignore"):
+        assert overlay(extreme, extreme, opacity=0)[0, :, 0].tolist() == [0, 128, 255]
+        assert heatmap(extreme, limit=1e-300).tolist() == [[BLUE, WHITE, RED]]
+
+
+def test_bfloat16_and_integers_are_numbers():
+    relevance = np.array([[-2, 0, 2]])
+    assert heatmap(relevance).tolist() == [[BLUE, WHITE, RED]]
+    assert heatmap(relevance.astype(ml_dtypes.bfloat16)).tolist() == [[BLUE, WHITE, RED]]
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, np.inf, np.nan, "big", True, np.ones(2)])
+def test_limit_must_be_a_positive_number(limit):
+    with pytest.raises(InvalidInputError, match="limit is .*expected one positive, finite number"):
+        heatmap(np.ones((2, 2)), limit=limit)
+
+
+def test_unknown_map_suggests_the_nearest():
+    with pytest.raises(InvalidInputError, match=r"called 'sesmic'\. Did you mean 'seismic'\? .*'blue-white-red'"):
+        heatmap(np.ones((2, 2)), colormap="sesmic")
+    with pytest.raises(InvalidInputError, match="No colour map is called None"):
+        heatmap(np.ones((2, 2)), colormap=None)
+
+
+# --- what no maker takes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [heatmap, project])
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones(3), r"shape \(3,\); expected a batch \(batch, height, width, channels\)"),
+        (np.ones((1, 1, 2, 2, 3)), r"shape \(1, 1, 2, 2, 3\)"),
+        (np.ones((0, 4, 4, 3)), "no empty axis"),
+        (np.ones((2, 2), complex), "type complex128; expected real numbers"),
+        (np.array([["a"]]), "expected real numbers"),
+        (np.array([[1.0, np.nan], [np.inf, 1.0]]), r"2 values that are NaN or Inf, the first at \(0, 1\)"),
+        (np.array([[1.0, -np.inf]]), "1 values that are NaN or Inf"),
+    ],
+)
+def test_bad_arrays(make, array, message):
+    with pytest.raises(InvalidInputError, match=message):
+        make(array)
+
+
+# --- project -------------------------------------------------------------------------------------------------------
+
+
+def test_project_is_half_plus_x_over_twice_the_largest():
+    signal = np.array([[[-4.0, 0.0, 2.0]], [[4.0, 1.0, -2.0]]])
+    assert project(signal).tolist() == [[[0, 128, 191]], [[255, 159, 64]]]
+
+
+def test_project_scales_each_image_by_itself_and_all_channels_together():
+    signal = np.array([[[[1.0, 0.5, 0.0]]], [[[-10.0, 5.0, 0.0]]]])
+    assert project(signal)[:, 0, 0].tolist() == [[255, 191, 128], [0, 191, 128]]
+
+
+def test_project_repeats_one_channel():
+    picture = project(np.array([[[-1.0], [0.5]]]))
+    assert picture.tolist() == [[[0, 0, 0], [191, 191, 191]]]
+    picture[0, 0, 0] = 9  # an array of its own, not three views of one channel
+    assert picture[0, 0].tolist() == [9, 0, 0]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_project_wants_colours(channels):
+    with pytest.raises(InvalidInputError, match=rf"signal has {channels} channels; expected 1 .* or 3 .*heatmap"):
+        project(np.ones((2, 2, channels)))
+
+
+# --- overlay -------------------------------------------------------------------------------------------------------
+
+
+def test_overlay_shows_the_image_where_nothing_is_relevant_and_the_map_where_all_is():
+    picture = overlay(np.array([[0.0, 1.0, -1.0]]), np.array([[200, 10, 250]], np.uint8), opacity=1)
+    assert picture.tolist() == [[[200, 200, 200], RED, BLUE]]
+
+
+def test_overlay_blends_in_proportion():
+    relevance, image = np.array([[1.0, 0.25]]), np.array([[0, 100]], np.uint8)
+    picture = overlay(relevance, image, colormap="seismic", opacity=0.5)
+    assert picture[0, 0].tolist() == [48, 0, 0]  # weight 0.5 of (96, 0, 0) on black
+    assert picture[0, 1].tolist() == [139, 107, 107]  # weight 0.25 of (255, 128, 128) on 100
+
+
+def test_overlay_takes_bytes_as_they_are_and_stretches_floats():
+    zero = np.zeros((1, 3))
+    assert overlay(zero, np.array([[50, 60, 70]], np.uint8))[0, :, 0].tolist() == [50, 60, 70]
+    assert overlay(zero, np.array([[50.0, 60.0, 70.0]]))[0, :, 0].tolist() == [0, 128, 255]
+    assert overlay(zero, np.array([[-3, 0, 3]]))[0, :, 0].tolist() == [0, 128, 255]
+    assert overlay(zero, np.full((1, 3), 0.2))[0, :, 0].tolist() == [128, 128, 128]
+
+
+def test_overlay_stretches_each_image_by_itself():
+    images = np.array([[[[0.0], [1.0]]], [[[5.0], [9.0]]]])
+    assert overlay(np.zeros((2, 1, 2, 1)), images)[..., 0].tolist() == [[[0, 255]], [[0, 255]]]
+
+
+def test_overlay_turns_colours_to_grey_as_pillow_does():
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(image).convert("L"), int)
+    picture = overlay(np.zeros((6, 5, 3)), image).astype(int)
+    assert abs(picture[..., 0] - expected).max() <= 1  # Pillow rounds down
+    assert (picture == picture[..., :1]).all()
+
+
+def test_overlay_uses_the_limit():
+    assert overlay(np.ones((1, 1)), np.zeros((1, 1), np.uint8), "seismic", limit=2, opacity=1).tolist() == [
+        [[255, 0, 0]]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 6, 3)), r"image has the shape \(4, 6, 3\) and relevance \(4, 5, 3\)"),
+        (np.zeros((4, 5)), "expected the same rank"),
+        (np.zeros((1, 4, 5, 3)), "expected the same rank"),
+        (np.zeros((4, 5, 2)), "image has 2 channels"),
+        (np.full((4, 5, 3), np.nan), "image has 60 values that are NaN"),
+    ],
+)
+def test_overlay_wants_the_image_of_the_relevance(image, message):
+    with pytest.raises(InvalidInputError, match=message):
+        overlay(np.ones((4, 5, 3)), image)
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 1.1, np.nan, "half"])
+def test_overlay_opacity(opacity):
+    with pytest.raises(InvalidInputError, match="opacity is"):
+        overlay(np.ones((2, 2)), np.ones((2, 2)), opacity=opacity)
+
+
+# --- the caller's arrays -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_nothing_edits_its_arguments(dtype, tmp_path):
+    relevance, image = random_map((2, 6, 5, 3)).astype(dtype), random_map((2, 6, 5, 3), seed=1).astype(dtype)
+    picture = solid((1, 2, 3))
+    before = [array.copy() for array in (relevance, image, picture)]
+    for array in (relevance, image, picture):
+        array.flags.writeable = False
+    heatmap(relevance), heatmap(relevance, limit=0.1), project(relevance), overlay(relevance, image)
+    grid([[picture]]), save(picture, tmp_path / "a.png")
+    for array, copy in zip((relevance, image, picture), before, strict=True):
+        assert np.array_equal(array, copy)
+
+
+# --- grid ----------------------------------------------------------------------------------------------------------
+
+
+def test_grid_without_labels_has_an_exact_layout():
+    red, green, blue = solid((255, 0, 0)), solid((0, 255, 0)), solid((0, 0, 255))
+    picture = grid([[red, green], [blue, None]], cell=56, margin=10)
+    assert (picture.shape, picture.dtype) == ((2 * 56 + 3 * 10, 2 * 56 + 3 * 10, 3), np.uint8)
+    for color, top, left in (((255, 0, 0), 10, 10), ((0, 255, 0), 10, 76), ((0, 0, 255), 76, 10)):
+        assert (picture[top : top + 56, left : left + 56] == color).all()
+        assert (picture[top - 1, left : left + 56] == 200).all(), "a grey frame"
+    assert (picture[74:, 78:] == 255).all(), "an empty cell has no frame"
+
+
+def test_grid_keeps_pixels_when_it_enlarges():
+    small = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    assert np.array_equal(grid([[small]], cell=16, margin=0), small.repeat(4, 0).repeat(4, 1))
+
+
+@pytest.mark.parametrize(("height", "width", "place"), [(10, 40, (34, 53, 4, 83)), (40, 10, (4, 83, 34, 53))])
+def test_grid_keeps_proportions_and_centres(height, width, place):
+    picture = grid([[solid((255, 0, 0), height, width)]], cell=80, margin=4)
+    assert picture.shape == (88, 88, 3)
+    rows, columns = rows_of(picture, (255, 0, 0)), columns_of(picture, (255, 0, 0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == place
+
+
+def test_grid_without_margin_has_no_frames_over_neighbours():
+    picture = grid([[solid((255, 0, 0)), solid((0, 0, 255))]], cell=28, margin=0)
+    assert np.array_equal(picture, np.concatenate([solid((255, 0, 0)), solid((0, 0, 255))], axis=1))
+
+
+def test_grid_labels_stand_in_the_middle_and_one_margin_away():
+    picture = grid([[solid((255, 0, 0))]], ["OOO"], ["OOO"], cell=112, margin=9)
+    dark = (picture == picture[..., :1]).all(-1) & (picture[..., 0] < 150)
+    top, left = rows_of(picture, (255, 0, 0))[0], columns_of(picture, (255, 0, 0))[0]
+    row_label, column_label = np.argwhere(dark[top:, :left]), np.argwhere(dark[:top, left:])
+    assert row_label[:, 0].mean() == pytest.approx(56, abs=2)
+    assert column_label[:, 1].mean() == pytest.approx(56, abs=2)
+    assert 9 <= left - 1 - row_label[:, 1].max() <= 9 + 3
+    assert 9 <= top - 1 - column_label[:, 0].max() <= 9 + 6  # the room for descenders
+
+
+def ink(picture):
+    """How dark all of a grey picture is, in whole black pixels."""
+    return (255 - np.asarray(picture, float)).sum() / 255
+
+
+@pytest.mark.parametrize("text", ["input", "jgpqy()[]", "ÄÖÜ_", "two\nlines", "PatternAttribution", "'", "_", "W"])
+@pytest.mark.parametrize("align", ["left", "center", "right"])
+def test_labels_are_not_cut_off(text, align):
+    block = np.asarray(render(text, width=400, align=align))
+    assert (block[[0, -1]] == 255).all() and (block[:, [0, -1]] == 255).all(), "ink touches the edge"
+    assert ink(block) > 1
+    assert block.shape[1] <= 400
+
+
+def test_labels_hold_all_their_ink():
+    block = render("Deep Taylor (jgpqy)", width=400, align="left")
+    wide = Image.new("L", (600, 200), 255)
+    ImageDraw.Draw(wide).text((50, 50), "Deep Taylor (jgpqy)", fill=30, font=ImageFont.load_default(SIZES[0]))
+    assert ink(block) == pytest.approx(ink(wide), rel=1e-6)
+
+
+LONG_LABELS = [
+    "guided backpropagation of the gradient in many words",
+    "averyverylongwordwithoutanyplacetobreakitatallreally",
+    "block3_conv1/separable_convolution_pointwise",
+]
+
+
+@pytest.mark.parametrize("text", LONG_LABELS)
+def test_long_labels_fit_a_narrow_width(text):
+    block = render(text, width=60, align="center")
+    assert block.width <= 60
+    one_line = render("Ag", width=400, align="left").height
+    assert block.height > one_line, "wrapped"
+    _, lines = _fit(text, 60)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", ""), "no character is lost"
+
+
+def test_layer_names_break_after_their_separators():
+    width = _width("block3_conv1/", _font(SIZES[0]))
+    assert _fit("block3_conv1/pointwise", width)[1] == ["block3_conv1/", "pointwise"]
+    assert _fit("block3_conv1/pointwise", width - 1)[1] == ["block3_", "conv1/", "pointwise"]
+
+
+def test_a_word_a_little_too_long_shrinks_instead_of_breaking():
+    width = _width("PatternAttribution", _font(SIZES[2]))
+    font, lines = _fit("PatternAttribution", width)
+    assert (font.size, lines) == (SIZES[2], ["PatternAttribution"])
+
+
+def test_labels_of_one_line_stand_on_one_line():
+    heights = {render(text, 400, "center").height for text in ("input", "gradient", "jgpqy", "ooo")}
+    assert len(heights) == 1
+
+
+def test_grid_labels_stand_beside_their_pictures_and_nowhere_else():
+    red = (255, 0, 0)
+    rows = [[solid(red)] * 2] * 2
+    plain = grid(rows, cell=56, margin=6)
+    labelled = grid(rows, ["first row", "second"], ["one", "two"], cell=56, margin=6)
+    down, right = labelled.shape[0] - plain.shape[0], labelled.shape[1] - plain.shape[1]
+    assert np.array_equal(labelled[down + 6 :, right + 6 :], plain[6:, 6:]), "the pictures are as they were"
+    dark = (labelled == labelled[..., :1]).all(-1) & (labelled[..., 0] < 150)
+    top, left = down + 6, right + 6
+    cells = {
+        "first row": dark[top : top + 56, :left],
+        "second": dark[top + 62 :, :left],
+        "one": dark[:top, left : left + 56],
+        "two": dark[:top, left + 62 :],
+    }
+    assert all(block.any() for block in cells.values())
+    assert sum(block.sum() for block in cells.values()) == dark.sum()
+    assert not dark[:6].any() and not dark[:, :6].any(), "the outer margin is free"
+    assert labelled.shape[1] == plain.shape[1] + render("first row", 999, "right").width + 6
+    assert labelled.shape[0] == plain.shape[0] + render("one", 999, "center").height + 6
+
+
+def test_grid_rows_grow_with_tall_labels():
+    picture = grid([[solid((255, 0, 0))]], ["a\nb\nc\nd\ne"], cell=28, margin=4)
+    label = render("a\nb\nc\nd\ne", 84, "right")
+    assert label.height > 28
+    assert picture.shape[0] == label.height + 8
+    middle = rows_of(picture, (255, 0, 0)).mean()
+    assert middle == pytest.approx((picture.shape[0] - 1) / 2, abs=1)
+
+
+def test_grid_row_labels_wrap_beyond_three_cells():
+    picture = grid([[solid((255, 0, 0))]], [" ".join(["many words"] * 10)], cell=40, margin=0)
+    assert picture.shape[1] <= 4 * 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rows": []}, "at least one row"),
+        ({"rows": [[]]}, "at least one row with one picture"),
+        ({"rows": [[solid(0)], [solid(0), solid(0)]]}, r"same length, but came with \[1, 2\]; fill up with None"),
+        ({"rows": [[np.zeros((2, 2))]]}, r"rows\[0\]\[0\] is float64 with the shape \(2, 2\)"),
+        ({"rows": [[solid(0), np.zeros((1, 2, 2, 3), np.uint8)]]}, r"rows\[0\]\[1\] .*list\(pictures\)"),
+        ({"row_labels": ["a", "b"]}, "row_labels has 2 labels for 1"),
+        ({"row_labels": "ab", "rows": [[solid(0)]] * 2}, "row_labels has 1 labels for 2"),
+        ({"column_labels": []}, "column_labels has 0 labels for 1"),
+        ({"cell": 15}, "cell is 15; expected a whole number of pixels, at least 16"),
+        ({"cell": 32.0}, r"cell is 32\.0"),
+        ({"margin": -1}, "margin is -1"),
+    ],
+)
+def test_grid_refuses(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        grid(**{"rows": [[solid(0)]], **arguments})
+
+
+# --- save ----------------------------------------------------------------------------------------------------------
+
+
+def test_save_writes_the_very_pixels(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    path = save(picture, str(tmp_path / "new" / "a.PNG"))
+    assert path == tmp_path / "new" / "a.PNG"
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        assert np.array_equal(np.asarray(image), picture)
+    assert [file.name for file in path.parent.iterdir()] == ["a.PNG"]
+
+
+def test_save_replaces_and_a_failure_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save(solid(1), tmp_path / "a.png")
+    save(solid(2), path)
+    before = path.read_bytes()
+
+    def fail(self, stream, **options):
+        stream.write(b"half a picture")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="no space left"):
+        save(solid(3), path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_save_makes_no_other_folder(tmp_path):
+    with pytest.raises(InvalidInputError, match="missing.*does not exist"):
+        save(solid(0), tmp_path / "missing" / "parent" / "a.png")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInputError, match="is a file, not a folder"):
+        save(solid(0), tmp_path / "file" / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "png"])
+def test_save_writes_png_only(tmp_path, name):
+    with pytest.raises(InvalidInputError, match=r"let it end in '\.png'"):
+        save(solid(0), tmp_path / name)
+
+
+def test_save_wants_one_picture(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"picture is uint8 with the shape \(2, 28, 28, 3\)"):
+        save(np.zeros((2, 28, 28, 3), np.uint8), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- lightness of the import ---------------------------------------------------------------------------------------
+
+
+def test_importing_is_light():
+    heavy = "('tensorflow', 'keras', 'matplotlib')"
+    code = f"import sys, innvest_lite.visualize; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
