@@ -68,7 +68,7 @@ def is_float(tensor):
 
 def to_numpy(tensor):
     """The values of a concrete tensor or variable."""
-    return keras.ops.convert_to_numpy(tensor)
+    return tf.convert_to_tensor(tensor).numpy()
 
 
 def has_accelerator():

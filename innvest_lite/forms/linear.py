@@ -107,7 +107,7 @@ class Pointwise(LayerForm):
 
     def apply(self, inputs, kernel):
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
-        return _matmul_channels(ops.cast(inputs[0], kernel.dtype), kernel, self.layer.data_format)
+        return ops.conv(ops.cast(inputs[0], kernel.dtype), kernel, 1, "valid", self.layer.data_format)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,6 +128,23 @@ class Depthwise(LayerForm):
         layer = self.layer
         x, padding = _padded(layer, ops.cast(inputs[0], kernel.dtype))
         return ops.depthwise_conv(x, kernel, layer.strides, padding, layer.data_format, layer.dilation_rate)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WholeSeparable(Form):
+    """A separable convolution as one map, where `split_separable` has not cut it; it has no kernel of its own."""
+
+    def forward(self, *inputs):
+        """The output, in the layer's compute dtype."""
+        layer, dtype = self.node.operation, self.node.output_specs[0].dtype
+        x, padding = _padded(layer, ops.cast(inputs[0], dtype))
+        kernels = (ops.cast(layer.depthwise_kernel, dtype), ops.cast(layer.pointwise_kernel, dtype))
+        output = ops.separable_conv(x, *kernels, layer.strides, padding, layer.data_format, layer.dilation_rate)
+        if layer.bias is not None:
+            first = layer.data_format == "channels_first"
+            shape = (1, -1, *[1] * (len(x.shape) - 2)) if first else (-1,)
+            output = output + ops.cast(ops.reshape(layer.bias, shape), dtype)
+        return (output,)
 
 
 def dense(node):
@@ -155,9 +172,11 @@ def depthwise(node):
 
 
 def separable(node):
-    """The form of one half of a separable convolution (after `split_separable`)."""
+    """The form of a separable convolution, or of one half of it (after `split_separable`)."""
     if node.part == "depthwise":
         return depthwise(node)
+    if node.part != "pointwise":
+        return WholeSeparable(node, "linear")
     return Pointwise(node, "linear", fan_in=_all_but_last(node.operation.pointwise_kernel), unit_axes=unit_axes(node))
 
 
@@ -176,10 +195,24 @@ def _all_but_last(kernel):
 
 
 def _convolve(layer, x, kernel):
+    if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
+        return _strided_pointwise(layer, x, kernel)
     x, padding = _padded(layer, x)
-    if layer.groups == 1 and all(size == 1 for size in layer.kernel_size):
-        return _matmul_channels(_strided(layer, x), kernel, layer.data_format)
     return ops.conv(x, kernel, layer.strides, padding, layer.data_format, layer.dilation_rate)
+
+
+def _strided_pointwise(layer, x, kernel):
+    """A strided 1x1 convolution as the matrix product that it is, on the positions that it looks at.
+
+    TensorFlow 2.21's CPU kernel for the kernel gradient of such a convolution can crash the process (DESIGN,
+    decision 11), so neither VJP goes through it.
+    """
+    every = tuple(slice(None, None, stride) for stride in layer.strides)
+    matrix = ops.reshape(kernel, kernel.shape[-2:])
+    if layer.data_format == "channels_first":
+        x = ops.moveaxis(x[(slice(None), slice(None), *every)], 1, -1)
+        return ops.moveaxis(ops.matmul(x, matrix), -1, 1)
+    return ops.matmul(x[(slice(None), *every)], matrix)
 
 
 def _padded(layer, x):
@@ -189,25 +222,6 @@ def _padded(layer, x):
     width = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
     time = 2 if layer.data_format == "channels_first" else 1
     return ops.pad(x, [(width, 0) if axis == time else (0, 0) for axis in range(3)]), "valid"
-
-
-def _strided(layer, x):
-    """The positions that a 1x1 convolution looks at."""
-    every = tuple(slice(None, None, stride) for stride in layer.strides)
-    first = layer.data_format == "channels_first"
-    return x[(slice(None), slice(None), *every)] if first else x[(slice(None), *every)]
-
-
-def _matmul_channels(x, kernel, data_format):
-    """A 1x1 convolution as the matrix product it is.
-
-    Not only faster: TensorFlow 2.21's CPU kernel for the kernel gradient of a strided 1x1 convolution can crash the
-    process (DESIGN, decision 11), so neither VJP goes through it.
-    """
-    matrix = ops.reshape(kernel, kernel.shape[-2:])
-    if data_format == "channels_first":
-        return ops.moveaxis(ops.matmul(ops.moveaxis(x, 1, -1), matrix), -1, 1)
-    return ops.matmul(x, matrix)
 
 
 LAYERS = {

@@ -35,9 +35,13 @@ def is_plain(layer, classes):
 
 
 def rewrite(graph, fuse):
-    """The passes that every method wants, and, with `fuse`, BatchNormalization fused as the pattern methods do."""
-    graph = strip_softmax(split_separable(split_activations(graph)))
-    return fuse_batchnorm(graph) if fuse else graph
+    """The passes that every method wants; with `fuse` also those of the pattern methods.
+
+    The gradient family leaves separable convolutions and BatchNormalization whole: the same operations as the model's own
+    give the same rounding.
+    """
+    graph = strip_softmax(split_activations(graph))
+    return fuse_batchnorm(split_separable(graph)) if fuse else graph
 
 
 def select_output(graph, name):

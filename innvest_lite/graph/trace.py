@@ -36,7 +36,7 @@ def trace(model):
         outputs=outputs,
         nodes=tuple(tracer.nodes),
         input_specs=tuple(_spec(tensor) for tensor in function.inputs),
-        output_names=tuple(model.output_names),
+        output_names=tuple(tensor._keras_history.operation.name for tensor in function.outputs),
         layer_values={**{node.name: node.values[0] for node in tracer.nodes}, **tracer.models},
     )
 

@@ -22,7 +22,7 @@ class LayerReport:
 
     Attributes:
         count: pairs (x, y) that the estimate rests on: samples times positions.
-        active: mean share of pairs in the positive regime.
+        active: mean share of pairs in the positive regime; NaN where that was not gathered.
         units: the number of units.
         dead: units never in the regime, or whose y never varies; their pattern is 0.
         ill_conditioned: units whose two-component pattern the data does not determine; theirs is the linear one.
@@ -65,7 +65,7 @@ def estimate(estimator, statistics, kernel, fan_in):
         ill = live & ~sound
         pattern = np.where(_over(ill, fan_in), linear, pattern)
     pattern = np.where(_over(live, fan_in), pattern, 0.0)
-    active = float(np.mean(statistics.active) / statistics.count)
+    active = float(np.mean(statistics.active) / statistics.count) if statistics.active.size else float("nan")
     return pattern, LayerReport(statistics.count, active, live.size, int((~live).sum()), int(ill.sum()))
 
 

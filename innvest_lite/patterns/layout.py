@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import hashlib
 
-import keras
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.structure import ELEMENTWISE
 from innvest_lite.graph import Graph, Value, passes, trace
@@ -90,7 +90,7 @@ def fingerprint(form):
         weights += [batchnorm.moving_mean, batchnorm.moving_variance, batchnorm.gamma, batchnorm.beta]
         digest.update(repr(batchnorm.epsilon).encode())
     for weight in weights:
-        array = np.zeros(0) if weight is None else np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        array = np.zeros(0) if weight is None else np.ascontiguousarray(backend.to_numpy(weight))
         digest.update(repr((array.shape, str(array.dtype))).encode())
         digest.update(array.view(np.uint8).data if array.size and array.ndim else array.tobytes())
     return digest.hexdigest()

@@ -1,0 +1,156 @@
+"""Times explanations against a plain TensorFlow gradient in the same run: `python scripts/benchmark.py analyze`.
+
+The machine may be shared and noisy, so a round runs the gradient and every method once, in turn, and the figure is the
+median over rounds of the ratio to the gradient of the same round. Peak memory is that of a process of its own for each
+method (`--memory`), as the operating system counts it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+METHODS = ("PatternNet", "PatternAttribution", "GuidedBackprop", "Deconvnet", "Gradient", "InputTimesGradient")
+
+
+def vgg16():
+    """VGG16 with random weights and the logits as output, as both sides see it."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return keras.applications.VGG16(weights=None, classifier_activation=None)
+
+
+def images(batch):
+    """A batch of noise in the range of preprocessed images."""
+    import numpy as np
+
+    return np.random.default_rng(0).normal(size=(batch, 224, 224, 3), scale=50).astype("float32")
+
+
+def plain_gradient(model, x):
+    """The gradient of the largest logit as anybody would write it: one `tf.function`, one tape."""
+    import tensorflow as tf
+
+    @tf.function
+    def gradient(batch):
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            largest = tf.reduce_max(model(batch, training=False), axis=1)
+        return tape.gradient(largest, batch)
+
+    return lambda: gradient(tf.constant(x)).numpy()
+
+
+def method(name, model, x):
+    """A call that explains `x`; patterns, where they are needed, are the kernels, which cost the same as fitted ones."""
+    import numpy as np
+
+    import innvest_lite
+
+    analyzer_class = getattr(innvest_lite, name)
+    options = {}
+    if name.startswith("Pattern"):
+        kernels = {layer.name: np.asarray(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
+        options["patterns"] = kernels
+    analyzer = analyzer_class(model, **options)
+    return analyzer, lambda: analyzer.analyze(x, batch_size=len(x))
+
+
+def traces(analyzer):
+    """How often the analyzer's compiled explanations were traced."""
+    return sum(program.experimental_get_tracing_count() for program in analyzer._programs.values())
+
+
+def timed(call):
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def analyze(batch, rounds, names):
+    """Prints the ratio of each method to the gradient, and whether a second batch traced again."""
+    model, x = vgg16(), images(batch)
+    baseline = plain_gradient(model, x)
+    pairs = {name: method(name, model, x) for name in names}
+    calls = {name: call for name, (_, call) in pairs.items()}
+    for call in (baseline, *calls.values()):
+        call()
+    ratios = {name: [] for name in names}
+    seconds = []
+    for _ in range(rounds):
+        for name, call in calls.items():
+            plain = timed(baseline)
+            seconds.append(plain)
+            ratios[name].append(timed(call) / plain)
+    print(f"VGG16 224x224, batch {batch}, {rounds} rounds; plain gradient: median {statistics.median(seconds):.2f} s")
+    for name, values in ratios.items():
+        print(
+            f"{name:20s} {statistics.median(values):.3f} of a gradient (min {min(values):.3f}, max {max(values):.3f}), "
+            f"traces: {traces(pairs[name][0])}"
+        )
+
+
+def memory(batch, names):
+    """Prints each method's peak memory in a process of its own, against the gradient's."""
+    peaks = {name: _peak(name, batch) for name in ("plain", *names)}
+    patterns = 138_357_544 * 4 / 2**30
+    print(f"peak memory, batch {batch}: plain gradient {peaks['plain']:.2f} GiB; the patterns are {patterns:.2f} GiB")
+    for name in names:
+        own = peaks[name] - (patterns if name.startswith("Pattern") else 0)
+        print(f"{name:20s} {peaks[name]:.2f} GiB, without patterns {own:.2f}: {own / peaks['plain']:.3f} of a gradient")
+
+
+def _peak(name, batch):
+    command = [sys.executable, __file__, "peak", "--methods", name, "--batch", str(batch)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def peak(name, batch):
+    """Runs one method three times and prints the process's peak memory in GiB."""
+    model, x = vgg16(), images(batch)
+    call = plain_gradient(model, x) if name == "plain" else method(name, model, x)[1]
+    for _ in range(3):
+        call()
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+
+
+def machine():
+    """Prints what the figures were measured on."""
+    import keras
+    import tensorflow as tf
+
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}"
+    )
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("analyze", "peak"))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too, in processes of their own")
+    arguments = parser.parse_args()
+    if arguments.what == "peak":
+        peak(arguments.methods[0], arguments.batch)
+        return
+    machine()
+    analyze(arguments.batch, arguments.rounds, arguments.methods)
+    if arguments.memory:
+        memory(arguments.batch, arguments.methods)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Compares Gradient with `tf.GradientTape` on the logits of all keras.applications models (weights=None).
+
+Usage: `python scripts/gradient_check.py [NAME ...]`. Each model runs in a process of its own, at the smallest input it
+allows; a line each, exit code 1 if one is off by more than 1e-6 of the maximum. `--patterns` instead fits patterns and runs
+PatternNet and PatternAttribution, and prints what `check` leaves unexplained.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+SMALLEST = {"Inception": 75, "Xception": 71, "NASNet": 32}
+PAPER_LIKE = ("VGG16", "VGG19", "ResNet50", "MobileNet", "MobileNetV2", "DenseNet121", "InceptionV3", "Xception")
+
+
+def names():
+    """All model functions of keras.applications."""
+    import keras
+
+    return sorted(name for name in dir(keras.applications) if name[0].isupper() and callable(getattr(keras.applications, name)))
+
+
+def build(name):
+    """The model with random weights at its smallest input; BatchNormalization has the statistics of random images."""
+    import inspect
+
+    import keras
+    import numpy as np
+
+    keras.utils.set_random_seed(1)
+    size = next((size for prefix, size in SMALLEST.items() if name.startswith(prefix)), 32)
+    constructor = getattr(keras.applications, name)
+    options = {"weights": None, "input_shape": (size, size, 3), "classes": 10, "include_top": True}
+    if "alpha" in inspect.signature(constructor).parameters and name == "MobileNet":
+        options["alpha"] = 1.0
+    model = constructor(**options)
+    x = np.random.default_rng(0).normal(size=(24, size, size, 3)).astype("float32")
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(x, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    return model, x
+
+
+def logits_model(model):
+    """The model up to what goes into its last softmax, cut by Keras's own means."""
+    import keras
+
+    last = model.layers[-1]
+    last.activation = keras.activations.linear
+    return model
+
+
+def gradient(name):
+    """Prints the largest deviation of Gradient from the tape, as a share of the maximum."""
+    import numpy as np
+    import tensorflow as tf
+
+    import innvest_lite
+
+    model, x = build(name)
+    x = x[:2]
+    start = time.time()
+    heat = innvest_lite.Gradient(model).analyze(x)
+    seconds = time.time() - start
+    logits_model(model)
+
+    @tf.function
+    def taped(batch):
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            largest = tf.reduce_max(model(batch, training=False), axis=1)
+        return tape.gradient(largest, batch)
+
+    expected = taped(tf.constant(x)).numpy()
+    deviation = np.abs(heat - expected).max() / np.abs(expected).max()
+    good = bool(deviation <= 1e-6 and np.isfinite(heat).all() and np.abs(expected).max() > 0)
+    print(f"{'ok ' if good else 'BAD'} {name:20s} deviation {deviation:.1e}, {seconds:.0f} s", flush=True)
+    return good
+
+
+def patterns(name):
+    """Fits patterns, explains, and prints whether all is finite and what `check` leaves unexplained."""
+    import numpy as np
+
+    import innvest_lite
+
+    model, x = build(name)
+    fitted = innvest_lite.fit_patterns(model, x, batch_size=8, verbose=0)
+    rows, good = [], all(np.isfinite(array).all() for array in fitted.values())
+    for method in (innvest_lite.PatternNet, innvest_lite.PatternAttribution):
+        analyzer = method(model, patterns=fitted)
+        heat, exponent = analyzer.analyze(x[:4], return_exponent=True)
+        report = analyzer.check(x[:4])
+        unexplained = report.unexplained.max()
+        good &= bool(np.isfinite(heat).all() and np.abs(heat).max() > 0 and unexplained < 1e-3)
+        share = float(np.mean(report.at_input / report.start))
+        rows.append(
+            f"{method.__name__}: largest {np.abs(heat).max():.1e} x 2^{exponent.max()}, at input {share:.2g} of the logit, "
+            f"unexplained {unexplained:.0e}"
+        )
+    report = fitted.report()
+    dead, ill = sum(row.dead for row in report.values()), sum(row.ill_conditioned for row in report.values())
+    units = sum(row.units for row in report.values())
+    print(f"{'ok ' if good else 'BAD'} {name:12s} units {units}, dead {dead}, ill {ill}; " + "; ".join(rows), flush=True)
+    return good
+
+
+def main():
+    """Runs each model in a process of its own: some take gigabytes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--patterns", action="store_true")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        sys.exit(not (patterns if arguments.patterns else gradient)(arguments.models[0]))
+    flags = ["--inside", *(["--patterns"] if arguments.patterns else [])]
+    chosen = arguments.models or (PAPER_LIKE if arguments.patterns else names())
+    bad = [name for name in chosen if subprocess.run([sys.executable, __file__, name, *flags]).returncode]
+    print(f"{len(chosen) - len(bad)} of {len(chosen)} good" + (f"; bad: {', '.join(bad)}" if bad else ""))
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
