@@ -72,14 +72,13 @@ def gradient(name):
     seconds = time.time() - start
     logits_model(model)
 
-    @tf.function
-    def taped(batch):
-        with tf.GradientTape() as tape:
-            tape.watch(batch)
-            largest = tf.reduce_max(model(batch, training=False), axis=1)
-        return tape.gradient(largest, batch)
-
-    expected = taped(tf.constant(x)).numpy()
+    # Eagerly: inside a tf.function, TensorFlow picks kernels by what it knows of the shapes, and two plain gradients that
+    # differ only in a static or an open batch axis are apart by up to 2e-6 (Xception).
+    batch = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(batch)
+        largest = tf.reduce_max(model(batch, training=False), axis=1)
+    expected = tape.gradient(largest, batch).numpy()
     deviation = np.abs(heat - expected).max() / np.abs(expected).max()
     good = bool(deviation <= 1e-6 and np.isfinite(heat).all() and np.abs(expected).max() > 0)
     print(f"{'ok ' if good else 'BAD'} {name:20s} deviation {deviation:.1e}, {seconds:.0f} s", flush=True)

@@ -81,6 +81,10 @@ class Convolution(LayerForm):
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
         return _convolve(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
+    def evaluate(self, inputs, kernel):
+        """The layer's own convolution, also where `apply` takes another way."""
+        return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
+
     @property
     def input_sums_shape(self):
         """All units of a convolution without groups see the same inputs."""
@@ -197,6 +201,10 @@ def _all_but_last(kernel):
 def _convolve(layer, x, kernel):
     if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
         return _strided_pointwise(layer, x, kernel)
+    return _native_convolution(layer, x, kernel)
+
+
+def _native_convolution(layer, x, kernel):
     x, padding = _padded(layer, x)
     return ops.conv(x, kernel, layer.strides, padding, layer.data_format, layer.dilation_rate)
 
