@@ -53,7 +53,7 @@ def _listed(values):
 
 def compiled(function, signature, jit_compile):
     """Returns `function` as one compiled graph, traced once for `signature` (a nest of `tensor_spec`)."""
-    return tf.function(function, input_signature=signature, jit_compile=jit_compile)
+    return tf.function(function, input_signature=signature, jit_compile=jit_compile, autograph=False)
 
 
 def tensor_spec(shape, dtype):

@@ -78,9 +78,7 @@ def find_images(folder_or_file):
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise InvalidInputError(
-            f"No folder or file is called {str(path)!r} (seen from {os.getcwd()!r}); correct the path."
-        )
+        raise InvalidInputError(f"No folder or file is called {str(path)!r} (seen from {os.getcwd()!r}); correct the path.")
     found = sorted(file for file in path.rglob("*") if _looks_like_image(file, path))
     if not found:
         raise InvalidInputError(

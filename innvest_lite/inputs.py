@@ -36,9 +36,7 @@ class InputSpec:
         """
         arrays = [
             _checked(given, name, shape, dtype, finite)
-            for given, name, shape, dtype in zip(
-                self._in_order(x), self.names, self.shapes, self.dtypes, strict=True
-            )
+            for given, name, shape, dtype in zip(self._in_order(x), self.names, self.shapes, self.dtypes, strict=True)
         ]
         counts = {len(array) for array in arrays}
         if len(counts) > 1:

@@ -21,7 +21,9 @@ def names():
     """All model functions of keras.applications."""
     import keras
 
-    return sorted(name for name in dir(keras.applications) if name[0].isupper() and callable(getattr(keras.applications, name)))
+    return sorted(
+        name for name in dir(keras.applications) if name[0].isupper() and callable(getattr(keras.applications, name))
+    )
 
 
 def build(name):

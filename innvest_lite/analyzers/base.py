@@ -72,7 +72,9 @@ class Analyzer(keras.Model):
         Returns:
             Tensors of the inputs' shapes and structure.
         """
-        tensors = [ops.cast(x, dtype) for x, dtype in zip(keras.tree.flatten(inputs), self._inputs_spec.dtypes, strict=True)]
+        tensors = [
+            ops.cast(x, dtype) for x, dtype in zip(keras.tree.flatten(inputs), self._inputs_spec.dtypes, strict=True)
+        ]
         if target is not None and not keras.ops.is_tensor(target):
             target = weights_of(target, tensors[0].shape[0] or 1, self._output_spec.shape)
         elif target is not None and is_integer(target.dtype):
@@ -109,7 +111,9 @@ class Analyzer(keras.Model):
         if exponent.any() and not return_exponent:
             _log.warning(
                 "The explanations of %d of %d samples leave the range of float32 and come back divided by a power of two; "
-                "their direction is exact. return_exponent=True says by how much.", np.count_nonzero(exponent), len(exponent)
+                "their direction is exact. return_exponent=True says by how much.",
+                np.count_nonzero(exponent),
+                len(exponent),
             )
         result = [self._inputs_spec.packed(x, relevance)]
         result += [dict(zip(keep, kept, strict=True))] if keep else []

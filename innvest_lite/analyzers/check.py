@@ -78,7 +78,11 @@ class CheckReport:
     def __str__(self):
         header = ("node", "rule", "arrived", "handed on", "bias", *REASONS)
         rows = [
-            (row.node, row.rule, *(f"{np.mean(getattr(row, f)):.4g}" for f in ("arrived", "handed_on", "bias", *REASONS)))
+            (
+                row.node,
+                row.rule,
+                *(f"{np.mean(getattr(row, f)):.4g}" for f in ("arrived", "handed_on", "bias", *REASONS)),
+            )
             for row in self.rows
         ]
         total = (
@@ -108,9 +112,7 @@ def check(analyzer, arrays, weights, batch_size):
     whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     rules = {step.node.name: str(step.rule) for step in analyzer.plan().steps}
     nodes = list(dict.fromkeys(name.rsplit(" ", 1)[0] for name in whole if " " in name))
-    rows = tuple(
-        CheckRow(node, rules[node], **{field: whole[f"{node} {field}"] for field in _FIELDS}) for node in nodes
-    )
+    rows = tuple(CheckRow(node, rules[node], **{field: whole[f"{node} {field}"] for field in _FIELDS}) for node in nodes)
     # Dict outputs of a compiled function come back sorted; the plan knows the order.
     order = {step.node.name: index for index, step in enumerate(analyzer.plan().steps)}
     rows = tuple(sorted(rows, key=lambda row: -order[row.node]))

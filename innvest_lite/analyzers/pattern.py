@@ -48,9 +48,7 @@ class PatternAnalyzer(ReverseAnalyzer):
             self._check(patterns)
             self._take(patterns)
 
-    def fit(
-        self, data=None, batch_size=32, steps=None, checkpoint=None, verbose="auto", callbacks=None, **options
-    ):
+    def fit(self, data=None, batch_size=32, steps=None, checkpoint=None, verbose="auto", callbacks=None, **options):
         """Fits the patterns of the model on data; see `fit_patterns` for what it takes.
 
         Args:
@@ -65,9 +63,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         Returns:
             The analyzer.
         """
-        options.update(
-            batch_size=batch_size, steps=steps, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks
-        )
+        options.update(batch_size=batch_size, steps=steps, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
         self._take(fit_patterns(self.model, data, self.estimator, jit_compile=self.jit_compile, **options))
         return self
 
@@ -192,7 +188,7 @@ class PatternAttribution(PatternAnalyzer):
     """
 
     def composite(self):
-        """w * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
+        """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
         return [
             (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale"), rules.Pass()),

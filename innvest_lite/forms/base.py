@@ -60,7 +60,7 @@ class LinearForm(Form):
 
     def raw_bias(self):
         """The bias as a tensor of `unit_shape` or broadcastable to it, or None."""
-        return None
+        return
 
     def apply(self, inputs, kernel):
         """The linear map without bias, in the kernel's dtype.
@@ -133,7 +133,7 @@ class LinearForm(Form):
         return (output,)
 
     def linear_part(self, output):
-        """y = w'x: a forward output without its bias, float32 or wider."""
+        """Y = w'x: a forward output without its bias, float32 or wider."""
         output, bias = _wide(output), self.bias()
         return output if bias is None else output - self.spread(bias)
 

@@ -52,9 +52,7 @@ def select_output(graph, name):
         name: an output name, or None where the model has a single output.
     """
     index = 0 if name is None else graph.output_names.index(name)
-    return _without_unused(
-        graph.replace(outputs=(graph.outputs[index],), output_names=(graph.output_names[index],))
-    )
+    return _without_unused(graph.replace(outputs=(graph.outputs[index],), output_names=(graph.output_names[index],)))
 
 
 def split_activations(graph):

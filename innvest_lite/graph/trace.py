@@ -148,8 +148,7 @@ def _function_of(model):
     """The Keras object that holds a model's calls (`_nodes_by_depth`)."""
     if not isinstance(model, keras.Model):
         raise UnsupportedLayerError(
-            f"An analyzer explains a keras.Model, but got {type(model).__name__}. "
-            "Pass a Functional or Sequential model."
+            f"An analyzer explains a keras.Model, but got {type(model).__name__}. Pass a Functional or Sequential model."
         )
     if not _keeps_keras_call(model):
         raise UnsupportedLayerError(

@@ -73,7 +73,7 @@ class GatedSignal(Rule):
 
 
 def _divided(relevance, weight):
-    """relevance / weight in float32 or wider, 0 where the weight is 0."""
+    """Relevance / weight in float32 or wider, 0 where the weight is 0."""
     dtype = relevance.dtype if relevance.dtype == "float64" else "float32"
     relevance, weight = ops.cast(relevance, dtype), ops.cast(weight, dtype)
     zero = ops.equal(weight, 0)

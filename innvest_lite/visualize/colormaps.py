@@ -65,6 +65,4 @@ def _colors_of(colormap):
         return COLORMAPS[colormap]
     nearest = difflib.get_close_matches(str(colormap), COLORMAPS, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise InvalidInputError(
-        f"No colour map is called {colormap!r}.{hint} Choose one of {', '.join(map(repr, COLORMAPS))}."
-    )
+    raise InvalidInputError(f"No colour map is called {colormap!r}.{hint} Choose one of {', '.join(map(repr, COLORMAPS))}.")

@@ -106,9 +106,7 @@ def _blocks(labels, expected, name, width, align):
         return []
     labels = [labels] if isinstance(labels, str) else list(labels)
     if len(labels) != expected:
-        raise InvalidInputError(
-            f"{name} has {len(labels)} labels for {expected}; give one each, or None for no labels."
-        )
+        raise InvalidInputError(f"{name} has {len(labels)} labels for {expected}; give one each, or None for no labels.")
     return [render(label, width, align) for label in labels]
 
 
