@@ -245,6 +245,24 @@ def test_a_denominator_that_is_not_safely_positive_gives_the_linear_pattern(esti
     assert_same_pattern(patterns["dense"][:, first::2], linear[:, first::2])
 
 
+@pytest.mark.parametrize("estimator", ["relu", "relu.negative"])
+def test_a_denominator_that_is_positive_but_tiny_gives_the_linear_pattern(estimator):
+    """The denominator is linear in a shift of y that takes the gate along, so 2e-4 of var[y] can be met exactly."""
+    model = randomize(keras.Sequential([keras.Input((4,)), layers.Dense(1, activation="relu", name="dense")]), seed=23)
+    dense, x = model.get_layer("dense"), inputs_of((4,), 400, seed=24)
+    weight = dense.kernel.numpy()[:, 0]
+    y = x @ weight
+    gate = y.mean() + y.std() * (0.8 if estimator == "relu" else -0.8)
+    y_in_regime = y[y > gate] if estimator == "relu" else y[y <= gate]
+    slope = y_in_regime.mean() - y.mean()
+    shift = (2e-4 * y.var() - y_in_regime.var() - y_in_regime.mean() * slope) / slope
+    dense.bias.assign([-gate - shift])
+    shifted = x + np.float32(shift) * weight / (weight @ weight)
+    ratio = replicas.layer_condition(dense, shifted, estimator)[0]
+    assert 1e-4 < ratio < 3e-4
+    check(fit(model, shifted, estimator), dense, shifted, estimator, below=1)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_calls_of_a_shared_layer_are_merged(estimator):
     x = keras.Input((5,))

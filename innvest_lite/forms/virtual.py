@@ -92,7 +92,7 @@ class Average(VirtualForm):
 
 
 def weighted_sum(node, weights):
-    """The form of `sum_i weights[i] * inputs[i]`; opaque where the output has no fixed number of channels.
+    """The form of `sum_i weights[i] * inputs[i]`; opaque where channels or ranks are not fixed and equal.
 
     Args:
         node: a node with at least two inputs.
@@ -102,7 +102,8 @@ def weighted_sum(node, weights):
     rank = len(spec.shape)
     first = rank > 3 and keras.config.image_data_format() == "channels_first"
     axis = 1 if first else rank - 1
-    if axis < 1 or spec.shape[axis] is None:
+    ranks = {len(taken.shape) for taken in node.input_specs}
+    if axis < 1 or spec.shape[axis] is None or ranks != {rank}:
         return Form(node, "opaque")
     constant = np.array(weights, "float32")[:, None] * np.ones(spec.shape[axis], "float32")
     return Sum(node, "sum", fan_in=(0,), unit_axes=(axis,), constant=constant)

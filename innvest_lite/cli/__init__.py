@@ -1,0 +1,61 @@
+"""The command `innvest-lite`: parses its arguments and delegates; `main` is the console script.
+
+`parser` says what can be typed; each command is a module with a `run(arguments)` that returns the exit code. No module
+here imports TensorFlow or Keras at its top, so that `--help`, and errors that need neither, come at once.
+
+Exit codes: 0 all done; 1 done but for what was named (an unreadable image, an unsupported model in `inspect`); 2 an
+error; 130 interrupted.
+"""
+
+import importlib
+import os
+import sys
+
+from innvest_lite.cli.parser import build_parser
+from innvest_lite.errors import InnvestLiteError
+
+_MODULES = {
+    "demo": "demo",
+    "methods": "methods",
+    "inspect": "inspection",
+    "fit": "fitting",
+    "analyze": "analysis",
+}
+
+
+def main(argv=None):
+    """Runs one command.
+
+    Args:
+        argv: the arguments after the program's name; None takes them from the command line.
+
+    Returns:
+        The exit code. Wrong usage and `--help` end in `SystemExit`, as argparse does.
+
+    Example:
+        >>> main(["inspect", "model.keras"])  # doctest: +SKIP
+        0
+    """
+    arguments = build_parser().parse_args(argv)
+    _choose_backend()
+    command = importlib.import_module(f"innvest_lite.cli.{_MODULES[arguments.command]}")
+    try:
+        code = command.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, as in `innvest-lite methods | head -1`; the interpreter's last flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (InnvestLiteError, OSError) as error:
+        print(f"innvest-lite: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("innvest-lite: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+def _choose_backend():
+    """Settings that must stand before Keras is imported: its backend, and fewer of TensorFlow's own messages."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

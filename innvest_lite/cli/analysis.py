@@ -1,0 +1,115 @@
+"""`innvest-lite analyze`: images to explanations, batch by batch; of each a picture and the values."""
+
+import collections
+import json
+import os
+import pathlib
+
+import numpy as np
+
+import innvest_lite
+from innvest_lite.cli import folder, models
+from innvest_lite.cli.pictures import as_bytes, pictures_of
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.images import find_images
+from innvest_lite.visualize import overlay, save
+
+
+def run(arguments):
+    """Explains all images and writes the results; returns the exit code."""
+    models.check_file(arguments.model)
+    places = _places(find_images(arguments.images), arguments.images, pathlib.Path(arguments.out))
+    folder.check_preprocessor(arguments.preprocess)
+    options = models.analyzer_options(arguments)
+    model = models.load(arguments.model)
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    shape = models.image_shape(model, arguments.size)
+    batches = folder.ImageBatches(places, shape, arguments.preprocess, arguments.batch_size)
+    exponents = {}
+    try:
+        for batch in batches:
+            exponents.update(_explain(batch, analyzer, arguments, places))
+    finally:
+        code = batches.report()
+    _note_exponents(exponents, arguments.out)
+    print(f"Wrote {len(places) - len(batches.unreadable)} explanations ({arguments.method}) to {arguments.out}")
+    return code
+
+
+def _explain(batch, analyzer, arguments, places):
+    """Writes the explanations of one batch; returns result -> power of two, where one left float32's range."""
+    values, exponents = analyzer.analyze(
+        batch.inputs, target=arguments.target, batch_size=arguments.batch_size, return_exponent=True
+    )
+    if arguments.overlay:
+        pictures = overlay(values, as_bytes(batch.pixels))
+    else:
+        pictures = pictures_of(arguments.method, values, batch.pixels)
+    for path, value, picture in zip(batch.paths, values, pictures, strict=True):
+        _write(places[path], value, picture)
+    scaled = zip(batch.paths, exponents, strict=True)
+    return {_relative(places[path], arguments.out): int(exponent) for path, exponent in scaled if exponent}
+
+
+def _write(place, values, picture):
+    """The two files of an image; the values under a temporary name first, as `save` does with the picture."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            np.save(stream, values.astype(np.float32, copy=False), allow_pickle=False)
+        os.replace(partial, place.with_name(place.name + ".npy"))
+    finally:
+        partial.unlink(missing_ok=True)
+    save(picture, place.with_name(place.name + ".png"))
+
+
+def _places(paths, images, out):
+    """Path of an image -> path of its results without an ending.
+
+    Folders are mirrored. Images of one folder that differ in their ending alone keep it: `a.png` and `a.jpg` give
+    `a.png.npy` and `a.jpg.npy`.
+    """
+    root = pathlib.Path(images)
+    if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+        raise InvalidInputError(
+            f"--out {str(out)!r} lies in the folder of the images, {str(root)!r}: results would replace images, or be "
+            "taken for images the next time. Choose a folder elsewhere."
+        )
+    root = root if root.is_dir() else root.parent
+    relative = {path: path.relative_to(root) for path in paths}
+    # Capitals make no difference: on some file systems `A.npy` and `a.npy` are one file.
+    shared = collections.Counter(str(name.with_suffix("")).casefold() for name in relative.values())
+    places, taken = {}, set()
+    for path, name in relative.items():
+        stem = name.with_suffix("")
+        place = stem if shared[str(stem).casefold()] == 1 else name
+        while str(place).casefold() in taken:
+            place = place.with_name(place.name + "_")
+        taken.add(str(place).casefold())
+        places[path] = out / place
+        _check_not_image(places[path], path)
+    return places
+
+
+def _check_not_image(place, path):
+    """Raises InvalidInputError where a picture would replace the image that it explains."""
+    if place.with_name(place.name + ".png").resolve() == path.resolve():
+        raise InvalidInputError(f"The result would replace the image {str(path)!r} itself; choose another --out.")
+
+
+def _relative(place, out):
+    """How a result is called in `exponents.json`, on every system alike."""
+    return place.relative_to(out).as_posix()
+
+
+def _note_exponents(exponents, out):
+    """Writes which values had to be divided by a power of two to stay float32, if any."""
+    if not exponents:
+        return
+    file = pathlib.Path(out) / "exponents.json"
+    file.write_text(json.dumps(exponents, indent=1, sort_keys=True) + "\n")
+    print(
+        f"{len(exponents)} explanations leave the range of float32: their values are those of the .npy file times "
+        f"2**exponent, with the exponents in {file}; their direction is exact."
+    )

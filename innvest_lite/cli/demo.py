@@ -1,0 +1,62 @@
+"""`innvest-lite demo`: every method on the shipped digit classifier, side by side in one picture."""
+
+import pathlib
+import time
+
+import numpy as np
+
+import innvest_lite
+from innvest_lite import visualize
+from innvest_lite.cli import models
+from innvest_lite.cli.pictures import pictures_of
+from innvest_lite.errors import InvalidInputError
+
+_CLASSES = 10
+
+
+def run(arguments):
+    """Fits, explains, draws, and says so line by line; returns the exit code."""
+    start = time.perf_counter()
+    digits, labels = innvest_lite.data.load_digits()
+    chosen = _choose(arguments.digits, arguments.seed, len(digits))
+    model = innvest_lite.data.load_model()
+    print(f"Loaded {len(digits)} digits and a classifier with {model.count_params():,} parameters{_since(start)}")
+    images = digits[chosen]
+    predicted = model.predict(images, verbose=0).argmax(axis=-1)
+    columns = _explain(model, digits, images)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    row_labels = [f"true {true}, predicted {guess}" for true, guess in zip(labels[chosen], predicted, strict=True)]
+    path = pathlib.Path(arguments.out) / "demo.png"
+    visualize.save(visualize.grid(rows, row_labels, list(columns)), path)
+    print(f"Wrote {path}: a row a digit, a column a method")
+    print(f"Done{_since(start)}")
+    return 0
+
+
+def _choose(count, seed, available):
+    """Which digits: the classes in turn; the first of each class, or with a seed any of each."""
+    if count > available:
+        raise InvalidInputError(f"--digits is {count}, but there are only {available} digits.")
+    turns = np.arange(available).reshape(-1, _CLASSES)
+    if seed is not None:
+        turns = np.random.default_rng(seed).permuted(turns, axis=0)
+    return turns.reshape(-1)[:count]
+
+
+def _explain(model, digits, images):
+    """Method -> pictures of its explanations; all pattern methods share one fit on all digits."""
+    start = time.perf_counter()
+    patterns = innvest_lite.fit_patterns(model, digits, estimator="relu", verbose=0)
+    print(f"Fitted the patterns of {len(patterns)} layers on {len(digits)} digits{_since(start)}")
+    columns = {}
+    for name in innvest_lite.ANALYZERS:
+        start = time.perf_counter()
+        options = {"patterns": patterns} if models.needs_patterns(name) else {}
+        values = innvest_lite.create_analyzer(name, model, **options).analyze(images)
+        columns[name] = pictures_of(name, values, images * 255)
+        print(f"Explained {len(images)} digits with {name}{_since(start)}")
+    return columns
+
+
+def _since(start):
+    return f" in {time.perf_counter() - start:.1f} s"

@@ -1,0 +1,96 @@
+"""Images in batches, read while the batch before is worked on, so that a folder of any size fits in memory.
+
+In: paths. Out: batches of arrays, a progress bar, and the list of what could not be read. Called by `fitting` and
+`analysis`.
+"""
+
+import concurrent.futures
+import dataclasses
+import sys
+
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.images import PREPROCESSORS, load_image, preprocess
+
+
+def check_preprocessor(name):
+    """Raises InvalidInputError for an unknown preprocessor; imports Keras only for names that need it to be judged."""
+    if name not in PREPROCESSORS:
+        preprocess(np.zeros((1, 1, 3)), name)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """Some images.
+
+    Attributes:
+        paths: where they come from.
+        pixels: float32 `(batch, height, width, channels)` in 0..255.
+        inputs: the same as the model takes them.
+    """
+
+    paths: tuple
+    pixels: np.ndarray
+    inputs: np.ndarray
+
+
+class ImageBatches:
+    """An iterable of `Batch`, all full but for the last; goes once through the images, with a progress bar.
+
+    Args:
+        paths: of the images.
+        shape: their `(height, width, channels)` for the model.
+        preprocessor: a name, as in `images.preprocess`.
+        batch_size: images in a batch.
+
+    Raises:
+        InvalidInputError: the preprocessor does not take so many channels; while iterating: no image can be read.
+    """
+
+    def __init__(self, paths, shape, preprocessor, batch_size):
+        preprocess(np.zeros((1, 1, shape[-1])), preprocessor)
+        self._paths, self._shape = list(paths), shape
+        self._preprocessor, self._batch_size = preprocessor, batch_size
+        self.unreadable = []
+
+    def __iter__(self):
+        import keras
+
+        bar = keras.utils.Progbar(len(self._paths), unit_name="image")
+        waiting = []
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for start in range(0, len(self._paths), self._batch_size):
+                window = self._paths[start : start + self._batch_size]
+                read = [(path, image) for path, image in pool.map(self._read, window) if image is not None]
+                bar.add(len(window) - len(read))
+                waiting += read
+                if len(waiting) >= self._batch_size:
+                    yield self._batch(waiting[: self._batch_size])
+                    bar.add(self._batch_size)
+                    waiting = waiting[self._batch_size :]
+        if waiting:
+            yield self._batch(waiting)
+            bar.add(len(waiting))
+        elif len(self.unreadable) == len(self._paths):
+            raise InvalidInputError(f"None of the {len(self._paths)} images can be read.")
+
+    def report(self):
+        """Names on stderr what could not be read; returns the exit code that follows from it, 0 or 1."""
+        for message in sorted(self.unreadable):
+            print(f"innvest-lite: skipped: {message}", file=sys.stderr)
+        if self.unreadable:
+            print(f"innvest-lite: {len(self.unreadable)} of {len(self._paths)} images were skipped", file=sys.stderr)
+        return int(bool(self.unreadable))
+
+    def _read(self, path):
+        """The path and its image, or None in its place if it cannot be read."""
+        try:
+            return path, load_image(path, *self._shape)
+        except InvalidInputError as error:
+            self.unreadable.append(str(error))
+            return path, None
+
+    def _batch(self, read):
+        pixels = np.stack([image for _, image in read])
+        return Batch(tuple(path for path, _ in read), pixels, preprocess(pixels, self._preprocessor))

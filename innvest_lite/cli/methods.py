@@ -1,0 +1,16 @@
+"""`innvest-lite methods`: a table of what `create_analyzer` knows."""
+
+import inspect
+
+import innvest_lite
+from innvest_lite.cli import models
+
+
+def run(arguments):
+    """Prints the table; returns the exit code."""
+    rows = [
+        (name, "yes" if models.needs_patterns(name) else "no", inspect.getdoc(analyzer).splitlines()[0])
+        for name, analyzer in innvest_lite.ANALYZERS.items()
+    ]
+    print(innvest_lite.graph.graph.table(("method", "needs fit", "what it is"), rows))
+    return 0

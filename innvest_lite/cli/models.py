@@ -1,0 +1,113 @@
+"""The model that a command is about: loaded from its file, the size of its images, an analyzer for it.
+
+Called by the commands. Keras is imported where it is needed first, after what can be checked without it.
+"""
+
+import pathlib
+import shlex
+import textwrap
+import zipfile
+import zlib
+
+import innvest_lite
+from innvest_lite.errors import InvalidInputError, NotFittedError
+
+_ENDINGS = (".keras", ".h5", ".hdf5")
+_LOAD_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    OSError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What Keras raises at damaged files, unsafe layers and unknown classes."""
+
+
+def check_file(path):
+    """Raises InvalidInputError unless there is a file that may be a model; costs nothing."""
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in _ENDINGS:
+        raise InvalidInputError(f"The model {str(path)!r} should be a .keras or .h5 file; save it with model.save().")
+    if not path.is_file():
+        raise InvalidInputError(f"There is no model file {str(path)!r}; correct the path.")
+    if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
+        raise InvalidInputError(f"The model {str(path)!r} is no .keras file, or it is truncated; save or copy it again.")
+
+
+def load(path):
+    """The model in a file, uncompiled and in Keras's safe mode: no Python code from the file runs.
+
+    Raises:
+        InvalidInputError: there is no such file, or Keras cannot or may not load it.
+    """
+    check_file(path)
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except _LOAD_ERRORS as error:
+        detail = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise InvalidInputError(
+            f"Keras cannot load the model {str(path)!r} in safe mode: {detail or type(error).__name__} "
+            "(A damaged file? Save or copy it again. Lambda layers or classes of your own? Use the Python API.)"
+        ) from error
+
+
+def image_shape(model, size):
+    """The `(height, width, channels)` of the images that a model takes.
+
+    Args:
+        model: a Keras model.
+        size: the `[height, width]` that was typed, or None.
+
+    Raises:
+        InvalidInputError: the model has several inputs or none that is an image, leaves its size open where none was
+            typed, or has another size than was typed.
+    """
+    inputs = getattr(model, "inputs", None) or []
+    shapes = [tuple(tensor.shape) for tensor in inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] not in (1, 3):
+        raise InvalidInputError(
+            "The command line handles models with one image input of shape (batch, height, width, 1 or 3), but this "
+            f"model has {len(shapes)} inputs: {shapes}. Use the Python API for it."
+        )
+    _, height, width, channels = shapes[0]
+    if size is None and None in (height, width):
+        raise InvalidInputError(f"The model leaves the size of its images open, {shapes[0]}: add --size HEIGHT WIDTH.")
+    given = (height, width) if size is None else tuple(size)
+    if any(fixed not in (None, side) for fixed, side in zip((height, width), given, strict=True)):
+        raise InvalidInputError(f"--size says {given}, but the model takes {(height, width)}; leave --size out.")
+    return (*given, channels)
+
+
+def needs_patterns(method):
+    """Whether the method of this name explains with patterns; False for an unknown name."""
+    from innvest_lite.analyzers.pattern import PatternAnalyzer
+
+    return issubclass(innvest_lite.ANALYZERS.get(method, object), PatternAnalyzer)
+
+
+def analyzer_options(arguments):
+    """The options that `analyze` passes to `create_analyzer`; pattern files are read here.
+
+    Raises:
+        NotFittedError: a pattern method without --patterns.
+        InvalidInputError: --patterns for another method.
+    """
+    options = {"output": arguments.output_name}
+    if not needs_patterns(arguments.method):
+        if arguments.patterns and arguments.method in innvest_lite.ANALYZERS:
+            raise InvalidInputError(f"The method {arguments.method!r} takes no patterns; leave --patterns out.")
+        return options
+    if not arguments.patterns:
+        places = f"{shlex.quote(arguments.model)} IMAGES"
+        raise NotFittedError(
+            f"The method {arguments.method!r} explains with patterns, but --patterns is missing. Fit them once on images "
+            f"that the model sees in use, innvest-lite fit {places} --out patterns.h5 (with the same --preprocess), "
+            "then add --patterns patterns.h5."
+        )
+    return {**options, "patterns": innvest_lite.Patterns.load(arguments.patterns)}

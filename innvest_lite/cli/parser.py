@@ -1,0 +1,102 @@
+"""What can be typed after `innvest-lite`. Called by `main`; imports nothing heavy, so that `--help` is fast."""
+
+import argparse
+
+import innvest_lite
+
+_MODEL = "a Functional or Sequential model: a .keras or .h5 file"
+_IMAGES = "an image, or a folder of images and folders (PNG, JPEG, BMP, GIF, WebP, TIFF)"
+_PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
+_PREPROCESS += "keras.applications, such as vgg16"
+
+
+def build_parser():
+    """The parser of all commands; `arguments.command` says which one was typed."""
+    parser = argparse.ArgumentParser(
+        prog="innvest-lite",
+        description="Explains image classifiers made with Keras: PatternNet, PatternAttribution and their relatives.",
+        epilog="Begin with: innvest-lite demo",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {innvest_lite.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    commands.add_parser("methods", help="the methods by name", description="The methods by name.")
+    _add_inspect(commands)
+    _add_fit(commands)
+    _add_analyze(commands)
+    return parser
+
+
+def _add_demo(commands):
+    summary = "every method on a shipped digit classifier, as one picture"
+    demo = _command(commands, "demo", summary)
+    demo.add_argument("--out", default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
+    demo.add_argument("--digits", type=_positive, default=10, metavar="N", help="how many to explain (%(default)s)")
+    demo.add_argument("--seed", type=int, help="draws other digits, class by class; without it the first ones are taken")
+
+
+def _add_inspect(commands):
+    inspect = _command(commands, "inspect", "what a method does with each layer of a model, and what is unsupported")
+    inspect.add_argument("model", metavar="MODEL", help=_MODEL)
+    which = inspect.add_mutually_exclusive_group()
+    which.add_argument("--method", default="pattern.attribution", metavar="NAME", help="which one (%(default)s)")
+    which.add_argument("--all", action="store_true", help="all methods, one after the other")
+    _add_output_name(inspect)
+
+
+def _add_fit(commands):
+    fit = _command(commands, "fit", "fits a model's patterns on a folder of images")
+    fit.add_argument("model", metavar="MODEL", help=_MODEL)
+    fit.add_argument("images", metavar="IMAGES", help=_IMAGES)
+    fit.add_argument("--out", required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
+    fit.add_argument("--estimator", default="relu", help="relu (default), relu.negative, linear or filter")
+    _add_reading(fit)
+
+
+def _add_analyze(commands):
+    analyze = _command(commands, "analyze", "explains images: a picture and the values (.npy) of each")
+    analyze.add_argument("model", metavar="MODEL", help=_MODEL)
+    analyze.add_argument("images", metavar="IMAGES", help=_IMAGES)
+    analyze.add_argument("--method", required=True, metavar="NAME", help='one that "innvest-lite methods" lists')
+    analyze.add_argument("--patterns", metavar="FILE", help='what "innvest-lite fit" wrote, for the pattern methods')
+    analyze.add_argument("--out", default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
+    analyze.add_argument(
+        "--target", type=_target, metavar="K", help='the output to explain, from 0, or "all"; default: the largest'
+    )
+    _add_output_name(analyze)
+    analyze.add_argument("--overlay", action="store_true", help="pictures: a heat map on the image in grey")
+    _add_reading(analyze)
+
+
+def _command(commands, name, summary):
+    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
+
+
+def _add_output_name(command):
+    command.add_argument("--output-name", metavar="NAME", help="which output, where the model has several")
+
+
+def _add_reading(command):
+    command.add_argument("--preprocess", default="none", metavar="NAME", help=_PREPROCESS)
+    command.add_argument(
+        "--size", type=_positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="for models that leave the size open"
+    )
+    command.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (%(default)s)")
+
+
+def _positive(text):
+    """A whole number above 0."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return number
+
+
+def _target(text):
+    """A whole number, or "all"."""
+    if text == "all":
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is neither a whole number from 0 nor "all"')
+    return int(text)

@@ -1,0 +1,32 @@
+"""How the command line shows each method: the input as it is, PatternNet as a signal, the others as heat maps.
+
+Called by `demo` and `analysis`.
+"""
+
+import numpy as np
+
+from innvest_lite.visualize import heatmap, project
+
+
+def pictures_of(method, values, pixels):
+    """Pictures of explanations.
+
+    Args:
+        method: its name.
+        values: explanations, `(batch, height, width, channels)` with 1 or 3 channels.
+        pixels: the images that were explained, of the same shape, in 0..255.
+
+    Returns:
+        uint8 array `(batch, height, width, 3)`.
+    """
+    if method == "input":
+        shown = as_bytes(pixels)
+        return np.broadcast_to(shown, (*shown.shape[:-1], 3)).copy()
+    if method == "pattern.net":
+        return project(values)
+    return heatmap(values)
+
+
+def as_bytes(pixels):
+    """Numbers in 0..255 as uint8."""
+    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
