@@ -170,9 +170,7 @@ def linear_units(layer, x, batchnorm=None):
     if batchnorm is None:
         return [(inputs, weight, b) for (inputs, weight), b in zip(pairs, bias, strict=True)]
     scale, shift = scale_and_shift(batchnorm)
-    return [
-        (inputs, weight * s, b * s + t) for (inputs, weight), b, s, t in zip(pairs, bias, scale, shift, strict=True)
-    ]
+    return [(inputs, weight * s, b * s + t) for (inputs, weight), b, s, t in zip(pairs, bias, scale, shift, strict=True)]
 
 
 def linear_value(layer, x, batchnorm=None):

@@ -65,6 +65,16 @@ def test_names_of_nodes(name):
     assert sorted(names(trace(models.case(name).model))) == sorted(EXPECTED_NODES[name].split())
 
 
+def test_calls_are_numbered_in_the_order_in_which_they_were_made():
+    """Also where the first call stands nearer to the output than the second."""
+    one, two = keras.Input((3,), name="one"), keras.Input((3,), name="two")
+    shared = layers.Dense(3, name="shared")
+    first, second = shared(one), shared(two)
+    graph = trace(keras.Model([one, two], layers.Add(name="add")([first, layers.ReLU(name="relu")(second)])))
+    assert graph.node_of["shared"].inputs == (Value("one"),)
+    assert graph.node_of["shared#2"].inputs == (Value("two"),)
+
+
 @pytest.mark.parametrize("name", models.NAMES)
 def test_nodes_come_after_what_they_take(name):
     graph = trace(models.case(name).model)
@@ -176,7 +186,7 @@ def test_split_activations(name):
     assert_computes(graph, model, x)
     for node in graph.nodes:
         activation = getattr(node.operation, "activation", None)
-        if isinstance(node.operation, passes._FUSIBLE) and activation is not keras.activations.linear:
+        if isinstance(node.operation, passes.LINEAR_LAYERS) and activation is not keras.activations.linear:
             assert node.part in ("linear", "activation")
 
 
@@ -370,7 +380,9 @@ def test_private_attributes_are_named_here_and_used_in_trace_only():
     own = set(re.findall(r"(?:def|self\.)\s*(_[a-z]\w*)", (package / "graph" / "trace.py").read_text()))
     for path in package.rglob("*.py"):
         text = path.read_text()
-        used = set(re.findall(r"(?<!self)(?<!cls)\.(_[a-z]\w*)", text)) | set(re.findall(r'getattr\(\w+, "(_[a-z]\w*)"', text))
+        used = set(re.findall(r"(?<!self)(?<!cls)\.(_[a-z]\w*)", text)) | set(
+            re.findall(r'getattr\(\w+, "(_[a-z]\w*)"', text)
+        )
         if path.name == "trace.py":
             assert used - own == CANARIES
         else:
@@ -412,7 +424,10 @@ REFUSED = {
     "overridden call": (functional_with_call, "class Overridden, whose `call` is Python code"),
     "lambda": (lambda: with_lambda(0), "Lambda layers.*: double. Replace"),
     "nested lambda": (lambda: with_lambda(2), "Lambda layers.*: inner1/inner0/double. Replace"),
-    "unbuilt": (lambda: keras.Sequential([layers.Dense(2)], name="mine"), "Sequential model 'mine' has no graph yet.*build"),
+    "unbuilt": (
+        lambda: keras.Sequential([layers.Dense(2)], name="mine"),
+        "Sequential model 'mine' has no graph yet.*build",
+    ),
     "a layer": (lambda: layers.Dense(2), "explains a keras.Model, but got Dense"),
     "a function": (lambda: len, "explains a keras.Model, but got builtin_function_or_method"),
 }

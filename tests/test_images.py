@@ -329,9 +329,7 @@ def test_unknown_names(name, message):
 
 
 def test_bad_images():
-    with pytest.raises(
-        InvalidInputError, match=r"'vgg16' expects 3 channels .* images has 1; load them with channels=3"
-    ):
+    with pytest.raises(InvalidInputError, match=r"'vgg16' expects 3 channels .* images has 1; load them with channels=3"):
         preprocess(batch(channels=1), "vgg16")
     with pytest.raises(InvalidInputError, match=r"type float64 and the shape \(2, 2\)"):
         preprocess(np.ones((2, 2)), "unit")

@@ -24,7 +24,12 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) >= 3
-    names = {"innvest_lite": innvest_lite, "model": data.load_model(), "images": data.load_digits()[0][:64], "MyScale": MyScale}
+    names = {
+        "innvest_lite": innvest_lite,
+        "model": data.load_model(),
+        "images": data.load_digits()[0][:64],
+        "MyScale": MyScale,
+    }
     exec("\n".join(blocks), names)
     assert {"explainer.keras", "patterns.h5", "heat.png", "signal.png"} <= {path.name for path in tmp_path.iterdir()}
     x = keras.Input((4,))

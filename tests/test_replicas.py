@@ -162,9 +162,7 @@ def test_gradient_is_that_of_tensorflow(inline, padding, target):
         chosen = tf.reduce_max(logits, axis=-1) if target is None else logits[:, target]
         total = tf.reduce_sum(chosen)
     np.testing.assert_allclose(replicas.forward(model, x)[1][-1], logits.numpy(), **EXACT)
-    np.testing.assert_allclose(
-        replicas.explain(model, x, {}, "gradient", target), tape.gradient(total, tensor), **EXACT
-    )
+    np.testing.assert_allclose(replicas.explain(model, x, {}, "gradient", target), tape.gradient(total, tensor), **EXACT)
 
 
 def test_pattern_net_with_the_kernel_as_pattern_is_the_logit_times_the_gradient():

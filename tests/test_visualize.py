@@ -241,9 +241,7 @@ def test_overlay_turns_colours_to_grey_as_pillow_does():
 
 
 def test_overlay_uses_the_limit():
-    assert overlay(np.ones((1, 1)), np.zeros((1, 1), np.uint8), "seismic", limit=2, opacity=1).tolist() == [
-        [[255, 0, 0]]
-    ]
+    assert overlay(np.ones((1, 1)), np.zeros((1, 1), np.uint8), "seismic", limit=2, opacity=1).tolist() == [[[255, 0, 0]]]
 
 
 @pytest.mark.parametrize(

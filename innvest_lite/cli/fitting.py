@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 
 import innvest_lite
 from innvest_lite.cli import folder, models
@@ -19,15 +20,21 @@ def run(arguments):
     shape = models.image_shape(model, arguments.size)
     batches = folder.ImageBatches(paths, shape, arguments.preprocess, arguments.batch_size)
     try:
-        data = (batch.inputs for batch in batches)
-        # The bar of the batches counts images and knows how many there are; that of Keras's loop could not.
-        patterns = innvest_lite.fit_patterns(model, data, arguments.estimator, verbose=0)
+        patterns = _fit(model, batches, arguments.estimator)
     finally:
         code = batches.report()
     patterns.save(out)
     print(patterns.report())
     print(f"Saved the patterns of {len(patterns)} layers to {out}")
     return code
+
+
+def _fit(model, batches, estimator):
+    """The patterns. The progress bar is that of the batches: Keras's own could not know how many will be readable."""
+    with warnings.catch_warnings():
+        # Keras says so at the end of every generator.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        return innvest_lite.fit_patterns(model, (batch.inputs for batch in batches), estimator, verbose=0)
 
 
 def _checked_out(out, model):

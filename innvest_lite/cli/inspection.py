@@ -8,19 +8,23 @@ from innvest_lite.errors import UnsupportedLayerError
 def run(arguments):
     """Prints shapes and plans; returns 1 if a method does not support the model, else 0."""
     model = models.load(arguments.model)
+    try:
+        graph = innvest_lite.graph.trace(model)
+    except UnsupportedLayerError as error:
+        print(error)
+        return 1
     print(f"{model.name}: {type(model).__name__}, {model.count_params():,} parameters")
-    inputs = getattr(model, "inputs", None) or []
-    print(f"inputs: {_described(inputs, [tensor.name for tensor in inputs])}")
-    print(f"outputs: {_described(getattr(model, 'outputs', None) or [], getattr(model, 'output_names', []))}")
+    print(f"inputs: {_described([value.node for value in graph.inputs], model.inputs)}")
+    print(f"outputs: {_described(graph.output_names, model.outputs)}")
     names = list(innvest_lite.ANALYZERS) if arguments.all else [arguments.method]
     supported = [_print_plan(name, model, arguments.output_name) for name in names]
     return int(not all(supported))
 
 
-def _described(tensors, names):
+def _described(names, tensors):
     """Name, shape and dtype of each."""
-    texts = [f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in zip(names, tensors, strict=True)]
-    return ", ".join(texts) or "unknown, the model has no graph"
+    pairs = zip(names, tensors, strict=True)
+    return ", ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in pairs)
 
 
 def _print_plan(name, model, output):

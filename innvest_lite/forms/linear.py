@@ -10,7 +10,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms.base import Form, LinearForm
-from innvest_lite.graph.passes import einsum_axes, unit_axes
+from innvest_lite.graph.passes import einsum_axes, einsum_bias_axes, unit_axes
 from innvest_lite.graph.trace import carry_mask
 
 
@@ -68,7 +68,11 @@ class Einsum(LayerForm):
         """The bias, of the output's rank or less, in the kernel's order of units."""
         if self.layer.bias is None:
             return None
-        bias = ops.squeeze(ops.convert_to_tensor(self.layer.bias), _flat_axes(self.node, self.unit_axes))
+        rank = len(self.node.output_specs[0].shape)
+        flat = einsum_bias_axes(self.layer, rank)
+        bias = ops.squeeze(ops.convert_to_tensor(self.layer.bias), flat) if flat else self.layer.bias
+        # Keras drops leading axes of size 1: a bias of lower rank than the units lie does not vary along the first ones.
+        bias = ops.expand_dims(bias, tuple(range(len(self.unit_axes) - len(bias.shape))))
         ranks = tuple(sorted(self.unit_axes).index(axis) for axis in self.unit_axes)
         return ops.broadcast_to(ops.transpose(bias, ranks), self.unit_shape)
 
@@ -159,7 +163,7 @@ def dense(node):
 def einsum(node):
     """The form of an EinsumDense node; opaque where its bias varies along an axis that is not the kernel's."""
     _, fan_in, units = einsum_axes(node.operation.equation, len(node.output_specs[0].shape))
-    if _flat_axes(node, units) is None:
+    if einsum_bias_axes(node.operation, len(node.output_specs[0].shape)) is None:
         return Form(node, "opaque")
     return Einsum(node, "linear", fan_in=fan_in, unit_axes=units)
 
@@ -182,16 +186,6 @@ def separable(node):
     if node.part != "pointwise":
         return WholeSeparable(node, "linear")
     return Pointwise(node, "linear", fan_in=_all_but_last(node.operation.pointwise_kernel), unit_axes=unit_axes(node))
-
-
-def _flat_axes(node, units):
-    """The axes of an EinsumDense bias that are not units, all of size 1; None if one of them is not."""
-    bias = node.operation.bias
-    if bias is None:
-        return ()
-    hidden = len(node.output_specs[0].shape) - len(bias.shape)
-    flat = tuple(axis for axis in range(len(bias.shape)) if axis + hidden not in units)
-    return None if any(bias.shape[axis] > 1 for axis in flat) or min(units) < hidden else flat
 
 
 def _all_but_last(kernel):

@@ -10,7 +10,7 @@ from innvest_lite.graph.graph import Node, Slot
 
 _HEADS = ("softmax", "sigmoid")
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-_FUSIBLE = (
+LINEAR_LAYERS = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
     keras.layers.Conv1D,
@@ -20,18 +20,32 @@ _FUSIBLE = (
     keras.layers.DepthwiseConv2D,
     *_SEPARABLE,
 )
-_SPLITTABLE = _FUSIBLE
 
 
 def is_plain(layer, classes):
-    """Whether a layer computes what one of Keras's own `classes` computes: it is one, its `call` was not replaced and
-    its weights are not quantized.
+    """Whether a layer computes what one of Keras's own `classes` computes: it is one, its `call` (and, of a convolution,
+    `convolution_op`, which is made to be replaced) is that class's, and its weights are not quantized.
     """
-    return (
-        isinstance(layer, classes)
-        and any(cls in classes and type(layer).call is cls.call for cls in type(layer).__mro__)
-        and getattr(layer, "quantization_mode", None) is None
+    return getattr(layer, "quantization_mode", None) is None and any(
+        cls in classes and all(_same_method(type(layer), cls, name) for name in ("call", "convolution_op"))
+        for cls in type(layer).__mro__
     )
+
+
+def _same_method(layer_class, cls, name):
+    return getattr(layer_class, name, None) is getattr(cls, name, None)
+
+
+def _is_linear_layer(layer, rank):
+    """Whether a layer is, its activation aside, one of the linear maps that the forms know.
+
+    Args:
+        layer: a Keras layer.
+        rank: of its output.
+    """
+    if not is_plain(layer, LINEAR_LAYERS):
+        return False
+    return not isinstance(layer, keras.layers.EinsumDense) or einsum_bias_axes(layer, rank) is not None
 
 
 def rewrite(graph, fuse):
@@ -63,7 +77,8 @@ def split_activations(graph):
 
     def cut(node):
         activation = getattr(node.operation, "activation", None)
-        if not is_plain(node.operation, _SPLITTABLE) or activation in (None, keras.activations.linear):
+        linear = _is_linear_layer(node.operation, len(node.output_specs[0].shape))
+        if not linear or activation in (None, keras.activations.linear):
             return [node]
         linear = node.replace(part="linear")
         return [linear, _following(linear, f"{node.name}/activation", "activation")]
@@ -135,8 +150,9 @@ def strip_softmax(graph):
 def _is_head(node):
     if node.part == "activation" or type(node.operation) is keras.layers.Activation:
         return node.operation.activation in (keras.activations.softmax, keras.activations.sigmoid)
-    name = type(node.operation).__name__.lower()
-    return node.part == "" and name in _HEADS and not isinstance(node.operation, keras.Model)
+    if isinstance(node.operation, keras.Layer):
+        return is_plain(node.operation, (keras.layers.Softmax,))
+    return type(node.operation).__name__.lower() in _HEADS
 
 
 def _without_unused(graph):
@@ -183,7 +199,7 @@ def _fusible_before(graph, node):
 
 def is_linear_part(node):
     """Whether a node is a linear map with a kernel of its own and nothing behind it."""
-    if not is_plain(node.operation, _FUSIBLE):
+    if not _is_linear_layer(node.operation, len(node.output_specs[0].shape)):
         return False
     if node.part in ("linear", "depthwise", "pointwise"):
         return True
@@ -215,3 +231,13 @@ def einsum_axes(equation, output_rank):
     fan_in = tuple(axis for axis, letter in enumerate(kernel) if letter not in positions)
     units = tuple(positions[letter] for letter in kernel if letter in positions)
     return kernel, fan_in, units
+
+
+def einsum_bias_axes(layer, output_rank):
+    """The axes of an EinsumDense bias along which no units lie, all of size 1; None if it varies along one of them."""
+    if layer.bias is None:
+        return ()
+    _, _, units = einsum_axes(layer.equation, output_rank)
+    hidden = output_rank - len(layer.bias.shape)
+    flat = tuple(axis for axis in range(len(layer.bias.shape)) if axis + hidden not in units)
+    return None if any(layer.bias.shape[axis] > 1 for axis in flat) else flat
