@@ -35,6 +35,8 @@ __all__ = ["__version__", *sorted(_HOME_OF)]
 
 def __getattr__(name):
     if name in _HOME_OF:
+        # Keras first, which brings all analyzers: none of our modules is half imported then (see `_lazy`).
+        importlib.import_module("keras")
         return getattr(importlib.import_module(_HOME_OF[name]), name)
     if name in _MODULES:
         return importlib.import_module(f"innvest_lite.{name}")

@@ -35,9 +35,9 @@ def run(*arguments):
     return main([str(argument) for argument in arguments])
 
 
-def fit_in_twos(images):
+def fit_in_batches(images, size):
     """The Python API's patterns of the same batches; Keras warns of the end of every generator."""
-    batches = (images[start : start + 2] for start in range(0, len(images), 2))
+    batches = (images[start : start + size] for start in range(0, len(images), size))
     with pytest.warns(UserWarning, match="ran out of data"):
         return innvest_lite.fit_patterns(load_model(), batches, verbose=0)
 
@@ -123,12 +123,17 @@ def test_demo_shows_each_method_in_its_way(demo):
 def test_demo_seed_draws_other_digits_of_the_same_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(innvest_lite, "ANALYZERS", {"input": innvest_lite.Input})
     monkeypatch.setattr(innvest_lite, "fit_patterns", lambda *_, **__: {})
-    for seed in (1, 1, 2):
-        assert run("demo", "--out", tmp_path / f"{len(list(tmp_path.iterdir()))}", "--digits", 2, "--seed", seed) == 0
-    first, again, other = (picture(tmp_path / f"{index}" / "demo.png") for index in range(3))
-    assert np.array_equal(first, again)
-    cells = [sheet[-2 * (CELL + MARGIN) :, -CELL - MARGIN :] for sheet in (first, other)]
-    assert not np.array_equal(*cells)
+    seeds = {"none": [], "one": ["--seed", 1], "again": ["--seed", 1], "two": ["--seed", 2]}
+    for name, seed in seeds.items():
+        assert run("demo", "--out", tmp_path / name, "--digits", 2, *seed) == 0
+    sheets = {name: picture(tmp_path / name / "demo.png") for name in seeds}
+    assert np.array_equal(sheets["one"], sheets["again"])
+    cells = {name: sheet[:, -CELL - MARGIN :] for name, sheet in sheets.items()}
+    assert not np.array_equal(cells["one"], cells["none"])
+    assert not np.array_equal(cells["one"], cells["two"])
+    labels = {name: sheet[:, : -CELL - 2 * MARGIN] for name, sheet in sheets.items()}
+    assert np.array_equal(labels["one"], labels["none"])
+    assert np.array_equal(labels["two"], labels["none"])
 
 
 def test_demo_has_no_more_digits_than_there_are(tmp_path, capsys):
@@ -181,7 +186,7 @@ def test_inspect_lists_all_that_is_unsupported(tmp_path, capsys):
 
 def test_fit_writes_the_patterns_of_the_python_api(fitted, capsys):
     folder, images, options = fitted
-    expected = fit_in_twos(images)
+    expected = fit_in_batches(images, 2)
     saved = innvest_lite.Patterns.load(folder / "patterns.h5")
     assert list(saved) == list(expected)
     assert all(np.array_equal(saved[name], expected[name]) for name in expected)
@@ -220,6 +225,22 @@ def test_analyze_target_and_overlay(fitted, tmp_path):
     pixels = load_image(folder / "images" / "1.png", 28, 28, 1).astype(np.uint8)
     assert np.array_equal(picture(tmp_path / "1.png"), overlay(expected[0], pixels))
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["1.npy", "1.png"]
+
+
+def test_one_of_several_outputs(tmp_path, capsys):
+    images = write_digits(tmp_path / "images", ["a.png"])
+    model = load_model()
+    second = keras.layers.Dense(2, name="second")(model.get_layer("hidden").output)
+    model = keras.Model(model.inputs, [model.outputs[0], second])
+    model.save(tmp_path / "two.keras")
+    given = ["--method", "gradient", "--preprocess", "unit", "--out", tmp_path / "out"]
+    message = fails(capsys, "analyze", tmp_path / "two.keras", tmp_path / "images", *given)
+    assert "['classes', 'second']" in message
+    assert run("analyze", tmp_path / "two.keras", tmp_path / "images", *given, "--output-name", "second") == 0
+    expected = innvest_lite.Gradient(model, output="second").analyze(images)
+    assert np.array_equal(np.load(tmp_path / "out" / "a.npy"), expected[0])
+    assert run("inspect", tmp_path / "two.keras", "--output-name", "second") == 0
+    assert "outputs: classes (None, 10) float32, second (None, 2) float32" in capsys.readouterr().out
 
 
 def test_an_h5_model_gives_the_same(fitted, tmp_path):
@@ -273,19 +294,19 @@ def test_values_beyond_float32_come_with_their_exponents(tmp_path, monkeypatch, 
 # --- what is wrong with images, models, options --------------------------------------------------------------------
 
 
-def test_unreadable_images_are_named_and_the_rest_is_done(fitted, tmp_path, capsys):
-    folder, _, options = fitted
+def test_unreadable_images_are_named_and_the_rest_is_done(tmp_path, capsys):
+    options = ["--preprocess", "unit", "--batch-size", 3]
     names = ["0.png", "1.png", "3.png", "5.png"]
     images = write_digits(tmp_path / "images", names)
     for name in ("2.png", "4.jpg"):
         (tmp_path / "images" / name).write_bytes(b"no image")
     assert run("fit", MODEL, tmp_path / "images", "--out", tmp_path / "p.h5", *options) == 1
     fit_errors = capsys.readouterr().err
-    expected = fit_in_twos(images)
+    expected = fit_in_batches(images, 3)
     assert np.array_equal(innvest_lite.Patterns.load(tmp_path / "p.h5")["classes"], expected["classes"])
     given = ["--method", "gradient", "--out", tmp_path / "out", *options]
     assert run("analyze", MODEL, tmp_path / "images", *given) == 1
-    expected = innvest_lite.Gradient(load_model()).analyze(images, batch_size=2)
+    expected = innvest_lite.Gradient(load_model()).analyze(images, batch_size=3)
     assert sorted(file.name for file in (tmp_path / "out").glob("*.npy")) == ["0.npy", "1.npy", "3.npy", "5.npy"]
     assert np.array_equal(np.load(tmp_path / "out" / "5.npy"), expected[3])
     printed = capsys.readouterr()
