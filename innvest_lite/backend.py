@@ -52,8 +52,11 @@ def _listed(values):
 
 
 def compiled(function, signature, jit_compile):
-    """Returns `function` as one compiled graph, traced once for `signature` (a nest of `tensor_spec`)."""
-    return tf.function(function, input_signature=signature, jit_compile=jit_compile, autograph=False)
+    """Returns `function` as one compiled graph, traced once, now, for `signature` (a nest of `tensor_spec`)."""
+    # The traced function itself: a tf.function would count the programs of several analyzers as retracing, and warn.
+    return tf.function(
+        function, input_signature=signature, jit_compile=jit_compile, autograph=False
+    ).get_concrete_function()
 
 
 def tensor_spec(shape, dtype):

@@ -1,6 +1,7 @@
 """`fit_statistics` and `fit_patterns`: from a model and data to patterns, in one call."""
 
 import os
+import warnings
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
@@ -105,7 +106,11 @@ def _gathered(
         arguments = fit_arguments(data, inputs, int(batch_size), skip=done)
         callbacks = [Flush(checkpoint), *(callbacks or ())]
         if arguments is not None:
-            fitter.fit(**arguments, steps_per_epoch=left, shuffle=False, callbacks=callbacks, verbose=verbose)
+            with warnings.catch_warnings():
+                if steps is None:
+                    # Of an iterable, Keras cannot know that its end is the end.
+                    warnings.filterwarnings("ignore", message="Your input ran out of data")
+                fitter.fit(**arguments, steps_per_epoch=left, shuffle=False, callbacks=callbacks, verbose=verbose)
     if not fitter.statistics.samples:
         raise InvalidInputError("The data set is empty: it gave no sample.")
     return fitter.statistics
