@@ -249,13 +249,16 @@ class ReverseAnalyzer(Analyzer):
 
     def check_program(self, with_target):
         """The numbers of `check` as one compiled graph."""
+        key = ("check", with_target)
 
         def numbers(*tensors):
             inputs = tensors[: len(self._inputs_spec.names)]
             start, swept = self._swept(inputs, tensors[-1] if with_target else None, ())
             return measured(start, swept, self._graph.inputs)
 
-        return backend.compiled(numbers, self._signature(with_target), self.jit_compile)
+        if key not in self._programs:
+            self._programs[key] = backend.compiled(numbers, self._signature(with_target), self.jit_compile)
+        return self._programs[key]
 
     def _kernels(self):
         """Node name -> the kernel that rules with `needs_kernel` back-project with."""

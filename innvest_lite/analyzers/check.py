@@ -25,7 +25,7 @@ class CheckRow:
         arrived: the relevance of its outputs.
         handed_on: the relevance that it gave its inputs.
         bias: what its bias absorbed; 0 for rules that ignore the bias.
-        gate: what closed (or squashing) activations kept.
+        gate: what closed (or squashing) activations kept, and maxima with a constant.
         kernel: what the back-projecting kernel's sum over the fan-in is short of 1: in PatternAttribution dead units, in
             PatternNet and the gradient family the change of units.
         padding: what went to positions outside the image.
@@ -148,11 +148,11 @@ def _row(passage):
     kind, lost = passage.call.form.kind, arrived - handed_on
     if passage.call.kernel is not None and isinstance(passage.call.form, LinearForm):
         row.update(_kernel_losses(passage, arrived, handed_on))
-    elif kind in ("rectifier", "activation", "opaque"):
+    elif kind in ("rectifier", "activation", "max", "opaque"):
         row["gate"] = lost
     elif kind == "route":
         row["padding"] = lost
-    elif kind in ("max", "embedding"):
+    elif kind == "embedding":
         row["rest"] = lost
     else:
         row["kernel"] = lost

@@ -78,7 +78,7 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
     wanted = (*plan.graph.inputs, *keep)
     pending = {plan.graph.outputs[0]: start}
     exponent = ops.zeros(ops.shape(start)[:1], "int32")
-    kept, passages, projected = {}, [], 0
+    kept, passages, projected, interval = {}, [], 0, _rescaling_interval(plan)
     for step in reversed(plan.steps):
         if not any(value in pending for value in step.node.values):
             continue
@@ -89,7 +89,7 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         passages.append(Passage(call, arrived, handed_on, exponent))
         _add(pending, step.node.inputs, handed_on)
         projected += step.rule.needs_kernel
-        if rescale and step.rule.needs_kernel and projected % _KERNELS_BETWEEN_RESCALES == 0:
+        if rescale and step.rule.needs_kernel and projected % interval == 0:
             pending, exponent = _rescaled(pending, exponent)
     kept.update({value: (pending[value], exponent) for value in wanted if value in pending})
     aligned = {value: _scaled(tensor, then - exponent) if rescale else tensor for value, (tensor, then) in kept.items()}
@@ -105,10 +105,23 @@ def undo_rescaling(swept):
     return dataclasses.replace(swept, relevance=relevance, exponent=swept.exponent - undone)
 
 
+def _rescaling_interval(plan):
+    """How many kernels lie between rescales; float16 ends at 65504, so there it is every one."""
+    half = any(spec.dtype == "float16" for step in plan.steps for spec in step.node.output_specs)
+    return 1 if half else _KERNELS_BETWEEN_RESCALES
+
+
 def _add(pending, values, relevances):
     for value, relevance in zip(values, relevances, strict=True):
         if relevance is not None:
-            pending[value] = pending[value] + relevance if value in pending else relevance
+            pending[value] = _sum(pending[value], relevance) if value in pending else relevance
+
+
+def _sum(first, second):
+    """Under mixed precision, rules with a kernel hand on float32 and the others the model's dtype."""
+    if first.dtype != second.dtype:
+        first, second = (x if x.dtype == "float64" else ops.cast(x, "float32") for x in (first, second))
+    return first + ops.cast(second, first.dtype)
 
 
 def _rescaled(pending, exponent):

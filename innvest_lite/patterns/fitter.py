@@ -108,7 +108,7 @@ class PatternFitter(keras.Model):
                 started.add(owner)
                 self._start(form, sums, y)
             active = values[self._layout.regime(form, self._regime)] > 0
-            self._add(form, sums, inputs, y - form.spread(sums["pivot"].value), active)
+            self._add(form, sums, inputs, y - ops.cast(form.spread(sums["pivot"].value), y.dtype), active)
 
     def _start(self, form, sums, y):
         """Sets the pivot in the very first step."""
