@@ -80,9 +80,15 @@ def _checked(x, name, shape, dtype, finite):
     if not _fits(array.shape, shape):
         hint = " One sample needs a batch axis: x[None]." if _fits((1, *array.shape), shape) else ""
         raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {array.shape}.{hint}")
-    if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+    if not finite:
+        return array
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InvalidInputError(f"Input {name!r} holds NaN or infinite values; nothing true can be said of them.")
-    return array.astype(dtype, copy=False) if finite else array
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype, copy=False)
+    if cast.dtype.kind == "f" and not np.isfinite(cast).all():
+        raise InvalidInputError(f"Input {name!r} holds values beyond the range of {dtype}, in which the model computes.")
+    return cast
 
 
 def _fits(shape, expected):

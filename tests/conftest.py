@@ -1,4 +1,4 @@
-"""What holds for all tests: warnings are errors, every test starts from the same seed, and `python` is a new process."""
+"""What holds for all tests: warnings are errors, every test starts from the same seed; a new process, data sources."""
 
 import os
 import pathlib
@@ -12,11 +12,12 @@ with warnings.catch_warnings():
     # What third parties warn of while they are imported is theirs.
     warnings.simplefilter("ignore")
     import keras
+    import numpy as np
     import pytest
     import tensorflow as tf
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The compiler's way to say "interrupted": no test takes longer.
+# Seconds.
 _PATIENCE = 300
 
 
@@ -50,17 +51,40 @@ def python():
     return run
 
 
+class Batches(keras.utils.PyDataset):
+    """Batches of eight, with labels."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def __len__(self):
+        return -(-len(self.x) // 8)
+
+    def __getitem__(self, index):
+        batch = self.x[8 * index : 8 * index + 8]
+        return batch, np.zeros(len(batch))
+
+
 @pytest.fixture(scope="session")
-def tape_gradient():
-    """A function: (gradient, value) of `weight * function(x)`, summed, by an eager tape, not by the library."""
+def feed():
+    """A function: samples as one of the data sources that a fit takes, in batches of eight where it is batched."""
 
-    def gradient(function, x, weight):
-        tensors = [tf.convert_to_tensor(array) for array in (x if isinstance(x, list) else [x])]
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            value = function(tensors if isinstance(x, list) else tensors[0])
-            total = tf.reduce_sum(value * tf.cast(weight, value.dtype))
-        gradients = [None if g is None else g.numpy() for g in tape.gradient(total, tensors)]
-        return (gradients if isinstance(x, list) else gradients[0]), value.numpy()
+    def batches(x):
+        return [x[start : start + 8] for start in range(0, len(x), 8)]
 
-    return gradient
+    sources = {
+        "array": lambda x: x,
+        "float64": lambda x: x.astype("float64"),
+        "tensor": tf.constant,
+        "tf.data": lambda x: tf.data.Dataset.from_tensor_slices(x).batch(8),
+        "tf.data with labels": lambda x: tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x)))).batch(8),
+        "PyDataset": Batches,
+        "generator": lambda x: (batch for batch in batches(x)),
+        "generator of pairs": lambda x: ((batch, np.zeros(len(batch))) for batch in batches(x)),
+        "list": batches,
+        "list of pairs": lambda x: [(batch, np.zeros(len(batch))) for batch in batches(x)],
+        "pair of arrays": lambda x: (x, np.zeros(len(x))),
+        "dict": lambda x: {"x": x},
+    }
+    return lambda source, x: sources[source](x)

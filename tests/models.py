@@ -337,3 +337,43 @@ def case(name):
     """The model of that name; cached, so tests must not change it."""
     model = build(name)
     return Case(model, logits_of(name, model), data_for(model), OPTIONS.get(name, {}))
+
+
+@cache
+def fitted(method, name, **options):
+    """An analyzer of a named model, with patterns where it takes some; cached, so tests must not change it."""
+    analyzer = method(case(name).model, **case(name).options, **options)
+    return analyzer.fit(data_for(case(name).model, 48, seed=7), batch_size=16, verbose=0)
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Equal relative to the largest value."""
+    actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
+    assert actual.shape == expected.shape and np.all(np.isfinite(actual))
+    difference = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-300)
+    assert difference <= tolerance, f"differs by {difference:.2g}"
+
+
+def chain(depth=None):
+    """A chain that `replicas.explain` understands: a small CNN, or `depth` dense layers."""
+    stack = [keras.Input((9, 8, 2)), layers.Conv2D(4, 3, name="fused"), layers.BatchNormalization(), layers.ReLU()]
+    stack += [layers.MaxPooling2D(), layers.Conv2D(5, 2, padding="same", activation="relu", name="inline")]
+    stack += [layers.DepthwiseConv2D(2, activation="relu", name="depthwise"), layers.Flatten()]
+    stack += [layers.Dense(6, activation="relu", name="hidden"), layers.Dense(CLASSES, activation="softmax", name="out")]
+    if depth:
+        stack = [layers.Dense(4, activation="relu", name=f"d{index}") for index in range(depth)]
+        stack = [keras.Input((4,)), *stack, layers.Dense(CLASSES, name="out")]
+    return randomize(keras.Sequential(stack), seed=3)
+
+
+def branched(policy):
+    """A value that a convolution and a pooling take, as in Inception, in one precision."""
+    options = {"dtype": policy}
+    x = keras.Input((6, 6, 2), dtype="float64" if policy == "float64" else "float32")
+    stem = layers.Conv2D(4, 3, padding="same", activation="relu", name="stem", **options)(x)
+    pooled = layers.MaxPooling2D(3, 1, "same", name="pool", **options)(stem)
+    branch = layers.Conv2D(4, 3, padding="same", activation="relu", name="branch", **options)(stem)
+    both = layers.Concatenate(name="both", **options)([pooled, branch])
+    norm = layers.BatchNormalization(name="bn", **options)(layers.Conv2D(4, 1, name="mix", **options)(both))
+    value = layers.Flatten(name="flat", **options)(layers.Add(name="add", **options)([norm, stem]))
+    return randomize(keras.Model(x, layers.Dense(CLASSES, name="out", **options)(value)), seed=6)

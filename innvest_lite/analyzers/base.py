@@ -58,7 +58,7 @@ class Analyzer(keras.Model):
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
         return bind(self._graph, [(anything(), Gradient())], type(self).__name__)
 
-    def fit(self, data=None, **options):
+    def fit(self, data=None, batch_size=32, **options):
         """Nothing to fit: this method reads the model alone. Returns the analyzer, so that methods can be swapped."""
         return self
 
@@ -72,15 +72,22 @@ class Analyzer(keras.Model):
         Returns:
             Tensors of the inputs' shapes and structure.
         """
-        tensors = [
-            ops.cast(x, dtype) for x, dtype in zip(keras.tree.flatten(inputs), self._inputs_spec.dtypes, strict=True)
-        ]
-        if target is not None and not keras.ops.is_tensor(target):
-            target = weights_of(target, tensors[0].shape[0] or 1, self._output_spec.shape)
-        elif target is not None and is_integer(target.dtype):
-            target = ops.one_hot(target, self._output_spec.shape[-1])
+        dtypes = self._inputs_spec.dtypes
+        tensors = [ops.cast(x, dtype) for x, dtype in zip(keras.tree.flatten(inputs), dtypes, strict=True)]
+        if target is not None:
+            target = self._tensor_target(target, tensors[0])
         relevance, _, _ = self._explain(tensors, target, ())
         return keras.tree.pack_sequence_as(inputs, relevance)
+
+    def _tensor_target(self, target, x):
+        """Weights on the outputs from what `call` takes; Keras has made tensors of arrays."""
+        shape = self._output_spec.shape
+        if not ops.is_tensor(target):
+            # One row, for all samples alike, where the batch axis is open.
+            return ops.convert_to_tensor(weights_of(target, x.shape[0] or 1, shape))
+        if not is_integer(target.dtype) or len(target.shape) > 1:
+            return target
+        return ops.one_hot(ops.broadcast_to(target, ops.shape(x)[:1]), shape[-1])
 
     def analyze(self, x, target=None, batch_size=32, verbose=0, keep=(), return_exponent=False):
         """Explains samples.
@@ -268,7 +275,9 @@ class ReverseAnalyzer(Analyzer):
         """The forward and the backward sweep: the relevance that it starts from, and a `Swept`."""
         values, calls = sweep.forward(self._plan, inputs)
         logits = values[self._graph.outputs[0]]
-        weights = _largest(logits) if target is None else ops.cast(target, logits.dtype)
+        weights = (
+            _largest(logits) if target is None else ops.broadcast_to(ops.cast(target, logits.dtype), ops.shape(logits))
+        )
         start = weights * logits if self.starts_from_logit else weights
         swept = sweep.backward(self._plan, calls, start, self._kernels(), keep, self.rescales)
         return start, swept

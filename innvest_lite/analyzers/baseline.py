@@ -31,10 +31,10 @@ class Random(Analyzer):
         self._generator = keras.random.SeedGenerator(self.seed)
         self._first_state = self._generator.state.numpy()
 
-    def analyze(self, x, **options):
+    def analyze(self, x, target=None, **options):
         """As `Analyzer.analyze`; the target does not matter."""
         self._generator.state.assign(self._first_state)
-        return super().analyze(x, **options)
+        return super().analyze(x, target, **options)
 
     def _explain(self, inputs, target, keep):
         noise = [keras.random.normal(ops.shape(x), stddev=self.stddev, seed=self._generator) for x in inputs]

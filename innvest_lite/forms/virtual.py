@@ -85,9 +85,9 @@ class Average(VirtualForm):
 
     def _windows(self, x, kernel):
         layer = self.node.operation
-        if len(layer.pool_size) < 3:
+        if len(layer.pool_size) < 3 and len(set(layer.strides)) == 1:
             return ops.depthwise_conv(x, kernel[..., None], layer.strides, layer.padding, "channels_last")
-        # There is no depthwise convolution in three dimensions; a grouped one is the same.
+        # Depthwise convolutions know neither three dimensions nor unequal strides; a grouped convolution is the same.
         return ops.conv(x, kernel[..., None, :], layer.strides, layer.padding, "channels_last")
 
 

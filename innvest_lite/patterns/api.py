@@ -42,8 +42,7 @@ def fit_patterns(model, data=None, estimator="relu", **options):
         >>> fit_patterns(model, np.random.randn(64, 2), verbose=0)["dense"].shape  # doctest: +SKIP
         (2, 1)
     """
-    if estimator not in ESTIMATORS:
-        raise InvalidInputError(f"There is no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}.")
+    _check_estimator(estimator)
     layout = Layout.of(model)
     if estimator == "filter":
         return patterns_of(layout, None, estimator)
@@ -67,8 +66,14 @@ def fit_statistics(model, data, **options):
     return _gathered(model, Layout.of(model), data, components=True, **options)
 
 
+def _check_estimator(estimator):
+    if estimator not in ESTIMATORS:
+        raise InvalidInputError(f"There is no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}.")
+
+
 def patterns_of(layout, statistics, estimator):
     """The patterns of a model from its statistics (None for "filter")."""
+    _check_estimator(estimator)
     arrays, reports = {}, {}
     for name, form in layout.patterned.items():
         kernel = backend.to_numpy(form.kernel()).astype("float64")

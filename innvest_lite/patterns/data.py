@@ -24,6 +24,8 @@ def fit_arguments(data, inputs, batch_size, skip=0):
     Raises:
         InvalidInputError: the arrays do not fit the model, or the data set is empty.
     """
+    if hasattr(data, "__len__") and not isinstance(data, dict) and not len(data):
+        raise InvalidInputError("The data set is empty: patterns need samples to be fitted on.")
     if _is_batched(data, inputs):
         return {"x": _batches(data, skip)}
     arrays = [array[skip * batch_size :] for array in _arrays(data, inputs)]
@@ -72,7 +74,9 @@ def _batches(data, skip):
 
 
 def _as_tuple(batch):
-    return batch if isinstance(batch, tuple) else (tuple(batch) if isinstance(batch, list) else batch,)
+    """`(x,)` or `(x, y)`, several inputs as a tuple, which is what Keras can read the structure of."""
+    parts = batch if isinstance(batch, tuple) else (batch,)
+    return tuple(tuple(part) if isinstance(part, list) else part for part in parts)
 
 
 class _Skipping(keras.utils.PyDataset):

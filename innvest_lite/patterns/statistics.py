@@ -56,7 +56,7 @@ class PatternStatistics:
     Example:
         >>> stats = PatternStatistics.load("part-0.h5")       # doctest: +SKIP
         >>> stats.merge(PatternStatistics.load("part-1.h5"))  # doctest: +SKIP
-        >>> patterns = stats.patterns("relu")                 # doctest: +SKIP
+        >>> patterns = stats.patterns(model, "relu")          # doctest: +SKIP
     """
 
     def __init__(self, layers, fingerprints, samples=0, batches=0):
@@ -83,11 +83,53 @@ class PatternStatistics:
                 "Statistics of different models or weights cannot be merged; they differ at "
                 f"{', '.join(sorted({name for name, _ in differing}))}."
             )
+        if self.has_components != other.has_components:
+            raise PatternMismatchError(
+                "One of the statistics was gathered for the linear estimator alone, without the sums of the positive regime; "
+                "they cannot be merged."
+            )
         for name, layer in self.layers.items():
             layer.add(other.layers[name])
         self.samples += other.samples
         self.batches += other.batches
         return self
+
+    @property
+    def has_components(self):
+        """Whether the sums over the positive regime were gathered."""
+        return all(layer.active_xy.size for layer in self.layers.values())
+
+    def patterns(self, model, estimator="relu"):
+        """The patterns of a model by any estimator.
+
+        Args:
+            model: the model that the statistics were gathered with.
+            estimator: see `fit_patterns`.
+
+        Returns:
+            `Patterns`.
+
+        Raises:
+            PatternMismatchError: the statistics are of another model or of other weights.
+            InvalidInputError: there is no such estimator, or its sums were not gathered.
+        """
+        # Late, because estimating needs the graph and its forms, and reading and merging files does not.
+        from innvest_lite.patterns.api import patterns_of
+        from innvest_lite.patterns.layout import Layout
+
+        if estimator.startswith("relu") and not self.has_components:
+            raise InvalidInputError(f"The sums for {estimator!r} were not gathered; fit_statistics gathers all.")
+        layout = Layout.of(model)
+        self.check_model(layout.fingerprints())
+        return patterns_of(layout, self, estimator)
+
+    def check_model(self, fingerprints):
+        """Raises PatternMismatchError where the statistics are not of these weights (name -> hash)."""
+        differing = {name for name, _ in set(self.fingerprints.items()) ^ set(fingerprints.items())}
+        if differing:
+            raise PatternMismatchError(
+                f"These statistics are of another model or of other weights; they differ at {', '.join(sorted(differing))}."
+            )
 
     def save(self, path):
         """Writes an HDF5 file, to a temporary name first; float64."""

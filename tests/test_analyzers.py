@@ -1,0 +1,396 @@
+"""`Analyzer` as people use it: inputs, batches, tracing, files, numeric range, precision, and what `check` says."""
+
+import hashlib
+import json
+
+import keras
+import models
+import numpy as np
+import pytest
+import replicas
+import tensorflow as tf
+from keras import layers
+from models import assert_close, fitted
+
+import innvest_lite
+from innvest_lite import Gradient, PatternAttribution, PatternNet
+from innvest_lite.patterns.layout import Layout
+
+PATTERN_METHODS = [PatternNet, PatternAttribution]
+
+
+# What comes in and goes out ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [Gradient, PatternAttribution])
+@pytest.mark.parametrize("name", ["conv_bn", "two_inputs", "dict_inputs", "text", "several"])
+def test_shape_dtype_and_structure(name, method):
+    x = models.case(name).x
+    heat = fitted(method, name).analyze(x)
+    assert type(heat) is type(x)
+    keras.tree.assert_same_structure(heat, x)
+    for one, two in zip(keras.tree.flatten(heat), keras.tree.flatten(x), strict=True):
+        assert type(one) is np.ndarray and one.dtype == np.float32 and one.shape == two.shape
+        assert np.all(np.isfinite(one)) and np.any(one)
+
+
+def test_structures_that_mean_the_same():
+    case, analyzer = models.case("two_inputs"), fitted(Gradient, "two_inputs")
+    a, b = analyzer.analyze(case.x)
+    for given in (tuple(case.x), {"a": case.x[0], "b": case.x[1]}, {"b": case.x[1], "a": case.x[0]}):
+        result = analyzer.analyze(given)
+        assert type(result) is type(given)
+        one, two = (result["a"], result["b"]) if isinstance(given, dict) else result
+        np.testing.assert_array_equal(one, a)
+        np.testing.assert_array_equal(two, b)
+    x, single = models.case("dense").x, fitted(Gradient, "dense")
+    np.testing.assert_array_equal(single.analyze([x])[0], single.analyze(x))
+    np.testing.assert_array_equal(single.analyze({"x": x})["x"], single.analyze(x))
+    np.testing.assert_array_equal(single.analyze(tf.constant(x)), single.analyze(x))
+    np.testing.assert_array_equal(single.analyze(x.tolist()), single.analyze(x))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float16", "float64", ">f4"])
+def test_arrays_of_any_number(dtype):
+    x = np.random.default_rng(1).integers(0, 2 if dtype == "bool" else 200, (5, 6)).astype(dtype)
+    kept = x.copy()
+    np.testing.assert_array_equal(
+        fitted(PatternNet, "dense").analyze(x), fitted(PatternNet, "dense").analyze(x.astype("float32"))
+    )
+    np.testing.assert_array_equal(x, kept)
+
+
+def test_a_model_of_uint8_images_is_explained_in_float32():
+    x = keras.Input((4, 4, 2), dtype="uint8")
+    value = layers.Flatten()(layers.Rescaling(1 / 255, name="scale")(x))
+    model = models.randomize(keras.Model(x, layers.Dense(3)(value)), seed=1)
+    data = np.random.default_rng(2).integers(0, 256, (3, 4, 4, 2)).astype("uint8")
+    kernel = model.layers[-1].kernel.numpy()
+    chosen = model.predict(data, verbose=0).argmax(-1)
+    assert_close(Gradient(model).analyze(data), kernel.T[chosen].reshape(data.shape) / 255)
+    assert np.any(PatternNet(model).fit(data, verbose=0).analyze(data))
+
+
+@pytest.mark.parametrize("method", [Gradient, PatternAttribution])
+def test_no_samples(method):
+    analyzer, x = fitted(method, "conv_bn"), models.case("conv_bn").x[:0]
+    heat, kept, exponent = analyzer.analyze(x, keep=["pool"], return_exponent=True)
+    assert (heat.shape, heat.dtype) == (x.shape, np.float32)
+    assert kept["pool"].shape == (0, 3, 2, 4)
+    assert exponent.shape == (0,) and exponent.dtype == np.int32
+    assert analyzer.analyze(x, target=np.zeros(0, int)).shape == analyzer.analyze(x, target=1).shape == x.shape
+    assert analyzer.check(x).gap.shape == (0,)
+
+
+@pytest.mark.parametrize("method", [Gradient, PatternAttribution])
+def test_batch_size_does_not_matter(method):
+    analyzer, x = fitted(method, "conv_bn"), models.data_for(models.case("conv_bn").model, 65, seed=4)
+    whole = analyzer.analyze(x, batch_size=65)
+    for batch_size in (1, 7, 64):
+        assert_close(analyzer.analyze(x, batch_size=batch_size), whole, 2e-6)
+
+
+@pytest.mark.parametrize("method", [Gradient, *PATTERN_METHODS])
+def test_an_analyzer_is_a_keras_model(method):
+    analyzer, x = fitted(method, "conv_bn"), models.case("conv_bn").x
+    expected = analyzer.analyze(x)
+    assert_close(analyzer(x), expected, 2e-6)
+    assert_close(tf.function(analyzer, autograph=False)(x), expected, 2e-6)
+    assert_close(analyzer.predict(x, batch_size=4, verbose=0), expected, 2e-6)
+    assert_close(analyzer.predict(tf.data.Dataset.from_tensor_slices(x).batch(4), verbose=0), expected, 2e-6)
+    inputs = keras.Input(x.shape[1:])
+    assert_close(keras.Model(inputs, analyzer(inputs)).predict(x, verbose=0), expected, 2e-6)
+
+
+def test_export(tmp_path):
+    """Also before the analyzer was ever called, and for any batch size."""
+    analyzer = PatternNet(models.case("dense").model, patterns=fitted(PatternNet, "dense").patterns)
+    analyzer.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    for x in (models.case("dense").x, models.case("dense").x[:1]):
+        assert_close(served.serve(x), analyzer.analyze(x), 2e-6)
+
+
+# Tracing -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """How often an explanation was traced, as a list that grows."""
+    counted, original = [], innvest_lite.ReverseAnalyzer._swept
+
+    def counting(self, inputs, target, keep):
+        counted.append(keep)
+        return original(self, inputs, target, keep)
+
+    monkeypatch.setattr(innvest_lite.ReverseAnalyzer, "_swept", counting)
+    return counted
+
+
+@pytest.mark.parametrize("method", [Gradient, PatternNet])
+def test_one_trace_for_all_batches_and_calls(method, traces):
+    analyzer = method(models.case("dense").model)
+    x = models.normal(10, 6)
+    analyzer.fit(x, verbose=0)
+    for samples, batch_size in ((10, 4), (10, 4), (7, 7), (1, 32)):
+        analyzer.analyze(x[:samples], batch_size=batch_size)
+    assert len(traces) == 1
+    for target in (1, "all", [0] * 10):
+        analyzer.analyze(x, target=target, batch_size=3)
+    assert len(traces) == 2
+    analyzer.fit(x + 1, verbose=0).analyze(x)
+    assert len(traces) == 2
+
+
+def test_refitted_patterns_are_used_without_a_new_trace():
+    analyzer = PatternNet(models.case("dense").model).fit(models.normal(64, 6), verbose=0)
+    x = models.case("dense").x
+    first = analyzer.analyze(x)
+    scaled = {name: 2 * pattern for name, pattern in analyzer.patterns.items()}
+    analyzer._take(scaled)
+    assert_close(analyzer.analyze(x), 8 * first)
+
+
+def test_check_is_traced_once(traces):
+    analyzer = Gradient(models.case("dense").model)
+    for _ in range(2):
+        analyzer.check(models.normal(10, 6), batch_size=4)
+    assert len(traces) == 1
+
+
+def test_under_xla_a_ragged_batch_comes_in_the_shape_of_the_others():
+    analyzer, x = Gradient(models.case("dense").model, jit_compile=True), models.normal(10, 6)
+    whole = analyzer.analyze(x, batch_size=10)
+    program, shapes = analyzer._programs[(False, ())], []
+    analyzer._programs[(False, ())] = lambda *tensors: (shapes.append([len(t) for t in tensors]), program(*tensors))[1]
+    assert_close(analyzer.analyze(x, batch_size=4), whole, 2e-6)
+    assert shapes == [[4], [4], [4]]
+
+
+@pytest.mark.parametrize("name, method", [("conv_bn", Gradient), ("conv_bn", PatternNet), ("text", PatternAttribution)])
+def test_xla_gives_the_same(name, method):
+    case = models.case(name)
+    analyzer = method(case.model, jit_compile=True)
+    if method is not Gradient:
+        analyzer = method(case.model, jit_compile=True, patterns=fitted(method, name).patterns)
+    assert analyzer.jit_compile and not fitted(method, name).jit_compile
+    assert_close(analyzer.analyze(case.x), fitted(method, name).analyze(case.x), 1e-4)
+
+
+# The user's model ----------------------------------------------------------------------------------------------------
+
+
+def fingerprint(model):
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        digest.update(variable.numpy().tobytes())
+    each = model._flatten_layers()
+    return digest.hexdigest(), [(layer.name, layer.trainable, len(layer._inbound_nodes), layer.built) for layer in each]
+
+
+@pytest.mark.parametrize("name", ["conv_bn", "nested", "several"])
+def test_the_model_is_not_changed(name, tmp_path):
+    model, options = models.build(name), models.OPTIONS.get(name, {})
+    model.compile("sgd", "mse")
+    before, summary, x = fingerprint(model), model.to_json(), models.data_for(model)
+    for method in (Gradient, PatternAttribution):
+        analyzer = method(model, **options).fit(x, verbose=0)
+        analyzer.analyze(x)
+        analyzer(x)
+        analyzer.check(x)
+        analyzer.save(tmp_path / "analyzer.keras")
+    assert fingerprint(model) == before and model.to_json() == summary
+    for layer in model.layers:
+        assert layer.output is not None and layer.input is not None
+    predicted = model.predict(x, verbose=0)
+    model.fit(x, keras.tree.map_structure(np.ones_like, predicted), verbose=0)
+    assert fingerprint(model)[0] != before[0]
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+LOAD = """
+import json, sys, warnings
+first, folder = sys.argv[1:]
+if first == "innvest_lite":
+    import innvest_lite
+import keras
+if first == "keras":
+    import innvest_lite
+import numpy as np
+results = {}
+for name, target in json.load(open(folder + "/cases.json")).items():
+    analyzer = keras.saving.load_model(f"{folder}/{name}.keras")
+    x = dict(np.load(f"{folder}/{name}.npz"))
+    heat = analyzer.analyze(x if len(x) > 1 else x["x"], target=target)
+    results[name] = heat["a"] if isinstance(heat, dict) else heat
+np.savez(folder + f"/{first}.npz", **results)
+"""
+
+
+def test_loaded_in_a_new_process_bit_for_bit(python, tmp_path):
+    """Whether `innvest_lite` is imported before Keras or after it."""
+    cases = {
+        "gradient": (fitted(Gradient, "conv_bn"), 1),
+        "output": (fitted(Gradient, "several"), None),
+        "attribution": (fitted(PatternAttribution, "conv_bn"), None),
+        "linear": (fitted(PatternNet, "shared", estimator="linear"), 2),
+        "nested": (fitted(PatternAttribution, "nested"), "all"),
+        "fallback": (fitted(PatternNet, "opaque", fallback="gradient"), None),
+        "random": (innvest_lite.Random(models.case("dense").model, seed=9, stddev=2.0), None),
+    }
+    expected = {}
+    for name, (analyzer, target) in cases.items():
+        x = models.data_for(analyzer.model)
+        np.savez(tmp_path / f"{name}.npz", **(x if isinstance(x, dict) else {"x": x}))
+        heat = analyzer.analyze(x, target=target)
+        expected[name] = heat["a"] if isinstance(heat, dict) else heat
+        analyzer.save(tmp_path / f"{name}.keras")
+    (tmp_path / "cases.json").write_text(json.dumps({name: target for name, (_, target) in cases.items()}))
+    for first in ("innvest_lite", "keras"):
+        python(LOAD, first, tmp_path)
+        for name, values in np.load(tmp_path / f"{first}.npz").items():
+            np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+def test_a_loaded_analyzer_knows_its_patterns(tmp_path):
+    analyzer = fitted(PatternNet, "residual")
+    analyzer.save(tmp_path / "net.keras")
+    loaded = keras.saving.load_model(tmp_path / "net.keras")
+    assert dict(loaded.patterns.report()) == dict(analyzer.patterns.report())
+    assert loaded.patterns.fingerprints == analyzer.patterns.fingerprints
+    assert list(loaded.patterns) == list(analyzer.patterns)
+    for name, pattern in analyzer.patterns.items():
+        np.testing.assert_array_equal(loaded.patterns[name], pattern)
+    PatternAttribution(models.case("residual").model, patterns=loaded.patterns)
+    with pytest.raises(innvest_lite.NotFittedError):
+        PatternNet(models.case("dense").model).save(tmp_path / "empty.keras")
+        keras.saving.load_model(tmp_path / "empty.keras").analyze(models.case("dense").x)
+
+
+def my_loss(wanted, predicted):
+    return keras.ops.mean(wanted - predicted)
+
+
+def test_a_model_that_is_compiled_with_a_loss_of_its_own(tmp_path):
+    """How a model was trained is nothing to its explanation, so its file needs none of that."""
+    model, x = models.build("dense"), models.case("dense").x
+    model.compile("adam", loss=my_loss)
+    analyzer = Gradient(model)
+    analyzer.save(tmp_path / "gradient.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "gradient.keras").analyze(x), analyzer.analyze(x))
+
+
+# Identities and replicas ---------------------------------------------------------------------------------------------
+
+WITHOUT_SCALE = [name for name in models.PATTERNED if name not in ("shapes", "shared", "gate", "text", "nested")]
+
+
+@pytest.mark.parametrize("name", WITHOUT_SCALE)
+def test_pattern_net_with_the_kernels_is_the_gradient_times_the_logit(name):
+    case = models.case(name)
+    kernels = {name: form.kernel().numpy() for name, form in Layout.of(case.model).patterned.items()}
+    analyzer = PatternNet(case.model, patterns=kernels, **case.options)
+    logits = case.logits.predict(case.x, verbose=0)
+    gradient = Gradient(case.model, **case.options).analyze(case.x)
+    for actual, one in zip(keras.tree.flatten(analyzer.analyze(case.x)), keras.tree.flatten(gradient), strict=True):
+        assert_close(actual, one * logits.max(-1).reshape(-1, *[1] * (one.ndim - 1)))
+
+
+@pytest.mark.parametrize("method, word", [(PatternNet, "pattern.net"), (PatternAttribution, "pattern.attribution")])
+@pytest.mark.parametrize("target", [None, 1])
+def test_pattern_methods_equal_the_replica(method, word, target):
+    model, x = models.chain(), models.normal(80, 9, 8, 2)
+    patterns = innvest_lite.fit_patterns(model, x, verbose=0)
+    expected = replicas.explain(model, x[:6], patterns, word, target)
+    actual = method(model, patterns=patterns).analyze(x[:6], target=target)
+    assert_close(actual, expected)
+    wrong = {**patterns, "inline": patterns["inline"] * 1.001}
+    with pytest.raises(AssertionError, match="differs by"):
+        assert_close(method(model, patterns=wrong).analyze(x[:6], target=target), expected)
+
+
+# Numbers beyond float32 ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e12, 1e-10, 1.0])
+def test_rescaling_is_exact(scale, caplog):
+    """Nine layers of a growth of `scale` each; Python's integers know the true value."""
+    model, x = models.chain(depth=9), models.normal(6, 4)
+    rng, patterns = np.random.default_rng(5), {}
+    for layer in model.layers:
+        layer.bias.assign(np.full(layer.bias.shape, 0.2))
+        patterns[layer.name] = np.float32(rng.uniform(0.1, 0.3, layer.kernel.shape) * scale)
+    expected = replicas.explain(model, x, patterns, "pattern.net")
+    heat, exponent = PatternNet(model, patterns=patterns).analyze(x, return_exponent=True)
+    live = np.abs(expected).max(axis=1) > 0
+    assert live.sum() >= 3 and np.all(np.isfinite(heat))
+    true = heat[live].astype(object) * [[2 ** int(e) if e >= 0 else 1 / 2 ** int(-e)] for e in exponent[live]]
+    for actual, wanted in zip(true.astype("float64"), expected[live], strict=True):
+        assert_close(actual, wanted)
+    fits = (np.abs(expected).max(axis=1) < 1e37) & (np.abs(expected).max(axis=1) > 1e-30)
+    assert not exponent[fits].any() and np.all(exponent[live & ~fits] != 0)
+    assert not caplog.records
+    plain = PatternNet(model, patterns=patterns).analyze(x)
+    np.testing.assert_array_equal(plain, heat)
+    assert ("leave the range of float32" in caplog.text) == bool(exponent.any())
+
+
+def test_rescaling_keeps_small_relevance_on_the_way():
+    """A value near the output is small where the input's is large; both are float32, and so is what comes back."""
+    x = keras.Input((3,), name="x")
+    value = x
+    for index in range(6):
+        value = layers.Dense(3, use_bias=False, name=f"d{index}")(value)
+    model = keras.Model(x, value)
+    for layer in model.layers[1:]:
+        layer.kernel.assign(np.eye(3))
+    patterns = {f"d{index}": np.eye(3, dtype="float32") * 2.0**23 for index in range(6)}
+    data = np.array([[1, 0.5, 0.25]]) * 2.0**-20
+    names = list(patterns)
+    heat, kept = PatternNet(model, patterns=patterns).analyze(data, target="all", keep=names)
+    np.testing.assert_array_equal(heat, data * 2.0**138)
+    for index, name in enumerate(names):
+        np.testing.assert_array_equal(kept[name], data * 2.0 ** (23 * (5 - index)), err_msg=name)
+
+
+# Precision -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "policy, method, tolerance",
+    [
+        *(("mixed_float16", method, 5e-3) for method in (Gradient, *PATTERN_METHODS)),
+        *(("float64", method, 1e-4) for method in PATTERN_METHODS),
+        ("mixed_bfloat16", Gradient, 5e-2),
+    ],
+)
+def test_other_precisions(policy, method, tolerance):
+    """But for a sample in which rounding turns a gate: most are near what float32 gives."""
+    data, x = models.normal(60, 6, 6, 2), models.normal(5, 6, 6, 2, seed=2)
+    expected = method(models.branched("float32")).fit(data, verbose=0).analyze(x, target=1)
+    actual = method(models.branched(policy)).fit(data, verbose=0).analyze(x, target=1)
+    assert np.all(np.isfinite(actual))
+    largest = np.abs(expected).max(axis=(1, 2, 3))
+    assert np.sum(np.abs(actual - expected).max(axis=(1, 2, 3)) <= tolerance * largest) >= 4
+
+
+def test_half_precision_does_not_end_the_range_of_relevance():
+    """Relevance grows by orders of magnitude per layer: beyond 65504, the largest float16, after a few."""
+    stack = [layers.Dense(8, activation="relu", name=f"d{index}", dtype="mixed_float16") for index in range(6)]
+    model = models.randomize(keras.Sequential([keras.Input((8,)), *stack]), seed=4)
+    for layer in model.layers:
+        layer.bias.assign(np.full(8, 0.3))
+    patterns = {layer.name: np.full((8, 8), 50, "float32") for layer in stack}
+    heat = PatternNet(model, patterns=patterns).analyze(models.normal(3, 8), target="all")
+    assert np.all(np.isfinite(heat)) and np.all(np.any(heat, axis=1))
+
+
+def test_a_float64_model_is_explained_in_float64():
+    model = models.branched("float64")
+    x = np.random.default_rng(8).normal(size=(3, 6, 6, 2))
+    tensor = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        total = tf.reduce_sum(model(tensor)[:, 1])
+    assert_close(Gradient(model).analyze(x, target=1), tape.gradient(total, tensor), 1e-12)
