@@ -340,6 +340,13 @@ def case(name):
 
 
 @cache
+def predicted(name):
+    """What Keras says of a case, `(outputs, logits)`, flat."""
+    one = case(name)
+    return [keras.tree.flatten(model.predict(one.x, verbose=0)) for model in (one.model, one.logits)]
+
+
+@cache
 def fitted(method, name, **options):
     """An analyzer of a named model, with patterns where it takes some; cached, so tests must not change it."""
     analyzer = method(case(name).model, **case(name).options, **options)

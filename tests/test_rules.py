@@ -347,7 +347,7 @@ def test_check_explains_every_difference(name, method):
     total = sum(array.astype("float64").reshape(6, -1).sum(axis=1) for array in flat)
     np.testing.assert_allclose(report.at_input, total, rtol=1e-4, atol=1e-5 * max(np.abs(array).max() for array in flat))
     if method is not Gradient:
-        np.testing.assert_allclose(report.start, case.logits.predict(case.x, verbose=0).max(-1), rtol=1e-4)
+        np.testing.assert_allclose(report.start, models.predicted(name)[1][0].max(-1), rtol=1e-4)
     rows, order = [row.node for row in report.rows], [step.node.name for step in reversed(analyzer.plan().steps)]
     assert rows == [node for node in order if node in rows]  # a gate gets no relevance, so no row
     assert len(rows) == len(order) or name == "gate"

@@ -191,10 +191,19 @@ class Analyzer(keras.Model):
         """
         raise NotImplementedError
 
+    def export(self, filepath, **options):
+        """Writes a SavedModel that needs no innvest_lite to run; options as in `keras.Model.export`."""
+        specs = self._signature(with_target=False)
+        options.setdefault("input_signature", specs if len(specs) == 1 else [specs])
+        return super().export(filepath, **options)
+
     def get_config(self):
         """The model and the options, as Keras serializes them."""
+        model = keras.saving.serialize_keras_object(self.model)
+        # How the model was trained does not matter here, and its loss may be a function that no file can hold.
+        model.pop("compile_config", None)
         return {
-            "model": keras.saving.serialize_keras_object(self.model),
+            "model": model,
             "output": self.output_choice,
             "jit_compile": self._jit_choice,
             "name": self.name,

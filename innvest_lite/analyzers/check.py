@@ -133,7 +133,7 @@ def measured(start, swept, inputs):
     numbers = {"start": _sum((start,)), "input": ops.zeros_like(_sum((start,)))}
     for value in inputs:
         if value in swept.relevance:
-            numbers["input"] += _unscaled(_sum((swept.relevance[value],)), swept.exponent)
+            numbers["input"] += _unscaled(_sum((swept.relevance[value],)), swept.exponents[value])
     for passage in swept.passages:
         for field, value in _row(passage).items():
             numbers[f"{passage.call.form.name} {field}"] = _unscaled(value, passage.exponent)

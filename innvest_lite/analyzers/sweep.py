@@ -32,11 +32,13 @@ class Swept:
 
     Attributes:
         relevance: `Value` -> tensor, for the graph's inputs and the values to keep; absent where none arrived.
-        exponent: int32 (batch,): the true relevance is `relevance * 2**exponent`.
+        exponents: `Value` -> int32 (batch,): the true relevance is `relevance * 2**exponents`.
+        exponent: int32 (batch,): that of the inputs.
         passages: a `Passage` per node, in the order of the sweep.
     """
 
     relevance: dict
+    exponents: dict
     exponent: object
     passages: tuple
 
@@ -92,17 +94,19 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         if rescale and step.rule.needs_kernel and projected % interval == 0:
             pending, exponent = _rescaled(pending, exponent)
     kept.update({value: (pending[value], exponent) for value in wanted if value in pending})
-    aligned = {value: _scaled(tensor, then - exponent) if rescale else tensor for value, (tensor, then) in kept.items()}
-    return Swept(aligned, exponent, tuple(passages))
+    relevance = {value: tensor for value, (tensor, _) in kept.items()}
+    exponents = {value: then for value, (_, then) in kept.items()}
+    return Swept(relevance, exponents, exponent, tuple(passages))
 
 
 def undo_rescaling(swept):
-    """Brings each sample whose true values fit in float32 back to them; the others keep their exponent."""
-    top = swept.exponent + _largest_exponent(swept.relevance)
+    """Brings each sample whose true values fit in float32 back to them; the others keep one exponent for all values."""
+    tops = [swept.exponents[value] + _largest_exponent([tensor]) for value, tensor in swept.relevance.items()]
+    top = ops.max(ops.stack(tops), axis=0) if tops else swept.exponent
     fits = ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT)
-    undone = ops.where(fits, swept.exponent, 0)
-    relevance = {value: _scaled(tensor, undone) for value, tensor in swept.relevance.items()}
-    return dataclasses.replace(swept, relevance=relevance, exponent=swept.exponent - undone)
+    left = ops.where(fits, 0, swept.exponent)
+    relevance = {value: _scaled(tensor, swept.exponents[value] - left) for value, tensor in swept.relevance.items()}
+    return dataclasses.replace(swept, relevance=relevance, exponents=dict.fromkeys(relevance, left), exponent=left)
 
 
 def _rescaling_interval(plan):
@@ -125,15 +129,15 @@ def _sum(first, second):
 
 
 def _rescaled(pending, exponent):
-    shift = _largest_exponent(pending)
+    shift = _largest_exponent(pending.values())
     return {value: _scaled(tensor, -shift) for value, tensor in pending.items()}, exponent + shift
 
 
 def _largest_exponent(tensors):
     """Per sample, the exponent of the largest magnitude among several tensors; 0 where all are 0."""
-    largest = [ops.max(ops.abs(tensor), axis=tuple(range(1, len(tensor.shape)))) for tensor in tensors.values()]
-    maximum = largest[0] if len(largest) == 1 else ops.max(ops.stack(largest), axis=0)
-    return backend.exponents(ops.cast(maximum, "float32"))
+    largest = [ops.max(ops.abs(tensor), axis=tuple(range(1, len(tensor.shape)))) for tensor in tensors]
+    largest = [ops.cast(maximum, "float32") for maximum in largest]
+    return backend.exponents(largest[0] if len(largest) == 1 else ops.max(ops.stack(largest), axis=0))
 
 
 def _scaled(tensor, exponent):

@@ -85,7 +85,7 @@ class PatternStatistics:
             )
         if self.has_components != other.has_components:
             raise PatternMismatchError(
-                "One of the statistics was gathered for the linear estimator alone, without the sums of the positive regime; "
+                "One of the statistics was gathered for the linear estimator alone, without sums of the positive regime; "
                 "they cannot be merged."
             )
         for name, layer in self.layers.items():
@@ -118,7 +118,7 @@ class PatternStatistics:
         from innvest_lite.patterns.layout import Layout
 
         if estimator.startswith("relu") and not self.has_components:
-            raise InvalidInputError(f"The sums for {estimator!r} were not gathered; fit_statistics gathers all.")
+            raise InvalidInputError(f"The sums for {estimator!r} were not gathered; fit_statistics gathers them.")
         layout = Layout.of(model)
         self.check_model(layout.fingerprints())
         return patterns_of(layout, self, estimator)
