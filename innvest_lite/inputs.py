@@ -126,9 +126,11 @@ def weights_of(target, count, output_shape):
             f"A target is None, an int, {count} ints, 'all', or weights of shape {shape}; got {array.dtype} of shape "
             f"{array.shape}."
         )
-    if not np.isfinite(array).all():
-        raise InvalidInputError("The target weights hold NaN or infinite values.")
-    return array.astype("float32")
+    with np.errstate(over="ignore"):
+        weights = array.astype("float32")
+    if not np.isfinite(weights).all():
+        raise InvalidInputError("The target weights hold NaN or infinite values, or some beyond the range of float32.")
+    return weights
 
 
 def _one_hot(indices, count, shape):

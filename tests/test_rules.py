@@ -333,7 +333,7 @@ def test_kernel_forms_are_those_with_a_pattern():
     "name, method",
     [
         *(("conv_bn", method) for method in (Gradient, *(PatternNet, PatternAttribution))),
-        *((name, PatternAttribution) for name in ("residual", "separable", "conv1d", "shapes", "two_inputs")),
+        *((name, PatternAttribution) for name in ("residual", "separable", "shapes")),
         ("gate", PatternNet),
     ],
 )

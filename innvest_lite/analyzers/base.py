@@ -191,6 +191,16 @@ class Analyzer(keras.Model):
         """
         raise NotImplementedError
 
+    def save(self, filepath, **options):
+        """Writes a `.keras` file, which `keras.saving.load_model` reads once `innvest_lite` is imported.
+
+        Raises:
+            InvalidInputError: another format was asked for.
+        """
+        if not str(filepath).endswith(".keras"):
+            raise InvalidInputError(f"An analyzer is saved as a .keras file, but the path is {str(filepath)!r}.")
+        super().save(filepath, **options)
+
     def export(self, filepath, **options):
         """Writes a SavedModel that needs no innvest_lite to run; options as in `keras.Model.export`."""
         specs = self._signature(with_target=False)

@@ -76,6 +76,8 @@ class CheckReport:
         return (rest + balance) / np.where(largest > 0, largest, 1)
 
     def __str__(self):
+        if not self.rows:
+            return "no samples, nothing to check"
         header = ("node", "rule", "arrived", "handed on", "bias", *REASONS)
         rows = [
             (

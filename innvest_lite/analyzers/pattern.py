@@ -5,16 +5,17 @@ replaced. The analyzer keeps the replaced kernels, a or w * a, as its weights, s
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from innvest_lite import backend, rules
 from innvest_lite.analyzers.base import ReverseAnalyzer
-from innvest_lite.errors import InvalidInputError, NotFittedError
+from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import ESTIMATORS, LayerReport
-from innvest_lite.patterns.layout import Layout
+from innvest_lite.patterns.layout import Layout, spot
 from innvest_lite.patterns.patterns import check_patterns
 
 
@@ -44,6 +45,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         self._layout = Layout.of(model)
         self._fitted = None
         self._backward_kernels = {}
+        self._spots = None
         if patterns is not None:
             self._check(patterns)
             self._take(patterns)
@@ -67,7 +69,34 @@ class PatternAnalyzer(ReverseAnalyzer):
         self._take(fit_patterns(self.model, data, self.estimator, jit_compile=self.jit_compile, **options))
         return self
 
+    def analyze(self, x, target=None, **options):
+        """As `Analyzer.analyze`.
+
+        Raises:
+            NotFittedError: there are no patterns yet.
+            PatternMismatchError: the model's weights have changed since the patterns were taken.
+        """
+        self._require_fit()
+        self._require_same_weights()
+        return super().analyze(x, target, **options)
+
+    def _require_same_weights(self):
+        """A look at some numbers of every weight: training changes them all, and a look at all would cost too much."""
+        now = {name: spot(form) for name, form in self._layout.patterned.items()}
+        before = self._spots.value if self._spots else now
+        self._spots = _Record(before)
+        changed = [name for name in now if not np.array_equal(now[name], before[name])]
+        if changed:
+            raise PatternMismatchError(
+                f"The model's weights have changed since the patterns were fitted ({', '.join(changed)}): call fit again."
+            )
+
     def _check(self, patterns):
+        if not isinstance(patterns, Mapping):
+            raise InvalidInputError(
+                f"patterns should map layer names to arrays, but is {type(patterns).__name__}. A file is read by "
+                "innvest_lite.Patterns.load(path)."
+            )
         needed = {self._layout.owners[form.name] for form in self.plan().kernel_forms}
         shapes = {name: form.kernel_shape for name, form in self._layout.patterned.items() if name in needed}
         check_patterns(patterns, shapes, set(self._layout.patterned), self._layout.fingerprints)
@@ -82,6 +111,8 @@ class PatternAnalyzer(ReverseAnalyzer):
                 "reports": {name: dataclasses.asdict(row) for name, row in patterns.reports.items()} if details else {},
             }
         )
+        self._spots = None
+        self._require_same_weights()
         for name, variable in self._backward_kernels.items():
             variable.assign(self._backward_kernel(self._layout.patterned[name], np.asarray(patterns[name], "float32")))
 

@@ -77,7 +77,7 @@ _BUILDERS.update(
     {
         **linear.LAYERS,
         **virtual.LAYERS,
-        **dict.fromkeys(structure.ROUTES, _of_kind("route")),
+        **dict.fromkeys((*structure.ROUTES, *structure.ELEMENTWISE), _of_kind("route")),
         **dict.fromkeys(structure.SCALES, _of_kind("scale")),
         **dict.fromkeys(structure.MAXIMA, _of_kind("max")),
         **dict.fromkeys(structure.NORMALIZATIONS, _of_kind("normalization")),

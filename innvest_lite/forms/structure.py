@@ -13,9 +13,7 @@ from innvest_lite.graph.trace import carry_mask
 _layers = keras.layers
 
 ROUTES = (
-    *(_layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.SpatialDropout3D),
-    *(_layers.AlphaDropout, _layers.GaussianDropout, _layers.GaussianNoise, _layers.ActivityRegularization),
-    *(_layers.Flatten, _layers.Reshape, _layers.Permute, _layers.RepeatVector, _layers.Identity),
+    *(_layers.Flatten, _layers.Reshape, _layers.Permute, _layers.RepeatVector),
     *(_layers.ZeroPadding1D, _layers.ZeroPadding2D, _layers.ZeroPadding3D),
     *(_layers.Cropping1D, _layers.Cropping2D, _layers.Cropping3D, _layers.Concatenate),
     *(_layers.UpSampling1D, _layers.UpSampling2D, _layers.UpSampling3D),
@@ -24,6 +22,9 @@ ELEMENTWISE = (
     *(_layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.SpatialDropout3D),
     *(_layers.AlphaDropout, _layers.GaussianDropout, _layers.GaussianNoise, _layers.ActivityRegularization),
     _layers.Identity,
+    # Augmentations do nothing outside training.
+    *(_layers.RandomFlip, _layers.RandomRotation, _layers.RandomZoom, _layers.RandomTranslation),
+    *(_layers.RandomContrast, _layers.RandomBrightness),
 )
 SCALES = (_layers.BatchNormalization, _layers.Rescaling, _layers.Normalization)
 ACTIVATIONS = (_layers.LeakyReLU, _layers.PReLU, _layers.ELU)

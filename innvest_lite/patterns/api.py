@@ -1,5 +1,6 @@
 """`fit_statistics` and `fit_patterns`: from a model and data to patterns, in one call."""
 
+import logging
 import os
 import warnings
 
@@ -14,6 +15,8 @@ from innvest_lite.patterns.patterns import Patterns
 from innvest_lite.patterns.statistics import PatternStatistics
 
 __all__ = ["fit_patterns", "fit_statistics"]
+
+_log = logging.getLogger("innvest_lite")
 
 
 def fit_patterns(model, data=None, estimator="relu", **options):
@@ -57,13 +60,24 @@ def fit_statistics(model, data, **options):
         model: a Functional or Sequential `keras.Model`; not changed.
         data: see `fit_patterns`.
         **options: `batch_size` (32, for arrays); `steps`, how many batches to take (None: all); `checkpoint`, a path to
-            write the sums to every few dozen steps, and to continue from where it exists; `verbose` and `callbacks`, as
+            write the sums to every few dozen steps and at the end; where it exists, the fit goes on after the batches
+            in it, so a finished file gives its patterns again and new data wants a new path; `verbose` and `callbacks`, as
             in `keras.Model.fit`; `regime`, "rectifier" or "own" (DESIGN, decision 9); `jit_compile`, as in an analyzer.
 
     Returns:
         `PatternStatistics`, from which `patterns(model, estimator)` gives every estimator.
     """
     return _gathered(model, Layout.of(model), data, components=True, **options)
+
+
+def _warn_of_dead_layers(reports):
+    dead = [name for name, report in reports.items() if report.units and report.dead == report.units]
+    if dead:
+        _log.warning(
+            "No unit of %s was ever active and varied on this data, so nothing passes there and explanations are 0. Fit on "
+            "more, and more varied, samples, preprocessed as the model expects.",
+            ", ".join(dead),
+        )
 
 
 def _check_estimator(estimator):
@@ -80,6 +94,7 @@ def patterns_of(layout, statistics, estimator):
         layer = statistics.layers[name] if statistics else None
         arrays[name], reports[name] = estimate(estimator, layer, kernel, form.fan_in)
         arrays[name] = arrays[name].astype("float32")
+    _warn_of_dead_layers(reports)
     fingerprints = statistics.fingerprints if statistics else layout.fingerprints()
     return Patterns(arrays, estimator, fingerprints, reports)
 
@@ -98,6 +113,8 @@ def _gathered(
     regime="rectifier",
     jit_compile="auto",
 ):
+    if int(batch_size) < 1:
+        raise InvalidInputError(f"batch_size should be at least 1, but is {batch_size}.")
     if data is None:
         raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
     inputs = input_spec(model, layout.graph)

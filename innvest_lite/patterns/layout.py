@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 
+import keras
 import numpy as np
 
 from innvest_lite import backend
@@ -12,6 +13,7 @@ from innvest_lite.forms.structure import ELEMENTWISE
 from innvest_lite.graph import Graph, Value, passes, trace
 
 REGIMES = ("rectifier", "own")
+_SPOT = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,6 +81,15 @@ def _is_elementwise(form: Form):
     if form.node.input_specs[0].shape != form.node.output_specs[0].shape:
         return False
     return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
+
+
+def spot(form):
+    """Some numbers of each weight of a linear form, enough to see that training has changed them."""
+    weights = [form.raw_kernel(), form.raw_bias()]
+    if form.node.batchnorm is not None:
+        weights += form.node.batchnorm.weights
+    flat = [keras.ops.reshape(weight, (-1,))[:_SPOT] for weight in weights if weight is not None]
+    return np.concatenate([backend.to_numpy(keras.ops.cast(part, "float32")) for part in flat])
 
 
 def fingerprint(form):
