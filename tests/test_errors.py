@@ -359,11 +359,11 @@ def test_an_unknown_version(saved):
         kind.load(path)
 
 
-# What is put in the place of the first array.
+# What is put in the place of the first array; the files that are linked to are there.
 TAMPERED = {
     "external link": lambda group, key: group.__setitem__(key, h5py.ExternalLink("secret.h5", "/x")),
     "soft link": lambda group, key: group.__setitem__(key, h5py.SoftLink(f"/1/{key}")),
-    "external storage": lambda group, key: group.create_dataset(key, (4,), "f4", external=[("secret.bin", 0, 16)]),
+    "external storage": lambda group, key: group.create_dataset(key, (4,), "f4", external=[("secret.h5", 0, 16)]),
     "virtual": lambda group, key: group.create_virtual_dataset(key, h5py.VirtualLayout((4,), "f4")),
     "bomb": lambda group, key: group.create_dataset(key, (1 << 40,), "f4", chunks=(1 << 20,), compression="gzip"),
     "words": lambda group, key: group.__setitem__(key, "words"),
@@ -374,8 +374,11 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("tamper", TAMPERED)
-def test_what_a_stranger_could_put_in_a_file(saved, tamper):
+def test_what_a_stranger_could_put_in_a_file(saved, tamper, monkeypatch):
     kind, path = saved
+    monkeypatch.chdir(path.parent)
+    with h5py.File("secret.h5", "w") as file:
+        file["x"] = np.ones(4, "f4")
     with h5py.File(path, "r+") as file:
         key = next(iter(file["0"]))
         del file["0"][key]

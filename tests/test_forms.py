@@ -34,6 +34,7 @@ LINEAR = {
     "einsum flat bias": (partial(Einsum, "btd,dhk->bhtk", (2, 7, 3), bias_axes="hk"), [SEQUENCE]),
     "einsum permuted": (partial(Einsum, "btd,dhk->bkth", (3, 7, 2), bias_axes="kh"), [SEQUENCE]),
     "einsum permuted flat bias": (partial(Einsum, "btd,dhk->bkht", (3, 2, 7), bias_axes="kh"), [SEQUENCE]),
+    "einsum three units": (partial(Einsum, "bd,dhkm->bkmh", (3, 5, 2), bias_axes="kmh"), [(4,)]),
     "einsum batch letter": (partial(Einsum, "bthk,hkj->bthj", (5, 4, 2), bias_axes="hj"), [(5, 4, 3)]),
     "einsum two sums": (partial(Einsum, "bthk,hkd->btd", (5, 2), bias_axes="d"), [(5, 4, 3)]),
     "einsum positions": (partial(Einsum, "btd,tu->bud", (5, 4), bias_axes="u"), [SEQUENCE]),

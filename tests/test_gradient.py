@@ -72,6 +72,31 @@ def test_gradient_of_tokens_is_summed_over_the_embedding(name, analyzer):
     assert_equal(analyzer(case.model).analyze(case.x), gradient.sum(axis=-1))
 
 
+def test_training_behaviour_that_a_call_asks_for_is_left_out_as_predict_does():
+    x = keras.Input((4,), name="x")
+    value = keras.layers.BatchNormalization(name="bn")(keras.layers.Dropout(0.5)(x, training=True), training=True)
+    model = models.randomize(keras.Model(x, keras.layers.Dense(3, name="out")(value)), seed=10)
+    data = models.normal(5, 4)
+    expected, value = taped(lambda tensor: model(tensor, training=False), data)
+    np.testing.assert_allclose(value, model.predict(data, verbose=0), rtol=1e-5)
+    assert_equal(Gradient(model).analyze(data), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'inner' .* was passed an input with a mask:UserWarning")
+def test_a_mask_that_only_exists_at_run_time():
+    """A nested model does not know that its input is masked, but its layers see it, also behind one that is cut in two."""
+    inner_x = keras.Input((6, 4))
+    hidden = keras.layers.Dense(4, activation="relu", name="hidden")(inner_x)
+    inner = keras.Model(inner_x, keras.layers.GlobalAveragePooling1D(name="gap")(hidden), name="inner")
+    x = keras.Input((6,), dtype="int32", name="x")
+    model = keras.Model(x, keras.layers.Dense(3, name="out")(inner(keras.layers.Embedding(8, 4, mask_zero=True)(x))))
+    models.randomize(model, seed=11)
+    tokens = np.array([[1, 2, 3, 0, 0, 0], [4, 0, 0, 0, 0, 0]])
+    analyzer = innvest_lite.PatternNet(model, patterns=innvest_lite.fit_patterns(model, estimator="filter"))
+    start = analyzer.check(tokens, target=1).start
+    np.testing.assert_allclose(start, model.predict(tokens, verbose=0)[:, 1], rtol=1e-5)
+
+
 # Targets -------------------------------------------------------------------------------------------------------------
 
 WEIGHTS = np.random.default_rng(5).normal(size=(6, 3)).astype("float32")

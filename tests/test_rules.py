@@ -244,6 +244,16 @@ def test_gated_signal():
     assert signal.shape != gate.shape
 
 
+@pytest.mark.parametrize(
+    "squash, shape, signal", [(None, (1, 1, 4), 0), ("sigmoid", (4, 4, 4), 0), (None, (4, 4, 4), None)]
+)
+def test_a_gate_is_what_is_squashed_or_broadcast(squash, shape, signal):
+    x, other = keras.Input((4, 4, 4)), keras.Input(shape)
+    gate = layers.Activation(squash)(other) if squash else other
+    graph = trace(keras.Model([x, other], layers.Multiply(name="node")([x, gate])))
+    assert forms_of(graph)["node"].signal == signal
+
+
 def test_rectifier_rules():
     form = form_of("rectifier", 0)
     x, r = inputs_of(form)[0].numpy(), relevance_of(form, 5).numpy()
