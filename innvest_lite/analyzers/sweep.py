@@ -78,14 +78,14 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         A `Swept`.
     """
     wanted = (*plan.graph.inputs, *keep)
-    pending = {plan.graph.outputs[0]: start}
+    pending = {plan.graph.outputs[0]: [start]}
     exponent = ops.zeros(ops.shape(start)[:1], "int32")
     kept, passages, projected, interval = {}, [], 0, _rescaling_interval(plan)
     for step in reversed(plan.steps):
         if not any(value in pending for value in step.node.values):
             continue
-        kept.update({value: (pending[value], exponent) for value in step.node.values if value in wanted})
-        arrived = tuple(pending.pop(value, None) for value in step.node.values)
+        arrived = tuple(_total(pending.pop(value, None)) for value in step.node.values)
+        kept.update({v: (r, exponent) for v, r in zip(step.node.values, arrived, strict=True) if r is not None and v in wanted})
         call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name))
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(call, arrived, handed_on, exponent))
@@ -93,7 +93,7 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         projected += step.rule.needs_kernel
         if rescale and step.rule.needs_kernel and projected % interval == 0:
             pending, exponent = _rescaled(pending, exponent)
-    kept.update({value: (pending[value], exponent) for value in wanted if value in pending})
+    kept.update({value: (_total(pending[value]), exponent) for value in wanted if value in pending})
     relevance = {value: tensor for value, (tensor, _) in kept.items()}
     exponents = {value: then for value, (_, then) in kept.items()}
     return Swept(relevance, exponents, exponent, tuple(passages))
@@ -118,19 +118,24 @@ def _rescaling_interval(plan):
 def _add(pending, values, relevances):
     for value, relevance in zip(values, relevances, strict=True):
         if relevance is not None:
-            pending[value] = _sum(pending[value], relevance) if value in pending else relevance
+            pending.setdefault(value, []).append(relevance)
 
 
-def _sum(first, second):
-    """Under mixed precision, rules with a kernel hand on float32 and the others the model's dtype."""
-    if first.dtype != second.dtype:
-        first, second = (x if x.dtype == "float64" else ops.cast(x, "float32") for x in (first, second))
-    return first + ops.cast(second, first.dtype)
+def _total(relevances):
+    """Sums what arrived at a value from all its consumers; None where nothing did."""
+    if relevances is None or len(relevances) == 1:
+        return relevances and relevances[0]
+    if len({relevance.dtype for relevance in relevances}) > 1:
+        # Under mixed precision, rules with a kernel hand on float32 and the others the model's dtype.
+        widest = "float64" if any(relevance.dtype == "float64" for relevance in relevances) else "float32"
+        relevances = [ops.cast(relevance, widest) for relevance in relevances]
+    return backend.add_up(relevances)
 
 
 def _rescaled(pending, exponent):
+    pending = {value: _total(relevances) for value, relevances in pending.items()}
     shift = _largest_exponent(pending.values())
-    return {value: _scaled(tensor, -shift) for value, tensor in pending.items()}, exponent + shift
+    return {value: [_scaled(tensor, -shift)] for value, tensor in pending.items()}, exponent + shift
 
 
 def _largest_exponent(tensors):
