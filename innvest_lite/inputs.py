@@ -71,6 +71,11 @@ class InputSpec:
 
 
 def _checked(x, name, shape, dtype, finite):
+    if x is None or hasattr(x, "element_spec") or callable(getattr(x, "__next__", None)):
+        raise InvalidInputError(
+            f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. Explain a data set batch by "
+            "batch."
+        )
     try:
         array = np.asarray(x)
     except (ValueError, TypeError) as error:
@@ -147,6 +152,18 @@ def _one_hot(indices, count, shape):
     if outside.size:
         raise InvalidInputError(f"Target {int(outside[0])} is out of range: the model has outputs 0 to {outputs - 1}.")
     return np.eye(outputs, dtype="float32")[np.broadcast_to(indices, (count,))]
+
+
+def positive(number, name):
+    """An option that counts something, as an int.
+
+    Raises:
+        InvalidInputError: it is no whole number of at least 1.
+    """
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole or number < 1:
+        raise InvalidInputError(f"{name} should be a whole number of at least 1, but is {number!r}.")
+    return int(number)
 
 
 def input_spec(model, graph):

@@ -15,7 +15,7 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.check import check, measured
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import input_spec, is_integer, weights_of
+from innvest_lite.inputs import input_spec, is_integer, positive, weights_of
 from innvest_lite.rules import Gradient, anything, bind
 
 _log = logging.getLogger("innvest_lite")
@@ -111,10 +111,10 @@ class Analyzer(keras.Model):
             InvalidInputError: `x`, `target` or `keep` does not fit the model.
             NotFittedError: a pattern method without patterns.
         """
-        keep = (keep,) if isinstance(keep, str) else tuple(keep)
+        keep = _names(keep)
         arrays = self._inputs_spec.flat(x)
         weights = None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
-        relevance, kept, exponent = self._in_batches(arrays, weights, keep, int(batch_size), verbose)
+        relevance, kept, exponent = self._in_batches(arrays, weights, keep, positive(batch_size, "batch_size"), verbose)
         if exponent.any() and not return_exponent:
             _log.warning(
                 "The explanations of %d of %d samples leave the range of float32 and come back divided by a power of two; "
@@ -129,8 +129,6 @@ class Analyzer(keras.Model):
 
     def _in_batches(self, arrays, weights, keep, batch_size, verbose):
         """Runs the compiled explanation over all samples; returns lists of whole arrays, and the exponents."""
-        if batch_size < 1:
-            raise InvalidInputError(f"batch_size should be at least 1, but is {batch_size}.")
         program, count = self._program(weights is not None, keep), len(arrays[0])
         flat = arrays if weights is None else [*arrays, weights]
         # An empty input is explained through one sample of zeros, of which nothing is kept.
@@ -271,7 +269,7 @@ class ReverseAnalyzer(Analyzer):
         """
         arrays = self._inputs_spec.flat(x)
         weights = None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
-        return check(self, arrays, weights, batch_size)
+        return check(self, arrays, weights, positive(batch_size, "batch_size"))
 
     def check_program(self, with_target):
         """The numbers of `check` as one compiled graph."""
@@ -359,6 +357,14 @@ def _padded(array, size):
         return array
     last = array[-1:] if len(array) else np.zeros((1, *array.shape[1:]), array.dtype)
     return np.concatenate([array, np.repeat(last, missing, axis=0)])
+
+
+def _names(keep):
+    """What `keep=` may be, as a tuple of names."""
+    keep = (keep,) if isinstance(keep, str) else keep
+    if not isinstance(keep, list | tuple | set) or not all(isinstance(name, str) for name in keep):
+        raise InvalidInputError(f"keep should be names of layers, but is {keep!r}.")
+    return tuple(keep)
 
 
 def _snake_case(name):

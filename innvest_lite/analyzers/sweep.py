@@ -85,7 +85,9 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         if not any(value in pending for value in step.node.values):
             continue
         arrived = tuple(_total(pending.pop(value, None)) for value in step.node.values)
-        kept.update({v: (r, exponent) for v, r in zip(step.node.values, arrived, strict=True) if r is not None and v in wanted})
+        kept.update(
+            {v: (r, exponent) for v, r in zip(step.node.values, arrived, strict=True) if r is not None and v in wanted}
+        )
         call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name))
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(call, arrived, handed_on, exponent))
@@ -101,12 +103,23 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
 
 def undo_rescaling(swept):
     """Brings each sample whose true values fit in float32 back to them; the others keep one exponent for all values."""
-    tops = [swept.exponents[value] + _largest_exponent([tensor]) for value, tensor in swept.relevance.items()]
-    top = ops.max(ops.stack(tops), axis=0) if tops else swept.exponent
-    fits = ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT)
-    left = ops.where(fits, 0, swept.exponent)
+    left = ops.where(_fits(swept), 0, swept.exponent)
     relevance = {value: _scaled(tensor, swept.exponents[value] - left) for value, tensor in swept.relevance.items()}
     return dataclasses.replace(swept, relevance=relevance, exponents=dict.fromkeys(relevance, left), exponent=left)
+
+
+def _fits(swept):
+    """Per sample, whether the largest of its true values is a float32 with all its bits; where all are 0 it is."""
+    tops, zeros = [], []
+    for value, tensor in swept.relevance.items():
+        largest = _largest([tensor])
+        tops.append(swept.exponents[value] + backend.exponents(largest))
+        zeros.append(largest == 0)
+    if not tops:
+        return ops.ones_like(swept.exponent, dtype="bool")
+    zeros = ops.stack(zeros)
+    top = ops.max(ops.where(zeros, _SMALLEST_EXPONENT - 1, ops.stack(tops)), axis=0)
+    return ops.logical_or(ops.all(zeros, axis=0), ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT))
 
 
 def _rescaling_interval(plan):
@@ -134,15 +147,15 @@ def _total(relevances):
 
 def _rescaled(pending, exponent):
     pending = {value: _total(relevances) for value, relevances in pending.items()}
-    shift = _largest_exponent(pending.values())
+    shift = backend.exponents(_largest(pending.values()))
     return {value: [_scaled(tensor, -shift)] for value, tensor in pending.items()}, exponent + shift
 
 
-def _largest_exponent(tensors):
-    """Per sample, the exponent of the largest magnitude among several tensors; 0 where all are 0."""
+def _largest(tensors):
+    """Per sample, the largest magnitude among several tensors, in float32."""
     largest = [ops.max(ops.abs(tensor), axis=tuple(range(1, len(tensor.shape)))) for tensor in tensors]
     largest = [ops.cast(maximum, "float32") for maximum in largest]
-    return backend.exponents(largest[0] if len(largest) == 1 else ops.max(ops.stack(largest), axis=0))
+    return largest[0] if len(largest) == 1 else ops.max(ops.stack(largest), axis=0)
 
 
 def _scaled(tensor, exponent):

@@ -115,7 +115,8 @@ class Pointwise(LayerForm):
 
     def apply(self, inputs, kernel):
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
-        return ops.conv(ops.cast(inputs[0], kernel.dtype), kernel, 1, "valid", self.layer.data_format)
+        x = ops.cast(inputs[0], kernel.dtype)
+        return _in_layout(self.layer, x, lambda x, layout: ops.conv(x, kernel, 1, "valid", layout))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,7 +136,10 @@ class Depthwise(LayerForm):
         """(batch, positions..., channels) to (batch, positions..., channels * multiplier), or channels first."""
         layer = self.layer
         x, padding = _padded(layer, ops.cast(inputs[0], kernel.dtype))
-        return ops.depthwise_conv(x, kernel, layer.strides, padding, layer.data_format, layer.dilation_rate)
+        convolve = ops.depthwise_conv
+        return _in_layout(
+            layer, x, lambda x, layout: convolve(x, kernel, layer.strides, padding, layout, layer.dilation_rate)
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -200,7 +204,14 @@ def _convolve(layer, x, kernel):
 
 def _native_convolution(layer, x, kernel):
     x, padding = _padded(layer, x)
-    return ops.conv(x, kernel, layer.strides, padding, layer.data_format, layer.dilation_rate)
+    return _in_layout(layer, x, lambda x, layout: ops.conv(x, kernel, layer.strides, padding, layout, layer.dilation_rate))
+
+
+def _in_layout(layer, x, convolve):
+    """Runs a convolution of (x, data format); TensorFlow's float64 kernels on CPU want the channels last."""
+    if layer.data_format == "channels_first" and x.dtype == "float64":
+        return ops.moveaxis(convolve(ops.moveaxis(x, 1, -1), "channels_last"), -1, 1)
+    return convolve(x, layer.data_format)
 
 
 def _strided_pointwise(layer, x, kernel):

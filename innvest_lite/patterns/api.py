@@ -4,9 +4,12 @@ import logging
 import os
 import warnings
 
+import numpy as np
+
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import input_spec
+from innvest_lite.inputs import input_spec, positive
+from innvest_lite.patterns import files
 from innvest_lite.patterns.data import fit_arguments
 from innvest_lite.patterns.estimators import ESTIMATORS, estimate
 from innvest_lite.patterns.fitter import Flush, PatternFitter
@@ -70,7 +73,7 @@ def fit_statistics(model, data, **options):
     return _gathered(model, Layout.of(model), data, components=True, **options)
 
 
-def _warn_of_dead_layers(reports):
+def _warn_of_dead_units(layout, arrays, reports):
     dead = [name for name, report in reports.items() if report.units and report.dead == report.units]
     if dead:
         _log.warning(
@@ -78,6 +81,16 @@ def _warn_of_dead_layers(reports):
             "more, and more varied, samples, preprocessed as the model expects.",
             ", ".join(dead),
         )
+    heads = [name for name in arrays if name not in dead and layout.forms[name].node.values[0] in layout.graph.outputs]
+    for name in heads:
+        silent = np.flatnonzero(~np.any(arrays[name], axis=layout.forms[name].fan_in))
+        if silent.size:
+            _log.warning(
+                "Outputs %s of %s were never positive on this data, so their patterns, and explanations of them, are 0. Fit "
+                "on samples of every class.",
+                ", ".join(map(str, silent[:10])) + (", ..." if silent.size > 10 else ""),
+                name,
+            )
 
 
 def _check_estimator(estimator):
@@ -94,7 +107,7 @@ def patterns_of(layout, statistics, estimator):
         layer = statistics.layers[name] if statistics else None
         arrays[name], reports[name] = estimate(estimator, layer, kernel, form.fan_in)
         arrays[name] = arrays[name].astype("float32")
-    _warn_of_dead_layers(reports)
+    _warn_of_dead_units(layout, arrays, reports)
     fingerprints = statistics.fingerprints if statistics else layout.fingerprints()
     return Patterns(arrays, estimator, fingerprints, reports)
 
@@ -113,19 +126,21 @@ def _gathered(
     regime="rectifier",
     jit_compile="auto",
 ):
-    if int(batch_size) < 1:
-        raise InvalidInputError(f"batch_size should be at least 1, but is {batch_size}.")
+    batch_size = positive(batch_size, "batch_size")
+    steps = None if steps is None else positive(steps, "steps")
     if data is None:
         raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
     inputs = input_spec(model, layout.graph)
     fitter = PatternFitter(layout, inputs, components, regime)
     fitter.compile(optimizer=None, jit_compile=backend.has_accelerator() if jit_compile == "auto" else jit_compile)
+    if checkpoint is not None:
+        files.check_folder(checkpoint)
     if checkpoint is not None and os.path.exists(checkpoint):
         fitter.resume(PatternStatistics.load(checkpoint))
     done = fitter.statistics.batches
     left = None if steps is None else steps - done
     if left is None or left > 0:
-        arguments = fit_arguments(data, inputs, int(batch_size), skip=done)
+        arguments = fit_arguments(data, inputs, batch_size, skip=done)
         callbacks = [Flush(checkpoint), *(callbacks or ())]
         if arguments is not None:
             with warnings.catch_warnings():
@@ -133,6 +148,13 @@ def _gathered(
                     # Of an iterable, Keras cannot know that its end is the end.
                     warnings.filterwarnings("ignore", message="Your input ran out of data")
                 fitter.fit(**arguments, steps_per_epoch=left, shuffle=False, callbacks=callbacks, verbose=verbose)
+    if done and fitter.statistics.batches == done:
+        _log.warning(
+            "%s already holds %d batches, and the data (or steps=) has no more: nothing was added. A fit on other data "
+            "wants a checkpoint of its own.",
+            checkpoint,
+            done,
+        )
     if not fitter.statistics.samples:
         raise InvalidInputError("The data set is empty: it gave no sample.")
     return fitter.statistics

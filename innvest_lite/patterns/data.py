@@ -19,7 +19,7 @@ def fit_arguments(data, inputs, batch_size, skip=0):
         skip: how many batches to leave out at the start.
 
     Returns:
-        A dict, or None where nothing is left of arrays after `skip`.
+        A dict, or None where nothing is left after `skip`.
 
     Raises:
         InvalidInputError: the arrays do not fit the model, or the data set is empty.
@@ -27,7 +27,8 @@ def fit_arguments(data, inputs, batch_size, skip=0):
     if hasattr(data, "__len__") and not isinstance(data, dict) and not len(data):
         raise InvalidInputError("The data set is empty: patterns need samples to be fitted on.")
     if _is_batched(data, inputs):
-        return {"x": _batches(data, skip)}
+        batches = _batches(data, skip)
+        return None if batches is None else {"x": batches}
     arrays = [array[skip * batch_size :] for array in _arrays(data, inputs)]
     if not len(arrays[0]):
         return None
@@ -65,9 +66,11 @@ def _batches(data, skip):
     if hasattr(data, "skip"):
         return data.skip(skip) if skip else data
     if isinstance(data, keras.utils.PyDataset):
-        return _Skipping(data, skip) if skip else data
+        return data if not skip else _Skipping(data, skip) if len(data) > skip else None
     iterator = itertools.islice(iter(data), skip, None)
     first = next(iterator, None)
+    if first is None and skip:
+        return None
     if first is None:
         raise InvalidInputError("The data set is empty: it gave no batch.")
     return (_as_tuple(batch) for batch in itertools.chain([first], iterator))
@@ -76,6 +79,8 @@ def _batches(data, skip):
 def _as_tuple(batch):
     """`(x,)` or `(x, y)`, several inputs as a tuple, which is what Keras can read the structure of."""
     parts = batch if isinstance(batch, tuple) else (batch,)
+    if any(np.asarray(part).dtype.kind in "USO" for part in keras.tree.flatten(parts[0])):
+        raise InvalidInputError("A batch of the data holds text or objects, where the model takes numbers.")
     return tuple(tuple(part) if isinstance(part, list) else part for part in parts)
 
 

@@ -29,6 +29,7 @@ def write(path, kind, version, attributes, groups):
         attributes: name -> number or string.
         groups: name -> `(attributes, arrays)`, with arrays name -> np.ndarray.
     """
+    check_folder(path)
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -44,6 +45,15 @@ def write(path, kind, version, attributes, groups):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(path):
+    """Raises where no file can be written at `path`: its folder is missing, or it is a folder itself."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it, such as {path / 'patterns.h5'}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to.")
 
 
 def read(path, kind, version):

@@ -92,6 +92,8 @@ class PatternFitter(keras.Model):
         wanted = self._inputs_spec.shapes
         if len(shapes) != len(wanted) or not all(map(_compatible, shapes, wanted)):
             raise InvalidInputError(f"A batch of the data has shape {shapes}, but the model's inputs have {list(wanted)}.")
+        if any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in given):
+            raise InvalidInputError("A batch of the data holds text, where the model takes numbers.")
         return [ops.cast(tensor, dtype) for tensor, dtype in zip(given, self._inputs_spec.dtypes, strict=True)]
 
     def _gather(self, tensors):
@@ -113,7 +115,7 @@ class PatternFitter(keras.Model):
     def _start(self, form, sums, y):
         """Sets the pivot in the very first step."""
         pairs = ops.size(y) // max(math.prod(form.unit_shape), 1)
-        mean = form.per_unit(y) / ops.cast(pairs, y.dtype)
+        mean = form.per_unit(y) / ops.cast(ops.maximum(pairs, 1), y.dtype)
         sums["pivot"].assign(ops.where(self._steps.value > 0, sums["pivot"].value, ops.cast(mean, "float32")))
 
     def _add(self, form, sums, inputs, centred, active):
@@ -140,8 +142,12 @@ class PatternFitter(keras.Model):
         """
         self.statistics.merge(statistics)
 
-    def flush(self):
+    def flush(self, batches):
         """Moves the device's sums to `statistics`, in float64 and around 0 instead of the pivot.
+
+        Args:
+            batches: how many batches went into them. The device cannot tell: at the end of an iterable, TensorFlow runs
+                what does not depend on the missing batch.
 
         Raises:
             InvalidInputError: a batch held NaN or infinite values, or a sum overflowed.
@@ -158,11 +164,8 @@ class PatternFitter(keras.Model):
                     variable.assign(ops.zeros_like(variable))
         self.statistics.check_finite()
         self.statistics.samples += int(self._seen.numpy())
-        self.statistics.batches += int(self._steps.numpy()) - self._flushed
+        self.statistics.batches += batches
         self._seen.assign(0)
-        self._flushed = int(self._steps.numpy())
-
-    _flushed = 0
 
 
 class Flush(keras.callbacks.Callback):
@@ -176,10 +179,12 @@ class Flush(keras.callbacks.Callback):
     def __init__(self, checkpoint=None, every=FLUSH_EVERY):
         super().__init__()
         self._checkpoint, self._every = checkpoint, every
+        self._waiting = 0
 
     def on_train_batch_end(self, batch, logs=None):
         """Flushes when it is time."""
-        if (batch + 1) % self._every == 0:
+        self._waiting += 1
+        if self._waiting == self._every:
             self._flush()
 
     def on_train_end(self, logs=None):
@@ -187,7 +192,8 @@ class Flush(keras.callbacks.Callback):
         self._flush()
 
     def _flush(self):
-        self.model.flush()
+        self.model.flush(self._waiting)
+        self._waiting = 0
         if self._checkpoint is not None:
             self.model.statistics.save(self._checkpoint)
 

@@ -96,6 +96,8 @@ def _coverage(forms, method):
     for form in forms:
         groups[form.node.kind].append(form.name)
     lines = [f"  {layer}: {', '.join(names)}" for layer, names in groups.items()]
+    if any(None in spec.shape[1:] for form in forms for spec in form.node.input_specs):
+        lines.append("Some of these take inputs of no fixed size, where a model of a fixed input size may be understood.")
     return (
         f"{method} has no rule for {len(forms)} of the model's nodes:\n" + "\n".join(lines) + "\n"
         "Register a form for the layer (innvest_lite.register_form), or accept the plain gradient there with "
