@@ -1,9 +1,11 @@
 """PatternNet, PatternAttribution and the methods they are compared with, for Keras 3 models.
 
     >>> import innvest_lite
-    >>> analyzer = innvest_lite.PatternAttribution(model)   # doctest: +SKIP
-    >>> analyzer.fit(images)                                # doctest: +SKIP
-    >>> heat = analyzer.analyze(images[:8])                 # doctest: +SKIP
+    >>> analyzer = innvest_lite.PatternAttribution(model)
+    >>> analyzer = analyzer.fit(images, verbose=0)
+    >>> heat = analyzer.analyze(images[:8])
+    >>> heat.shape
+    (8, 28, 28, 1)
 
 The names below are loaded when they are first used, so that importing the package does not import TensorFlow.
 """

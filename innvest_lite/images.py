@@ -71,7 +71,7 @@ def find_images(folder_or_file):
         InvalidInputError: the path does not exist, or the folder has no image.
 
     Example:
-        >>> find_images("photos")  # doctest: +SKIP
+        >>> find_images("photos")
         [PosixPath('photos/bird.png'), PosixPath('photos/zebra.JPG')]
     """
     path = pathlib.Path(folder_or_file)
@@ -109,7 +109,7 @@ def load_image(path, height, width, channels):
             size.
 
     Example:
-        >>> load_image("photos/bird.png", 224, 224, 3).shape  # doctest: +SKIP
+        >>> load_image("photos/bird.png", 224, 224, 3).shape
         (224, 224, 3)
     """
     _check_size(height, width, channels)

@@ -155,7 +155,7 @@ def test_every_data_source_of_two_inputs(source):
 def test_empty_data(source, feed):
     with pytest.raises(InvalidInputError, match="data set is empty"):
         fit(dense(), feed(source, data()[:0]))
-    with pytest.raises(InvalidInputError, match="data set is empty"):
+    with pytest.raises(InvalidInputError, match="steps should be a whole number of at least 1, but is 0"):
         fit(dense(), feed(source, data()), steps=0)
 
 

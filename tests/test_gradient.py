@@ -387,7 +387,7 @@ def test_other_bad_options():
     analyzer, x = models.fitted(Gradient, "dense"), models.case("dense").x
     with pytest.raises(InvalidInputError, match=r"keep names no node of the model: \['nothing'\].*plan"):
         analyzer.analyze(x, keep=["first", "nothing"])
-    with pytest.raises(InvalidInputError, match="batch_size should be at least 1, but is 0"):
+    with pytest.raises(InvalidInputError, match="batch_size should be a whole number of at least 1, but is 0"):
         analyzer.analyze(x, batch_size=0)
     with pytest.raises(InvalidInputError, match="no estimator 'mean'; there are linear, relu"):
         innvest_lite.PatternNet(models.case("dense").model, estimator="mean")

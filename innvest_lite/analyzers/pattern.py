@@ -196,8 +196,10 @@ class PatternNet(PatternAnalyzer):
     The gradient's backward pass with every kernel replaced by its pattern a+, started from the logit.
 
     Example:
-        >>> analyzer = PatternNet(model).fit(images)      # doctest: +SKIP
-        >>> signal = analyzer.analyze(images[:8])         # doctest: +SKIP
+        >>> analyzer = PatternNet(model).fit(images, verbose=0)
+        >>> signal = analyzer.analyze(images[:8])
+        >>> signal.shape
+        (8, 28, 28, 1)
     """
 
     def composite(self):
@@ -224,8 +226,10 @@ class PatternAttribution(PatternAnalyzer):
     the logit: what arrives at closed ReLUs and at zero padding is lost; `check` shows where.
 
     Example:
-        >>> analyzer = PatternAttribution(model).fit(images)   # doctest: +SKIP
-        >>> heat = analyzer.analyze(images[:8])                # doctest: +SKIP
+        >>> analyzer = PatternAttribution(model).fit(images, verbose=0)
+        >>> heat = analyzer.analyze(images[:8])
+        >>> heat.shape
+        (8, 28, 28, 1)
     """
 
     def composite(self):

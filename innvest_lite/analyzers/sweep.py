@@ -85,9 +85,8 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         if not any(value in pending for value in step.node.values):
             continue
         arrived = tuple(_total(pending.pop(value, None)) for value in step.node.values)
-        kept.update(
-            {v: (r, exponent) for v, r in zip(step.node.values, arrived, strict=True) if r is not None and v in wanted}
-        )
+        here = zip(step.node.values, arrived, strict=True)
+        kept.update({value: (tensor, exponent) for value, tensor in here if tensor is not None and value in wanted})
         call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name))
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(call, arrived, handed_on, exponent))

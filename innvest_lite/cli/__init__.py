@@ -33,7 +33,9 @@ def main(argv=None):
         The exit code. Wrong usage and `--help` end in `SystemExit`, as argparse does.
 
     Example:
-        >>> main(["inspect", "model.keras"])  # doctest: +SKIP
+        >>> main(["inspect", "model.keras"])
+        digits: Sequential, 49,850 parameters
+        ...
         0
     """
     arguments = build_parser().parse_args(argv)

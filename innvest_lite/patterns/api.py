@@ -44,8 +44,8 @@ def fit_patterns(model, data=None, estimator="relu", **options):
 
     Example:
         >>> import keras, numpy as np
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-        >>> fit_patterns(model, np.random.randn(64, 2), verbose=0)["dense"].shape  # doctest: +SKIP
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
+        >>> fit_patterns(model, np.random.randn(64, 2), verbose=0)["dense"].shape
         (2, 1)
     """
     _check_estimator(estimator)
@@ -81,13 +81,14 @@ def _warn_of_dead_units(layout, arrays, reports):
             "more, and more varied, samples, preprocessed as the model expects.",
             ", ".join(dead),
         )
-    heads = [name for name in arrays if name not in dead and layout.forms[name].node.values[0] in layout.graph.outputs]
-    for name in heads:
+    for name in (name for name in arrays if name not in dead):
+        if layout.forms[name].node.values[0] not in layout.graph.outputs:
+            continue
         silent = np.flatnonzero(~np.any(arrays[name], axis=layout.forms[name].fan_in))
         if silent.size:
             _log.warning(
-                "Outputs %s of %s were never positive on this data, so their patterns, and explanations of them, are 0. Fit "
-                "on samples of every class.",
+                "Outputs %s of %s were never positive on this data, so their patterns, and explanations of them, are 0. "
+                "Fit on samples of every class.",
                 ", ".join(map(str, silent[:10])) + (", ..." if silent.size > 10 else ""),
                 name,
             )

@@ -54,9 +54,12 @@ class PatternStatistics:
         batches: how many batches of this fit went in; a checkpoint continues after them.
 
     Example:
-        >>> stats = PatternStatistics.load("part-0.h5")       # doctest: +SKIP
-        >>> stats.merge(PatternStatistics.load("part-1.h5"))  # doctest: +SKIP
-        >>> patterns = stats.patterns(model, "relu")          # doctest: +SKIP
+        >>> statistics = PatternStatistics.load("part-0.h5")
+        >>> statistics.merge(PatternStatistics.load("part-1.h5")).samples
+        64
+        >>> patterns = statistics.patterns(model, "relu")
+        >>> patterns.estimator
+        'relu'
     """
 
     def __init__(self, layers, fingerprints, samples=0, batches=0):

@@ -27,7 +27,7 @@ def save(picture, path):
         OSError: the disk's own errors (no permission, no space); nothing is left behind.
 
     Example:
-        >>> save(np.zeros((28, 28, 3), np.uint8), "explanations/seven.png")  # doctest: +SKIP
+        >>> save(np.zeros((28, 28, 3), np.uint8), "explanations/seven.png")
         PosixPath('explanations/seven.png')
     """
     array = as_picture(picture, "picture")
