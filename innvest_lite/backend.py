@@ -69,6 +69,16 @@ def add_up(tensors):
     return tf.add_n(tensors)
 
 
+def divide_no_nan(x, y):
+    """`x / y`, and 0 where y is 0, in one operation."""
+    return tf.math.divide_no_nan(x, y)
+
+
+def numpy_dtype(tensor):
+    """The NumPy dtype of a tensor."""
+    return tensor.dtype.as_numpy_dtype
+
+
 def is_float(tensor):
     """Whether a tensor holds floats."""
     return tensor.dtype.is_floating
@@ -110,5 +120,6 @@ def scale_wide(x, exponent):
 
 def _power_of_two(exponent):
     """2**exponent as float32, made from its bits: `pow` is not exact on every device."""
-    biased = tf.clip_by_value(exponent + _EXPONENT_BIAS, 0, 2 * _EXPONENT_BIAS + 1)
+    # At most 2**127: 0 times infinity would be no number.
+    biased = tf.clip_by_value(exponent + _EXPONENT_BIAS, 0, 2 * _EXPONENT_BIAS)
     return tf.bitcast(tf.bitwise.left_shift(biased, _MANTISSA_BITS), tf.float32)

@@ -1,4 +1,4 @@
-"""Times explanations against a plain TensorFlow gradient in the same run: `python scripts/benchmark.py analyze`.
+"""Times explanations against a plain TensorFlow gradient in the same run: `python scripts/benchmark.py analyze` (or `lrp`).
 
 The machine may be shared and noisy, so a round runs the gradient and every method once, in turn, and the figure is the
 median over rounds of the ratio to the gradient of the same round. Peak memory is that of a process of its own for each
@@ -19,6 +19,11 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 METHODS = ("PatternNet", "PatternAttribution", "GuidedBackprop", "Deconvnet", "Gradient", "InputTimesGradient")
+# LRP by the name of its composite.
+LRP_METHODS = (
+    *("epsilon", "alpha1_beta0", "z_plus", "DeepTaylor", "sequential_preset_a"),
+    *("alpha2_beta1", "sequential_preset_b", "gamma"),
+)
 
 
 def vgg16():
@@ -56,8 +61,8 @@ def method(name, model, x):
 
     import innvest_lite
 
-    analyzer_class = getattr(innvest_lite, name)
-    options = {}
+    analyzer_class = getattr(innvest_lite, name, innvest_lite.LRP)
+    options = {} if hasattr(innvest_lite, name) else {"composite": name}
     if name.startswith("Pattern"):
         kernels = {layer.name: np.asarray(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
         options["patterns"] = kernels
@@ -152,11 +157,12 @@ def machine():
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("analyze", "memory", "peak"))
+    parser.add_argument("what", choices=("analyze", "lrp", "memory", "peak"))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", default=None)
     arguments = parser.parse_args()
+    arguments.methods = arguments.methods or list(LRP_METHODS if arguments.what == "lrp" else METHODS)
     if arguments.what == "peak":
         peak(arguments.methods[0], arguments.batch)
         return

@@ -1,6 +1,5 @@
-"""What bad input gets: the right type and message, and nothing half-written; and the data sources of a fit."""
+"""What bad models, patterns and files get: the right type and message, and nothing half-written."""
 
-import functools
 import os
 
 import h5py
@@ -8,52 +7,19 @@ import keras
 import models
 import numpy as np
 import pytest
-import tensorflow as tf
+from fits import data, dense, fit, fitted, statistics
 from keras import layers
-from models import assert_close
 
 import innvest_lite
 from innvest_lite import Gradient, PatternAttribution, PatternNet, Patterns, PatternStatistics
 from innvest_lite.errors import (
     CorruptFileError,
-    InvalidInputError,
     NotFittedError,
     PatternMismatchError,
     UnsupportedLayerError,
 )
 from innvest_lite.graph import trace
 from innvest_lite.patterns import files
-
-SAMPLES = 40
-
-
-def dense():
-    return models.case("dense").model
-
-
-@functools.cache
-def data():
-    return models.normal(SAMPLES, 6, seed=11)
-
-
-@functools.cache
-def fitted(estimator="relu"):
-    return innvest_lite.fit_patterns(dense(), data(), estimator, batch_size=8, verbose=0)
-
-
-def fit(model, source, **options):
-    return innvest_lite.fit_patterns(model, source, verbose=0, **{"batch_size": 8, **options})
-
-
-def statistics(source, model=None, **options):
-    return innvest_lite.fit_statistics(model or dense(), source, batch_size=8, verbose=0, **options)
-
-
-def assert_same(actual, expected, tolerance=1e-5):
-    assert list(actual) == list(expected)
-    for name in expected:
-        assert_close(actual[name], expected[name], tolerance)
-
 
 # Models --------------------------------------------------------------------------------------------------------------
 
@@ -113,152 +79,6 @@ def test_not_fitted(method):
             use(models.case("dense").x)
     with pytest.raises(NotFittedError):
         _ = analyzer.patterns
-
-
-# Data to fit on ------------------------------------------------------------------------------------------------------
-
-
-SOURCES = (
-    *("array", "float64", "tensor", "tf.data", "tf.data with labels", "PyDataset", "generator", "generator of pairs"),
-    *("list", "list of pairs", "pair of arrays", "dict"),
-)
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_every_data_source_gives_the_same(source, feed):
-    kept = data().copy()
-    assert_same(fit(dense(), feed(source, data())), fitted())
-    np.testing.assert_array_equal(data(), kept)
-
-
-def pairs(a, b):
-    return [[a[start : start + 8], b[start : start + 8]] for start in range(0, SAMPLES, 8)]
-
-
-TWO_SOURCES = {
-    "dict": lambda a, b: {"b": b, "a": a},
-    "tf.data of pairs": lambda a, b: tf.data.Dataset.from_tensor_slices(((a, b), np.zeros(len(a)))).batch(8),
-    "tf.data of dicts": lambda a, b: tf.data.Dataset.from_tensor_slices({"a": a, "b": b}).batch(8),
-    "generator": lambda a, b: iter(pairs(a, b)),
-    "generator of pairs": lambda a, b: ((both, np.zeros(8)) for both in pairs(a, b)),
-}
-
-
-@pytest.mark.parametrize("source", TWO_SOURCES)
-def test_every_data_source_of_two_inputs(source):
-    model = models.case("two_inputs").model
-    a, b = models.data_for(model, SAMPLES, seed=12)
-    assert_same(fit(model, TWO_SOURCES[source](a, b)), fit(model, [a, b]))
-
-
-@pytest.mark.parametrize("source", ["array", "list", "tf.data", "generator", "PyDataset"])
-def test_empty_data(source, feed):
-    with pytest.raises(InvalidInputError, match="data set is empty"):
-        fit(dense(), feed(source, data()[:0]))
-    with pytest.raises(InvalidInputError, match="steps should be a whole number of at least 1, but is 0"):
-        fit(dense(), feed(source, data()), steps=0)
-
-
-@pytest.mark.parametrize("source, value", [("array", np.nan), ("tf.data", -np.inf), ("generator", np.inf)])
-def test_a_bad_number_in_the_data_is_found(source, value, feed, tmp_path):
-    x = data().copy()
-    x[20, 3] = value
-    with pytest.raises(InvalidInputError, match=r"NaN or infinite values in batch 2 \(counted from 0\)"):
-        fit(dense(), feed(source, x), checkpoint=tmp_path / "part.h5")
-    assert not os.listdir(tmp_path), "something was written"
-    analyzer = PatternNet(dense())
-    with pytest.raises(InvalidInputError, match="NaN"):
-        analyzer.fit(feed(source, x), verbose=0, batch_size=8)
-    with pytest.raises(NotFittedError):
-        analyzer.analyze(x[:1])
-
-
-def test_bad_data(feed):
-    with pytest.raises(InvalidInputError, match="pass samples that the model sees in use"):
-        PatternNet(dense()).fit()
-    with pytest.raises(InvalidInputError, match=r"should have shape \(None, 6\), but got \(40, 5\)"):
-        fit(dense(), data()[:, :5])
-    for source in ("generator", "tf.data"):
-        with pytest.raises(InvalidInputError, match=r"A batch of the data has shape .*5\)\], but the model's inputs have"):
-            fit(dense(), feed(source, data()[:, :5]))
-    with pytest.raises(InvalidInputError, match="not finite.*overflow"):
-        fit(dense(), data() * 1e30)
-
-
-def test_a_strided_pointwise_convolution_does_not_crash_the_process(python):
-    """TensorFlow 2.21's kernel for the kernel gradient of this shape can (DESIGN, decision 11)."""
-    code = """
-import keras, numpy as np, innvest_lite
-x = keras.Input((60, 60, 8))
-value = keras.layers.Conv2D(16, 1, strides=2, activation="relu", name="conv")(x)
-model = keras.Model(x, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(value)))
-data = np.random.default_rng(0).normal(size=(8, 60, 60, 8)).astype("float32")
-analyzer = innvest_lite.PatternNet(model).fit(data, batch_size=4, verbose=0)
-print(np.isfinite(analyzer.analyze(data)).all(), analyzer.patterns["conv"].shape)
-"""
-    assert python(code).split("\n")[0] == "True (1, 1, 8, 16)"
-
-
-# Statistics in parts -------------------------------------------------------------------------------------------------
-
-
-def sums(statistics):
-    return {f"{name} {field}": value for name, layer in statistics.layers.items() for field, value in vars(layer).items()}
-
-
-def test_merged_shards_in_any_order_equal_one_pass(tmp_path):
-    whole = sums(statistics(data()))
-    for index, cut in enumerate([slice(0, 5), slice(5, 23), slice(23, SAMPLES)]):
-        statistics(data()[cut]).save(tmp_path / f"{index}.h5")
-    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
-        first, *others = (PatternStatistics.load(tmp_path / f"{index}.h5") for index in order)
-        for other in others:
-            assert first.merge(other) is first
-        assert first.samples == SAMPLES
-        assert_same(sums(first), whole, 1e-6)
-
-
-def test_statistics_give_every_estimator():
-    gathered = statistics(data())
-    for estimator in ("relu", "linear", "relu.negative"):
-        assert_same(gathered.patterns(dense(), estimator), fitted(estimator))
-    assert gathered.patterns(dense()).estimator == "relu"
-    with pytest.raises(PatternMismatchError):
-        gathered.patterns(models.build("dense", seed=99))
-
-
-def test_a_checkpoint_continues(feed, tmp_path):
-    path = tmp_path / "part.h5"
-    statistics(data(), steps=2, checkpoint=path)
-    assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (16, 2)
-    assert_same(fit(dense(), data(), checkpoint=path), fitted())
-    assert PatternStatistics.load(path).samples == SAMPLES
-    # All is done, so nothing is read or added any more.
-    assert_same(fit(dense(), data(), checkpoint=path), fitted())
-    for source in ("tf.data", "PyDataset", "generator", "list"):
-        path = tmp_path / f"{source}.h5"
-        fit(dense(), data(), steps=2, checkpoint=path)
-        assert_same(fit(dense(), feed(source, data()), checkpoint=path), fitted())
-
-
-def test_a_checkpoint_of_other_sums_or_weights_is_refused(tmp_path):
-    fit(dense(), data(), estimator="linear", checkpoint=tmp_path / "linear.h5", steps=1)
-    with pytest.raises(innvest_lite.InnvestLiteError, match="linear|regime|positive|components"):
-        fit(dense(), data(), checkpoint=tmp_path / "linear.h5")
-    fit(dense(), data(), checkpoint=tmp_path / "relu.h5", steps=1)
-    with pytest.raises(PatternMismatchError, match="different models or weights cannot be merged; they differ at .*first"):
-        fit(models.build("dense", seed=99), data(), checkpoint=tmp_path / "relu.h5")
-
-
-def test_statistics_of_different_models_are_not_merged():
-    model = models.build("dense")
-    one, kept = statistics(data(), model), sums(statistics(data(), model))
-    model.get_layer("second").bias.assign(np.ones(5))
-    with pytest.raises(PatternMismatchError, match="cannot be merged; they differ at second\\.$"):
-        one.merge(statistics(data(), model))
-    with pytest.raises(PatternMismatchError, match="differ at .*conv"):
-        one.merge(statistics(models.normal(8, 5, 2), models.case("sequential").model))
-    assert_same(sums(one), kept, 0)
 
 
 # Patterns of another model -------------------------------------------------------------------------------------------
@@ -397,4 +217,14 @@ def test_a_write_that_fails_leaves_the_old_file(saved, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         loaded.save(path)
     assert path.read_bytes() == whole
+    assert os.listdir(path.parent) == ["file.h5"]
+
+
+def test_a_place_where_no_file_can_be(saved):
+    kind, path = saved
+    loaded = kind.load(path)
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file in it"):
+        loaded.save(path.parent)
+    with pytest.raises(FileNotFoundError, match="There is no folder .*missing to write file.h5 to"):
+        loaded.save(path.parent / "missing" / "file.h5")
     assert os.listdir(path.parent) == ["file.h5"]

@@ -12,7 +12,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 from innvest_lite.forms import Form, LinearForm, forms_of
-from innvest_lite.forms.structure import ACTIVATIONS, MAXIMA, NORMALIZATIONS, ROUTES, SCALES
+from innvest_lite.forms.normalization import LAYERS as NORMALIZATIONS
+from innvest_lite.forms.structure import ACTIVATIONS, MAXIMA, ROUTES, SCALES
 from innvest_lite.graph import passes, trace
 
 # Relative to the largest entry. Virtual kernels (1/3) are constants in float32.
@@ -118,7 +119,7 @@ def material(name, batchnorm=False):
     if batchnorm:
         value = layers.BatchNormalization(dtype="float64", epsilon=0.1, name="bn")(value)
     model = models.randomize(keras.Model(inputs, value), seed=2)
-    form = forms_of(passes.rewrite(trace(model), fuse=True))["layer"]
+    form = forms_of(passes.rewrite(trace(model), fuse=True, split=True))["layer"]
     assert (form.node.batchnorm is not None) == batchnorm
     rng = np.random.default_rng(3)
     return Material(
@@ -300,7 +301,7 @@ def test_both_halves_of_a_separable_convolution(name):
     x = keras.Input(shape, dtype="float64")
     layer = factory(dtype="float64", name="layer")
     model = models.randomize(keras.Model(x, layer(x)), seed=5)
-    forms = forms_of(passes.rewrite(trace(model), fuse=True))
+    forms = forms_of(passes.rewrite(trace(model), fuse=True, split=True))
     first, second = forms["layer/depthwise"], forms["layer/pointwise"]
     rng = np.random.default_rng(6)
     data = tf.constant(rng.normal(size=(SAMPLES, *shape)))
@@ -318,14 +319,15 @@ def test_both_halves_of_a_separable_convolution(name):
     assert_equal(second.vjp_kernel((hidden,), cotangent), expected[2])
     whole = forms_of(passes.rewrite(trace(model), fuse=False))["layer"]
     assert_equal(whole.forward(data)[0], output)
-    assert not isinstance(whole, LinearForm)
+    assert_equal(whole.vjp_inputs((data,), whole.kernel(), cotangent)[0], expected[0])
+    assert_equal(whole.apply((data,), whole.kernel()), whole.linear_part(output))
 
 
 # Which form a node gets ----------------------------------------------------------------------------------------------
 
 
-def kinds(name, fuse=True):
-    return {name: form.kind for name, form in forms_of(passes.rewrite(trace(models.case(name).model), fuse)).items()}
+def kinds(name, fuse=True, split=True):
+    return {name: form.kind for name, form in forms_of(passes.rewrite(trace(models.case(name).model), fuse, fuse)).items()}
 
 
 def test_kinds():
@@ -338,7 +340,7 @@ def test_kinds():
     }
     assert kinds("gate")["gated"] == "product"
     assert kinds("text")["embedding"] == "embedding"
-    assert kinds("masked_text")["gap"] == "opaque"  # a masked average has another kernel for every sample
+    assert kinds("masked_text")["gap"] == "average"  # but no linear form: it has another kernel for every sample
     assert kinds("opaque") == {"attention": "opaque", "norm": "normalization", "lstm": "opaque", "out": "linear"}
     inline = kinds("inline")
     assert inline["relu/activation"] == "rectifier"
@@ -378,16 +380,16 @@ def test_sums_without_a_fixed_number_of_channels_are_opaque():
 
 
 def test_weights_are_shared_by_layer_part_and_batchnorm():
-    forms = forms_of(passes.rewrite(trace(models.case("shared").model), fuse=True))
+    forms = forms_of(passes.rewrite(trace(models.case("shared").model), fuse=True, split=True))
     assert forms["shared"].weights_key == forms["shared#2"].weights_key == forms["shared#3"].weights_key
     assert forms["shared"].weights_key != forms["out"].weights_key
-    residual = forms_of(passes.rewrite(trace(models.case("residual").model), fuse=True))
+    residual = forms_of(passes.rewrite(trace(models.case("residual").model), fuse=True, split=True))
     assert len({residual[name].weights_key for name in ("add", "subtract", "mean", "branch")}) == 4
 
 
 def test_float16_kernels_are_combined_in_float32():
     x = keras.Input((4,), dtype="float16")
     value = layers.BatchNormalization(dtype="float16")(layers.Dense(3, dtype="float16", name="dense")(x))
-    form = forms_of(passes.rewrite(trace(keras.Model(x, value)), fuse=True))["dense"]
+    form = forms_of(passes.rewrite(trace(keras.Model(x, value)), fuse=True, split=True))["dense"]
     assert form.kernel().dtype == form.bias().dtype == tf.float32
     assert form.forward(ops.ones((2, 4), "float16"))[0].dtype == tf.float16

@@ -10,7 +10,7 @@ import replicas
 import tensorflow as tf
 
 import innvest_lite
-from innvest_lite import Deconvnet, Gradient, GuidedBackprop, Input, InputTimesGradient, InvalidInputError, Random
+from innvest_lite import Deconvnet, Gradient, GuidedBackprop, Input, InputTimesGradient, Random
 
 # Float32: relative to the largest value of the gradient.
 TOLERANCE = 1e-6
@@ -165,68 +165,6 @@ def test_the_largest_value_of_an_output_with_positions():
     assert value.shape == (5, 6)
 
 
-# Bad samples and targets ------------------------------------------------------------------------------------------------
-
-BAD_X = {
-    "no batch axis": (
-        np.ones(6),
-        r"'x' should have shape \(None, 6\), but got \(6,\). One sample needs a batch axis: x\[None\]",
-    ),
-    "shape": (np.ones((2, 5)), r"'x' should have shape \(None, 6\), but got \(2, 5\)\.$"),
-    "rank": (np.ones((2, 6, 1)), r"but got \(2, 6, 1\)\.$"),
-    "words": (np.array([["a"] * 6]), "should hold numbers, but has dtype <U1"),
-    "complex": (np.ones((2, 6), complex), "should hold numbers, but has dtype complex128"),
-    "ragged": ([[1, 2], [3]], "is no array"),
-    "NaN": (np.full((2, 6), np.nan), "holds NaN or infinite values"),
-    "infinity": (np.array([[0, 0, 0, 0, 0, -np.inf]]), "holds NaN or infinite values"),
-    "beyond float32": (np.full((2, 6), 1e39), "infinite|range"),
-    "name": ({"y": np.ones((2, 6))}, r"inputs are named \['x'\], but the data has \['y'\]"),
-    "none": (None, "'x'"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_X)
-@pytest.mark.parametrize("use", ["analyze", "check"])
-def test_bad_samples(name, use):
-    x, message = BAD_X[name]
-    with pytest.raises(InvalidInputError, match=message):
-        getattr(gradient_of("dense"), use)(x)
-
-
-def test_bad_samples_of_two_inputs():
-    analyzer, (a, b) = gradient_of("two_inputs"), models.case("two_inputs").x
-    for given, message in (
-        ([a], "has 2 inputs.*but got 1 of them"),
-        (a, "has 2 inputs.*but got ndarray"),
-        ([a, b[:3]], "different numbers of samples"),
-        ([b, a], "'a' should have shape"),
-        ({"a": a}, r"named \['a', 'b'\], but the data has \['a'\]"),
-    ):
-        with pytest.raises(InvalidInputError, match=message):
-            analyzer.analyze(given)
-
-
-BAD_TARGETS = {
-    "too large": (3, "Target 3 is out of range: the model has outputs 0 to 2"),
-    "negative": (-1, "Target -1 is out of range"),
-    "one of many": ([0, 1, 2, 0, 7, 1], "Target 7 is out of range"),
-    "too few": ([0, 1], "Got 2 targets for 6 samples"),
-    "word": ("every", "The target 'every' is unknown; the only word for one is 'all'"),
-    "weights": (np.ones((6, 2)), r"weights of shape \(6, 3\); got float64 of shape \(6, 2\)"),
-    "floats": ([0.0, 1.0, 2.0, 0.0, 1.0, 2.0], "A target is None, an int"),
-    "a bool": (True, "A target is None, an int"),
-    "NaN": (np.full((6, 3), np.nan), "weights hold NaN"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_TARGETS)
-def test_bad_targets(name):
-    target, message = BAD_TARGETS[name]
-    for use in (gradient_of("dense").analyze, gradient_of("dense").check):
-        with pytest.raises(InvalidInputError, match=message):
-            use(models.case("dense").x, target=target)
-
-
 # Values on the way ---------------------------------------------------------------------------------------------------
 
 # (model, layer, layers whose values the rest of the model needs besides)
@@ -364,38 +302,3 @@ def test_random_is_the_same_for_the_same_seed_and_differs_between_batches():
 def test_random_takes_a_target_in_the_same_place_as_the_others():
     model, x = models.case("dense").model, models.case("dense").x
     np.testing.assert_array_equal(Random(model).analyze(x, 1), Random(model).analyze(x))
-
-
-def test_create_analyzer():
-    with pytest.raises(InvalidInputError, match="no analyzer 'pattern.atribution'. Did you mean 'pattern.attribution'"):
-        innvest_lite.create_analyzer("pattern.atribution", models.case("dense").model)
-    with pytest.raises(InvalidInputError, match="no analyzer 'xyz'. There are: .*gradient"):
-        innvest_lite.create_analyzer("xyz", models.case("dense").model)
-    for name, method in innvest_lite.ANALYZERS.items():
-        assert type(innvest_lite.create_analyzer(name, models.case("dense").model)) is method
-
-
-def test_outputs():
-    model = models.case("several").model
-    with pytest.raises(InvalidInputError, match="several outputs.*'other', 'out'"):
-        Gradient(model)
-    with pytest.raises(InvalidInputError, match="no output 'nothing'; it has .*'out'"):
-        Gradient(model, output="nothing")
-
-
-def test_other_bad_options():
-    analyzer, x = models.fitted(Gradient, "dense"), models.case("dense").x
-    with pytest.raises(InvalidInputError, match=r"keep names no node of the model: \['nothing'\].*plan"):
-        analyzer.analyze(x, keep=["first", "nothing"])
-    with pytest.raises(InvalidInputError, match="batch_size should be a whole number of at least 1, but is 0"):
-        analyzer.analyze(x, batch_size=0)
-    with pytest.raises(InvalidInputError, match="no estimator 'mean'; there are linear, relu"):
-        innvest_lite.PatternNet(models.case("dense").model, estimator="mean")
-    with pytest.raises(InvalidInputError, match="no estimator 'mean'"):
-        innvest_lite.fit_patterns(models.case("dense").model, models.normal(8, 6), estimator="mean")
-    with pytest.raises(InvalidInputError, match="regime should be one of .*but is 'mine'"):
-        innvest_lite.fit_patterns(models.case("dense").model, models.normal(8, 6), regime="mine")
-    with pytest.raises(InvalidInputError, match="No relevance passes through excite"):
-        models.fitted(innvest_lite.PatternNet, "gate").analyze(models.case("gate").x, keep=["excite"])
-    with pytest.raises(InvalidInputError, match="Input has no backward pass"):
-        innvest_lite.Input(models.case("dense").model).analyze(x, keep=["first"])

@@ -199,13 +199,13 @@ def test_split_separable_and_fuse_batchnorm(name):
 def test_rewrite_ends_at_the_logits(name, fuse):
     """All passes together, against a model that Keras made without the last activation."""
     case = models.case(name)
-    graph = passes.rewrite(trace(case.model), fuse=fuse)
+    graph = passes.rewrite(trace(case.model), fuse=fuse, split=fuse)
     graph = passes.select_output(graph, case.options.get("output"))
     assert_computes(graph, case.logits, case.x, models.predicted(name)[1])
 
 
 def test_names_of_the_parts_and_values_of_the_layers():
-    graph = passes.rewrite(trace(models.case("separable").model), fuse=True)
+    graph = passes.rewrite(trace(models.case("separable").model), fuse=True, split=True)
     parts = ["separable/depthwise", "separable/pointwise", "separable/activation"]
     assert names(graph)[:3] == parts
     assert graph.layer_values["separable"] == Value("separable/activation")
@@ -225,7 +225,7 @@ FUSED = {
 
 @pytest.mark.parametrize("name", FUSED)
 def test_what_is_fused(name):
-    graph = passes.rewrite(trace(models.case(name).model), fuse=True)
+    graph = passes.rewrite(trace(models.case(name).model), fuse=True, split=True)
     fused = {node.name: node.batchnorm.name for node in graph.nodes if node.batchnorm is not None}
     assert fused == FUSED[name]
     assert "Dense + BatchNormalization" in str(graph) or name != "conv_bn"
@@ -248,7 +248,7 @@ def chain_with_batchnorm(kind):
 @pytest.mark.parametrize("kind", ["used elsewhere", "output", "another axis", "inline activation"])
 def test_what_is_never_fused(kind):
     model = chain_with_batchnorm(kind)
-    graph = passes.rewrite(trace(model), fuse=True)
+    graph = passes.rewrite(trace(model), fuse=True, split=True)
     assert "bn" in names(graph)
     assert graph.node_of["conv"].batchnorm is None
     assert_computes(graph, model, models.normal(3, 4, 4, 4))
@@ -257,7 +257,7 @@ def test_what_is_never_fused(kind):
 @pytest.mark.parametrize("kind", ["plain", "negative axis", "twice"])
 def test_what_is_fused_once(kind):
     model = chain_with_batchnorm(kind)
-    graph = passes.rewrite(trace(model), fuse=True)
+    graph = passes.rewrite(trace(model), fuse=True, split=True)
     assert names(graph) == ["conv", "bn2"][: 1 + (kind == "twice")]
     assert graph.node_of["conv"].batchnorm is model.get_layer("bn")
     assert_computes(graph, model, models.normal(3, 4, 4, 4))
@@ -271,7 +271,7 @@ def test_a_layer_with_a_call_of_its_own_is_not_cut_or_fused():
     x = keras.Input((4,), name="x")
     value = layers.BatchNormalization(name="bn")(Doubled(4, activation="tanh", name="doubled")(x))
     model = models.randomize(keras.Model(x, value), seed=5)
-    graph = passes.rewrite(trace(model), fuse=True)
+    graph = passes.rewrite(trace(model), fuse=True, split=True)
     assert names(graph) == ["doubled", "bn"]
     assert_computes(graph, model, models.normal(3, 4))
 
@@ -285,7 +285,7 @@ def test_a_convolution_with_an_operation_of_its_own_is_not_taken_for_keras_own()
 
     x = keras.Input((4, 4, 2), name="x")
     model = models.randomize(keras.Model(x, Standardized(3, 2, name="conv")(x)), seed=6)
-    assert_computes(passes.rewrite(trace(model), fuse=True), model, models.normal(3, 4, 4, 2))
+    assert_computes(passes.rewrite(trace(model), fuse=True, split=True), model, models.normal(3, 4, 4, 2))
 
 
 @pytest.mark.parametrize("bias_axes", ["e", "d", "de", "be", None])
@@ -295,7 +295,7 @@ def test_an_einsum_with_any_bias_is_evaluated_once(bias_axes, activation):
     x = keras.Input((3, 4), name="x")
     layer = layers.EinsumDense("abc,cde->abde", (3, 2, 5), bias_axes=bias_axes, activation=activation, name="einsum")
     model = models.randomize(keras.Model(x, layer(x)), seed=7)
-    assert_computes(passes.rewrite(trace(model), fuse=True), model, models.normal(2, 3, 4))
+    assert_computes(passes.rewrite(trace(model), fuse=True, split=True), model, models.normal(2, 3, 4))
 
 
 def test_a_softmax_inside_the_model_stays():

@@ -1,7 +1,7 @@
 """`Analyzer`: what people call. A Keras model that maps an input to an explanation of the same shape.
 
 `analyze` checks what comes, runs the compiled explanation batch by batch and gives NumPy back; `call` is the same
-explanation on tensors. `ReverseAnalyzer` is an analyzer that is one forward and one backward sweep over a plan.
+explanation on tensors.
 """
 
 import logging
@@ -12,11 +12,14 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers import sweep
-from innvest_lite.analyzers.check import check, measured
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.analyzers.batches import run
+from innvest_lite.analyzers.check import CheckReport
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import passes, trace
 from innvest_lite.inputs import input_spec, is_integer, positive, weights_of
 from innvest_lite.rules import Gradient, anything, bind
+
+SELECTION_MODES = ("max_activation", "index", "all")
 
 _log = logging.getLogger("innvest_lite")
 
@@ -29,6 +32,8 @@ class Analyzer(keras.Model):
         output: the name of the output to explain, where the model has several.
         jit_compile: True or False to compile with XLA or not; "auto" does on GPU and TPU, and not on CPU, where
             TensorFlow's own kernels are faster.
+        neuron_selection_mode: what `analyze` explains where it is not told: "max_activation", the largest logit; "all",
+            their sum; "index", what `analyze(x, neuron_selection=...)` says (iNNvestigate's way; `target=` always works).
         name: the analyzer's name, as of any Keras model.
 
     Raises:
@@ -37,9 +42,15 @@ class Analyzer(keras.Model):
     """
 
     fuses_batchnorm = False
+    splits_separable = False
 
-    def __init__(self, model, *, output=None, jit_compile="auto", name=None):
+    def __init__(self, model, *, output=None, jit_compile="auto", neuron_selection_mode="max_activation", name=None):
         super().__init__(name=name or _snake_case(type(self).__name__))
+        if neuron_selection_mode not in SELECTION_MODES:
+            raise InvalidInputError(
+                f"neuron_selection_mode should be one of {SELECTION_MODES}, but is {neuron_selection_mode!r}."
+            )
+        self.neuron_selection_mode = neuron_selection_mode
         self.model = model
         self.output_choice = output
         self._jit_choice = jit_compile
@@ -50,7 +61,7 @@ class Analyzer(keras.Model):
 
     def _set_graph(self, graph):
         """Rewrites the model's graph and learns from it what inputs and outputs look like."""
-        self._graph = _selected(passes.rewrite(graph, self.fuses_batchnorm), self.output_choice)
+        self._graph = _selected(passes.rewrite(graph, self.fuses_batchnorm, self.splits_separable), self.output_choice)
         self._inputs_spec = input_spec(self.model, self._graph)
         self._output_spec = _spec_of(self._graph, self._graph.outputs[0])
 
@@ -74,6 +85,8 @@ class Analyzer(keras.Model):
         """
         dtypes = self._inputs_spec.dtypes
         tensors = [ops.cast(x, dtype) for x, dtype in zip(keras.tree.flatten(inputs), dtypes, strict=True)]
+        if target is None and self.neuron_selection_mode == "all":
+            target = "all"
         if target is not None:
             target = self._tensor_target(target, tensors[0])
         relevance, _, _ = self._explain(tensors, target, ())
@@ -89,7 +102,7 @@ class Analyzer(keras.Model):
             return target
         return ops.one_hot(ops.broadcast_to(target, ops.shape(x)[:1]), shape[-1])
 
-    def analyze(self, x, target=None, batch_size=32, verbose=0, keep=(), return_exponent=False):
+    def analyze(self, x, target=None, batch_size=32, verbose=0, keep=(), return_exponent=False, *, neuron_selection=None):
         """Explains samples.
 
         Args:
@@ -101,6 +114,7 @@ class Analyzer(keras.Model):
             keep: names of layers (or nodes of `plan()`) whose relevance is wanted too. A layer's name gives the relevance
                 at what the layer hands on, after its activation.
             return_exponent: whether to return the exponents too (see Returns).
+            neuron_selection: iNNvestigate's word for `target`, where `neuron_selection_mode` is "index".
 
         Returns:
             float32 arrays of the shape and structure of `x`, in the method's unit. With `keep`, also a dict from name
@@ -112,8 +126,7 @@ class Analyzer(keras.Model):
             NotFittedError: a pattern method without patterns.
         """
         keep = _names(keep)
-        arrays = self._inputs_spec.flat(x)
-        weights = None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
+        arrays, weights = self._checked(x, self._selected_target(target, neuron_selection))
         relevance, kept, exponent = self._in_batches(arrays, weights, keep, positive(batch_size, "batch_size"), verbose)
         if exponent.any() and not return_exponent:
             _log.warning(
@@ -127,25 +140,57 @@ class Analyzer(keras.Model):
         result += [exponent] if return_exponent else []
         return result[0] if len(result) == 1 else tuple(result)
 
+    def check(self, x, target=None, batch_size=32):
+        """What becomes of the explained output: how much of it the explanation accounts for.
+
+        Args:
+            x: as in `analyze`.
+            target: as in `analyze`.
+            batch_size: as in `analyze`.
+
+        Returns:
+            A `CheckReport`; methods without a backward sweep of their own have no rows, only the totals.
+        """
+        arrays, weights = self._checked(x, self._selected_target(target))
+        attributions, _, exponent = self._in_batches(arrays, weights, (), positive(batch_size, "batch_size"), 0)
+        sums = sum(array.astype("float64").reshape(len(array), -1).sum(1) for array in attributions)
+        return CheckReport((), self._explained(arrays, weights, batch_size), np.ldexp(sums, exponent))
+
+    def _explained(self, arrays, weights, batch_size):
+        """The explained output of each sample, float64 (samples,)."""
+        plan = bind(self._graph, [(anything(), Gradient())], type(self).__name__)
+
+        def logits(*tensors):
+            return sweep.forward(plan, tensors)[0][self._graph.outputs[0]]
+
+        program = backend.compiled(logits, self._signature(with_target=False), self.jit_compile)
+        (outputs,) = run(program, arrays, batch_size, self.jit_compile)
+        outputs = outputs.astype("float64").reshape(len(outputs), -1)
+        return outputs.max(1) if weights is None else (outputs * weights.reshape(len(outputs), -1)).sum(1)
+
+    def _checked(self, x, target):
+        """The arrays of `x`, one per input, and weights on the outputs or None for the largest."""
+        arrays = self._inputs_spec.flat(x)
+        return arrays, None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
+
+    def _selected_target(self, target, neuron_selection=None):
+        """The target, in the words of DESIGN or of iNNvestigate."""
+        if neuron_selection is not None:
+            if target is not None or self.neuron_selection_mode != "index":
+                raise InvalidInputError(
+                    "neuron_selection goes with neuron_selection_mode='index' and without target; here the mode is "
+                    f"{self.neuron_selection_mode!r}. Say analyze(x, target=...) instead."
+                )
+            return neuron_selection
+        if target is None and self.neuron_selection_mode == "index":
+            raise InvalidInputError("neuron_selection_mode is 'index': say which, with analyze(x, neuron_selection=...).")
+        return "all" if target is None and self.neuron_selection_mode == "all" else target
+
     def _in_batches(self, arrays, weights, keep, batch_size, verbose):
         """Runs the compiled explanation over all samples; returns lists of whole arrays, and the exponents."""
-        program, count = self._program(weights is not None, keep), len(arrays[0])
         flat = arrays if weights is None else [*arrays, weights]
-        # An empty input is explained through one sample of zeros, of which nothing is kept.
-        starts = range(0, max(count, 1), batch_size)
-        bar = keras.utils.Progbar(len(starts), verbose=verbose) if verbose not in (0, "auto") else None
-        batches = []
-        for start in starts:
-            parts = [array[start : start + batch_size] for array in flat]
-            size = len(parts[0])
-            padded = batch_size if self.jit_compile and count > batch_size else max(size, 1)
-            outputs = program(*[_padded(part, padded) for part in parts])
-            batches.append([np.asarray(output)[:size] for output in keras.tree.flatten(outputs)])
-            if bar:
-                bar.add(1)
-        whole = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
-        inputs = len(arrays)
-        return whole[:inputs], whole[inputs:-1], whole[-1]
+        whole = run(self._program(weights is not None, keep), flat, batch_size, self.jit_compile, verbose)
+        return whole[: len(arrays)], whole[len(arrays) : -1], whole[-1]
 
     def _program(self, with_target, keep):
         """The explanation as one compiled graph, traced once for any batch size."""
@@ -214,6 +259,7 @@ class Analyzer(keras.Model):
             "model": model,
             "output": self.output_choice,
             "jit_compile": self._jit_choice,
+            "neuron_selection_mode": self.neuron_selection_mode,
             "name": self.name,
         }
 
@@ -221,120 +267,6 @@ class Analyzer(keras.Model):
     def from_config(cls, config):
         """An analyzer from `get_config`; a model file's custom layers come through `custom_objects`, as in Keras."""
         return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
-
-
-class ReverseAnalyzer(Analyzer):
-    """An analyzer that hands relevance from the output back to the input by the rules of a composite.
-
-    Subclasses give the composite and say where the relevance starts.
-
-    Args:
-        fallback: "gradient" lets the plain gradient stand in at nodes for which the method has no rule; None (the
-            default) makes them an error.
-    """
-
-    rescales = False
-    starts_from_logit = False
-
-    def __init__(self, model, *, fallback=None, **options):
-        if fallback not in (None, "gradient"):
-            raise InvalidInputError(f"fallback should be None or 'gradient', but is {fallback!r}.")
-        self._fallback = fallback
-        super().__init__(model, **options)
-
-    def composite(self):
-        """The ordered list of (matcher, rule) of the method."""
-        raise NotImplementedError
-
-    def _set_graph(self, graph):
-        super()._set_graph(graph)
-        last = [(anything(), Gradient())] if self._fallback else []
-        self._plan = bind(self._graph, [*self.composite(), *last], type(self).__name__)
-
-    def plan(self):
-        """What the analyzer does, node by node: a `Plan` that prints as a table."""
-        return self._plan
-
-    def check(self, x, target=None, batch_size=32):
-        """What happens to the relevance on its way, node by node.
-
-        Args:
-            x: as in `analyze`.
-            target: as in `analyze`.
-            batch_size: as in `analyze`.
-
-        Returns:
-            A `CheckReport`, which prints as a table: per node the relevance that arrived and was handed on, and where the
-            difference went.
-        """
-        arrays = self._inputs_spec.flat(x)
-        weights = None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
-        return check(self, arrays, weights, positive(batch_size, "batch_size"))
-
-    def check_program(self, with_target):
-        """The numbers of `check` as one compiled graph."""
-        key = ("check", with_target)
-
-        def numbers(*tensors):
-            inputs = tensors[: len(self._inputs_spec.names)]
-            start, swept = self._swept(inputs, tensors[-1] if with_target else None, ())
-            return measured(start, swept, self._graph.inputs)
-
-        if key not in self._programs:
-            self._programs[key] = backend.compiled(numbers, self._signature(with_target), self.jit_compile)
-        return self._programs[key]
-
-    def _kernels(self):
-        """Node name -> the kernel that rules with `needs_kernel` back-project with."""
-        return {}
-
-    def _swept(self, inputs, target, keep):
-        """The forward and the backward sweep: the relevance that it starts from, and a `Swept`."""
-        values, calls = sweep.forward(self._plan, inputs)
-        logits = values[self._graph.outputs[0]]
-        weights = (
-            _largest(logits) if target is None else ops.broadcast_to(ops.cast(target, logits.dtype), ops.shape(logits))
-        )
-        start = weights * logits if self.starts_from_logit else weights
-        swept = sweep.backward(self._plan, calls, start, self._kernels(), keep, self.rescales)
-        return start, swept
-
-    def _explain(self, inputs, target, keep):
-        _, swept = self._swept(inputs, target, keep)
-        swept = sweep.undo_rescaling(swept) if self.rescales else swept
-        relevance = [self._arrived(swept, value, x) for value, x in zip(self._graph.inputs, inputs, strict=True)]
-        kept = [swept.relevance.get(value) for value in keep]
-        missing = [value.node for value, tensor in zip(keep, kept, strict=True) if tensor is None]
-        if missing:
-            raise InvalidInputError(f"No relevance passes through {', '.join(missing)}; leave them out of keep.")
-        return relevance, [_single(tensor) for tensor in kept], swept.exponent
-
-    def _arrived(self, swept, value, x):
-        """The relevance of an input; zeros where the output does not depend on it."""
-        if value in swept.relevance:
-            return _single(swept.relevance[value])
-        if is_integer(x.dtype) and self._graph.consumers.get(value):
-            users = ", ".join(node.name for node in self._graph.consumers[value])
-            raise UnsupportedLayerError(
-                f"Input {value.node!r} holds integers and feeds {users}, through which no relevance can be followed. "
-                "Explain the model from the first layer that computes with floats."
-            )
-        return ops.zeros_like(x, dtype="float32")
-
-    def get_config(self):
-        """The model and the options, as Keras serializes them."""
-        return {**super().get_config(), "fallback": self._fallback}
-
-
-def _single(tensor):
-    return tensor if tensor.dtype == "float64" else ops.cast(tensor, "float32")
-
-
-def _largest(logits):
-    """One-hot weights of each sample's largest logit, in the logits' shape and dtype."""
-    flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
-    one_hot = ops.one_hot(ops.argmax(flat, axis=-1), flat.shape[-1] or ops.shape(flat)[-1], dtype=logits.dtype)
-    return ops.reshape(one_hot, ops.shape(logits))
 
 
 def _selected(graph, output):
@@ -348,15 +280,6 @@ def _selected(graph, output):
 def _spec_of(graph, value):
     producer = graph.producer(value)
     return producer.output_specs[value.index] if producer else graph.input_specs[graph.inputs.index(value)]
-
-
-def _padded(array, size):
-    """Repeats the last sample (or zeros, where there is none) up to `size` samples."""
-    missing = size - len(array)
-    if not missing:
-        return array
-    last = array[-1:] if len(array) else np.zeros((1, *array.shape[1:]), array.dtype)
-    return np.concatenate([array, np.repeat(last, missing, axis=0)])
 
 
 def _names(keep):

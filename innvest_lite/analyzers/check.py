@@ -12,7 +12,7 @@ from innvest_lite import backend
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph.graph import table
 
-REASONS = ("gate", "kernel", "padding", "rest")
+REASONS = ("epsilon", "gate", "kernel", "padding", "rest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class CheckRow:
         arrived: the relevance of its outputs.
         handed_on: the relevance that it gave its inputs.
         bias: what its bias absorbed; 0 for rules that ignore the bias.
+        epsilon: what a stabilizer absorbed, and what arrived where the rule divides by 0.
         gate: what closed (or squashing) activations kept, and maxima with a constant.
         kernel: what the back-projecting kernel's sum over the fan-in is short of 1: in PatternAttribution dead units, in
             PatternNet and the gradient family the change of units.
@@ -37,6 +38,7 @@ class CheckRow:
     arrived: np.ndarray
     handed_on: np.ndarray
     bias: np.ndarray
+    epsilon: np.ndarray
     gate: np.ndarray
     kernel: np.ndarray
     padding: np.ndarray
@@ -148,7 +150,11 @@ def _row(passage):
     row = dict.fromkeys(_FIELDS, zero)
     row.update(arrived=arrived, handed_on=handed_on)
     kind, lost = passage.call.form.kind, arrived - handed_on
-    if passage.call.kernel is not None and isinstance(passage.call.form, LinearForm):
+    absorbed = passage.rule.absorbed(passage.call, passage.arrived)
+    if absorbed is not None:
+        row.update({reason: _sum((tensor,)) for reason, tensor in absorbed.items()})
+        row["rest"] = lost - row["bias"] - row["epsilon"]
+    elif passage.call.kernel is not None and isinstance(passage.call.form, LinearForm):
         row.update(_kernel_losses(passage, arrived, handed_on))
     elif kind in ("rectifier", "activation", "max", "opaque"):
         row["gate"] = lost

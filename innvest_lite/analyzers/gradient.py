@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from innvest_lite import rules
-from innvest_lite.analyzers.base import ReverseAnalyzer
+from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.inputs import is_integer
 
 

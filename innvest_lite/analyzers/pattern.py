@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from innvest_lite import backend, rules
-from innvest_lite.analyzers.base import ReverseAnalyzer
+from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import ESTIMATORS, LayerReport
@@ -34,6 +34,7 @@ class PatternAnalyzer(ReverseAnalyzer):
     """
 
     fuses_batchnorm = True
+    splits_separable = True
     rescales = True
     starts_from_logit = True
 

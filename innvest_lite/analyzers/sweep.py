@@ -8,7 +8,7 @@ import dataclasses
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.rules import Call
+from innvest_lite.rules import Call, Rule
 
 # PatternNet grows by about two orders of magnitude a convolution (DESIGN, decision 8); float32 ends at 1e38.
 _KERNELS_BETWEEN_RESCALES = 3
@@ -20,6 +20,7 @@ _LARGEST_EXPONENT, _SMALLEST_EXPONENT = 126, -102
 class Passage:
     """What one node did with relevance: for `check`. All tensors stand scaled by 2**-exponent."""
 
+    rule: Rule
     call: Call
     arrived: tuple
     handed_on: tuple
@@ -87,9 +88,9 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         arrived = tuple(_total(pending.pop(value, None)) for value in step.node.values)
         here = zip(step.node.values, arrived, strict=True)
         kept.update({value: (tensor, exponent) for value, tensor in here if tensor is not None and value in wanted})
-        call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name))
+        call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name), step.nonnegative)
         handed_on = step.rule.reverse(call, arrived)
-        passages.append(Passage(call, arrived, handed_on, exponent))
+        passages.append(Passage(step.rule, call, arrived, handed_on, exponent))
         _add(pending, step.node.inputs, handed_on)
         projected += step.rule.needs_kernel
         if rescale and step.rule.needs_kernel and projected % interval == 0:
@@ -98,6 +99,13 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
     relevance = {value: tensor for value, (tensor, _) in kept.items()}
     exponents = {value: then for value, (_, then) in kept.items()}
     return Swept(relevance, exponents, exponent, tuple(passages))
+
+
+def largest(logits):
+    """One-hot weights of each sample's largest logit, in the logits' shape and dtype."""
+    flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
+    one_hot = ops.one_hot(ops.argmax(flat, axis=-1), flat.shape[-1] or ops.shape(flat)[-1], dtype=logits.dtype)
+    return ops.reshape(one_hot, ops.shape(logits))
 
 
 def undo_rescaling(swept):
@@ -111,7 +119,7 @@ def _fits(swept):
     """Per sample, whether the largest of its true values is a float32 with all its bits; where all are 0 it is."""
     tops, zeros = [], []
     for value, tensor in swept.relevance.items():
-        largest = _largest([tensor])
+        largest = _magnitude([tensor])
         tops.append(swept.exponents[value] + backend.exponents(largest))
         zeros.append(largest == 0)
     if not tops:
@@ -146,11 +154,11 @@ def _total(relevances):
 
 def _rescaled(pending, exponent):
     pending = {value: _total(relevances) for value, relevances in pending.items()}
-    shift = backend.exponents(_largest(pending.values()))
+    shift = backend.exponents(_magnitude(pending.values()))
     return {value: [_scaled(tensor, -shift)] for value, tensor in pending.items()}, exponent + shift
 
 
-def _largest(tensors):
+def _magnitude(tensors):
     """Per sample, the largest magnitude among several tensors, in float32."""
     largest = [ops.max(ops.abs(tensor), axis=tuple(range(1, len(tensor.shape)))) for tensor in tensors]
     largest = [ops.cast(maximum, "float32") for maximum in largest]

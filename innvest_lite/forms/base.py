@@ -38,6 +38,10 @@ class Form:
         """The node's outputs, a tuple, exactly as the model computes them."""
         return self.node.call(*inputs)
 
+    def affine(self, *inputs):
+        """A function that equals `forward` at these inputs and is affine in them: statistics count as constants."""
+        return self.forward
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LinearForm(Form):
@@ -146,6 +150,12 @@ class LinearForm(Form):
         per_unit = ops.transpose(per_unit, tuple(order))
         sizes = dict(zip(sorted(self.unit_axes), per_unit.shape, strict=True))
         return ops.reshape(per_unit, tuple(sizes.get(axis, 1) for axis in range(rank)))
+
+    @property
+    def input_channel_axis(self):
+        """The axis of the inputs along which their channels lie."""
+        rank = len(self.node.input_specs[0].shape)
+        return 1 if getattr(self.node.operation, "data_format", None) == "channels_first" else rank - 1
 
     def spread_over_kernel(self, per_unit):
         """Shapes one number a unit so that it broadcasts against the kernel."""

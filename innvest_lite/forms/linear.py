@@ -1,4 +1,4 @@
-"""The linear forms with a kernel of their own: dense, einsum, convolutions of 1 to 3 dimensions, depthwise.
+"""The linear forms with a kernel of their own: dense, einsum, convolutions of 1 to 3 dimensions of every kind.
 
 Each is the layer's linear map as one pure `keras.ops` call of (x, kernel).
 """
@@ -143,20 +143,54 @@ class Depthwise(LayerForm):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WholeSeparable(Form):
-    """A separable convolution as one map, where `split_separable` has not cut it; it has no kernel of its own."""
+class WholeSeparable(LayerForm):
+    """A separable convolution as the one linear map that it is, where `split_separable` has not cut it.
+
+    Its kernel (taps..., channels, units) is the product of the two that the layer keeps.
+    """
+
+    def raw_kernel(self):
+        """The joint kernel."""
+        depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
+        shape = (*depthwise.shape[-2:], pointwise.shape[-1])
+        return ops.einsum("...cm,cmu->...cu", depthwise, ops.reshape(pointwise, shape))
+
+    def apply(self, inputs, kernel):
+        """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
+        return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
     def forward(self, *inputs):
-        """The output, in the layer's compute dtype."""
-        layer, dtype = self.node.operation, self.node.output_specs[0].dtype
-        x, padding = _padded(layer, ops.cast(inputs[0], dtype))
-        kernels = (ops.cast(layer.depthwise_kernel, dtype), ops.cast(layer.pointwise_kernel, dtype))
-        output = ops.separable_conv(x, *kernels, layer.strides, padding, layer.data_format, layer.dilation_rate)
-        if layer.bias is not None:
-            first = layer.data_format == "channels_first"
-            shape = (1, -1, *[1] * (len(x.shape) - 2)) if first else (-1,)
-            output = output + ops.cast(ops.reshape(layer.bias, shape), dtype)
-        return (output,)
+        """The output, in the layer's compute dtype, by the layer's own two convolutions."""
+        dtype = self.node.output_specs[0].dtype
+        output, bias = self._separately(ops.cast(inputs[0], dtype)), self.bias()
+        if bias is not None:
+            output = output + ops.cast(self.spread(bias), dtype)
+        return (carry_mask(self.layer, inputs[0], output),)
+
+    def _separately(self, x):
+        layer, scale = self.layer, self._scale()
+        pointwise = ops.convert_to_tensor(layer.pointwise_kernel)
+        pointwise = pointwise if scale is None else pointwise * ops.cast(scale, pointwise.dtype)
+        kernels = ops.cast(layer.depthwise_kernel, x.dtype), ops.cast(pointwise, x.dtype)
+        x, padding = _padded(layer, x)
+        return _in_layout(
+            layer, x, lambda x, at: ops.separable_conv(x, *kernels, layer.strides, padding, at, layer.dilation_rate)
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Transposed(LayerForm):
+    """Conv1DTranspose, Conv2DTranspose, Conv3DTranspose; kernel (taps..., units, inputs)."""
+
+    def apply(self, inputs, kernel):
+        """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
+        layer = self.layer
+        options = (layer.strides, layer.padding, layer.output_padding)
+        return _in_layout(
+            layer,
+            ops.cast(inputs[0], kernel.dtype),
+            lambda x, layout: ops.conv_transpose(x, kernel, *options, layout, layer.dilation_rate),
+        )
 
 
 def dense(node):
@@ -188,8 +222,15 @@ def separable(node):
     if node.part == "depthwise":
         return depthwise(node)
     if node.part != "pointwise":
-        return WholeSeparable(node, "linear")
+        fan_in = _all_but_last(node.operation.depthwise_kernel)
+        return WholeSeparable(node, "linear", fan_in=fan_in, unit_axes=unit_axes(node))
     return Pointwise(node, "linear", fan_in=_all_but_last(node.operation.pointwise_kernel), unit_axes=unit_axes(node))
+
+
+def transposed(node):
+    """The form of a transposed convolution."""
+    rank = len(node.operation.kernel.shape)
+    return Transposed(node, "linear", fan_in=(*range(rank - 2), rank - 1), unit_axes=unit_axes(node))
 
 
 def _all_but_last(kernel):
@@ -245,6 +286,9 @@ LAYERS = {
     keras.layers.Conv3D: convolution,
     keras.layers.DepthwiseConv1D: depthwise,
     keras.layers.DepthwiseConv2D: depthwise,
+    keras.layers.Conv1DTranspose: transposed,
+    keras.layers.Conv2DTranspose: transposed,
+    keras.layers.Conv3DTranspose: transposed,
     keras.layers.SeparableConv1D: separable,
     keras.layers.SeparableConv2D: separable,
 }

@@ -6,7 +6,7 @@ A subclass of a Keras layer counts as that layer as long as it keeps its `call`;
 
 import keras
 
-from innvest_lite.forms import linear, structure, virtual
+from innvest_lite.forms import linear, normalization, structure, virtual
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Slot
 from innvest_lite.graph.passes import is_plain
@@ -80,7 +80,7 @@ _BUILDERS.update(
         **dict.fromkeys((*structure.ROUTES, *structure.ELEMENTWISE), _of_kind("route")),
         **dict.fromkeys(structure.SCALES, _of_kind("scale")),
         **dict.fromkeys(structure.MAXIMA, _of_kind("max")),
-        **dict.fromkeys(structure.NORMALIZATIONS, _of_kind("normalization")),
+        **normalization.LAYERS,
         **dict.fromkeys(structure.ACTIVATIONS, structure.activation),
         keras.layers.UpSampling2D: structure.upsampling,
         keras.layers.Activation: structure.activation,

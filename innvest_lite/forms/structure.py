@@ -28,7 +28,6 @@ ELEMENTWISE = (
 )
 SCALES = (_layers.BatchNormalization, _layers.Rescaling, _layers.Normalization)
 ACTIVATIONS = (_layers.LeakyReLU, _layers.PReLU, _layers.ELU)
-NORMALIZATIONS = (_layers.LayerNormalization, _layers.GroupNormalization, _layers.UnitNormalization)
 MAXIMA = (
     *(_layers.MaxPooling1D, _layers.MaxPooling2D, _layers.MaxPooling3D),
     *(_layers.GlobalMaxPooling1D, _layers.GlobalMaxPooling2D, _layers.GlobalMaxPooling3D, _layers.Maximum),

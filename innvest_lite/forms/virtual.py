@@ -92,7 +92,7 @@ class Average(VirtualForm):
 
 
 def weighted_sum(node, weights):
-    """The form of `sum_i weights[i] * inputs[i]`; opaque where channels or ranks are not fixed and equal.
+    """The form of `sum_i weights[i] * inputs[i]`; one without a kernel where channels or ranks are not fixed and equal.
 
     Args:
         node: a node with at least two inputs.
@@ -104,7 +104,7 @@ def weighted_sum(node, weights):
     axis = 1 if first else rank - 1
     ranks = {len(taken.shape) for taken in node.input_specs}
     if axis < 1 or spec.shape[axis] is None or ranks != {rank}:
-        return Form(node, "opaque")
+        return Form(node, "sum")
     constant = np.array(weights, "float32")[:, None] * np.ones(spec.shape[axis], "float32")
     return Sum(node, "sum", fan_in=(0,), unit_axes=(axis,), constant=constant)
 
@@ -120,10 +120,10 @@ def average(node):
 
 
 def global_average(node):
-    """The form of a global average pooling node; opaque where Keras masks it or its input has no fixed size."""
+    """The form of a global average pooling node; one without a kernel where Keras masks it or its size is open."""
     shape = node.input_specs[0].shape[1:]
     if node.input_specs[0].masked or None in shape:
-        return Form(node, "opaque")
+        return Form(node, "average")
     *positions, channels = (*shape[1:], shape[0]) if _channels_first(node) else shape
     constant = np.full((*positions, channels), 1 / math.prod(positions), "float32")
     return GlobalAverage(

@@ -18,6 +18,9 @@ LINEAR_LAYERS = (
     keras.layers.Conv3D,
     keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
     *_SEPARABLE,
 )
 
@@ -48,14 +51,19 @@ def _is_linear_layer(layer, rank):
     return not isinstance(layer, keras.layers.EinsumDense) or einsum_bias_axes(layer, rank) is not None
 
 
-def rewrite(graph, fuse):
-    """The passes that every method wants; with `fuse` also those of the pattern methods.
+def rewrite(graph, fuse=False, split=False):
+    """The passes that every method wants, and those that some want.
 
-    The gradient family leaves separable convolutions and BatchNormalization whole: the same operations as the model's own
-    give the same rounding.
+    The gradient family leaves all layers whole: the same operations as the model's own give the same rounding.
+
+    Args:
+        graph: a `Graph`.
+        fuse: whether BatchNormalization is fused into the linear node before it.
+        split: whether separable convolutions are cut in two.
     """
     graph = strip_softmax(split_activations(graph))
-    return fuse_batchnorm(split_separable(graph)) if fuse else graph
+    graph = split_separable(graph) if split else graph
+    return fuse_batchnorm(graph) if fuse else graph
 
 
 def select_output(graph, name):
@@ -203,8 +211,7 @@ def is_linear_part(node):
         return False
     if node.part in ("linear", "depthwise", "pointwise"):
         return True
-    has_activation = node.operation.activation not in (None, keras.activations.linear)
-    return node.part == "" and not has_activation and not is_plain(node.operation, _SEPARABLE)
+    return node.part == "" and node.operation.activation in (None, keras.activations.linear)
 
 
 def unit_axes(node):

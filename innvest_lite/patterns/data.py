@@ -24,7 +24,8 @@ def fit_arguments(data, inputs, batch_size, skip=0):
     Raises:
         InvalidInputError: the arrays do not fit the model, or the data set is empty.
     """
-    if hasattr(data, "__len__") and not isinstance(data, dict) and not len(data):
+    sized = isinstance(data, list | tuple) or hasattr(data, "shape")
+    if sized and not len(data):
         raise InvalidInputError("The data set is empty: patterns need samples to be fitted on.")
     if _is_batched(data, inputs):
         batches = _batches(data, skip)
@@ -66,33 +67,47 @@ def _batches(data, skip):
     if hasattr(data, "skip"):
         return data.skip(skip) if skip else data
     if isinstance(data, keras.utils.PyDataset):
-        return data if not skip else _Skipping(data, skip) if len(data) > skip else None
-    iterator = itertools.islice(iter(data), skip, None)
+        return _Rest(data, skip) if data.num_batches is None or data.num_batches > skip else None
+    iterator = itertools.islice((batch for batch in map(_as_tuple, data) if _has_samples(batch)), skip, None)
     first = next(iterator, None)
     if first is None and skip:
         return None
     if first is None:
         raise InvalidInputError("The data set is empty: it gave no batch.")
-    return (_as_tuple(batch) for batch in itertools.chain([first], iterator))
+    # A generator, which is what Keras knows; other iterators it does not.
+    return (batch for batch in itertools.chain([first], iterator))
 
 
 def _as_tuple(batch):
     """`(x,)` or `(x, y)`, several inputs as a tuple, which is what Keras can read the structure of."""
     parts = batch if isinstance(batch, tuple) else (batch,)
-    if any(np.asarray(part).dtype.kind in "USO" for part in keras.tree.flatten(parts[0])):
-        raise InvalidInputError("A batch of the data holds text or objects, where the model takes numbers.")
+    _refuse_text(parts[0])
     return tuple(tuple(part) if isinstance(part, list) else part for part in parts)
 
 
-class _Skipping(keras.utils.PyDataset):
-    """A `PyDataset` from a later batch on."""
+def _refuse_text(x):
+    if any(np.asarray(part).dtype.kind in "USO" for part in keras.tree.flatten(x)):
+        raise InvalidInputError("A batch of the data holds text or objects, where the model takes numbers.")
+
+
+def _has_samples(batch):
+    """TensorFlow's convolutions fail on a batch without."""
+    return all(len(part) for part in keras.tree.flatten(batch[0]))
+
+
+class _Rest(keras.utils.PyDataset):
+    """A `PyDataset` from some batch on, which refuses text."""
 
     def __init__(self, dataset, skip):
-        super().__init__(workers=dataset.workers, use_multiprocessing=dataset.use_multiprocessing)
+        super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
         self._dataset, self._skip = dataset, skip
 
-    def __len__(self):
-        return max(len(self._dataset) - self._skip, 0)
+    @property
+    def num_batches(self):
+        """How many are left; None where there is no end."""
+        return None if self._dataset.num_batches is None else self._dataset.num_batches - self._skip
 
     def __getitem__(self, index):
-        return self._dataset[index + self._skip]
+        batch = self._dataset[index + self._skip]
+        _refuse_text(batch[0] if isinstance(batch, tuple) else batch)
+        return batch

@@ -82,7 +82,8 @@ class PatternFitter(keras.Model):
         self._bad.assign(ops.where(ops.logical_and(bad, self._bad < 0), self._steps, self._bad))
         self._gather(tensors)
         self._seen.assign_add(ops.cast(ops.shape(tensors[0])[0], "int64"))
-        self._steps.assign_add(1)
+        # A batch without samples is none: the pivot waits for the first that has some.
+        self._steps.assign_add(ops.cast(ops.shape(tensors[0])[0] > 0, "int64"))
         return {"samples": self._seen.value}
 
     def _checked(self, x):

@@ -33,7 +33,7 @@ class Layout:
     @classmethod
     def of(cls, model):
         """The layout of a model."""
-        graph = passes.rewrite(trace(model), fuse=True)
+        graph = passes.rewrite(trace(model), fuse=True, split=True)
         forms = forms_of(graph)
         first = {}
         linear = [form for form in forms.values() if isinstance(form, LinearForm)]

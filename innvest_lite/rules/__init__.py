@@ -1,28 +1,65 @@
-"""How relevance goes back through a node: rules (`gradient`, `pattern`) and which node gets which (`composite`)."""
+"""How relevance goes back through a node: rules (`gradient`, `pattern`, `lrp`, `first_layer`), and which node gets which.
+
+`matchers` say for which nodes a rule is, `presets` are the composites that people know by name, `composite` binds.
+"""
 
 from innvest_lite.rules.base import RULES, Call, Rule, register_rule
-from innvest_lite.rules.composite import Plan, Step, anything, bind, gated, kernel_bearing, kind
+from innvest_lite.rules.composite import Plan, Step, bind
+from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Deconvnet, Gradient, GuidedBackprop, TokenSum
+from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Norm, Zero, ZPlus
+from innvest_lite.rules.matchers import (
+    Matcher,
+    Site,
+    anything,
+    first,
+    gated,
+    kernel_bearing,
+    kind,
+    last,
+    layer,
+    named,
+    until,
+)
 from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern
+from innvest_lite.rules.presets import PRESETS, preset
 
 __all__ = [
+    "PRESETS",
     "RULES",
+    "AlphaBeta",
+    "Box",
     "Call",
     "Deconvnet",
+    "Epsilon",
+    "Flat",
+    "Gamma",
     "GatedSignal",
     "Gradient",
     "GuidedBackprop",
     "InverseScale",
+    "Matcher",
+    "Norm",
     "Pass",
     "Pattern",
     "Plan",
     "Rule",
+    "Site",
     "Step",
     "TokenSum",
+    "WSquare",
+    "ZPlus",
+    "Zero",
     "anything",
     "bind",
+    "first",
     "gated",
     "kernel_bearing",
     "kind",
+    "last",
+    "layer",
+    "named",
+    "preset",
     "register_rule",
+    "until",
 ]

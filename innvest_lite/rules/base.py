@@ -22,6 +22,7 @@ class Call:
         outputs: the tensors that it made.
         pullback: relevance of the outputs (a tuple, None where an output has none) to the gradient's relevance of
             the inputs, a tuple.
+        nonnegative: whether no input can be negative, whatever the model's input.
         kernel: for rules with `needs_kernel`, the kernel to back-project with; else None.
     """
 
@@ -30,6 +31,7 @@ class Call:
     outputs: tuple
     pullback: Callable
     kernel: object = None
+    nonnegative: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,20 @@ class Rule:
             A tuple, for each input a tensor of its shape or None.
         """
         raise NotImplementedError
+
+    def absorbed(self, call, relevance):
+        """What the node keeps of the relevance, for `analyzer.check`; None where `check` can tell by the form alone.
+
+        Computed from the rule's formula, not from what `reverse` gave.
+
+        Args:
+            call: a `Call`.
+            relevance: as for `reverse`.
+
+        Returns:
+            A dict from reason, "bias" or "epsilon" (which also stands for denominators of 0), to a tensor of the
+            output's shape.
+        """
 
     def __str__(self):
         return repr(self).removesuffix("()")

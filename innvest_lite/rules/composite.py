@@ -6,39 +6,28 @@
 import collections
 import dataclasses
 
-from innvest_lite.errors import UnsupportedLayerError
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms import Form, LinearForm, forms_of
+from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import Graph
 from innvest_lite.graph.graph import table
 from innvest_lite.rules.base import Rule
-
-
-def kind(*names):
-    """Matches forms of one of these kinds."""
-    return lambda form: form.kind in names
-
-
-def anything():
-    """Matches every form."""
-    return lambda form: True
-
-
-def kernel_bearing():
-    """Matches the linear forms, with a kernel of their own or a virtual one."""
-    return lambda form: isinstance(form, LinearForm)
-
-
-def gated():
-    """Matches products in which one input is known to carry the signal."""
-    return lambda form: form.kind == "product" and form.signal is not None
+from innvest_lite.rules.matchers import sites_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One node of a plan with what it is and what happens there."""
+    """One node of a plan with what it is and what happens there.
+
+    Attributes:
+        form: what the node is.
+        rule: what it does with relevance.
+        nonnegative: whether no input can be negative, whatever the model's input.
+    """
 
     form: Form
     rule: Rule
+    nonnegative: bool = False
 
     @property
     def node(self):
@@ -73,22 +62,50 @@ def bind(graph, composite, method):
 
     Args:
         graph: a `Graph`.
-        composite: a sequence of `(matcher, rule)`; a matcher takes a form and says yes or no.
+        composite: a sequence of `(matcher, rule)`; a matcher takes a `Site` and says yes or no.
         method: the name of the method, for the message.
 
     Raises:
         UnsupportedLayerError: some nodes match nothing; the message lists them all.
+        InvalidInputError: the composite is no sequence of such pairs, or gives a node a rule that is not for it.
     """
+    composite = _checked(composite)
     forms = forms_of(graph)
-    rules = {name: _first_match(form, composite) for name, form in forms.items()}
-    missing = [forms[name] for name, rule in rules.items() if rule is None]
+    chosen = {site.name: _first_match(site, composite) for site in sites_of(graph, forms)}
+    missing = [forms[name] for name, rule in chosen.items() if rule is None]
     if missing:
         raise UnsupportedLayerError(_coverage(missing, method))
-    return Plan(graph, tuple(Step(forms[node.name], rules[node.name]) for node in graph.nodes))
+    misplaced = [name for name, rule in chosen.items() if not _understands(rule, forms[name])]
+    if misplaced:
+        raise InvalidInputError(
+            f"The composite of {method} gives nodes rules that are not for them: "
+            + "; ".join(f"{name} is {forms[name].kind!r}, {chosen[name]} is for {chosen[name].kinds}" for name in misplaced)
+        )
+    known = nonnegative_values(graph, forms)
+    return Plan(
+        graph,
+        tuple(Step(forms[node.name], chosen[node.name], known.issuperset(node.inputs)) for node in graph.nodes),
+    )
 
 
-def _first_match(form, composite):
-    return next((rule for matches, rule in composite if matches(form)), None)
+def _checked(composite):
+    pairs = list(composite) if isinstance(composite, list | tuple) else None
+    if pairs is None or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise InvalidInputError(f"A composite is a list of pairs (matcher, rule), but this is {composite!r}.")
+    for matcher, rule in pairs:
+        if not callable(matcher) or not isinstance(rule, Rule):
+            hint = f" Write {rule.__name__}()." if isinstance(rule, type) else ""
+            raise InvalidInputError(f"({matcher!r}, {rule!r}) is no pair of a matcher and a rule.{hint}")
+    return pairs
+
+
+def _understands(rule, form):
+    """Whether a rule is for a form; one that says no kinds is for all, and those with a kernel want one."""
+    return (not rule.kinds or form.kind in rule.kinds) and (not rule.needs_kernel or isinstance(form, LinearForm))
+
+
+def _first_match(site, composite):
+    return next((rule for matches, rule in composite if matches(site)), None)
 
 
 def _coverage(forms, method):

@@ -41,9 +41,9 @@ class InverseScale(Rule):
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class Pass(Rule):
-    """Hands relevance on unchanged: w * a = 1 of a diagonal map, for PatternAttribution."""
+    """Hands relevance on unchanged: at activations in LRP; w * a = 1 of a diagonal map, for PatternAttribution."""
 
-    kinds = ("scale",)
+    kinds = ("scale", "rectifier", "activation")
 
     def reverse(self, call, relevance):
         """r_in = r_out."""

@@ -1,0 +1,42 @@
+"""Running a compiled function over many samples, batch by batch. Called by the analyzers."""
+
+import keras
+import numpy as np
+
+
+def run(program, arrays, batch_size, pad=False, verbose=0):
+    """Calls `program` with batches of `arrays` and joins what comes.
+
+    Args:
+        program: a compiled function of one tensor per array; its outputs have the batch first.
+        arrays: arrays with the samples first.
+        batch_size: how many samples go at a time.
+        pad: whether a smaller last batch is filled up, so that XLA need not compile a second program.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        A list with an array for each output.
+    """
+    count = len(arrays[0])
+    # An empty input goes through the program as one sample of zeros, of which nothing is kept.
+    starts = range(0, max(count, 1), batch_size)
+    bar = keras.utils.Progbar(len(starts), verbose=verbose) if verbose not in (0, "auto") else None
+    batches = []
+    for start in starts:
+        parts = [array[start : start + batch_size] for array in arrays]
+        size = len(parts[0])
+        padded = batch_size if pad and count > batch_size else max(size, 1)
+        outputs = program(*[_padded(part, padded) for part in parts])
+        batches.append([np.asarray(output)[:size] for output in keras.tree.flatten(outputs)])
+        if bar:
+            bar.add(1)
+    return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
+
+
+def _padded(array, size):
+    """Repeats the last sample (or zeros, where there is none) up to `size` samples."""
+    missing = size - len(array)
+    if not missing:
+        return array
+    last = array[-1:] if len(array) else np.zeros((1, *array.shape[1:]), array.dtype)
+    return np.concatenate([array, np.repeat(last, missing, axis=0)])

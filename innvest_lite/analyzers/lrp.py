@@ -1,0 +1,110 @@
+"""Layer-wise relevance propagation and Deep Taylor decomposition: a composite of rules, started from the logit."""
+
+import keras
+from keras import ops
+
+from innvest_lite.analyzers.reverse import ReverseAnalyzer
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.rules import presets
+from innvest_lite.rules.configs import composite_from_config, composite_to_config
+from innvest_lite.rules.first_layer import Box
+from innvest_lite.rules.lrp import ZPlus
+from innvest_lite.rules.matchers import first, kind
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class LRP(ReverseAnalyzer):
+    """Layer-wise relevance propagation (Bach et al. 2015, doi 10.1371/journal.pone.0130140).
+
+    Relevance starts as the explained logit; each node shares it out among its inputs by a rule. Unit: logits. What biases
+    and stabilizers absorb, `check` shows.
+
+    Args:
+        model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
+        composite: a name of `innvest_lite.rules.presets.PRESETS`, or a list of `(matcher, rule)`, of which the first match
+            counts. A list needs to speak of the linear nodes only: behind it, activations and gates pass relevance on,
+            sums, means and normalizations share it out by contribution, and what only moves values moves relevance back.
+        composite_options: options of a named composite, such as `{"epsilon": 0.01}`.
+        **options: as in `ReverseAnalyzer` and `Analyzer`.
+
+    Raises:
+        UnsupportedLayerError: some nodes match nothing; the message lists them all.
+        InvalidInputError: there is no such composite, or a rule stands at a node that it is not for.
+
+    Example:
+        >>> from innvest_lite.rules import Box, ZPlus, first, kind
+        >>> analyzer = innvest_lite.LRP(model, [(first(), Box(0, 1)), (kind("linear"), ZPlus())])
+        >>> analyzer.analyze(images[:2]).shape
+        (2, 28, 28, 1)
+    """
+
+    fuses_batchnorm = True
+    starts_from_logit = True
+
+    def __init__(self, model, composite="epsilon_plus_flat", *, composite_options=None, **options):
+        self._name_or_pairs = composite
+        self._composite_options = dict(composite_options or {})
+        if not isinstance(composite, str) and self._composite_options:
+            raise InvalidInputError("composite_options go with a composite's name; the rules of a list have their own.")
+        self._pairs = presets.preset(composite, **self._composite_options) if isinstance(composite, str) else composite
+        super().__init__(model, **options)
+
+    def composite(self):
+        """The user's pairs, then what all other nodes do."""
+        return [*self._pairs, *presets.STRUCTURE] if isinstance(self._pairs, list | tuple) else self._pairs
+
+    def get_config(self):
+        """The model, the composite and the options, as Keras serializes them."""
+        named = isinstance(self._name_or_pairs, str)
+        composite = self._name_or_pairs if named else composite_to_config(self._name_or_pairs)
+        return {**super().get_config(), "composite": composite, "composite_options": self._composite_options}
+
+    @classmethod
+    def from_config(cls, config):
+        """An analyzer from `get_config`."""
+        config = dict(config)
+        if not isinstance(config["composite"], str):
+            config["composite"] = composite_from_config(config["composite"])
+        return super().from_config(config)
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class DeepTaylor(ReverseAnalyzer):
+    """Deep Taylor decomposition by the z+ rule (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008).
+
+    Relevance starts as the explained logit's positive part. Unit: logits.
+    """
+
+    fuses_batchnorm = True
+    starts_from_logit = True
+
+    def composite(self):
+        """The z+ rule at all linear nodes."""
+        return [(kind("linear"), ZPlus()), *presets.STRUCTURE]
+
+    def _start(self, weights, logits):
+        return weights * ops.relu(logits)
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class BoundedDeepTaylor(DeepTaylor):
+    """Deep Taylor decomposition with the z^B rule at the input, whose values lie in [low, high].
+
+    Args:
+        model: a Functional or Sequential `keras.Model`.
+        low: the smallest value of an input: a number, or one per channel.
+        high: the largest.
+        **options: as in `ReverseAnalyzer` and `Analyzer`.
+    """
+
+    def __init__(self, model, low=-1.0, high=1.0, **options):
+        self._box = Box(low, high)
+        super().__init__(model, **options)
+
+    def composite(self):
+        """Z^B at the first linear nodes, z+ at all others."""
+        return [(first(), self._box), *super().composite()]
+
+    def get_config(self):
+        """The model and the options, as Keras serializes them."""
+        return {**super().get_config(), "low": self._box.low, "high": self._box.high}

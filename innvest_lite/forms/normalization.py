@@ -1,0 +1,96 @@
+"""Normalizations by a sample's own statistics; to relevance the standard deviation is a constant (arXiv 2402.05602)."""
+
+import dataclasses
+import math
+
+import keras
+from keras import ops
+
+from innvest_lite.forms.base import Form
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Normalization(Form):
+    """LayerNormalization, GroupNormalization, RMSNormalization, UnitNormalization."""
+
+    def affine(self, *inputs):
+        """The normalization with the standard deviation (or norm) that these inputs have; the mean stays linear."""
+        layer, (x,) = self.node.operation, inputs
+        dtype = "float64" if x.dtype == "float64" else "float32"
+        grouped, axes = _grouped(layer, ops.cast(x, dtype))
+        centres = not isinstance(layer, keras.layers.RMSNormalization | keras.layers.UnitNormalization)
+        rms_scaling = getattr(layer, "rms_scaling", False)
+        inverse = _inverse(layer, grouped, axes, centres)
+        gamma, beta = _weights(layer, x.shape, dtype)
+
+        def frozen(x):
+            values, _ = _grouped(layer, ops.cast(x, dtype))
+            values = values - ops.mean(values, axes, keepdims=True) if centres and not rms_scaling else values
+            values = ops.reshape(values * inverse, ops.shape(x)) * gamma + beta
+            return (ops.cast(values, x.dtype),)
+
+        return frozen
+
+
+def _grouped(layer, x):
+    """The values, in groups where the layer makes groups, and the axes over which it takes statistics."""
+    if not isinstance(layer, keras.layers.GroupNormalization):
+        axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+        return x, sorted(axis % len(x.shape) for axis in axes)
+    channels = x.shape[-1]
+    groups = channels if layer.groups == -1 else layer.groups
+    shape = (*ops.shape(x)[:-1], groups, channels // groups)
+    rank = len(shape)
+    return ops.reshape(x, shape), [axis for axis in range(1, rank) if axis != rank - 2]
+
+
+def _inverse(layer, x, axes, centres):
+    """One over the standard deviation, the root mean square or the norm."""
+    if isinstance(layer, keras.layers.UnitNormalization):
+        # Keras adds nothing to the norm but a floor.
+        return ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axes, keepdims=True), 1e-12))
+    if centres:
+        return ops.rsqrt(ops.var(x, axes, keepdims=True) + layer.epsilon)
+    return ops.rsqrt(ops.mean(ops.square(x), axes, keepdims=True) + layer.epsilon)
+
+
+def _weights(layer, shape, dtype):
+    """Gamma and beta, so that they broadcast against the values."""
+    if isinstance(layer, keras.layers.RMSNormalization):
+        scale, offset = layer.scale, None
+    else:
+        scale, offset = getattr(layer, "gamma", None), getattr(layer, "beta", None)
+    if getattr(layer, "rms_scaling", False):
+        offset = None
+    return _spread(layer, scale, shape, dtype, 1.0), _spread(layer, offset, shape, dtype, 0.0)
+
+
+def _spread(layer, weight, shape, dtype, default):
+    if weight is None:
+        return ops.convert_to_tensor(default, dtype)
+    axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    axes = {axis % len(shape) for axis in axes}
+    sizes = tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
+    if math.prod(sizes) != math.prod(weight.shape):
+        return ops.cast(weight, dtype)
+    return ops.cast(ops.reshape(weight, sizes), dtype)
+
+
+def normalization(node):
+    """The form of a normalization node; opaque where groups lie along another axis than the last."""
+    layer = node.operation
+    grouped = isinstance(layer, keras.layers.GroupNormalization)
+    if grouped and layer.axis not in (-1, len(node.input_specs[0].shape) - 1):
+        return Form(node, "opaque")
+    return Normalization(node, "normalization")
+
+
+LAYERS = dict.fromkeys(
+    (
+        keras.layers.LayerNormalization,
+        keras.layers.GroupNormalization,
+        keras.layers.RMSNormalization,
+        keras.layers.UnitNormalization,
+    ),
+    normalization,
+)

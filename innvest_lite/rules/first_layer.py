@@ -1,0 +1,113 @@
+"""The rules for the first layer, whose inputs are no activations: w^2, flat and z^B (Montavon et al. 2017)."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.rules.base import register_rule
+from innvest_lite.rules.lrp import LinearRule
+from innvest_lite.rules.shares import applied, kernel_of, nowhere, require, wide
+
+
+@dataclasses.dataclass(frozen=True)
+class InputlessRule(LinearRule):
+    """Shares by the kernel alone; taps outside the image have no share."""
+
+    def reverse(self, call, relevance):
+        """R_in = V'(R / V 1)."""
+        form, kernel = call.form, self._kernel(call)
+        cotangent = backend.divide_no_nan(wide(relevance[0]), self._total(call, kernel))
+        return form.vjp_inputs(call.inputs, kernel, cotangent)
+
+    def absorbed(self, call, relevance):
+        """All is lost where a unit's kernel is 0."""
+        total = self._total(call, self._kernel(call))
+        return {"epsilon": nowhere(relevance[0], ops.broadcast_to(total, ops.shape(relevance[0])))}
+
+    def _total(self, call, kernel):
+        ones = tuple(ops.ones_like(x[:1], dtype=kernel.dtype) for x in call.inputs)
+        return call.form.apply(ones, kernel)
+
+    def _kernel(self, call):
+        raise NotImplementedError
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class WSquare(InputlessRule):
+    """The w^2 rule: R_i = sum_j w_ij^2 / sum_i w_ij^2 R_j (Montavon et al. 2017, eq. 10)."""
+
+    def _kernel(self, call):
+        return ops.square(kernel_of(call))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Flat(InputlessRule):
+    """The flat rule: every input in a unit's sight gets the same (Lapuschkin et al. 2019, arXiv 1902.10178)."""
+
+    def _kernel(self, call):
+        return ops.ones_like(kernel_of(call))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Box(LinearRule):
+    """The z^B rule for inputs in [low, high], such as pixels (Montavon et al. 2017, eq. 17).
+
+    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) / sum_i (...) R_j, without the bias.
+
+    Attributes:
+        low: the smallest value an input can have: a number, or a tuple of one per channel.
+        high: the largest.
+    """
+
+    low: float | tuple = -1.0
+    high: float | tuple = 1.0
+
+    def __post_init__(self):
+        for name in ("low", "high"):
+            value = np.asarray(getattr(self, name), "float64")
+            require(value.ndim < 2 and np.isfinite(value).all(), f"{name} should be a number or one per channel.")
+            object.__setattr__(self, name, value.item() if value.ndim == 0 else tuple(value.tolist()))
+        require(
+            bool(np.all(np.asarray(self.low) < np.asarray(self.high))),
+            f"low should be below high, but they are {self.low} and {self.high}.",
+        )
+
+    def reverse(self, call, relevance):
+        """R_in = x W's - l W+'s - h W-'s with s = R / z."""
+        parts, total = self._parts(call)
+        cotangent = backend.divide_no_nan(wide(relevance[0]), total)
+        handed_on = [x * pullback((cotangent,))[0] for x, pullback in parts]
+        return (handed_on[0] - handed_on[1] - handed_on[2],)
+
+    def absorbed(self, call, relevance):
+        """All is lost where z is 0."""
+        return {"epsilon": nowhere(relevance[0], self._parts(call)[1])}
+
+    def _parts(self, call):
+        """`(inputs, pullback)` of the three maps, and the denominator."""
+        kernel, form = kernel_of(call), call.form
+        x = ops.cast(call.inputs[0], kernel.dtype)
+        bounds = (x, self._bound(self.low, x, form), self._bound(self.high, x, form))
+        kernels = (kernel, ops.relu(kernel), -ops.relu(-kernel))
+        parts, outputs = [], []
+        for bound, part in zip(bounds, kernels, strict=True):
+            output, pullback = applied(form, (bound,), part)
+            parts.append((bound, pullback))
+            outputs.append(output)
+        return parts, outputs[0] - outputs[1] - outputs[2]
+
+    def _bound(self, bound, x, form):
+        bound = ops.convert_to_tensor(np.asarray(bound), x.dtype)
+        rank, axis = len(x.shape), form.input_channel_axis
+        if len(bound.shape):
+            require(
+                bound.shape[0] == x.shape[axis],
+                f"{form.name} has {x.shape[axis]} channels, but Box has {bound.shape[0]} bounds.",
+            )
+            bound = ops.reshape(bound, tuple(-1 if position == axis else 1 for position in range(rank)))
+        return ops.broadcast_to(bound, ops.shape(x))

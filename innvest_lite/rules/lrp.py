@@ -1,0 +1,254 @@
+"""Layer-wise relevance propagation: how a linear node shares out the relevance of its units (Bach et al. 2015).
+
+With contributions c_ij = x_i w_ij of input i to unit j, and z_j = sum_i c_ij + b_j, a rule gives input i the share
+sum_j (share of c_ij in some z_j) R_j. Each is a division and a vector-Jacobian product with a changed kernel. Whatever
+arrives where the denominator is exactly 0 goes nowhere. `absorbed` says what a rule keeps, for `analyzer.check`.
+"""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.forms import LinearForm
+from innvest_lite.rules.base import Rule, register_rule
+from innvest_lite.rules.shares import Signed, bias_of, kept, kernel_of, nowhere, own, require, stabilized, times, wide
+
+BIASES = ("split", "shared", "ignore")
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRule(Rule):
+    """What the rules for linear nodes share: they compute in float32 or wider."""
+
+    kinds = ("linear",)
+
+    def absorbed(self, call, relevance):
+        """What the node keeps of the relevance: reason ("bias", "epsilon") -> a tensor of the output's shape.
+
+        Computed from the formula of the rule, not from what `reverse` gave; for `analyzer.check`.
+        """
+        raise NotImplementedError
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Zero(LinearRule):
+    """LRP-0, the z-rule: R_i = sum_j c_ij / z_j R_j (Bach et al. 2015, doi 10.1371/journal.pone.0130140, eq. 56).
+
+    Attributes:
+        bias: whether z_j has the bias in it, which then keeps its share.
+    """
+
+    bias: bool = True
+
+    def reverse(self, call, relevance):
+        """R_in = x W'(R / z)."""
+        return times(call.inputs, own(call, backend.divide_no_nan(wide(relevance[0]), self._total(call))))
+
+    def absorbed(self, call, relevance):
+        """The bias keeps b / z; all is lost where z is 0."""
+        return kept(call, relevance[0], self._total(call), self._total(call), self.bias)
+
+    def _total(self, call):
+        return wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Epsilon(LinearRule):
+    """LRP-epsilon: R_i = sum_j c_ij / (z_j + epsilon sign(z_j)) R_j, sign(0) = 1 (Bach et al. 2015, eq. 58).
+
+    Attributes:
+        epsilon: in units of z.
+        bias: whether z_j has the bias in it, which then keeps its share.
+    """
+
+    epsilon: float = 1e-7
+    bias: bool = True
+
+    def __post_init__(self):
+        require(self.epsilon > 0, f"epsilon should be positive, but is {self.epsilon}; Zero() has none.")
+
+    def reverse(self, call, relevance):
+        """R_in = x W'(R / stab(z))."""
+        return times(call.inputs, own(call, wide(relevance[0]) / self._stabilized(call)))
+
+    def absorbed(self, call, relevance):
+        """The bias keeps b / stab(z), epsilon its own share."""
+        total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])
+        return kept(call, relevance[0], total, self._stabilized(call), self.bias)
+
+    def _stabilized(self, call):
+        total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])
+        return stabilized(total, self.epsilon)
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Gamma(LinearRule):
+    """LRP-gamma: positive contributions count 1 + gamma times (Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10).
+
+    R_i = sum_j (c_ij + gamma c_ij+) / (z_j + gamma z_j+) R_j, with the bias as one more contribution; for inputs that are
+    not negative this is the kernel W + gamma W+.
+
+    Attributes:
+        gamma: 0 is LRP-0, and large values tend to z+.
+        bias: whether the bias contributes, and keeps its share.
+    """
+
+    gamma: float = 0.25
+    bias: bool = True
+
+    def __post_init__(self):
+        require(self.gamma >= 0, f"gamma should not be negative, but is {self.gamma}.")
+
+    def reverse(self, call, relevance):
+        """R_in = x+ (W + gamma W+)'s + x- (W + gamma W-)'s with s = R / z."""
+        kernel = kernel_of(call)
+        forward = Signed(call, kernel + self.gamma * ops.relu(kernel), kernel - self.gamma * ops.relu(-kernel))
+        return forward.back(backend.divide_no_nan(wide(relevance[0]), self._total(call, forward.output)))
+
+    def absorbed(self, call, relevance):
+        """The bias keeps its share, (b + gamma b+) / z."""
+        kernel = kernel_of(call)
+        forward = Signed(call, kernel + self.gamma * ops.relu(kernel), kernel - self.gamma * ops.relu(-kernel))
+        total = self._total(call, forward.output)
+        kept = backend.divide_no_nan(wide(relevance[0]) * (total - forward.output), total)
+        return {"bias": kept, "epsilon": nowhere(relevance[0], total)}
+
+    def _total(self, call, contributions):
+        bias = bias_of(call) if self.bias else None
+        return contributions if bias is None else contributions + call.form.spread(bias + self.gamma * ops.relu(bias))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class AlphaBeta(LinearRule):
+    """LRP-alpha-beta: positive and negative contributions on their own (Bach et al. 2015, eq. 60).
+
+    R_i = sum_j (alpha c_ij+ / z_j+ - beta c_ij- / z_j-) R_j with alpha - beta = 1.
+
+    Attributes:
+        alpha: the weight of what speaks for a unit.
+        beta: the weight of what speaks against it.
+        bias: "split": b+ belongs to z+, b- to z-, as in the paper. "shared": the whole bias stands in both, as in
+            iNNvestigate. "ignore": in none.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    bias: str = "split"
+
+    def __post_init__(self):
+        require(self.bias in BIASES, f"bias should be one of {BIASES}, but is {self.bias!r}.")
+        require(self.beta >= 0, f"beta should not be negative, but is {self.beta}.")
+        require(
+            abs(self.alpha - self.beta - 1) < 1e-6,
+            f"alpha - beta should be 1, so that relevance is conserved, but alpha is {self.alpha} and beta {self.beta}.",
+        )
+
+    def reverse(self, call, relevance):
+        """R_in = alpha c+ / z+ R - beta c- / z- R; z- is z - z+, without a pass of its own."""
+        relevance = wide(relevance[0])
+        kernel = kernel_of(call)
+        positive, negative = ops.relu(kernel), -ops.relu(-kernel)
+        speaks_for = Signed(call, positive, negative)
+        above, below = self._totals(call, speaks_for.output)
+        handed_on = speaks_for.back(self.alpha * backend.divide_no_nan(relevance, above))
+        if not self.beta:
+            return handed_on
+        against = Signed(call, negative, positive).back(-self.beta * backend.divide_no_nan(relevance, below))
+        return tuple(a + b for a, b in zip(handed_on, against, strict=True))
+
+    def absorbed(self, call, relevance):
+        """The bias keeps its parts of both denominators; a part without contributions loses its relevance."""
+        kernel, relevance = kernel_of(call), wide(relevance[0])
+        positive = Signed(call, ops.relu(kernel), -ops.relu(-kernel)).output
+        above, below = self._totals(call, positive)
+        negative = call.form.linear_part(call.outputs[0]) - positive
+        kept = backend.divide_no_nan(self.alpha * relevance * (above - positive), above)
+        lost = nowhere(self.alpha * relevance, above)
+        if self.beta:
+            kept = kept - backend.divide_no_nan(self.beta * relevance * (below - negative), below)
+            lost = lost - nowhere(self.beta * relevance, below)
+        return {"bias": kept, "epsilon": lost}
+
+    def _totals(self, call, positive):
+        """Both denominators, z+ and z-."""
+        negative = call.form.linear_part(call.outputs[0]) - positive
+        # A difference of nearly equal numbers: below their rounding it is noise, by which nothing should be divided.
+        rounding = 8 * np.finfo(backend.numpy_dtype(positive)).eps * positive
+        negative = ops.where(negative < -rounding, negative, 0)
+        bias = bias_of(call) if self.bias != "ignore" else None
+        if bias is None:
+            return positive, negative
+        above, below = (bias, bias) if self.bias == "shared" else (ops.relu(bias), -ops.relu(-bias))
+        return positive + call.form.spread(above), negative + call.form.spread(below)
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class ZPlus(LinearRule):
+    """The z+ rule of Deep Taylor decomposition (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, eq. 15).
+
+    R_i = sum_j c_ij+ / z_j+ R_j without the bias: alpha-beta with alpha 1, beta 0.
+
+    Attributes:
+        fast: take x W+ for c+ also where x is negative; the same where it is not.
+    """
+
+    fast: bool = False
+
+    def reverse(self, call, relevance):
+        """R_in = x+ W+'s + x- W-'s with s = R / z+."""
+        forward = self._forward(call)
+        return forward.back(backend.divide_no_nan(wide(relevance[0]), forward.output))
+
+    def absorbed(self, call, relevance):
+        """All is lost where nothing speaks for a unit."""
+        return {"epsilon": nowhere(relevance[0], self._forward(call).output)}
+
+    def _forward(self, call):
+        kernel = kernel_of(call)
+        positive = ops.relu(kernel)
+        return Signed(call, positive, positive if self.fast else -ops.relu(-kernel), together=self.fast)
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class Norm(Rule):
+    """The z-rule of a node without weights of its own: inputs share in proportion to what they contribute.
+
+    R_i = sum_j c_ij / stab(z_j) R_j for sums, average pooling and diagonal maps; at a normalization the statistics are
+    constants (Achtibat et al. 2024, arXiv 2402.05602).
+
+    Attributes:
+        epsilon: in units of z; 0 divides by z itself.
+    """
+
+    kinds = ("sum", "average", "scale", "normalization")
+    epsilon: float = 0.0
+
+    def reverse(self, call, relevance):
+        """R_in = x J'(R / stab(z))."""
+        total = wide(call.outputs[0])
+        total = stabilized(total, self.epsilon) if self.epsilon else total
+        cotangent = backend.divide_no_nan(wide(relevance[0]), total)
+        return times(call.inputs, self._back(call, cotangent))
+
+    def absorbed(self, call, relevance):
+        """What the constant part of the node keeps, z - sum of contributions, and epsilon."""
+        total = wide(call.outputs[0])
+        denominator = stabilized(total, self.epsilon) if self.epsilon else total
+        cotangent = backend.divide_no_nan(wide(relevance[0]), denominator)
+        (constant,) = call.form.affine(*call.inputs)(*(ops.zeros_like(x) for x in call.inputs))
+        return {"bias": cotangent * wide(constant), "epsilon": wide(relevance[0]) - cotangent * total}
+
+    def _back(self, call, cotangent):
+        form = call.form
+        if form.kind == "normalization":
+            _, pullback = backend.vjp(form.affine(*call.inputs), *call.inputs)
+            return pullback((cotangent,))
+        return own(call, cotangent) if isinstance(form, LinearForm) else call.pullback((cotangent,))

@@ -1,0 +1,245 @@
+"""Which nodes a rule is for: matchers, the first halves of a composite's pairs.
+
+A matcher takes a `Site` and says yes or no; `&`, `|` and `~` combine those of this module, and any function of a site
+will do. Those of this module are plain values, so that an analyzer that uses them can be saved.
+"""
+
+import dataclasses
+import fnmatch
+
+from innvest_lite.forms import Form, LinearForm
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """A node, as a matcher sees it.
+
+    Attributes:
+        form: what the node is.
+        first: whether it is a linear node to which the input comes through no other one.
+        last: whether it is a linear node from which the output comes through no other one.
+        depth: how many layers lie between it and the input, on the longest way; layers that only reshape do not count.
+        layers: the layers up to and including this one, by name, in the model's order.
+    """
+
+    form: Form
+    first: bool = False
+    last: bool = False
+    depth: int = 0
+    layers: tuple = ()
+
+    @property
+    def kind(self):
+        """The kind of the form: "linear", "sum", "rectifier", ..."""
+        return self.form.kind
+
+    @property
+    def name(self):
+        """The node's name, as `plan()` prints it."""
+        return self.form.name
+
+    @property
+    def operation(self):
+        """The Keras layer or operation."""
+        return self.form.node.operation
+
+
+@dataclasses.dataclass(frozen=True)
+class Matcher:
+    """A yes or no to a site."""
+
+    def __call__(self, site):
+        """Whether the rule is for this site."""
+        raise NotImplementedError
+
+    def __and__(self, other):
+        return _Both(self, other)
+
+    def __or__(self, other):
+        return _Either(self, other)
+
+    def __invert__(self):
+        return _Not(self)
+
+
+def kind(*names):
+    """Matches forms of one of these kinds."""
+    return _Kind(names)
+
+
+def anything():
+    """Matches every node."""
+    return _Anything()
+
+
+def kernel_bearing():
+    """Matches linear nodes with a kernel of their own or a virtual one (sums and averages)."""
+    return _KernelBearing()
+
+
+def gated():
+    """Matches products in which one input is known to carry the signal."""
+    return _Gated()
+
+
+def layer(*classes):
+    """Matches nodes of these layer or operation classes (or their names) and of classes derived from them."""
+    return _LayerClass(tuple(cls if isinstance(cls, str) else cls.__name__ for cls in classes))
+
+
+def named(*patterns):
+    """Matches nodes by name, with `*` and `?`: `named("block1_*", "head")`."""
+    return _Named(patterns)
+
+
+def first():
+    """Matches the linear nodes that see the input: no other linear node lies before them."""
+    return _First()
+
+
+def last():
+    """Matches the linear nodes that make the output: no other linear node lies behind them."""
+    return _Last()
+
+
+def until(end):
+    """Matches the nodes near the input: up to and including a layer by name, or up to a number of layers in between.
+
+    The number counts as iNNvestigate's `until_layer_idx` does: 0 is the layer at the input, and layers that only
+    reshape do not count.
+    """
+    return _Until(end)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind(Matcher):
+    names: tuple
+
+    def __call__(self, site):
+        return site.kind in self.names
+
+
+@dataclasses.dataclass(frozen=True)
+class _Anything(Matcher):
+    def __call__(self, site):
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class _KernelBearing(Matcher):
+    def __call__(self, site):
+        return isinstance(site.form, LinearForm)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gated(Matcher):
+    def __call__(self, site):
+        return site.kind == "product" and site.form.signal is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class _LayerClass(Matcher):
+    names: tuple
+
+    def __call__(self, site):
+        return any(cls.__name__ in self.names for cls in type(site.operation).__mro__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Named(Matcher):
+    patterns: tuple
+
+    def __call__(self, site):
+        return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in self.patterns)
+
+
+@dataclasses.dataclass(frozen=True)
+class _First(Matcher):
+    def __call__(self, site):
+        return site.first
+
+
+@dataclasses.dataclass(frozen=True)
+class _Last(Matcher):
+    def __call__(self, site):
+        return site.last
+
+
+@dataclasses.dataclass(frozen=True)
+class _Until(Matcher):
+    end: int | str
+
+    def __call__(self, site):
+        if isinstance(self.end, str):
+            return self.end not in site.layers[:-1]
+        return site.depth <= self.end
+
+
+@dataclasses.dataclass(frozen=True)
+class _Both(Matcher):
+    one: object
+    other: object
+
+    def __call__(self, site):
+        return self.one(site) and self.other(site)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Either(Matcher):
+    one: object
+    other: object
+
+    def __call__(self, site):
+        return self.one(site) or self.other(site)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Not(Matcher):
+    matcher: object
+
+    def __call__(self, site):
+        return not self.matcher(site)
+
+
+def sites_of(graph, forms):
+    """A `Site` for each node of a graph, in order."""
+    behind_linear = _reached_through_linear(graph.nodes, forms, lambda node: node.inputs, lambda node: node.values)
+    before_linear = _reached_through_linear(
+        reversed(graph.nodes), forms, lambda node: node.values, lambda node: node.inputs
+    )
+    depths, layers, sites = {}, [], []
+    for node in graph.nodes:
+        form = forms[node.name]
+        depth = max((depths.get(value, 0) for value in node.inputs), default=0)
+        whole = node.name.split("/")[0] if node.part else node.name
+        if whole not in layers:
+            layers.append(whole)
+        depths.update(dict.fromkeys(node.values, depth + _counts(node, form)))
+        linear = form.kind == "linear"
+        sites.append(
+            Site(
+                form,
+                linear and not behind_linear.intersection(node.inputs),
+                linear and not before_linear.intersection(node.values),
+                # The activation of a layer lies where the layer does.
+                depth - 1 if node.part == "activation" else depth,
+                tuple(layers),
+            )
+        )
+    return sites
+
+
+def _counts(node, form):
+    """Whether a node is one more layer on the way: not a reshape, nor the second part of a layer."""
+    reshapes = type(node.operation).__name__ in ("Flatten", "Reshape", "Permute")
+    fused = node.batchnorm is not None
+    return int(not reshapes and node.part not in ("activation", "pointwise")) + fused
+
+
+def _reached_through_linear(nodes, forms, sources, targets):
+    """The values that lie behind some linear node, going from `sources` to `targets`."""
+    reached = set()
+    for node in nodes:
+        if forms[node.name].kind == "linear" or reached.intersection(sources(node)):
+            reached.update(targets(node))
+    return reached

@@ -1,0 +1,126 @@
+"""Composites by name: which LRP rule where, as the papers and iNNvestigate have them.
+
+A composite speaks of the linear nodes; `STRUCTURE` stands behind each and says what all others do.
+"""
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.rules.first_layer import Box, Flat, WSquare
+from innvest_lite.rules.gradient import Gradient, TokenSum
+from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Norm, Zero, ZPlus
+from innvest_lite.rules.matchers import first, gated, kind, layer
+from innvest_lite.rules.pattern import GatedSignal, Pass
+
+# Activations and gates pass relevance on, sums and means share it out by contribution, the rest moves it with its values.
+STRUCTURE = (
+    (kind("rectifier", "activation"), Pass()),
+    (kind("max", "route"), Gradient()),
+    (kind("sum", "average", "scale", "normalization"), Norm()),
+    (gated(), GatedSignal()),
+    (kind("embedding"), TokenSum()),
+)
+
+_DENSE = ("Dense", "EinsumDense")
+
+
+def everywhere(rule):
+    """One rule for all linear nodes."""
+    return ((kind("linear"), rule),)
+
+
+def dense_and_convolutional(dense, convolutional, at_input=None):
+    """One rule for dense layers, one for convolutions, and one for the first layer where it is to differ."""
+    pairs = (kind("linear") & layer(*_DENSE), dense), (kind("linear"), convolutional)
+    return pairs if at_input is None else ((first(), at_input), *pairs)
+
+
+def epsilon_plus(epsilon=1e-6):
+    """Epsilon for dense layers, z+ for convolutions (Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10)."""
+    return dense_and_convolutional(Epsilon(epsilon), ZPlus())
+
+
+def epsilon_plus_flat(epsilon=1e-6):
+    """As epsilon_plus, the first layer flat (Kohlbrenner et al. 2020, arXiv 1910.09840)."""
+    return dense_and_convolutional(Epsilon(epsilon), ZPlus(), Flat())
+
+
+def epsilon_gamma_box(low=-3.0, high=3.0, epsilon=1e-6, gamma=0.25):
+    """Epsilon for dense layers, gamma for convolutions, z^B at the input (Montavon et al. 2019).
+
+    Args:
+        low: the smallest value of an input: a number, or one per channel.
+        high: the largest.
+        epsilon: of the dense layers.
+        gamma: of the convolutions.
+    """
+    return dense_and_convolutional(Epsilon(epsilon), Gamma(gamma), Box(low, high))
+
+
+def epsilon_alpha2_beta1(epsilon=1e-6):
+    """Epsilon for dense layers, alpha 2 beta 1 for convolutions (Lapuschkin et al. 2017, arXiv 1708.07689)."""
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0))
+
+
+def epsilon_alpha2_beta1_flat(epsilon=1e-6):
+    """As epsilon_alpha2_beta1, the first layer flat (Lapuschkin et al. 2019, arXiv 1902.10178)."""
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0), Flat())
+
+
+def sequential_preset_a(epsilon=0.1, bias="shared"):
+    """INNvestigate's preset A: epsilon for dense layers, alpha 1 beta 0 for convolutions.
+
+    Args:
+        epsilon: of the dense layers.
+        bias: of alpha-beta; "shared" is iNNvestigate's, "split" the paper's.
+    """
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias))
+
+
+def sequential_preset_b(epsilon=0.1, bias="shared"):
+    """INNvestigate's preset B: epsilon for dense layers, alpha 2 beta 1 for convolutions; arguments as of preset A."""
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias))
+
+
+def sequential_preset_a_flat(epsilon=0.1, bias="shared"):
+    """Preset A with the first layer flat."""
+    return ((first(), Flat()), *sequential_preset_a(epsilon, bias))
+
+
+def sequential_preset_b_flat(epsilon=0.1, bias="shared"):
+    """Preset B with the first layer flat."""
+    return ((first(), Flat()), *sequential_preset_b(epsilon, bias))
+
+
+PRESETS = {
+    "zero": lambda bias=True: everywhere(Zero(bias)),
+    "epsilon": lambda epsilon=1e-7, bias=True: everywhere(Epsilon(epsilon, bias)),
+    "gamma": lambda gamma=0.25: everywhere(Gamma(gamma)),
+    "z_plus": lambda fast=False: everywhere(ZPlus(fast)),
+    "alpha_beta": lambda alpha=2.0, beta=1.0, bias="split": everywhere(AlphaBeta(alpha, beta, bias)),
+    "alpha1_beta0": lambda bias="split": everywhere(AlphaBeta(1.0, 0.0, bias)),
+    "alpha2_beta1": lambda bias="split": everywhere(AlphaBeta(2.0, 1.0, bias)),
+    "w_square": lambda: everywhere(WSquare()),
+    "flat": lambda: everywhere(Flat()),
+    "epsilon_plus": epsilon_plus,
+    "epsilon_plus_flat": epsilon_plus_flat,
+    "epsilon_gamma_box": epsilon_gamma_box,
+    "epsilon_alpha2_beta1": epsilon_alpha2_beta1,
+    "epsilon_alpha2_beta1_flat": epsilon_alpha2_beta1_flat,
+    "sequential_preset_a": sequential_preset_a,
+    "sequential_preset_b": sequential_preset_b,
+    "sequential_preset_a_flat": sequential_preset_a_flat,
+    "sequential_preset_b_flat": sequential_preset_b_flat,
+}
+
+
+def preset(name, **options):
+    """The composite of a name.
+
+    Raises:
+        InvalidInputError: there is none of that name, or it takes no such options.
+    """
+    if name not in PRESETS:
+        raise InvalidInputError(f"There is no composite {name!r}; there are {', '.join(PRESETS)}.")
+    try:
+        return PRESETS[name](**options)
+    except TypeError as error:
+        raise InvalidInputError(f"The composite {name!r} does not take these options: {error}.") from error

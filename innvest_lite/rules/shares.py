@@ -1,0 +1,85 @@
+"""What the rules of layer-wise relevance propagation compute with: wide numbers, denominators, signed passes."""
+
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.errors import InvalidInputError
+
+
+class Signed:
+    """Positive inputs through one kernel, negative ones through another, in as few passes as that takes."""
+
+    def __init__(self, call, above, below, together=False):
+        form = call.form
+        inputs = tuple(ops.cast(x, above.dtype) for x in call.inputs)
+        if call.nonnegative or together:
+            self._parts = [(inputs, *applied(form, inputs, above))]
+        else:
+            rectified = tuple(ops.relu(x) for x in inputs)
+            rest = tuple(x - r for x, r in zip(inputs, rectified, strict=True))
+            self._parts = [(rectified, *applied(form, rectified, above)), (rest, *applied(form, rest, below))]
+        outputs = [output for _, output, _ in self._parts]
+        self.output = sum(outputs[1:], outputs[0])
+
+    def back(self, cotangent):
+        """The contributions' shares: each part of the inputs times its pullback."""
+        shares = [times(inputs, pullback((cotangent,))) for inputs, _, pullback in self._parts]
+        return tuple(sum(share[1:], share[0]) for share in zip(*shares, strict=True))
+
+
+def applied(form, inputs, kernel):
+    """`(output, pullback)` of a linear form with another kernel, without bias."""
+    return backend.vjp(lambda *x: form.apply(x, kernel), *inputs)
+
+
+def own(call, cotangent):
+    """The node's VJP in x with its own kernel; under a half-precision policy in float32, where half would overflow."""
+    if call.outputs[0].dtype == cotangent.dtype:
+        return call.pullback((cotangent,))
+    return call.form.vjp_inputs(call.inputs, ops.cast(call.form.kernel(), cotangent.dtype), cotangent)
+
+
+def kernel_of(call):
+    """The node's effective kernel."""
+    return wide(call.form.kernel())
+
+
+def bias_of(call):
+    """The node's effective bias in unit shape, or None."""
+    bias = call.form.bias()
+    return None if bias is None else wide(bias)
+
+
+def wide(x):
+    """float32, or float64 where it is."""
+    return x if x.dtype == "float64" else ops.cast(x, "float32")
+
+
+def times(inputs, shares):
+    """Each input times its share."""
+    return tuple(ops.cast(x, share.dtype) * share for x, share in zip(inputs, shares, strict=True))
+
+
+def stabilized(total, epsilon):
+    """Z + epsilon sign(z), with sign(0) = 1."""
+    return total + ops.where(total >= 0, epsilon, -epsilon)
+
+
+def kept(call, relevance, total, denominator, has_bias):
+    """What epsilon and the bias keep of the relevance where z (`total`) is stabilized to `denominator`."""
+    share = backend.divide_no_nan(wide(relevance), denominator)
+    parts = {"epsilon": wide(relevance) - share * total}
+    if has_bias and bias_of(call) is not None:
+        parts["bias"] = share * ops.cast(call.form.spread(bias_of(call)), share.dtype)
+    return parts
+
+
+def nowhere(relevance, total):
+    """The relevance that arrives at a denominator of 0."""
+    return ops.where(ops.equal(total, 0), wide(relevance), 0)
+
+
+def require(condition, message):
+    """Raises InvalidInputError with the message unless the condition holds."""
+    if not condition:
+        raise InvalidInputError(message)

@@ -1,0 +1,42 @@
+"""A small dense model, data for it and fits of it, for the tests of what goes into a fit and what comes out."""
+
+import functools
+
+import models
+from models import assert_close
+
+import innvest_lite
+
+SAMPLES = 40
+
+
+def dense():
+    return models.case("dense").model
+
+
+@functools.cache
+def data():
+    return models.normal(SAMPLES, 6, seed=11)
+
+
+@functools.cache
+def fitted(estimator="relu"):
+    return innvest_lite.fit_patterns(dense(), data(), estimator, batch_size=8, verbose=0)
+
+
+def fit(model, source, **options):
+    return innvest_lite.fit_patterns(model, source, verbose=0, **{"batch_size": 8, **options})
+
+
+def statistics(source, model=None, **options):
+    return innvest_lite.fit_statistics(model or dense(), source, verbose=0, **{"batch_size": 8, **options})
+
+
+def assert_same(actual, expected, tolerance=1e-5):
+    assert list(actual) == list(expected)
+    for name in expected:
+        assert_close(actual[name], expected[name], tolerance)
+
+
+def sums(statistics):
+    return {f"{name} {field}": value for name, layer in statistics.layers.items() for field, value in vars(layer).items()}

@@ -1,0 +1,137 @@
+"""Statistics in parts: merged, continued from a checkpoint, refused where they do not belong together."""
+
+import functools
+import os
+
+import keras
+import models
+import numpy as np
+import pytest
+from fits import SAMPLES, assert_same, data, dense, fit, fitted, statistics, sums
+
+import innvest_lite
+from innvest_lite import PatternStatistics
+from innvest_lite.errors import PatternMismatchError
+from innvest_lite.patterns import api
+from innvest_lite.patterns.fitter import Flush
+
+
+# Statistics in parts -------------------------------------------------------------------------------------------------
+def test_merged_shards_in_any_order_equal_one_pass(tmp_path):
+    whole = sums(statistics(data()))
+    for index, cut in enumerate([slice(0, 5), slice(5, 23), slice(23, SAMPLES)]):
+        statistics(data()[cut]).save(tmp_path / f"{index}.h5")
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        first, *others = (PatternStatistics.load(tmp_path / f"{index}.h5") for index in order)
+        for other in others:
+            assert first.merge(other) is first
+        assert first.samples == SAMPLES
+        assert_same(sums(first), whole, 1e-6)
+
+
+def test_statistics_give_every_estimator():
+    gathered = statistics(data())
+    for estimator in ("relu", "linear", "relu.negative"):
+        assert_same(gathered.patterns(dense(), estimator), fitted(estimator))
+    assert gathered.patterns(dense()).estimator == "relu"
+    with pytest.raises(PatternMismatchError):
+        gathered.patterns(models.build("dense", seed=99))
+
+
+def test_a_checkpoint_continues(feed, tmp_path):
+    path = tmp_path / "part.h5"
+    statistics(data(), steps=2, checkpoint=path)
+    assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (16, 2)
+    assert_same(fit(dense(), data(), checkpoint=path), fitted())
+    assert PatternStatistics.load(path).samples == SAMPLES
+    # All is done, so nothing is read or added any more.
+    assert_same(fit(dense(), data(), checkpoint=path), fitted())
+    for source in ("tf.data", "PyDataset", "generator", "list"):
+        path = tmp_path / f"{source}.h5"
+        fit(dense(), data(), steps=2, checkpoint=path)
+        assert_same(fit(dense(), feed(source, data()), checkpoint=path), fitted())
+
+
+def test_a_checkpoint_of_other_sums_or_weights_is_refused(tmp_path):
+    fit(dense(), data(), estimator="linear", checkpoint=tmp_path / "linear.h5", steps=1)
+    with pytest.raises(innvest_lite.InnvestLiteError, match="linear|regime|positive|components"):
+        fit(dense(), data(), checkpoint=tmp_path / "linear.h5")
+    fit(dense(), data(), checkpoint=tmp_path / "relu.h5", steps=1)
+    with pytest.raises(PatternMismatchError, match="different models or weights cannot be merged; they differ at .*first"):
+        fit(models.build("dense", seed=99), data(), checkpoint=tmp_path / "relu.h5")
+
+
+def test_statistics_of_different_models_are_not_merged():
+    model = models.build("dense")
+    one, kept = statistics(data(), model), sums(statistics(data(), model))
+    model.get_layer("second").bias.assign(np.ones(5))
+    with pytest.raises(PatternMismatchError, match="cannot be merged; they differ at second\\.$"):
+        one.merge(statistics(data(), model))
+    with pytest.raises(PatternMismatchError, match="differ at .*conv"):
+        one.merge(statistics(models.normal(8, 5, 2), models.case("sequential").model))
+    assert_same(sums(one), kept, 0)
+
+
+# Checkpoints ---------------------------------------------------------------------------------------------------------
+
+SOURCES = ("array", "list", "generator", "tf.data", "PyDataset")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_finished_checkpoint_counts_its_batches_and_says_that_nothing_was_added(source, feed, tmp_path, caplog):
+    path, x = tmp_path / "part.h5", data()[:32]
+    first = fit(dense(), feed(source, x), checkpoint=path)
+    assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (32, 4)
+    assert "nothing was added" not in caplog.text
+    again = fit(dense(), feed(source, x), checkpoint=path)
+    assert f"{path} already holds 4 batches" in caplog.text and "nothing was added" in caplog.text
+    assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (32, 4)
+    for name in first:
+        np.testing.assert_array_equal(again[name], first[name])
+
+
+class LostError(Exception):
+    """The machine is gone."""
+
+
+class Lose(keras.callbacks.Callback):
+    """Ends a fit in the middle, after so many batches."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self._batches = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 == self._batches:
+            raise LostError
+
+
+@pytest.mark.parametrize("lost, kept", [(1, 0), (2, 2), (3, 2), (4, 4)])
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_interrupted_fit_goes_on_after_its_last_flush(source, lost, kept, feed, tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "Flush", functools.partial(Flush, every=2))
+    path = tmp_path / "part.h5"
+    with pytest.raises(LostError):
+        statistics(feed(source, data()), checkpoint=path, callbacks=[Lose(lost)])
+    assert path.exists() == bool(kept)
+    assert not kept or PatternStatistics.load(path).batches == kept
+    other = data().copy()
+    other[: 8 * kept] = 99  # what is in the file already is not read again
+    resumed = statistics(feed(source, other), checkpoint=path)
+    assert (resumed.samples, resumed.batches) == (SAMPLES, 5)
+    assert_same(sums(resumed), sums(statistics(data())), 1e-6)
+    assert_same(sums(PatternStatistics.load(path)), sums(resumed), 0)
+
+
+@pytest.mark.parametrize(
+    "place, error, message",
+    [
+        ("", IsADirectoryError, r"is a folder; name a file in it, such as .*patterns\.h5"),
+        ("missing/part.h5", FileNotFoundError, "There is no folder .*missing to write part.h5 to"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_data_is_read(place, error, message, tmp_path):
+    read = []
+    with pytest.raises(error, match=message):
+        fit(dense(), (read.append(0) or data()[:8] for _ in range(4)), checkpoint=tmp_path / place)
+    assert not read and not os.listdir(tmp_path)
