@@ -20,7 +20,8 @@ _HOMES = {
     "innvest_lite.analyzers": (
         *("ANALYZERS", "Analyzer", "Deconvnet", "Gradient", "GuidedBackprop", "Input", "InputTimesGradient"),
         *("PatternAttribution", "PatternNet", "Random", "ReverseAnalyzer", "create_analyzer"),
-        *("LRP", "BoundedDeepTaylor", "DeepTaylor"),
+        *("LRP", "BoundedDeepTaylor", "DeepTaylor", "IntegratedGradients", "SmoothGrad", "SquareGrad", "VarGrad"),
+        *("GradCAM", "GradCAMPlusPlus", "Occlusion", "RISE"),
     ),
     "innvest_lite.patterns": ("PatternStatistics", "Patterns", "fit_patterns", "fit_statistics"),
     "innvest_lite.forms": ("Form", "LinearForm", "register_form"),

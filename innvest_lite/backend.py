@@ -69,6 +69,43 @@ def add_up(tensors):
     return tf.add_n(tensors)
 
 
+def loop(count, body, state):
+    """Runs `state = body(index, state)` `count` times, one after the other; in a compiled function as one loop."""
+    # One at a time: TensorFlow else begins the next rounds early, and needs the memory of all of them.
+    return tf.while_loop(
+        lambda index, *_: index < count,
+        lambda index, *values: (index + 1, *body(index, values)),
+        (tf.constant(0), *state),
+        parallel_iterations=1,
+    )[1:]
+
+
+def random_normal(shape, seed, keys):
+    """Standard normal float32 numbers `(len(keys), *shape)`: each row depends on the seed and its own keys alone.
+
+    Args:
+        shape: of a row.
+        seed: an int.
+        keys: int32 `(rows, numbers)`.
+    """
+    return _random(tf.random.stateless_normal, shape, seed, keys)
+
+
+def random_uniform(shape, seed, keys):
+    """As `random_normal`, uniform in [0, 1)."""
+    return _random(tf.random.stateless_uniform, shape, seed, keys)
+
+
+def _random(draw, shape, seed, keys):
+    def row(key):
+        state = tf.constant([seed, 0], tf.int32)
+        for number in tf.unstack(key):
+            state = tf.random.fold_in(state, number)
+        return draw(shape, state)
+
+    return tf.map_fn(row, keys, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
 def divide_no_nan(x, y):
     """`x / y`, and 0 where y is 0, in one operation."""
     return tf.math.divide_no_nan(x, y)

@@ -189,6 +189,18 @@ def _feeds_integers(graph, forms, value):
     return False
 
 
+def spatial_axes(graph, x):
+    """The axes of a tensor along which positions lie, and that of its channels (None where there is none).
+
+    A table of features or of tokens, (batch, features), has positions alone.
+    """
+    rank = len(x.shape)
+    if rank < 3:
+        return tuple(range(1, rank)), None
+    first = any(getattr(node.operation, "data_format", None) == "channels_first" for node in graph.nodes)
+    return (tuple(range(2, rank)), 1) if first else (tuple(range(1, rank - 1)), rank - 1)
+
+
 def is_integer(dtype):
     """Whether a Keras dtype holds integers or booleans."""
     return not keras.backend.is_float_dtype(dtype)

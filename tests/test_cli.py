@@ -11,6 +11,7 @@ from command_line import MODEL, fails, run
 from pictures import picture, write_digits
 
 import innvest_lite
+from innvest_lite.cli import demo as demo_command
 from innvest_lite.data import load_digits, load_model
 from innvest_lite.visualize import grid, heatmap, project
 
@@ -42,7 +43,7 @@ def demo(tmp_path_factory):
 
 def demo_cell(sheet, row, method):
     """The picture in a cell of the demo's grid, reduced to the 28 pixels that it was made from."""
-    methods = list(innvest_lite.ANALYZERS)
+    methods = list(demo_command.FAMILIES)
     bottom = sheet.shape[0] - MARGIN - (2 - row) * (CELL + MARGIN)
     right = sheet.shape[1] - MARGIN - (len(methods) - 1 - methods.index(method)) * (CELL + MARGIN)
     return sheet[bottom - CELL : bottom, right - CELL : right][::4, ::4]
@@ -52,7 +53,7 @@ def test_demo_draws_a_row_a_digit_and_a_column_a_method(demo):
     digits, labels = load_digits()
     guesses = load_model().predict(digits[:3], verbose=0).argmax(axis=1)
     row_labels = [f"true {true}, predicted {guess}" for true, guess in zip(labels, guesses, strict=False)]
-    methods = list(innvest_lite.ANALYZERS)
+    methods = list(demo_command.FAMILIES)
     empty = grid([[None] * len(methods)] * 3, row_labels, methods, cell=CELL, margin=MARGIN)
     assert demo.shape == empty.shape
     labelled = np.s_[:, : -MARGIN - len(methods) * (CELL + MARGIN)]
@@ -72,7 +73,7 @@ def test_demo_shows_each_method_in_its_way(demo):
 
 
 def test_demo_seed_draws_other_digits_of_the_same_classes(tmp_path, monkeypatch):
-    monkeypatch.setattr(innvest_lite, "ANALYZERS", {"input": innvest_lite.Input})
+    monkeypatch.setattr(demo_command, "FAMILIES", ("input",))
     monkeypatch.setattr(innvest_lite, "fit_patterns", lambda *_, **__: {})
     seeds = {"none": [], "one": ["--seed", 1], "again": ["--seed", 1], "two": ["--seed", 2]}
     for name, seed in seeds.items():

@@ -5,7 +5,21 @@ from keras import ops
 
 from innvest_lite import rules
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import is_integer
+
+_POSTPROCESSES = {None: lambda x: x, "abs": ops.abs, "square": ops.square}
+
+
+def postprocessed(x, how):
+    """A gradient as it is (None), its magnitude ("abs") or its square ("square").
+
+    Raises:
+        InvalidInputError: it is none of these.
+    """
+    if how not in _POSTPROCESSES:
+        raise InvalidInputError(f"postprocess should be one of {tuple(_POSTPROCESSES)}, but is {how!r}.")
+    return _POSTPROCESSES[how](x)
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -14,6 +28,11 @@ class Gradient(ReverseAnalyzer):
 
     Unit: logits per unit of input. At an embedding, the sum over the embedding axis.
 
+    Args:
+        model: a Functional or Sequential `keras.Model`.
+        postprocess: None, "abs" or "square".
+        **options: as in `ReverseAnalyzer` and `Analyzer`.
+
     Example:
         >>> import keras, numpy as np, innvest_lite
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -21,9 +40,22 @@ class Gradient(ReverseAnalyzer):
         (2, 4)
     """
 
+    def __init__(self, model, *, postprocess=None, **options):
+        self.postprocess = postprocess
+        postprocessed(0.0, postprocess)
+        super().__init__(model, **options)
+
     def composite(self):
         """The chain rule everywhere."""
         return [(rules.kind("embedding"), rules.TokenSum()), (rules.anything(), rules.Gradient())]
+
+    def _explain(self, inputs, target, keep):
+        relevance, kept, exponent = super()._explain(inputs, target, keep)
+        return [postprocessed(r, self.postprocess) for r in relevance], kept, exponent
+
+    def get_config(self):
+        """The model and the options, as Keras serializes them."""
+        return {**super().get_config(), "postprocess": self.postprocess}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")

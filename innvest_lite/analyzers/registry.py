@@ -1,19 +1,156 @@
-"""`create_analyzer`: analyzers by the names that iNNvestigate gave them."""
+"""`create_analyzer`: analyzers by the names that iNNvestigate gave them, with its keyword arguments and its values.
 
+Where iNNvestigate departs from the papers, these names compute what it computes (so that people can compare), and the
+classes themselves follow the papers: alpha-beta puts the whole bias in both denominators here, integrated gradients are a
+left Riemann sum of 64 steps, and SmoothGrad's noise has the standard deviation 1.
+"""
+
+import dataclasses
 import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 
-from innvest_lite.analyzers import baseline, gradient, pattern
+from innvest_lite.analyzers import baseline, cam, gradient, lrp, noise, path, pattern, perturbation
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.rules import Box, Epsilon, Flat, WSquare, Zero, ZPlus, first, presets, until
+from innvest_lite.rules.base import RULES
+
+_PATTERN_TYPES = {
+    "relu": "relu",
+    "relu.positive": "relu",
+    "relu.negative": "relu.negative",
+    "linear": "linear",
+    "filter": "filter",
+}
+_INPUT_RULES = {"zero": Zero(), "epsilon": Epsilon(), "wsquare": WSquare(), "flat": Flat(), "zplus": ZPlus()}
+
+
+def _lrp(preset, model, *, input_layer_rule=None, until_layer_idx=None, until_layer_rule="flat", **options):
+    """An LRP analyzer by the name of its composite; `epsilon`, `alpha`, `beta`, `bias` are options of the composite."""
+    own = {name: options.pop(name) for name in ("epsilon", "alpha", "beta", "bias", "fast") if name in options}
+    bounds = {name: options.pop(name) for name in ("low", "high") if name in options}
+    pairs = list(presets.preset(preset, **own))
+    if until_layer_idx is not None:
+        pairs.insert(0, (until(until_layer_idx) & presets.kind("linear"), _input_rule(until_layer_rule, bounds)))
+    if input_layer_rule is not None:
+        pairs.insert(0, (first(), _input_rule(input_layer_rule, bounds)))
+    return lrp.LRP(model, pairs, **options)
+
+
+def _input_rule(rule, bounds):
+    """The rule of the first layer: one of ours, iNNvestigate's word for one, or (low, high) for a box."""
+    if isinstance(rule, list | tuple) and len(rule) == 2:
+        return Box(*rule)
+    if isinstance(rule, str):
+        word = rule.lower().removesuffix("rule").replace("-", "").replace("_", "")
+        if word in ("bounded", "box", "zb"):
+            return Box(**bounds)
+        if word in _INPUT_RULES:
+            return _INPUT_RULES[word]
+    elif type(rule).__name__ in RULES and dataclasses.is_dataclass(rule):
+        return rule
+    raise InvalidInputError(
+        f"input_layer_rule should be a rule, (low, high), or one of {(*_INPUT_RULES, 'bounded')}, but is {rule!r}."
+    )
+
+
+def _plain_lrp(model, *, rule="epsilon", **options):
+    """The name "lrp": one rule for all linear nodes, by name or as a list of pairs."""
+    if isinstance(rule, str):
+        return _lrp({"z": "zero", "zplus": "z_plus"}.get(rule.lower(), rule.lower()), model, **options)
+    return lrp.LRP(model, rule, **options)
+
+
+def _pattern(cls, model, *, pattern_type=None, **options):
+    if pattern_type is not None:
+        if pattern_type not in _PATTERN_TYPES:
+            raise InvalidInputError(f"pattern_type should be one of {tuple(_PATTERN_TYPES)}, but is {pattern_type!r}.")
+        options["estimator"] = _PATTERN_TYPES[pattern_type]
+    return cls(model, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A name's analyzer: call it with a model and options.
+
+    Attributes:
+        analyzer: the class of what it makes.
+        summary: what it is, in a line.
+        make: a function of a model and options; None for the class itself.
+        defaults: options that differ from the class's own.
+    """
+
+    analyzer: type
+    summary: str
+    make: Callable | None = None
+    defaults: Mapping = dataclasses.field(default_factory=dict)
+
+    def __call__(self, model, **options):
+        """The analyzer of a model."""
+        return (self.make or self.analyzer)(model, **{**self.defaults, **options})
+
+
+def _class(analyzer, **defaults):
+    summary = inspect.getdoc(analyzer).splitlines()[0]
+    return Method(analyzer, summary, None, defaults)
+
+
+def _composite(preset, summary, **defaults):
+    return Method(lrp.LRP, f"LRP: {summary}", functools.partial(_lrp, preset), defaults)
+
+
+def _patterned(cls):
+    return dataclasses.replace(_class(cls), make=functools.partial(_pattern, cls))
+
+
+_SHARED = {"bias": "shared"}
+_PRESET_A, _PRESET_B = (
+    "dense layers epsilon, convolutions alpha 1 beta 0",
+    "dense layers epsilon, convolutions alpha 2 beta 1",
+)
 
 ANALYZERS = {
-    "input": baseline.Input,
-    "random": baseline.Random,
-    "gradient": gradient.Gradient,
-    "input_t_gradient": gradient.InputTimesGradient,
-    "deconvnet": gradient.Deconvnet,
-    "guided_backprop": gradient.GuidedBackprop,
-    "pattern.net": pattern.PatternNet,
-    "pattern.attribution": pattern.PatternAttribution,
+    "input": _class(baseline.Input),
+    "random": _class(baseline.Random),
+    "gradient": _class(gradient.Gradient),
+    "gradient.baseline": _class(gradient.Gradient),
+    "input_t_gradient": _class(gradient.InputTimesGradient),
+    "deconvnet": _class(gradient.Deconvnet),
+    "guided_backprop": _class(gradient.GuidedBackprop),
+    "integrated_gradients": _class(path.IntegratedGradients, steps=64, rule="left"),
+    "smoothgrad": _class(noise.SmoothGrad, noise_scale=1.0, relative=False),
+    "squaregrad": _class(noise.SquareGrad),
+    "vargrad": _class(noise.VarGrad),
+    "gradcam": _class(cam.GradCAM),
+    "gradcam++": _class(cam.GradCAMPlusPlus),
+    "occlusion": _class(perturbation.Occlusion),
+    "rise": _class(perturbation.RISE),
+    "lrp": Method(lrp.LRP, "LRP: one rule for all linear nodes, rule=", _plain_lrp),
+    "lrp.z": _composite("zero", "the z-rule"),
+    "lrp.z_IB": _composite("zero", "the z-rule, ignoring the bias", bias=False),
+    "lrp.epsilon": _composite("epsilon", "epsilon"),
+    "lrp.epsilon_IB": _composite("epsilon", "epsilon, ignoring the bias", bias=False),
+    "lrp.w_square": _composite("w_square", "w^2"),
+    "lrp.flat": _composite("flat", "flat"),
+    "lrp.alpha_beta": _composite("alpha_beta", "alpha-beta, alpha= and beta=", **_SHARED),
+    "lrp.alpha_2_beta_1": _composite("alpha2_beta1", "alpha 2 beta 1", **_SHARED),
+    "lrp.alpha_2_beta_1_IB": _composite("alpha2_beta1", "alpha 2 beta 1, ignoring the bias", bias="ignore"),
+    "lrp.alpha_1_beta_0": _composite("alpha1_beta0", "alpha 1 beta 0", **_SHARED),
+    "lrp.alpha_1_beta_0_IB": _composite("alpha1_beta0", "alpha 1 beta 0, ignoring the bias", bias="ignore"),
+    "lrp.z_plus": _composite("z_plus", "z+"),
+    "lrp.z_plus_fast": _composite("z_plus", "z+ with inputs as they are", fast=True),
+    "lrp.sequential_preset_a": _composite("sequential_preset_a", _PRESET_A),
+    "lrp.sequential_preset_b": _composite("sequential_preset_b", _PRESET_B),
+    "lrp.sequential_preset_a_flat": _composite("sequential_preset_a_flat", f"{_PRESET_A}, the first layer flat"),
+    "lrp.sequential_preset_b_flat": _composite("sequential_preset_b_flat", f"{_PRESET_B}, the first layer flat"),
+    "lrp.sequential_preset_b_flat_until_idx": _composite(
+        "sequential_preset_b", f"{_PRESET_B}, flat up to until_layer_idx=", until_layer_idx=0
+    ),
+    "deep_taylor": _class(lrp.DeepTaylor),
+    "deep_taylor.bounded": _class(lrp.BoundedDeepTaylor),
+    "pattern.net": _patterned(pattern.PatternNet),
+    "pattern.attribution": _patterned(pattern.PatternAttribution),
 }
 
 
@@ -21,15 +158,22 @@ def create_analyzer(name, model, **options):
     """An analyzer by name.
 
     Args:
-        name: one of `ANALYZERS`, e.g. "pattern.attribution".
+        name: one of `ANALYZERS`, e.g. "pattern.attribution"; iNNvestigate's names compute what they compute there.
         model: a Functional or Sequential `keras.Model`.
-        **options: of the analyzer's class.
+        **options: of the analyzer's class, and iNNvestigate's: `neuron_selection_mode` for all; `epsilon`, `alpha`, `beta`,
+            `bias`, `input_layer_rule`, `low`, `high`, `until_layer_idx` for LRP; `postprocess`, `augment_by_n`,
+            `noise_scale`, `steps`, `reference_inputs`, `patterns`, `pattern_type` where they belong.
 
     Raises:
-        InvalidInputError: there is no analyzer of that name; the message suggests the nearest.
+        InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """
     if name not in ANALYZERS:
         near = difflib.get_close_matches(str(name), ANALYZERS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InvalidInputError(f"There is no analyzer {name!r}.{hint} There are: {', '.join(ANALYZERS)}.")
-    return ANALYZERS[name](model, **options)
+    try:
+        return ANALYZERS[name](model, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise InvalidInputError(f"The analyzer {name!r} does not take these options: {error}.") from error
+        raise

@@ -8,6 +8,7 @@ import dataclasses
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.graph.trace import copy_mask
 from innvest_lite.rules import Call, Rule
 
 # PatternNet grows by about two orders of magnitude a convolution (DESIGN, decision 8); float32 ends at 1e38.
@@ -44,21 +45,26 @@ class Swept:
     passages: tuple
 
 
-def forward(plan, inputs):
+def forward(plan, inputs, given=None):
     """Evaluates the graph.
 
     Args:
         plan: a `Plan`.
         inputs: a tensor for each input of the graph.
+        given: `Value` -> tensor, to stand in for an input or for the only output of a node.
 
     Returns:
-        `(values, calls)`: `Value` -> tensor, and node name -> `(inputs, outputs, pullback)`.
+        `(values, calls)`: `Value` -> tensor, and node name -> `(inputs, outputs, pullback)`, without the given nodes.
     """
-    values = dict(zip(plan.graph.inputs, inputs, strict=True))
+    given = given or {}
+    values = {**dict(zip(plan.graph.inputs, inputs, strict=True)), **given}
     calls = {}
     for step in plan.steps:
         taken = tuple(values[value] for value in step.node.inputs)
         outputs, pullback = backend.vjp(step.form.forward, *taken)
+        if step.node.values[0] in given:
+            copy_mask(outputs[0], given[step.node.values[0]])
+            continue
         values.update(zip(step.node.values, outputs, strict=True))
         calls[step.node.name] = (taken, outputs, pullback)
     return values, calls
@@ -88,6 +94,8 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         arrived = tuple(_total(pending.pop(value, None)) for value in step.node.values)
         here = zip(step.node.values, arrived, strict=True)
         kept.update({value: (tensor, exponent) for value, tensor in here if tensor is not None and value in wanted})
+        if step.node.name not in calls:
+            continue
         call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name), step.nonnegative)
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(step.rule, call, arrived, handed_on, exponent))

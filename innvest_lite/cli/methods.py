@@ -1,7 +1,5 @@
 """`innvest-lite methods`: a table of what `create_analyzer` knows."""
 
-import inspect
-
 import innvest_lite
 from innvest_lite.cli import models
 
@@ -9,8 +7,8 @@ from innvest_lite.cli import models
 def run(arguments):
     """Prints the table; returns the exit code."""
     rows = [
-        (name, "yes" if models.needs_patterns(name) else "no", inspect.getdoc(analyzer).splitlines()[0])
-        for name, analyzer in innvest_lite.ANALYZERS.items()
+        (name, "yes" if models.needs_patterns(name) else "no", method.summary)
+        for name, method in innvest_lite.ANALYZERS.items()
     ]
     print(innvest_lite.graph.graph.table(("method", "needs fit", "what it is"), rows))
     return 0

@@ -88,7 +88,8 @@ def needs_patterns(method):
     """Whether the method of this name explains with patterns; False for an unknown name."""
     from innvest_lite.analyzers.pattern import PatternAnalyzer
 
-    return issubclass(innvest_lite.ANALYZERS.get(method, object), PatternAnalyzer)
+    known = innvest_lite.ANALYZERS.get(method)
+    return known is not None and issubclass(known.analyzer, PatternAnalyzer)
 
 
 def analyzer_options(arguments):

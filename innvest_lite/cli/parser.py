@@ -29,11 +29,12 @@ def build_parser():
 
 
 def _add_demo(commands):
-    summary = "every method on a shipped digit classifier, as one picture"
+    summary = "a method of every family on a shipped digit classifier, as one picture"
     demo = _command(commands, "demo", summary)
     demo.add_argument("--out", default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
     demo.add_argument("--digits", type=_positive, default=10, metavar="N", help="how many to explain (%(default)s)")
     demo.add_argument("--seed", type=int, help="draws other digits, class by class; without it the first ones are taken")
+    demo.add_argument("--all", action="store_true", help="every method by name, not only one of each family")
 
 
 def _add_inspect(commands):

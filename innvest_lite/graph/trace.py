@@ -54,6 +54,14 @@ def carry_mask(layer, source, output):
     return output
 
 
+def copy_mask(source, output):
+    """Hands the Keras mask of `source`, if it has one, on to `output`."""
+    mask = getattr(source, "_keras_mask", None)
+    if mask is not None:
+        output._keras_mask = mask
+    return output
+
+
 class _Tracer:
     """Collects nodes; `run` goes through one model's function and calls itself for nested ones."""
 
