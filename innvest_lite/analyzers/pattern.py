@@ -35,7 +35,6 @@ class PatternAnalyzer(ReverseAnalyzer):
 
     fuses_batchnorm = True
     splits_separable = True
-    rescales = True
     starts_from_logit = True
 
     def __init__(self, model, *, patterns=None, estimator="relu", **options):

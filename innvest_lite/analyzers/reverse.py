@@ -21,7 +21,6 @@ class ReverseAnalyzer(Analyzer):
             default) makes them an error.
     """
 
-    rescales = False
     starts_from_logit = False
 
     def __init__(self, model, *, fallback=None, **options):
@@ -42,6 +41,11 @@ class ReverseAnalyzer(Analyzer):
     def plan(self):
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
         return self._plan
+
+    @property
+    def rescales(self):
+        """Whether relevance is kept near 1 on its way, by powers of two."""
+        return any(step.rule.grows for step in self._plan.steps)
 
     def check(self, x, target=None, batch_size=32):
         """What happens to the relevance on its way, node by node.

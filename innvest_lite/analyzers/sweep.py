@@ -87,7 +87,7 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
     wanted = (*plan.graph.inputs, *keep)
     pending = {plan.graph.outputs[0]: [start]}
     exponent = ops.zeros(ops.shape(start)[:1], "int32")
-    kept, passages, projected, interval = {}, [], 0, _rescaling_interval(plan)
+    kept, passages, grown, interval = {}, [], 0, _rescaling_interval(plan)
     for step in reversed(plan.steps):
         if not any(value in pending for value in step.node.values):
             continue
@@ -100,8 +100,8 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(step.rule, call, arrived, handed_on, exponent))
         _add(pending, step.node.inputs, handed_on)
-        projected += step.rule.needs_kernel
-        if rescale and step.rule.needs_kernel and projected % interval == 0:
+        grown += step.rule.grows
+        if rescale and step.rule.grows and grown % interval == 0:
             pending, exponent = _rescaled(pending, exponent)
     kept.update({value: (_total(pending[value]), exponent) for value in wanted if value in pending})
     relevance = {value: tensor for value, (tensor, _) in kept.items()}

@@ -99,9 +99,16 @@ def activation(node):
 
 
 def product(node, graph):
-    """The form of an elementwise product; the gate is the input that an activation squashes or that is broadcast."""
-    gates = [index for index in range(len(node.inputs)) if _is_gate(node, graph, index)]
-    signals = [index for index in range(len(node.inputs)) if index not in gates]
+    """The form of an elementwise product.
+
+    A gate is an input that an activation squashes, or that is broadcast, or, where that does not tell, that is computed
+    from another input, as in a squeeze-and-excitation block of one position.
+    """
+    inputs = range(len(node.inputs))
+    signals = [index for index in inputs if not _is_gate(node, graph, index)]
+    if len(signals) > 1:
+        behind = [_ancestors(graph, value) for value in node.inputs]
+        signals = [i for i in signals if not any(node.inputs[j] in behind[i] for j in signals if j != i)]
     return Product(node, "product", signal=signals[0] if len(signals) == 1 else None)
 
 
@@ -111,6 +118,17 @@ def _is_gate(node, graph, index):
         return True
     producer = graph.producer(node.inputs[index])
     return producer is not None and activation_name(producer) in GATES
+
+
+def _ancestors(graph, value):
+    """All values from which a value is computed."""
+    found, waiting = set(), [value]
+    while waiting:
+        producer = graph.producer(waiting.pop())
+        new = set(producer.inputs) - found if producer is not None else set()
+        found |= new
+        waiting += new
+    return found
 
 
 def upsampling(node):

@@ -41,10 +41,16 @@ class Rule:
     Attributes:
         kinds: the kinds of form that the rule understands; empty for any.
         needs_kernel: whether it back-projects with a kernel of the analyzer's (a pattern).
+        grows: whether relevance can grow without bound from layer to layer, so that a deep network leaves float32.
     """
 
     kinds: ClassVar[tuple] = ()
     needs_kernel: ClassVar[bool] = False
+
+    @property
+    def grows(self):
+        """See above; a rule may decide by its options."""
+        return self.needs_kernel
 
     def reverse(self, call, relevance):
         """Relevance of the inputs.

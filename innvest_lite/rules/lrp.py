@@ -43,6 +43,11 @@ class Zero(LinearRule):
 
     bias: bool = True
 
+    @property
+    def grows(self):
+        """Without its bias, z may be far smaller than what follows it."""
+        return not self.bias
+
     def reverse(self, call, relevance):
         """R_in = x W'(R / z)."""
         return times(call.inputs, own(call, backend.divide_no_nan(wide(relevance[0]), self._total(call))))
@@ -67,6 +72,11 @@ class Epsilon(LinearRule):
 
     epsilon: float = 1e-7
     bias: bool = True
+
+    @property
+    def grows(self):
+        """Without its bias, z may be far smaller than what follows it."""
+        return not self.bias
 
     def __post_init__(self):
         require(self.epsilon > 0, f"epsilon should be positive, but is {self.epsilon}; Zero() has none.")
