@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import innvest_lite
-from innvest_lite import cli, data
+from innvest_lite import cli, data, rules
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
@@ -22,6 +22,7 @@ class MyScale(keras.Layer):
 
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rules.base, "RULES", {})
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(blocks) >= 3
     names = {

@@ -20,10 +20,15 @@ from innvest_lite.graph import Node
 class Form:
     """How a node computes, as far as rules need to know.
 
+    The kinds, on which composites match: "linear" (a map with weights), "sum" (of inputs, weighted), "average" (pooling),
+    "scale" (each value times a constant of its own, plus a constant), "rectifier" (ReLU), "activation" (any other function
+    of one value at a time), "max" (pooling, or of several inputs), "product" (of inputs), "route" (values are moved or
+    copied), "embedding" (integers to vectors), "normalization" (by a sample's own statistics), "opaque" (anything else:
+    it has a gradient, and that is all that is known of it).
+
     Attributes:
         node: the graph node.
-        kind: "linear", "sum", "average", "scale", "activation", "rectifier", "max", "product", "route", "embedding",
-            "normalization" or "opaque"; composites match on it.
+        kind: one of the above.
     """
 
     node: Node

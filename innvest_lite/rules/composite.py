@@ -62,25 +62,22 @@ def bind(graph, composite, method):
 
     Args:
         graph: a `Graph`.
-        composite: a sequence of `(matcher, rule)`; a matcher takes a `Site` and says yes or no.
+        composite: a sequence of `(matcher, rule)`; a matcher takes a `Site` and says yes or no. A node gets the first rule
+            that matches and is for its kind.
         method: the name of the method, for the message.
 
     Raises:
         UnsupportedLayerError: some nodes match nothing; the message lists them all.
-        InvalidInputError: the composite is no sequence of such pairs, or gives a node a rule that is not for it.
+        InvalidInputError: the composite is no sequence of such pairs, or a rule is for none of the nodes it is given.
     """
     composite = _checked(composite)
     forms = forms_of(graph)
-    chosen = {site.name: _first_match(site, composite) for site in sites_of(graph, forms)}
+    sites = sites_of(graph, forms)
+    _refuse_misplaced(composite, sites, method)
+    chosen = {site.name: _first_match(site, composite) for site in sites}
     missing = [forms[name] for name, rule in chosen.items() if rule is None]
     if missing:
         raise UnsupportedLayerError(_coverage(missing, method))
-    misplaced = [name for name, rule in chosen.items() if not _understands(rule, forms[name])]
-    if misplaced:
-        raise InvalidInputError(
-            f"The composite of {method} gives nodes rules that are not for them: "
-            + "; ".join(f"{name} is {forms[name].kind!r}, {chosen[name]} is for {chosen[name].kinds}" for name in misplaced)
-        )
     known = nonnegative_values(graph, forms)
     return Plan(
         graph,
@@ -99,13 +96,24 @@ def _checked(composite):
     return pairs
 
 
+def _refuse_misplaced(composite, sites, method):
+    """A matcher may match more than its rule is for, as `layer("Conv2D")` does a layer's activation; but not only that."""
+    for matches, rule in composite:
+        matched = [site for site in sites if matches(site)]
+        if matched and not any(_understands(rule, site.form) for site in matched):
+            places = ", ".join(f"{site.name} ({site.kind})" for site in matched)
+            raise InvalidInputError(
+                f"The composite of {method} has {rule}, which is for {rule.kinds}, at nodes that it is not for: {places}."
+            )
+
+
 def _understands(rule, form):
     """Whether a rule is for a form; one that says no kinds is for all, and those with a kernel want one."""
     return (not rule.kinds or form.kind in rule.kinds) and (not rule.needs_kernel or isinstance(form, LinearForm))
 
 
 def _first_match(site, composite):
-    return next((rule for matches, rule in composite if matches(site)), None)
+    return next((rule for matches, rule in composite if matches(site) and _understands(rule, site.form)), None)
 
 
 def _coverage(forms, method):
