@@ -60,6 +60,10 @@ LINEAR = {
     "depthwise2d": (partial(layers.DepthwiseConv2D, 3, 2, "same"), [IMAGE]),
     "depthwise2d multiplier": (partial(layers.DepthwiseConv2D, 2, depth_multiplier=3), [IMAGE]),
     "depthwise2d dilation": (partial(layers.DepthwiseConv2D, 2, dilation_rate=2), [IMAGE]),
+    "transposed1d": (partial(layers.Conv1DTranspose, 3, 3, 2, "same"), [SEQUENCE]),
+    "transposed2d": (partial(layers.Conv2DTranspose, 3, (3, 2), (1, 2)), [IMAGE]),
+    "transposed2d output": (partial(layers.Conv2DTranspose, 2, 3, 2, "same", output_padding=1), [IMAGE]),
+    "transposed3d": (partial(layers.Conv3DTranspose, 3, 2, 2), [(2, 3, 3, 2)]),
     "add": (layers.Add, [IMAGE, IMAGE]),
     "add three": (layers.Add, [(4,), (4,), (4,)]),
     "add broadcast": (layers.Add, [IMAGE, (1, 1, 4)]),
@@ -88,6 +92,7 @@ FUSED = [
     "conv2d bare",
     "conv1d groups",
     "depthwise2d multiplier",
+    "transposed2d output",
 ]
 SAMPLES = 3
 
