@@ -99,7 +99,7 @@ def analyzer_options(arguments):
         NotFittedError: a pattern method without --patterns.
         InvalidInputError: --patterns for another method.
     """
-    options = {"output": arguments.output_name}
+    options = {**dict(arguments.option), "output": arguments.output_name}
     if not needs_patterns(arguments.method):
         if arguments.patterns and arguments.method in innvest_lite.ANALYZERS:
             raise InvalidInputError(f"The method {arguments.method!r} takes no patterns; leave --patterns out.")

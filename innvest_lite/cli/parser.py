@@ -1,6 +1,7 @@
 """What can be typed after `innvest-lite`. Called by `main`; imports nothing heavy, so that `--help` is fast."""
 
 import argparse
+import json
 
 import innvest_lite
 
@@ -65,6 +66,14 @@ def _add_analyze(commands):
     analyze.add_argument(
         "--target", type=_target, metavar="K", help='the output to explain, from 0, or "all"; default: the largest'
     )
+    analyze.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, such as steps=16 or epsilon=0.01; may be repeated",
+    )
     _add_output_name(analyze)
     analyze.add_argument("--overlay", action="store_true", help="pictures: a heat map on the image in grey")
     _add_reading(analyze)
@@ -92,6 +101,17 @@ def _positive(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return number
+
+
+def _option(text):
+    """A name and a value: a number, true, false, null, or a list in JSON, else a word."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _target(text):
