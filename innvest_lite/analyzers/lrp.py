@@ -42,6 +42,10 @@ class LRP(ReverseAnalyzer):
     starts_from_logit = True
 
     def __init__(self, model, composite="epsilon_plus_flat", *, composite_options=None, **options):
+        if not isinstance(composite, str | list | tuple):
+            raise InvalidInputError(f"A composite is a name or a list of pairs (matcher, rule), but this is {composite!r}.")
+        if not isinstance(composite_options, dict | None):
+            raise InvalidInputError(f"composite_options should be a dict, but is {composite_options!r}.")
         self._name_or_pairs = composite
         self._composite_options = dict(composite_options or {})
         if not isinstance(composite, str) and self._composite_options:
@@ -51,7 +55,7 @@ class LRP(ReverseAnalyzer):
 
     def composite(self):
         """The user's pairs, then what all other nodes do."""
-        return [*self._pairs, *presets.STRUCTURE] if isinstance(self._pairs, list | tuple) else self._pairs
+        return [*self._pairs, *presets.STRUCTURE]
 
     def get_config(self):
         """The model, the composite and the options, as Keras serializes them."""

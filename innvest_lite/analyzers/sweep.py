@@ -54,20 +54,30 @@ def forward(plan, inputs, given=None):
         given: `Value` -> tensor, to stand in for an input or for the only output of a node.
 
     Returns:
-        `(values, calls)`: `Value` -> tensor, and node name -> `(inputs, outputs, pullback)`, without the given nodes.
+        `(values, calls)`: `Value` -> tensor, and node name -> `(inputs, outputs, pullback, prepared)`, without the given
+        nodes.
     """
     given = given or {}
     values = {**dict(zip(plan.graph.inputs, inputs, strict=True)), **given}
     calls = {}
     for step in plan.steps:
         taken = tuple(values[value] for value in step.node.inputs)
-        outputs, pullback = backend.vjp(step.form.forward, *taken)
+        outputs, pullback, prepared = _evaluated(step, taken)
         if step.node.values[0] in given:
             copy_mask(outputs[0], given[step.node.values[0]])
             continue
         values.update(zip(step.node.values, outputs, strict=True))
-        calls[step.node.name] = (taken, outputs, pullback)
+        calls[step.node.name] = (taken, outputs, pullback, prepared)
     return values, calls
+
+
+def _evaluated(step, inputs):
+    """`(outputs, pullback, prepared)` of a node, in its rule's way where that has one, else in the form's."""
+    ready = step.rule.prepare(step.form, inputs, step.nonnegative)
+    if ready is None:
+        return *backend.vjp(step.form.forward, *inputs), None
+    outputs, prepared = ready
+    return outputs, None, prepared
 
 
 def backward(plan, calls, start, kernels, keep=(), rescale=False):
@@ -96,7 +106,8 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         kept.update({value: (tensor, exponent) for value, tensor in here if tensor is not None and value in wanted})
         if step.node.name not in calls:
             continue
-        call = Call(step.form, *calls[step.node.name], kernels.get(step.node.name), step.nonnegative)
+        *evaluated, prepared = calls[step.node.name]
+        call = Call(step.form, *evaluated, kernels.get(step.node.name), step.nonnegative, prepared)
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(step.rule, call, arrived, handed_on, exponent))
         _add(pending, step.node.inputs, handed_on)

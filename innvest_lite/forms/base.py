@@ -134,12 +134,14 @@ class LinearForm(Form):
 
     def forward(self, *inputs):
         """The node's output, a tuple of one, in the layer's compute dtype."""
-        dtype = self.node.output_specs[0].dtype
-        output = self.evaluate(inputs, ops.cast(self.kernel(), dtype))
-        bias = self.bias()
-        if bias is not None:
-            output = output + ops.cast(self.spread(bias), dtype)
-        return (output,)
+        kernel = ops.cast(self.kernel(), self.node.output_specs[0].dtype)
+        return self.completed(inputs, self.evaluate(inputs, kernel))
+
+    def completed(self, inputs, linear):
+        """The outputs from the linear part: with the bias, in the layer's compute dtype."""
+        dtype, bias = self.node.output_specs[0].dtype, self.bias()
+        linear = ops.cast(linear, dtype)
+        return (linear if bias is None else linear + ops.cast(self.spread(bias), dtype),)
 
     def linear_part(self, output):
         """Y = w'x: a forward output without its bias, float32 or wider."""

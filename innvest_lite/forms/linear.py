@@ -31,9 +31,9 @@ class LayerForm(LinearForm):
         """The layer's bias or None."""
         return None if self.layer.bias is None else ops.convert_to_tensor(self.layer.bias)
 
-    def forward(self, *inputs):
+    def completed(self, inputs, linear):
         """The output; a Keras mask travels with it, as through the layer."""
-        (output,) = super().forward(*inputs)
+        (output,) = super().completed(inputs, linear)
         return (carry_mask(self.layer, inputs[0], output),)
 
 
@@ -161,11 +161,7 @@ class WholeSeparable(LayerForm):
 
     def forward(self, *inputs):
         """The output, in the layer's compute dtype, by the layer's own two convolutions."""
-        dtype = self.node.output_specs[0].dtype
-        output, bias = self._separately(ops.cast(inputs[0], dtype)), self.bias()
-        if bias is not None:
-            output = output + ops.cast(self.spread(bias), dtype)
-        return (carry_mask(self.layer, inputs[0], output),)
+        return self.completed(inputs, self._separately(ops.cast(inputs[0], self.node.output_specs[0].dtype)))
 
     def _separately(self, x):
         layer, scale = self.layer, self._scale()
@@ -238,9 +234,25 @@ def _all_but_last(kernel):
 
 
 def _convolve(layer, x, kernel):
+    if _is_depthwise(layer, kernel):
+        return _as_depthwise(layer, x, kernel)
     if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
         return _strided_pointwise(layer, x, kernel)
     return _native_convolution(layer, x, kernel)
+
+
+def _is_depthwise(layer, kernel):
+    """Whether each group has one input, and TensorFlow's depthwise convolution can stride as the layer does."""
+    return layer.groups > 1 and kernel.shape[-2] == 1 and len(layer.kernel_size) < 3 and len(set(layer.strides)) == 1
+
+
+def _as_depthwise(layer, x, kernel):
+    """Keras compiles every grouped convolution with XLA; TensorFlow's depthwise convolution needs none of that."""
+    kernel = ops.reshape(kernel, (*kernel.shape[:-2], layer.groups, -1))
+    x, padding = _padded(layer, x)
+    return _in_layout(
+        layer, x, lambda x, layout: ops.depthwise_conv(x, kernel, layer.strides, padding, layout, layer.dilation_rate)
+    )
 
 
 def _native_convolution(layer, x, kernel):

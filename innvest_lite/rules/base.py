@@ -23,6 +23,7 @@ class Call:
         pullback: relevance of the outputs (a tuple, None where an output has none) to the gradient's relevance of
             the inputs, a tuple.
         nonnegative: whether no input can be negative, whatever the model's input.
+        prepared: what the rule's `prepare` left for `reverse`, or None.
         kernel: for rules with `needs_kernel`, the kernel to back-project with; else None.
     """
 
@@ -32,6 +33,7 @@ class Call:
     pullback: Callable
     kernel: object = None
     nonnegative: bool = False
+    prepared: object = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,18 @@ class Rule:
             A tuple, for each input a tensor of its shape or None.
         """
         raise NotImplementedError
+
+    def prepare(self, form, inputs, nonnegative):
+        """Evaluates the node in the rule's own way, where `reverse` can use what comes up; None: `form.forward` will do.
+
+        Args:
+            form: what the node is.
+            inputs: the tensors that it takes.
+            nonnegative: as in `Call`.
+
+        Returns:
+            None, or `(outputs, prepared)`: the node's outputs, and what `reverse` finds as `call.prepared`.
+        """
 
     def absorbed(self, call, relevance):
         """What the node keeps of the relevance, for `analyzer.check`; None where `check` can tell by the form alone.

@@ -12,7 +12,7 @@ from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import Graph
 from innvest_lite.graph.graph import table
 from innvest_lite.rules.base import Rule
-from innvest_lite.rules.matchers import sites_of
+from innvest_lite.rules.matchers import MAKERS, sites_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,6 +90,8 @@ def _checked(composite):
     if pairs is None or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise InvalidInputError(f"A composite is a list of pairs (matcher, rule), but this is {composite!r}.")
     for matcher, rule in pairs:
+        if matcher in MAKERS:
+            raise InvalidInputError(f"{matcher.__name__} makes a matcher when it is called: write {matcher.__name__}(...).")
         if not callable(matcher) or not isinstance(rule, Rule):
             hint = f" Write {rule.__name__}()." if isinstance(rule, type) else ""
             raise InvalidInputError(f"({matcher!r}, {rule!r}) is no pair of a matcher and a rule.{hint}")

@@ -7,12 +7,11 @@ arrives where the denominator is exactly 0 goes nowhere. `absorbed` says what a 
 
 import dataclasses
 
-import numpy as np
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms import LinearForm
-from innvest_lite.rules.base import Rule, register_rule
+from innvest_lite.rules.base import Call, Rule, register_rule
 from innvest_lite.rules.shares import Signed, bias_of, kept, kernel_of, nowhere, own, require, stabilized, times, wide
 
 BIASES = ("split", "shared", "ignore")
@@ -159,43 +158,48 @@ class AlphaBeta(LinearRule):
             f"alpha - beta should be 1, so that relevance is conserved, but alpha is {self.alpha} and beta {self.beta}.",
         )
 
-    def reverse(self, call, relevance):
-        """R_in = alpha c+ / z+ R - beta c- / z- R; z- is z - z+, without a pass of its own."""
-        relevance = wide(relevance[0])
-        kernel = kernel_of(call)
-        positive, negative = ops.relu(kernel), -ops.relu(-kernel)
-        speaks_for = Signed(call, positive, negative)
-        above, below = self._totals(call, speaks_for.output)
-        handed_on = speaks_for.back(self.alpha * backend.divide_no_nan(relevance, above))
+    def prepare(self, form, inputs, nonnegative):
+        """Z as z+ + z- + b: both are needed, and z - z+ instead of z- would be a difference of nearly equal numbers."""
         if not self.beta:
+            return None
+        parts = self._parts(Call(form, inputs, (), None, nonnegative=nonnegative))
+        return form.completed(inputs, parts[0].output + parts[1].output), parts
+
+    def reverse(self, call, relevance):
+        """R_in = alpha c+ / z+ R - beta c- / z- R."""
+        relevance = wide(relevance[0])
+        speaks_for, against = call.prepared or self._parts(call)
+        above, below = self._biases(call)
+        handed_on = speaks_for.back(self.alpha * backend.divide_no_nan(relevance, speaks_for.output + above))
+        if against is None:
             return handed_on
-        against = Signed(call, negative, positive).back(-self.beta * backend.divide_no_nan(relevance, below))
-        return tuple(a + b for a, b in zip(handed_on, against, strict=True))
+        taken = against.back(self.beta * backend.divide_no_nan(relevance, against.output + below))
+        return tuple(a - b for a, b in zip(handed_on, taken, strict=True))
 
     def absorbed(self, call, relevance):
         """The bias keeps its parts of both denominators; a part without contributions loses its relevance."""
-        kernel, relevance = kernel_of(call), wide(relevance[0])
-        positive = Signed(call, ops.relu(kernel), -ops.relu(-kernel)).output
-        above, below = self._totals(call, positive)
-        negative = call.form.linear_part(call.outputs[0]) - positive
-        kept = backend.divide_no_nan(self.alpha * relevance * (above - positive), above)
-        lost = nowhere(self.alpha * relevance, above)
-        if self.beta:
-            kept = kept - backend.divide_no_nan(self.beta * relevance * (below - negative), below)
-            lost = lost - nowhere(self.beta * relevance, below)
+        kept = lost = ops.zeros_like(wide(relevance[0]))
+        weights, parts = (self.alpha, -self.beta), call.prepared or self._parts(call)
+        for weight, part, bias in zip(weights, parts, self._biases(call), strict=True):
+            if part is not None:
+                arrived, total = weight * wide(relevance[0]), part.output + bias
+                kept = kept + backend.divide_no_nan(arrived * bias, total)
+                lost = lost + nowhere(arrived, total)
         return {"bias": kept, "epsilon": lost}
 
-    def _totals(self, call, positive):
-        """Both denominators, z+ and z-."""
-        negative = call.form.linear_part(call.outputs[0]) - positive
-        # A difference of nearly equal numbers: below their rounding it is noise, by which nothing should be divided.
-        rounding = 8 * np.finfo(backend.numpy_dtype(positive)).eps * positive
-        negative = ops.where(negative < -rounding, negative, 0)
+    def _parts(self, call):
+        """The positive contributions, and, where beta wants them, the negative ones."""
+        kernel = kernel_of(call)
+        positive, negative = ops.relu(kernel), -ops.relu(-kernel)
+        return Signed(call, positive, negative), Signed(call, negative, positive) if self.beta else None
+
+    def _biases(self, call):
+        """What stands in z+ and in z- besides the contributions, spread over the output."""
         bias = bias_of(call) if self.bias != "ignore" else None
         if bias is None:
-            return positive, negative
+            return 0.0, 0.0
         above, below = (bias, bias) if self.bias == "shared" else (ops.relu(bias), -ops.relu(-bias))
-        return positive + call.form.spread(above), negative + call.form.spread(below)
+        return call.form.spread(above), call.form.spread(below)
 
 
 @register_rule

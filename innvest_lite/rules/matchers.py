@@ -5,8 +5,11 @@ will do. Those of this module are plain values, so that an analyzer that uses th
 """
 
 import dataclasses
+import difflib
 import fnmatch
+from collections.abc import Mapping
 
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form, LinearForm
 
 
@@ -19,14 +22,16 @@ class Site:
         first: whether it is a linear node to which the input comes through no other one.
         last: whether it is a linear node from which the output comes through no other one.
         depth: how many layers lie between it and the input, on the longest way; layers that only reshape do not count.
-        layers: the layers up to and including this one, by name, in the model's order.
+        layer: the name of its layer, of which it may be a part.
+        order: the name of every layer -> its place in the model.
     """
 
     form: Form
     first: bool = False
     last: bool = False
     depth: int = 0
-    layers: tuple = ()
+    layer: str = ""
+    order: Mapping = dataclasses.field(default_factory=dict)
 
     @property
     def kind(self):
@@ -111,6 +116,9 @@ def until(end):
     return _Until(end)
 
 
+MAKERS = (kind, anything, kernel_bearing, gated, layer, named, first, last, until)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Kind(Matcher):
     names: tuple
@@ -170,9 +178,13 @@ class _Until(Matcher):
     end: int | str
 
     def __call__(self, site):
-        if isinstance(self.end, str):
-            return self.end not in site.layers[:-1]
-        return site.depth <= self.end
+        if not isinstance(self.end, str):
+            return site.depth <= self.end
+        if self.end not in site.order:
+            near = difflib.get_close_matches(self.end, site.order, n=1)
+            hint = f"; {near[0]!r} is one" if near else ""
+            raise InvalidInputError(f"until({self.end!r}) names no layer of the model{hint}.")
+        return site.order[site.layer] <= site.order[self.end]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,13 +219,12 @@ def sites_of(graph, forms):
     before_linear = _reached_through_linear(
         reversed(graph.nodes), forms, lambda node: node.values, lambda node: node.inputs
     )
-    depths, layers, sites = {}, [], []
+    layers = {node.name: node.name.removesuffix(f"/{node.part}") for node in graph.nodes}
+    order = {name: place for place, name in enumerate(dict.fromkeys(layers.values()))}
+    depths, sites = {}, []
     for node in graph.nodes:
         form = forms[node.name]
         depth = max((depths.get(value, 0) for value in node.inputs), default=0)
-        whole = node.name.split("/")[0] if node.part else node.name
-        if whole not in layers:
-            layers.append(whole)
         depths.update(dict.fromkeys(node.values, depth + _counts(node, form)))
         linear = form.kind == "linear"
         sites.append(
@@ -223,7 +234,8 @@ def sites_of(graph, forms):
                 linear and not before_linear.intersection(node.values),
                 # The activation of a layer lies where the layer does.
                 depth - 1 if node.part == "activation" else depth,
-                tuple(layers),
+                layers[node.name],
+                order,
             )
         )
     return sites

@@ -3,6 +3,8 @@
 A composite speaks of the linear nodes; `STRUCTURE` stands behind each and says what all others do.
 """
 
+import inspect
+
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Gradient, TokenSum
@@ -120,7 +122,8 @@ def preset(name, **options):
     """
     if name not in PRESETS:
         raise InvalidInputError(f"There is no composite {name!r}; there are {', '.join(PRESETS)}.")
-    try:
-        return PRESETS[name](**options)
-    except TypeError as error:
-        raise InvalidInputError(f"The composite {name!r} does not take these options: {error}.") from error
+    allowed = list(inspect.signature(PRESETS[name]).parameters)
+    unknown = sorted(set(options).difference(allowed))
+    if unknown:
+        raise InvalidInputError(f"The composite {name!r} takes the options {allowed}, not {unknown}.")
+    return PRESETS[name](**options)

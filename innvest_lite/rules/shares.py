@@ -62,6 +62,7 @@ def times(inputs, shares):
 
 def stabilized(total, epsilon):
     """Z + epsilon sign(z), with sign(0) = 1."""
+    epsilon = ops.cast(epsilon, total.dtype)
     return total + ops.where(total >= 0, epsilon, -epsilon)
 
 

@@ -1,0 +1,158 @@
+"""Slow NumPy replicas of the rules of LRP, in float64, from the papers' formulas, on a layer's dense matrix.
+
+In: float64 Keras layers with the channels last, of which nothing but their values at unit vectors is used, and arrays.
+Out: arrays. Nothing here imports the library. A rule is a function of one unit: how it shares out its relevance.
+
+- `linear_map`: a chain of layers without activations as `x @ matrix + bias`
+- `SHARES`: class name of a rule -> its share
+- `relevance`: the relevance of the inputs
+- `assert_same`: the one comparison
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+TOLERANCE = 1e-6  # float64 against float64, relative to the largest entry
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+    """A linear map of flat inputs to flat outputs.
+
+    Attributes:
+        matrix: shape (inputs, outputs).
+        bias: shape (outputs,).
+        sight: 1 where a unit sees an input, whatever its weight; shape (inputs, outputs).
+        input_shape: the shape of a sample, the channels last.
+        output_shape: likewise.
+    """
+
+    matrix: np.ndarray
+    bias: np.ndarray
+    sight: np.ndarray
+    input_shape: tuple
+    output_shape: tuple
+
+
+def linear_map(chain, shape):
+    """Reads a `Map` off a chain of layers, by feeding it the unit vectors."""
+    matrix, bias, output_shape = _read(chain, shape)
+    sight = _read([_all_ones(chain[0], shape)], shape)[0]
+    return Map(matrix, bias, (sight > 0).astype(float), shape, output_shape)
+
+
+def _read(chain, shape):
+    size = int(np.prod(shape))
+    samples = np.concatenate([np.zeros((1, size)), np.eye(size)]).reshape(-1, *shape)
+    for layer in chain:
+        samples = keras.ops.convert_to_numpy(layer(samples))
+    assert samples.dtype == np.float64
+    flat = samples.reshape(size + 1, -1)
+    return flat[1:] - flat[0], flat[0], samples.shape[1:]
+
+
+def _all_ones(layer, shape):
+    """The layer with kernels of ones and without bias: its values count the taps through which a unit sees an input."""
+    twin = type(layer).from_config(layer.get_config())
+    twin.build((None, *shape))
+    for variable in twin.weights:
+        variable.assign(np.full(variable.shape, float("kernel" in variable.name)))
+    return twin
+
+
+def relevance(rule, options, linear, x, arrived):
+    """The relevance of the inputs, unit by unit.
+
+    Args:
+        rule: the class name of a rule.
+        options: the rule's fields, a dict.
+        linear: a `Map`.
+        x: samples, the channels last.
+        arrived: the relevance of the outputs, in their shape.
+    """
+    flat, arrived = (np.asarray(array, np.float64).reshape(len(x), -1) for array in (x, arrived))
+    handed_on = np.zeros_like(flat)
+    for unit in range(arrived.shape[1]):
+        weights, bias, sees = linear.matrix[:, unit], linear.bias[unit], linear.sight[:, unit]
+        if rule in ("WSquare", "Flat"):
+            share = SHARES[rule](weights if rule == "WSquare" else sees)
+        elif rule == "Box":
+            bounds = [np.broadcast_to(options[name], linear.input_shape).ravel() for name in ("low", "high")]
+            share = SHARES[rule](flat, weights, *bounds)
+        else:
+            share = SHARES[rule](flat, weights, bias, **options)
+        handed_on += share * arrived[:, unit, None]
+    return handed_on.reshape(np.shape(x))
+
+
+def divided(numerator, denominator):
+    """0 where the denominator is 0."""
+    denominator = np.asarray(denominator)[..., None]
+    return np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator != 0)
+
+
+# One unit's shares: x (samples, inputs), w (inputs,), b a number -> (samples, inputs) ---------------------------------
+
+
+def zero(x, w, b, bias):
+    return divided(x * w, x @ w + bias * b)
+
+
+def epsilon(x, w, b, epsilon, bias):
+    z = x @ w + bias * b
+    return divided(x * w, z + epsilon * np.where(z >= 0, 1, -1))
+
+
+def gamma(x, w, b, gamma, bias):
+    c, b = x * w, bias * b
+    c = c + gamma * np.maximum(c, 0)
+    return divided(c, c.sum(1) + b + gamma * max(b, 0))
+
+
+def alpha_beta(x, w, b, alpha, beta, bias):
+    positive, negative = np.maximum(x * w, 0), np.minimum(x * w, 0)
+    above, below = {"split": (max(b, 0), min(b, 0)), "shared": (b, b), "ignore": (0, 0)}[bias]
+    return alpha * divided(positive, positive.sum(1) + above) - beta * divided(negative, negative.sum(1) + below)
+
+
+def z_plus(x, w, b, fast):
+    positive = x * np.maximum(w, 0) if fast else np.maximum(x * w, 0)
+    return divided(positive, positive.sum(1))
+
+
+def w_square(w):
+    return divided(w**2, np.sum(w**2))
+
+
+def flat(sees):
+    return divided(sees, np.sum(sees))
+
+
+def box(x, w, low, high):
+    z = x * w - low * np.maximum(w, 0) - high * np.minimum(w, 0)
+    return divided(z, z.sum(1))
+
+
+SHARES = {
+    "Zero": zero,
+    "Epsilon": epsilon,
+    "Gamma": gamma,
+    "AlphaBeta": alpha_beta,
+    "ZPlus": z_plus,
+    "WSquare": w_square,
+    "Flat": flat,
+    "Box": box,
+}
+
+
+def assert_same(actual, expected, tolerance=TOLERANCE, what="the relevance"):
+    """The one comparison: the largest difference in a sample, relative to the sample's largest entry."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, f"{what} has shape {actual.shape}, expected {expected.shape}"
+    assert np.all(np.isfinite(actual)), f"{what} is not finite"
+    axes = tuple(range(1, expected.ndim))
+    largest = np.maximum(np.abs(expected).max(axes), 1e-30)
+    difference = np.max(np.abs(actual - expected).max(axes) / largest)
+    assert difference <= tolerance, f"{what} differs by {difference:.2g}, allowed are {tolerance:.2g}"
