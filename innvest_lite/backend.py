@@ -23,6 +23,13 @@ _MANTISSA_BITS = 23
 _EXPONENT_BIAS = 127
 
 
+class Untracked:
+    """Holds a value, such as a dict, that Keras must not wrap and track as part of a model."""
+
+    def __init__(self, value):
+        self.value = value
+
+
 def vjp(function, *inputs):
     """Evaluates `function(*inputs)` and returns `(outputs, pullback)`, as `jax.vjp` does.
 
@@ -97,13 +104,17 @@ def random_uniform(shape, seed, keys):
 
 
 def _random(draw, shape, seed, keys):
+    # The same algorithm everywhere: left to itself, TensorFlow takes another one under XLA.
+    algorithm = "philox"
+
     def row(key):
         state = tf.constant([seed, 0], tf.int32)
         for number in tf.unstack(key):
-            state = tf.random.fold_in(state, number)
-        return draw(shape, state)
+            state = tf.random.fold_in(state, number, algorithm)
+        return draw(shape, state, alg=algorithm)
 
-    return tf.map_fn(row, keys, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+    known = [size if isinstance(size, int) else None for size in shape]
+    return tf.map_fn(row, keys, fn_output_signature=tf.TensorSpec(known, tf.float32))
 
 
 def divide_no_nan(x, y):

@@ -166,6 +166,29 @@ def positive(number, name):
     return int(number)
 
 
+def whole(number, name):
+    """An option that is any whole number, such as a seed, as an int.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if not isinstance(number, int | np.integer) or isinstance(number, bool):
+        raise InvalidInputError(f"{name} should be a whole number, but is {number!r}.")
+    return int(number)
+
+
+def finite(number, name):
+    """An option that is a number, as a float.
+
+    Raises:
+        InvalidInputError: it is none, or not finite.
+    """
+    real = isinstance(number, int | float | np.number) and not isinstance(number, bool)
+    if not real or not np.isfinite(number):
+        raise InvalidInputError(f"{name} should be a number, but is {number!r}.")
+    return float(number)
+
+
 def input_spec(model, graph):
     """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers."""
     structure = getattr(model, "input", None)

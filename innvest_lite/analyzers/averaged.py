@@ -30,6 +30,7 @@ class AveragedGradient(Looped):
         many_weights = repeated(weights, together)
         flat = [point for points in self._points for point in points]
         clean = [ops.cast(values[point], "float32") for point in flat]
+        origins = self._origins(inputs) or [None] * len(flat)
         many = [repeated(x, together) for x in inputs]
 
         def gradients(altered):
@@ -41,17 +42,28 @@ class AveragedGradient(Looped):
 
         def body(round_number, sums):
             draws = round_number * together + ops.arange(together, dtype="int32")
-            altered = [self._altered(x, position, draws, index) for position, x in enumerate(clean)]
+            points = enumerate(zip(clean, origins, strict=True))
+            altered = [self._altered(x, origin, (number, draws, index)) for number, (x, origin) in points]
             found = [by_sample(g, together) for g in gradients(altered)]
             return self._added(sums, found, draws)
 
         start = self._empty(clean, gradients, together)
         sums = backend.loop(self._rounds(together), body, start)
-        averaged = self._average(sums, clean)
-        return self._folded(averaged), self._kept(keep, averaged, inputs, weights, logits), no_exponent(inputs[0])
+        averaged = self._average(sums, clean, origins)
+        kept = self._gap(inputs, weights, logits, origins, averaged) if keep else []
+        return self._folded(averaged), kept, no_exponent(inputs[0])
 
-    def _altered(self, x, position, draws, index):
-        """Altered samples `(batch * together, ...)` of point number `position`, for the evaluations `draws`."""
+    def _origins(self, inputs):
+        """Where the path to each point starts, with a batch axis of 1; None for methods without a path."""
+
+    def _altered(self, x, origin, place):
+        """Altered samples `(batch * together, ...)` of a point.
+
+        Args:
+            x: the clean samples.
+            origin: of the path, or None.
+            place: the number of the point, the numbers of the evaluations, the numbers of the samples.
+        """
         raise NotImplementedError
 
     def _empty(self, clean, gradients, together):
@@ -62,12 +74,13 @@ class AveragedGradient(Looped):
         """The sums after a round whose gradients, `(batch, together, ...)`, are `found`."""
         raise NotImplementedError
 
-    def _average(self, sums, clean):
+    def _average(self, sums, clean, origins):
         """The result at each point, from the sums."""
         raise NotImplementedError
 
-    def _kept(self, keep, averaged, inputs, weights, logits):
-        return []
+    def _gap(self, inputs, weights, logits, origins, averaged):
+        """What the sum of the result leaves unexplained, per sample, in a list of one."""
+        raise NotImplementedError
 
     def _folded(self, averaged):
         """From points to inputs: the embeddings of a token are summed, all of their dimensions too."""
@@ -90,6 +103,9 @@ def _points(graph, forms, value, spec):
     points = []
     for node in graph.consumers.get(value, ()):
         kind = forms[node.name].kind
+        if node.output_specs[0].dtype == "bool":
+            # A mask: it stays that of the clean sample.
+            continue
         if kind not in ("embedding", "route"):
             raise UnsupportedLayerError(
                 f"Input {value.node!r} holds integers and feeds {node.name} ({node.kind}): between whole "

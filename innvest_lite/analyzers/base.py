@@ -56,7 +56,7 @@ class Analyzer(keras.Model):
         self._jit_choice = jit_compile
         self.jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
         self._set_graph(trace(model))
-        self._programs = {}
+        self._programs = backend.Untracked({})
         self.built = True
 
     def _set_graph(self, graph):
@@ -85,8 +85,7 @@ class Analyzer(keras.Model):
         """
         dtypes = self._inputs_spec.dtypes
         tensors = [ops.cast(x, dtype) for x, dtype in zip(keras.tree.flatten(inputs), dtypes, strict=True)]
-        if target is None and self.neuron_selection_mode == "all":
-            target = "all"
+        target = self._selected_target(target)
         if target is not None:
             target = self._tensor_target(target, tensors[0])
         relevance, _, _ = self._explain(tensors, target, ())
@@ -195,15 +194,15 @@ class Analyzer(keras.Model):
     def _program(self, with_target, keep):
         """The explanation as one compiled graph, traced once for any batch size."""
         key = (with_target, keep)
-        if key not in self._programs:
+        if key not in self._programs.value:
             values = self._values(keep)
 
             def explain(*tensors):
                 target = tensors[-1] if with_target else None
                 return self._explain(tensors[: len(self._inputs_spec.names)], target, values)
 
-            self._programs[key] = backend.compiled(explain, self._signature(with_target), self.jit_compile)
-        return self._programs[key]
+            self._programs.value[key] = backend.compiled(explain, self._signature(with_target), self.jit_compile)
+        return self._programs.value[key]
 
     def _signature(self, with_target):
         """What a compiled function takes: the inputs, then the weights on the outputs; any batch size."""

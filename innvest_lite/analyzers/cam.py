@@ -44,18 +44,24 @@ class GradCAM(ReverseAnalyzer):
         super()._set_graph(graph)
         if len(self._graph.inputs) > 1 or len(self._graph.input_specs[0].shape) < 3:
             raise UnsupportedLayerError(f"{type(self).__name__} draws over one input with positions; this model has none.")
-        self._value = self._last_features() if self.layer is None else self._values((self.layer,))[0]
+        self._value = self._last_features() if self.layer is None else self._output_of(self.layer)
         producer = self._graph.producer(self._value)
         shape = producer.output_specs[self._value.index].shape if producer else ()
         if len(shape) != len(self._graph.input_specs[0].shape):
             raise InvalidInputError(f"The output of {self._value.node!r} has shape {shape}, without the input's positions.")
+
+    def _output_of(self, layer):
+        try:
+            return self._values((layer,))[0]
+        except InvalidInputError as error:
+            raise InvalidInputError(f"layer={layer!r} names no layer of the model.") from error
 
     def _last_features(self):
         forms, rank = forms_of(self._graph), len(self._graph.input_specs[0].shape)
         found = [
             node
             for node in self._graph.nodes
-            if forms[node.name].kind == "linear" and len(node.output_specs[0].shape) == rank
+            if forms[node.name].kind == "linear" and len(node.output_specs[0].shape) == rank and _has_positions(node)
         ]
         if not found:
             raise UnsupportedLayerError(f"{type(self).__name__} found no convolution in this model; name a layer.")
@@ -91,6 +97,13 @@ class GradCAM(ReverseAnalyzer):
     def get_config(self):
         """The model and the options, as Keras serializes them."""
         return {**super().get_config(), "layer": self.layer}
+
+
+def _has_positions(node):
+    """Whether there is more than one: behind global pooling, convolutions are dense layers."""
+    channels_first = getattr(node.operation, "data_format", None) == "channels_first"
+    shape = node.output_specs[0].shape[2:] if channels_first else node.output_specs[0].shape[1:-1]
+    return any(size != 1 for size in shape)
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")

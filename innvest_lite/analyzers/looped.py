@@ -65,7 +65,7 @@ class Looped(Analyzer):
 
     def _looped_program(self, with_target, keep, together):
         key = (with_target, keep, together)
-        if key not in self._programs:
+        if key not in self._programs.value:
             values = self._values(keep)
 
             def explain(*tensors):
@@ -74,8 +74,8 @@ class Looped(Analyzer):
                 return self._looped(rest, target, values, index, together)
 
             signature = [*self._signature(with_target), backend.tensor_spec((None,), "int32")]
-            self._programs[key] = backend.compiled(explain, signature, self.jit_compile)
-        return self._programs[key]
+            self._programs.value[key] = backend.compiled(explain, signature, self.jit_compile)
+        return self._programs.value[key]
 
     def _weights(self, logits, target):
         """Weights on the outputs: the target's, or one for the clean sample's largest."""

@@ -9,7 +9,7 @@ from innvest_lite.analyzers.averaged import AveragedGradient
 from innvest_lite.analyzers.gradient import postprocessed
 from innvest_lite.analyzers.looped import by_sample, repeated
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import positive
+from innvest_lite.inputs import finite, positive, whole
 
 
 class NoisyGradient(AveragedGradient):
@@ -28,9 +28,9 @@ class NoisyGradient(AveragedGradient):
 
     def __init__(self, model, augment_by_n=64, noise_scale=0.15, *, relative=True, seed=0, postprocess=None, **options):
         self.augment_by_n = positive(augment_by_n, "augment_by_n")
-        if not np.isfinite(noise_scale) or noise_scale < 0:
+        self.noise_scale, self.relative, self.seed = finite(noise_scale, "noise_scale"), bool(relative), whole(seed, "seed")
+        if noise_scale < 0:
             raise InvalidInputError(f"noise_scale should be a number of at least 0, but is {noise_scale!r}.")
-        self.noise_scale, self.relative, self.seed = float(noise_scale), bool(relative), int(seed)
         self.postprocess = postprocess
         postprocessed(np.zeros(()), postprocess)
         super().__init__(model, **options)
@@ -38,7 +38,8 @@ class NoisyGradient(AveragedGradient):
     def _evaluations(self):
         return self.augment_by_n
 
-    def _altered(self, x, position, draws, index):
+    def _altered(self, x, origin, place):
+        position, draws, index = place
         together, count = draws.shape[0], ops.shape(index)[0]
         places = ops.reshape(ops.broadcast_to(index[:, None], (count, together)), (-1,))
         numbers = ops.reshape(ops.broadcast_to(draws[None], (count, together)), (-1,))
@@ -68,10 +69,13 @@ class SmoothGrad(NoisyGradient):
     """The mean gradient under noise (Smilkov et al. 2017, arXiv 1706.03825). Unit: logits per unit of input."""
 
     def _added(self, sums, found, draws):
-        found = [postprocessed(g, self.postprocess) * self._share(draws, len(g.shape)) for g in found]
+        found = [self._each(postprocessed(g, self.postprocess)) * self._share(draws, len(g.shape)) for g in found]
         return [total + ops.sum(g, axis=1) for total, g in zip(sums, found, strict=True)]
 
-    def _average(self, sums, clean):
+    def _each(self, gradient):
+        return gradient
+
+    def _average(self, sums, clean, origins):
         return [total / self.augment_by_n for total in sums]
 
 
@@ -79,8 +83,8 @@ class SmoothGrad(NoisyGradient):
 class SquareGrad(SmoothGrad):
     """The mean square of the gradient under noise (Hooker et al. 2019, arXiv 1806.10758)."""
 
-    def _added(self, sums, found, draws):
-        return super()._added(sums, [ops.square(postprocessed(g, self.postprocess)) for g in found], draws)
+    def _each(self, gradient):
+        return ops.square(gradient)
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -103,7 +107,7 @@ class VarGrad(NoisyGradient):
             added_second.append(two + ops.sum(ops.square(deviation), axis=1))
         return [*pivots, *added_first, *added_second]
 
-    def _average(self, sums, clean):
+    def _average(self, sums, clean, origins):
         _, first, second = _thirds(sums)
         count = self.augment_by_n
         return [ops.maximum(two / count - ops.square(one / count), 0) for one, two in zip(first, second, strict=True)]

@@ -7,7 +7,7 @@ from keras import ops
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.averaged import AveragedGradient
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import is_integer, positive
+from innvest_lite.inputs import InputSpec, finite, is_integer, positive
 
 _GAP = "completeness gap"
 
@@ -55,25 +55,24 @@ class IntegratedGradients(AveragedGradient):
         self.rule = rule
         self._nodes, self._shares = (np.float32(part) for part in _QUADRATURES[rule](self.steps))
         super().__init__(model, **options)
-        scalar = reference_inputs is not None and np.ndim(_first(reference_inputs)) == 0
-        self._reference_choice = float(reference_inputs) if scalar else reference_inputs
+        self._given_references = reference_inputs
         self._references = self._checked_references(reference_inputs)
 
     def _checked_references(self, given):
+        """A number or an array of one sample for each input."""
         spec = self._inputs_spec
-        if isinstance(self._reference_choice, float | None):
-            number = self._reference_choice or 0.0
-            shapes = [(1, *(size or 1 for size in shape[1:])) for shape in spec.shapes]
-            return [np.full(shape, number, dtype) for shape, dtype in zip(shapes, spec.dtypes, strict=True)]
-        several = len(spec.names) > 1
-        parts = [given[name] for name in spec.names] if isinstance(given, dict) else given if several else [given]
-        arrays = [np.asarray(part) for part in parts]
-        ranks = [len(shape) for shape in spec.shapes]
-        arrays = [array[None] if array.ndim < rank else array for array, rank in zip(arrays, ranks, strict=True)]
-        checked = spec.flat(arrays if several else arrays[0])
-        if len(checked[0]) != 1:
-            raise InvalidInputError(f"reference_inputs should be one sample, but there are {len(checked[0])}.")
-        return checked
+        if isinstance(given, dict):
+            if set(given) != set(spec.names):
+                raise InvalidInputError(f"The inputs are named {sorted(spec.names)}, reference_inputs has {sorted(given)}.")
+            given = [given[name] for name in spec.names]
+        if given is None or isinstance(given, int | float | np.number):
+            given = [0 if given is None else given] * len(spec.names)
+        elif len(spec.names) == 1:
+            given = [given]
+        if not isinstance(given, list | tuple) or len(given) != len(spec.names):
+            raise InvalidInputError(f"The model has {len(spec.names)} inputs: reference_inputs should have one for each.")
+        wanted = zip(spec.names, spec.shapes, spec.dtypes, strict=True)
+        return [_reference(part, *one) for part, one in zip(given, wanted, strict=True)]
 
     def analyze(self, x, target=None, batch_size=32, verbose=0, *, return_gap=False, **options):
         """As `Analyzer.analyze`.
@@ -92,9 +91,10 @@ class IntegratedGradients(AveragedGradient):
         """
         if not return_gap:
             return super().analyze(x, target, batch_size, verbose, **options)
-        if options.pop("keep", ()) or options.pop("return_exponent", False):
-            raise InvalidInputError("return_gap goes without keep and return_exponent.")
-        arrays, weights = self._checked(x, self._selected_target(target, options.pop("neuron_selection", None)))
+        chosen = options.pop("neuron_selection", None)
+        if options:
+            raise InvalidInputError(f"return_gap goes without keep and return_exponent, and without {', '.join(options)}.")
+        arrays, weights = self._checked(x, self._selected_target(target, chosen))
         results, kept, _ = self._in_batches(arrays, weights, (_GAP,), positive(batch_size, "batch_size"), verbose)
         return self._inputs_spec.packed(x, results), kept[0]
 
@@ -104,28 +104,29 @@ class IntegratedGradients(AveragedGradient):
     def _values(self, names):
         return names if names == (_GAP,) else super()._values(names)
 
-    def _reference_values(self):
-        """X0 at each point, with a batch axis of 1."""
-        tensors = [ops.convert_to_tensor(array) for array in self._references]
+    def _origins(self, inputs):
+        tensors = [
+            ops.broadcast_to(ops.convert_to_tensor(reference, x.dtype), (1, *ops.shape(x)[1:]))
+            for reference, x in zip(self._references, inputs, strict=True)
+        ]
         values, _ = sweep.forward(self._plan, tensors) if self._has_tokens() else ({}, None)
         values.update(zip(self._graph.inputs, tensors, strict=True))
         found = []
         for points, spec in zip(self._points, self._graph.input_specs, strict=True):
-            tokens = is_integer(spec.dtype)
+            nothing = is_integer(spec.dtype) and self._given_references is None
             for point in points:
                 value = ops.cast(values[point], "float32")
-                found.append(ops.zeros_like(value) if tokens and self._reference_choice is None else value)
+                found.append(ops.zeros_like(value) if nothing else value)
         return found
 
     def _has_tokens(self):
         return any(is_integer(spec.dtype) for spec in self._graph.input_specs)
 
-    def _altered(self, x, position, draws, index):
-        together = draws.shape[0]
+    def _altered(self, x, origin, place):
+        _, draws, _ = place
         nodes = ops.take(ops.convert_to_tensor(self._nodes), ops.minimum(draws, self._evaluations() - 1))
-        nodes = ops.reshape(nodes, (1, together, *[1] * (len(x.shape) - 1)))
-        reference = self._reference_values()[position]
-        path = reference[:, None] + nodes * (x - reference)[:, None]
+        nodes = ops.reshape(nodes, (1, -1, *[1] * (len(x.shape) - 1)))
+        path = origin[:, None] + nodes * (x - origin)[:, None]
         return ops.reshape(path, (-1, *ops.shape(x)[1:]))
 
     def _added(self, sums, found, draws):
@@ -136,27 +137,20 @@ class IntegratedGradients(AveragedGradient):
             added.append(total + ops.sum(g * weights, axis=1))
         return added
 
-    def _average(self, sums, clean):
-        references = self._reference_values()
-        return [(x - x0) * total for x, x0, total in zip(clean, references, sums, strict=True)]
+    def _average(self, sums, clean, origins):
+        return [(x - x0) * total for x, x0, total in zip(clean, origins, sums, strict=True)]
 
-    def _kept(self, keep, averaged, inputs, weights, logits):
-        if not keep:
-            return []
+    def _gap(self, inputs, weights, logits, origins, averaged):
         flat = [point for points in self._points for point in points]
-        given = {
-            point: ops.broadcast_to(x0, (ops.shape(x)[0], *ops.shape(x0)[1:]))
-            for point, x0, x in zip(flat, self._reference_values(), averaged, strict=True)
-        }
+        given = {point: ops.broadcast_to(x0, ops.shape(x)) for point, x0, x in zip(flat, origins, averaged, strict=True)}
         values, _ = sweep.forward(self._plan, inputs, given)
         rise = _summed(weights * (logits - values[self._graph.outputs[0]]))
         return [rise - sum(_summed(x) for x in averaged)]
 
     def get_config(self):
         """The model and the options, as Keras serializes them."""
-        references = self._reference_choice
-        if not isinstance(references, float | None):
-            references = [array.tolist() for array in self._references]
+        plain = self._given_references is None
+        references = None if plain else [np.asarray(reference).tolist() for reference in self._references]
         return {**super().get_config(), "steps": self.steps, "rule": self.rule, "reference_inputs": references}
 
     @classmethod
@@ -172,6 +166,13 @@ def _summed(x):
     return ops.sum(ops.reshape(x, (ops.shape(x)[0], -1)), axis=1)
 
 
-def _first(given):
-    """What tells a number from an array, or from several."""
-    return next(iter(given.values())) if isinstance(given, dict) else given[0] if isinstance(given, list | tuple) else given
+def _reference(given, name, shape, dtype):
+    """One input's x0: a number, or an array of one sample with a batch axis."""
+    array = np.asarray(given)
+    if array.ndim == 0:
+        return np.asarray(finite(given, "reference_inputs"), dtype)
+    array = array[None] if array.ndim < len(shape) else array
+    (checked,) = InputSpec((name,), (shape,), (dtype,)).flat(array)
+    if len(checked) != 1:
+        raise InvalidInputError(f"reference_inputs should be one sample, but there are {len(checked)}.")
+    return checked

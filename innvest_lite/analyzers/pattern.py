@@ -84,7 +84,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         """A look at some numbers of every weight: training changes them all, and a look at all would cost too much."""
         now = {name: spot(form) for name, form in self._layout.patterned.items()}
         before = self._spots.value if self._spots else now
-        self._spots = _Record(before)
+        self._spots = backend.Untracked(before)
         changed = [name for name in now if not np.array_equal(now[name], before[name])]
         if changed:
             raise PatternMismatchError(
@@ -104,7 +104,7 @@ class PatternAnalyzer(ReverseAnalyzer):
     def _take(self, patterns):
         """Makes the backward kernels of patterns the analyzer's weights."""
         details = isinstance(patterns, Patterns)
-        self._fitted = _Record(
+        self._fitted = backend.Untracked(
             {
                 "estimator": patterns.estimator if details else "given",
                 "fingerprints": patterns.fingerprints if details else {},
@@ -183,7 +183,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         fitted = config.pop("fitted", None)
         analyzer = super().from_config(config)
         if fitted is not None:
-            analyzer._fitted = _Record(fitted)
+            analyzer._fitted = backend.Untracked(fitted)
             for name in analyzer._patterned_names():
                 analyzer._set_kernel(name, np.zeros(analyzer._layout.patterned[name].kernel_shape, "float32"))
         return analyzer
@@ -253,10 +253,3 @@ _COMMON = (
     (rules.kind("rectifier", "activation", "max", "route"), rules.Gradient()),
     (rules.kind("embedding"), rules.TokenSum()),
 )
-
-
-class _Record:
-    """Holds a plain dict that Keras does not wrap."""
-
-    def __init__(self, value):
-        self.value = value

@@ -15,7 +15,7 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.looped import Looped, by_sample, no_exponent, repeated
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import passes
-from innvest_lite.inputs import positive, spatial_axes
+from innvest_lite.inputs import finite, positive, spatial_axes, whole
 from innvest_lite.rules import Gradient, anything, bind
 
 SCORES = ("logit", "probability")
@@ -34,10 +34,10 @@ class Perturbation(Looped):
     def __init__(self, model, *, fill=0.0, score="logit", **options):
         if score not in SCORES:
             raise InvalidInputError(f"score should be one of {SCORES}, but is {score!r}.")
-        if not np.isscalar(fill) or not np.isfinite(fill):
-            raise InvalidInputError(f"fill should be a number, but is {fill!r}.")
-        self.fill, self.score = float(fill), score
+        self.fill, self.score = finite(fill, "fill"), score
         super().__init__(model, **options)
+        # What does not fit the model is told now.
+        self._evaluations()
 
     def _set_graph(self, graph):
         super()._set_graph(graph)
@@ -205,8 +205,8 @@ class RISE(Perturbation):
     """
 
     def __init__(self, model, masks=2000, *, cells=7, probability=0.5, seed=0, score="probability", **options):
-        self.masks, self.cells, self.seed = positive(masks, "masks"), positive(cells, "cells"), int(seed)
-        if not 0 < probability < 1:
+        self.masks, self.cells, self.seed = positive(masks, "masks"), positive(cells, "cells"), whole(seed, "seed")
+        if not isinstance(probability, float | int) or not 0 < probability < 1:
             raise InvalidInputError(f"probability should lie between 0 and 1, but is {probability!r}.")
         self.probability = float(probability)
         super().__init__(model, score=score, **options)
@@ -215,8 +215,8 @@ class RISE(Perturbation):
         return self.masks
 
     def _visible(self, draws, sizes):
-        tabular = len(sizes) == 1 and all(len(spec.shape) == 2 for spec in self._graph.input_specs)
-        if tabular:
+        if sizes in [spec.shape[1:] for spec in self._graph.input_specs]:
+            # A table or a text, without channels: a position is not mixed with its neighbours.
             shown = backend.random_uniform(sizes, self.seed, draws[:, None])
             return ops.cast(shown < self.probability, "float32")
         cells = tuple(min(self.cells, size) for size in sizes)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from innvest_lite.analyzers import baseline, cam, gradient, lrp, noise, path, pattern, perturbation
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import whole
 from innvest_lite.rules import Box, Epsilon, Flat, WSquare, Zero, ZPlus, first, presets, until
 from innvest_lite.rules.base import RULES
 
@@ -23,16 +24,33 @@ _PATTERN_TYPES = {
     "linear": "linear",
     "filter": "filter",
 }
-_INPUT_RULES = {"zero": Zero(), "epsilon": Epsilon(), "wsquare": WSquare(), "flat": Flat(), "zplus": ZPlus()}
+_INPUT_RULES = {
+    "z": Zero(),
+    "zero": Zero(),
+    "zib": Zero(bias=False),
+    "epsilon": Epsilon(),
+    "epsilonib": Epsilon(bias=False),
+    "wsquare": WSquare(),
+    "flat": Flat(),
+    "zplus": ZPlus(),
+    "zplusfast": ZPlus(fast=True),
+}
 
 
-def _lrp(preset, model, *, input_layer_rule=None, until_layer_idx=None, until_layer_rule="flat", **options):
+def _lrp(preset, model, *, input_layer_rule=None, until_layer_idx=None, until_layer_rule=None, **options):
     """An LRP analyzer by the name of its composite; `epsilon`, `alpha`, `beta`, `bias` are options of the composite."""
     own = {name: options.pop(name) for name in ("epsilon", "alpha", "beta", "bias", "fast") if name in options}
     bounds = {name: options.pop(name) for name in ("low", "high") if name in options}
+    if bounds and not _is_box(input_layer_rule):
+        raise InvalidInputError(f"{', '.join(bounds)} go with input_layer_rule='bounded'.")
+    if until_layer_rule is not None and until_layer_idx is None:
+        raise InvalidInputError("until_layer_rule goes with until_layer_idx.")
+    if "composite" in options:
+        raise InvalidInputError("This name has its composite; for another one, innvest_lite.LRP(model, composite).")
     pairs = list(presets.preset(preset, **own))
     if until_layer_idx is not None:
-        pairs.insert(0, (until(until_layer_idx) & presets.kind("linear"), _input_rule(until_layer_rule, bounds)))
+        end = until_layer_idx if isinstance(until_layer_idx, str) else whole(until_layer_idx, "until_layer_idx")
+        pairs.insert(0, (until(end) & presets.kind("linear"), _input_rule(until_layer_rule or "flat", bounds)))
     if input_layer_rule is not None:
         pairs.insert(0, (first(), _input_rule(input_layer_rule, bounds)))
     return lrp.LRP(model, pairs, **options)
@@ -43,8 +61,8 @@ def _input_rule(rule, bounds):
     if isinstance(rule, list | tuple) and len(rule) == 2:
         return Box(*rule)
     if isinstance(rule, str):
-        word = rule.lower().removesuffix("rule").replace("-", "").replace("_", "")
-        if word in ("bounded", "box", "zb"):
+        word = _word(rule)
+        if _is_box(rule):
             return Box(**bounds)
         if word in _INPUT_RULES:
             return _INPUT_RULES[word]
@@ -55,10 +73,21 @@ def _input_rule(rule, bounds):
     )
 
 
+def _word(rule):
+    return rule.lower().removesuffix("rule").replace("-", "").replace("_", "")
+
+
+def _is_box(rule):
+    return isinstance(rule, str) and _word(rule) in ("bounded", "box", "zb")
+
+
 def _plain_lrp(model, *, rule="epsilon", **options):
     """The name "lrp": one rule for all linear nodes, by name or as a list of pairs."""
     if isinstance(rule, str):
-        return _lrp({"z": "zero", "zplus": "z_plus"}.get(rule.lower(), rule.lower()), model, **options)
+        name = {"z": "zero", "zplus": "z_plus", "wsquare": "w_square"}.get(rule.lower(), rule.lower())
+        if name.startswith("alpha"):
+            options.setdefault("bias", "shared")
+        return _lrp(name, model, **options)
     return lrp.LRP(model, rule, **options)
 
 
@@ -168,7 +197,8 @@ def create_analyzer(name, model, **options):
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """
     if name not in ANALYZERS:
-        near = difflib.get_close_matches(str(name), ANALYZERS, n=1)
+        small = {known.lower(): known for known in ANALYZERS}
+        near = [small[found] for found in difflib.get_close_matches(str(name).lower(), small, n=1)]
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InvalidInputError(f"There is no analyzer {name!r}.{hint} There are: {', '.join(ANALYZERS)}.")
     try:

@@ -71,9 +71,9 @@ class ReverseAnalyzer(Analyzer):
             start, swept = self._swept(inputs, tensors[-1] if with_target else None, ())
             return measured(start, swept, self._graph.inputs)
 
-        if key not in self._programs:
-            self._programs[key] = backend.compiled(numbers, self._signature(with_target), self.jit_compile)
-        return self._programs[key]
+        if key not in self._programs.value:
+            self._programs.value[key] = backend.compiled(numbers, self._signature(with_target), self.jit_compile)
+        return self._programs.value[key]
 
     def _kernels(self):
         """Node name -> the kernel that rules with `needs_kernel` back-project with."""

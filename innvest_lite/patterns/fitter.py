@@ -36,7 +36,7 @@ class PatternFitter(keras.Model):
             raise InvalidInputError(f"regime should be one of {REGIMES}, but is {regime!r}.")
         self._layout, self._inputs_spec = layout, inputs
         self._regime, self._components = regime, components
-        self._sums = _Hidden({name: self._accumulators(name, form) for name, form in layout.patterned.items()})
+        self._sums = backend.Untracked({name: self._accumulators(name, form) for name, form in layout.patterned.items()})
         self._seen = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="samples")
         self._steps = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="steps")
         self._bad = self.add_weight(
@@ -197,13 +197,6 @@ class Flush(keras.callbacks.Callback):
         self._waiting = 0
         if self._checkpoint is not None:
             self.model.statistics.save(self._checkpoint)
-
-
-class _Hidden:
-    """Holds variables in a dict that Keras does not wrap; they are tracked already."""
-
-    def __init__(self, value):
-        self.value = value
 
 
 def _around_zero(sums, fan_in):

@@ -110,6 +110,11 @@ class Gamma(LinearRule):
     gamma: float = 0.25
     bias: bool = True
 
+    @property
+    def grows(self):
+        """Where inputs have both signs, z + gamma z+ may be far smaller than its parts."""
+        return True
+
     def __post_init__(self):
         require(self.gamma >= 0, f"gamma should not be negative, but is {self.gamma}.")
 
@@ -149,6 +154,11 @@ class AlphaBeta(LinearRule):
     alpha: float = 2.0
     beta: float = 1.0
     bias: str = "split"
+
+    @property
+    def grows(self):
+        """A layer hands on up to alpha + beta times the magnitude that it gets."""
+        return self.beta > 0
 
     def __post_init__(self):
         require(self.bias in BIASES, f"bias should be one of {BIASES}, but is {self.bias!r}.")

@@ -1,0 +1,118 @@
+"""What holds for all methods that ask a model many times: batches, seeds, XLA, memory, traces, files."""
+
+import keras
+import models
+import numpy as np
+import pytest
+import slow
+import tensorflow as tf
+from models import assert_close
+from slow import assert_all_close, assert_saved
+
+import innvest_lite
+from innvest_lite import RISE, IntegratedGradients, InvalidInputError, Occlusion, SmoothGrad, SquareGrad, VarGrad
+from innvest_lite.analyzers.looped import Looped
+
+NOISY = [SmoothGrad, SquareGrad, VarGrad]
+# The fewest evaluations that show what a test looks for.
+FEW = {IntegratedGradients: {"steps": 4}, Occlusion: {"window": 1}, RISE: {"masks": 9}}
+FEW.update(dict.fromkeys(NOISY, {"augment_by_n": 5}))
+ROW, A, B = models.normal(6, seed=3), models.normal(4, seed=4), models.normal(3, 2, seed=5)
+
+
+def make(method, name="dense", **options):
+    return method(models.case(name).model, **{**FEW[method], **options})
+
+
+@pytest.mark.parametrize("method", FEW)
+def test_values_do_not_depend_on_the_batch_size(method):
+    """Nor on the samples that follow, nor on how they come; each sample has its own target."""
+    analyzer, x, target = make(method), models.normal(10, 6, seed=2), [0, 1, 2, 2, 1, 0, 1, 0, 2, 0]
+    whole = analyzer.analyze(x, target, batch_size=100)
+    for batch_size in (1, 3, 7):
+        assert_close(analyzer.analyze(x, target, batch_size=batch_size), whole)
+    assert_close(analyzer.analyze(x[:2], target[:2], batch_size=7), whole[:2])
+    assert_close(analyzer(x, target=np.array(target)), whole)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        IntegratedGradients,
+        Occlusion,
+    ],
+)
+def test_values_do_not_depend_on_xla(method):
+    case = models.case("dense")
+    plain, compiled = (method(case.model, 8, jit_compile=jit).analyze(case.x, 1, batch_size=4) for jit in (False, True))
+    assert_close(compiled, plain, 1e-5)
+
+
+@pytest.mark.parametrize("method", FEW)
+def test_no_evaluation_sees_more_samples_than_the_batch_size(method):
+    model, seen = slow.recording(5, 2)
+    analyzer = method(model, **FEW[method])
+    for samples in (1, 3, 10):
+        seen.clear()
+        analyzer.analyze(models.normal(samples, 5, 2), batch_size=4)
+        assert max(seen) == (4 if samples != 3 else 3)
+        assert sum(seen) >= samples * analyzer._evaluations()
+
+
+@pytest.mark.parametrize("method", FEW)
+def test_one_trace_for_several_batches(method, monkeypatch):
+    analyzer, traces = method(models.case("dense").model, **FEW[method]), []
+    original = type(analyzer)._looped
+    monkeypatch.setattr(type(analyzer), "_looped", lambda *given: (traces.append(given), original(*given))[1])
+    for samples in (10, 10, 9):
+        analyzer.analyze(models.normal(samples, 6), batch_size=4)
+    assert len(traces) == 1 and issubclass(method, Looped)
+
+
+CHANGED = {IntegratedGradients: {"rule": "left"}, Occlusion: {"stride": 2, "fill": 0.5}}
+CHANGED.update(dict.fromkeys(NOISY, {"noise_scale": 0.7, "relative": False, "seed": 7, "postprocess": "abs"}))
+CHANGED[RISE] = {"cells": 2, "probability": 0.3, "seed": 7, "fill": 0.5, "score": "logit"}
+
+
+@pytest.mark.parametrize("method", FEW)
+def test_saved_with_every_option(method, tmp_path):
+    assert_saved(make(method, **CHANGED[method]), models.case("dense").x, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, reference", [("dense", ROW), ("dense", 0.1), ("two_inputs", [A, B]), ("text", np.array([1, 2, 3, 4, 5, 6]))]
+)
+def test_saved_with_references(name, reference, tmp_path):
+    x, analyzer = models.case(name).x, make(IntegratedGradients, name, reference_inputs=reference)
+    assert_saved(analyzer, x, tmp_path)
+    one, two = (keras.tree.flatten(each.analyze(x))[0] for each in (analyzer, make(IntegratedGradients, name)))
+    assert np.abs(one - two).max() > 1e-3
+
+
+@pytest.mark.parametrize("method, name", [*((m, "dense") for m in FEW), (SmoothGrad, "text"), (VarGrad, "two_inputs")])
+def test_exported(method, name, tmp_path):
+    make(method, name).export(tmp_path / "served", verbose=False)
+    served, case = tf.saved_model.load(tmp_path / "served"), models.case(name)
+    assert_all_close(served.serve(case.x), make(method, name).analyze(case.x), 2e-6)
+
+
+@pytest.mark.parametrize("method", [SmoothGrad, innvest_lite.Gradient])
+def test_exported_after_use(method, tmp_path):
+    analyzer = method(models.case("dense").model)
+    analyzer.analyze(models.case("dense").x)
+    analyzer.export(tmp_path / "served", verbose=False)
+
+
+@pytest.mark.parametrize("method", FEW)
+def test_no_samples(method):
+    heat, exponent = make(method).analyze(np.zeros((0, 6)), return_exponent=True)
+    assert heat.shape == (0, 6) and heat.dtype == np.float32 and exponent.shape == (0,)
+    if method is IntegratedGradients:
+        heat, gap = make(method, "text").analyze(np.zeros((0, 6), int), return_gap=True)
+        assert heat.shape == (0, 6) and gap.shape == (0,)
+
+
+@pytest.mark.parametrize("method", FEW)
+def test_nothing_is_kept_on_the_way(method):
+    with pytest.raises(InvalidInputError, match="keeps nothing on the way"):
+        make(method).analyze(models.case("dense").x, keep=["first"])
