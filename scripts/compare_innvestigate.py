@@ -8,11 +8,11 @@ all zero on both sides. ".": not tried. With `--dtype float64`, what is only rou
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 
 import numpy as np
@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 EQUAL = 1e-5
 PLAIN, SAME = ({"filters": 4, "kernel_size": 3, "padding": padding} for padding in ("valid", "same"))
 CONV, STRIDED = (["Conv2D", {**options, "activation": "relu"}] for options in (PLAIN, {**SAME, "strides": 2}))
-POOL, AVERAGE = ([f"{kind}Pooling2D", {"pool_size": 2}] for kind in ("Max", "Average"))
+POOL, AVERAGE = (["MaxPooling2D", {"pool_size": 2}], ["AveragePooling2D", {"pool_size": 2}])
 RELU, ACTIVATION, NORM = ["ReLU", {}], ["Activation", {"activation": "relu"}], ["BatchNormalization", {}]
 FLATTEN, HIDDEN, LAST = ["Flatten", {}], ["Dense", {"units": 6, "activation": "relu"}], ["Dense", {"units": 3}]
 HEAD = [FLATTEN, HIDDEN, LAST]
@@ -48,36 +48,37 @@ NETS = {
     "padded": {"layers": [["ZeroPadding2D", {}], CONV, POOL, *HEAD]},
     "depthwise": {"layers": [CONV, ["DepthwiseConv2D", {"kernel_size": 3, "activation": "relu"}], POOL, *HEAD]},
     "separable": {"layers": [CONV, ["SeparableConv2D", CONV[1]], POOL, *HEAD]},
-    "concat": {"layers": [CONV, STRIDED, STRIDED, ["Concatenate", {}, [2, 2]], *HEAD]},
+    "concat": {"layers": [CONV, ["Conv2D", {**SAME, "activation": "relu"}], ["Concatenate", {}, [1, 2]], *HEAD]},
 }
-NAMES = [
-    *("input", "random", "gradient", "gradient.baseline", "input_t_gradient", "deconvnet", "guided_backprop"),
-    *("integrated_gradients", "smoothgrad", "deep_taylor"),
-    *("lrp.z", "lrp.z_IB", "lrp.epsilon", "lrp.epsilon_IB", "lrp.w_square", "lrp.flat", "lrp.alpha_2_beta_1"),
-    *("lrp.alpha_2_beta_1_IB", "lrp.alpha_1_beta_0", "lrp.alpha_1_beta_0_IB", "lrp.z_plus", "lrp.z_plus_fast"),
-    *("lrp.sequential_preset_a", "lrp.sequential_preset_b", "lrp.sequential_preset_a_flat", "lrp.sequential_preset_b_flat"),
-]
+_LRP = "z z_IB epsilon epsilon_IB w_square flat alpha_2_beta_1 alpha_2_beta_1_IB alpha_1_beta_0 alpha_1_beta_0_IB z_plus"
+_LRP += " z_plus_fast sequential_preset_a sequential_preset_b sequential_preset_a_flat sequential_preset_b_flat"
 UNTIL = "lrp.sequential_preset_b_flat_until_idx"
-RULES = ["Z", "Epsilon", "WSquare", "Flat", "ZPlus", "ZPlusFast", "Bounded", "Alpha2Beta1", "Alpha1Beta0"]
-RULES += ["Alpha2Beta1IgnoreBias", "Alpha1Beta0IgnoreBias"]
 # (name, options), tried on all nets, and on those of OPTION_NETS alone.
-CASES = [(name, {}) for name in NAMES] + [
+CASES = [
+    *((name, {}) for name in ("input", "gradient", "gradient.baseline", "input_t_gradient", "deconvnet")),
+    *((name, {}) for name in ("guided_backprop", "integrated_gradients", "deep_taylor")),
+    *((f"lrp.{name}", {}) for name in _LRP.split()),
     ("deep_taylor.bounded", {"low": -1, "high": 1}),
     ("lrp.alpha_beta", {"alpha": 2, "beta": 1}),
     (UNTIL, {"until_layer_idx": 1}),
     *((name, {"neuron_selection_mode": "index"}) for name in ("gradient", "deconvnet", "lrp.epsilon", "deep_taylor")),
 ]
 OPTION_NETS = ("signed", "sequential", "norm")
+_RULES = (
+    "Z Epsilon WSquare Flat ZPlus ZPlusFast Bounded Alpha2Beta1 Alpha1Beta0 Alpha2Beta1IgnoreBias Alpha1Beta0IgnoreBias"
+)
 OPTION_CASES = [
     *(("lrp.alpha_beta", options) for options in ({"alpha": 3}, {"beta": 0}, {"alpha": 2, "beta": 1, "bias": False})),
     *((UNTIL, {"until_layer_idx": index}) for index in (None, 0, 2, 3, 4)),
-    *(("lrp", {"rule": rule}) for rule in RULES),
+    *(("lrp", {"rule": rule}) for rule in _RULES.split()),
     *(("lrp.z", {"input_layer_rule": rule}) for rule in ("Flat", "WSquare", "Bounded", "ZPlus", "Epsilon", (-1, 1))),
     *((name, {"epsilon": 0.01}) for name in ("lrp.epsilon", "lrp.sequential_preset_a")),
-    ("gradient", {"postprocess": "abs"}),
+    *(("gradient", {"postprocess": postprocess}) for postprocess in ("abs", "square")),
     ("integrated_gradients", {"steps": 8, "reference_inputs": 0.5}),
     ("integrated_gradients", {"neuron_selection_mode": "index"}),
     *((name, {"neuron_selection_mode": "all"}) for name in ("gradient", "deconvnet", "lrp.z", "deep_taylor")),
+    ("smoothgrad", {"noise_scale": 0}),
+    ("random", {"stddev": 0}),
 ]
 
 
@@ -87,6 +88,11 @@ def cases(net_name):
     return {
         " ".join([name, *(f"{key}={value}" for key, value in options.items())]): (name, options) for name, options in chosen
     }
+
+
+def versions(*packages):
+    """The versions of packages in this environment, as text."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
 def built(keras, net):
@@ -115,7 +121,7 @@ def drawn_weights(model, net, generator):
 
 def explained(create, make_model, x, name, options):
     """One side's values, or what it raised, as text."""
-    chosen = {"neuron_selection": 1} if options.get("neuron_selection_mode") == "index" else {}
+    chosen = {"neuron_selection": [1] * len(x)} if options.get("neuron_selection_mode") == "index" else {}
     try:
         return np.asarray(create(name, make_model(), **options).analyze(x, **chosen), "float64")
     except Exception as error:
@@ -124,8 +130,6 @@ def explained(create, make_model, x, name, options):
 
 def theirs(folder, dtype):
     """Runs in the other environment: reads the nets, writes what iNNvestigate makes of them."""
-    import importlib.metadata
-
     import innvestigate
     import tensorflow as tf
     from innvestigate.analyzer.relevance_based.relevance_rule import ZRule
@@ -151,9 +155,10 @@ def theirs(folder, dtype):
         for label, (name, options) in cases(net_name).items():
             known, more = aliases.get(name, (name, {}))
             x, create = given[f"{net_name}|x"], innvestigate.create_analyzer
-            values[f"{net_name}|{label}"] = explained(create, model, x, known, {**options, **more})
-    versions = {name: importlib.metadata.version(name) for name in ("innvestigate", "tensorflow_cpu", "keras", "numpy")}
-    np.savez(folder / "theirs.npz", versions=json.dumps(versions), **values)
+            values[f"{net_name}|{label}"] = explained(
+                create, model, x, known, {**options, **more, "disable_model_checks": True}
+            )
+    np.savez(folder / "theirs.npz", versions=versions("innvestigate", "tensorflow-cpu", "keras", "numpy"), **values)
 
 
 def ours(folder, dtype, chosen):
@@ -197,8 +202,23 @@ def cell(key, here, there):
     return f"{plain:.0e}" + (f"~{scaled:.0e}" if plain > EQUAL else "")
 
 
-def main():
+def report(nets, here, there):
     """Prints the table, then what failed."""
+    print("there:", there.pop("versions"), "-- here:", versions("tensorflow", "keras", "numpy"))
+    print("".ljust(50), *(net.ljust(11) for net in nets))
+    for label in dict.fromkeys(label for net in nets for label in cases(net)):
+        print(label[-50:].ljust(50), *(cell(f"{net}|{label}", here, there).ljust(11) for net in nets))
+    failures = {}
+    for side, values in (("there", there), ("here", here)):
+        for key, value in values.items():
+            if value.dtype.kind == "U":
+                net, label = key.split("|")
+                failures.setdefault(f"failed {side}: {label}: {value}", []).append(net)
+    print(*(f"{what} ({', '.join(nets)})" for what, nets in failures.items()), sep="\n")
+
+
+def main():
+    """Runs both sides."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", default=[*NETS])
     parser.add_argument("--theirs-python", help="the Python of the environment that has iNNvestigate")
@@ -206,26 +226,15 @@ def main():
     parser.add_argument("--inside", type=pathlib.Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
-        return theirs(arguments.inside, arguments.dtype)
-    with tempfile.TemporaryDirectory() as name:
-        here = ours(pathlib.Path(name), arguments.dtype, arguments.nets)
-        command = [arguments.theirs_python, __file__, "--inside", name, "--dtype", arguments.dtype]
+        theirs(arguments.inside, arguments.dtype)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        here = ours(pathlib.Path(folder), arguments.dtype, arguments.nets)
+        command = [arguments.theirs_python, __file__, "--inside", folder, "--dtype", arguments.dtype]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        there = dict(np.load(pathlib.Path(name, "theirs.npz")))
-    print("there:", there.pop("versions"))
-    labels = dict.fromkeys(label for net in arguments.nets for label in cases(net))
-    print("".ljust(50), *(net.ljust(11) for net in arguments.nets))
-    for label in labels:
-        print(label.ljust(50), *(cell(f"{net}|{label}", here, there).ljust(11) for net in arguments.nets))
-    failures = {}
-    for side, values in (("there", there), ("here", here)):
-        for key, value in values.items():
-            if value.dtype.kind == "U":
-                net, label = key.split("|")
-                failures.setdefault(f"{side}: {label}: {value}", []).append(net)
-    print(*(f"failed {what} ({', '.join(nets)})" for what, nets in failures.items()), sep="\n")
-    return None
+        there = dict(np.load(pathlib.Path(folder, "theirs.npz")))
+    report(arguments.nets, here, there)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -161,8 +161,10 @@ def test_check_is_traced_once(traces):
 def test_under_xla_a_ragged_batch_comes_in_the_shape_of_the_others():
     analyzer, x = Gradient(models.case("dense").model, jit_compile=True), models.normal(10, 6)
     whole = analyzer.analyze(x, batch_size=10)
-    program, shapes = analyzer._programs[(False, ())], []
-    analyzer._programs[(False, ())] = lambda *tensors: (shapes.append([len(t) for t in tensors]), program(*tensors))[1]
+    program, shapes = analyzer._programs.value[(False, ())], []
+    analyzer._programs.value[(False, ())] = lambda *tensors: (shapes.append([len(t) for t in tensors]), program(*tensors))[
+        1
+    ]
     assert_close(analyzer.analyze(x, batch_size=4), whole, 2e-6)
     assert shapes == [[4], [4], [4]]
 

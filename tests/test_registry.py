@@ -29,7 +29,8 @@ OURS = ("squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise")
 # Fewer evaluations than by default.
 FEW = {
     "integrated_gradients": {"steps": 3},
-    "rise": {"masks": 20},
+    "rise": {"masks": 4},
+    "occlusion": {"window": 4, "stride": 4},
     **dict.fromkeys(("smoothgrad", "squaregrad", "vargrad"), {"augment_by_n": 3}),
 }
 X = models.normal(4, 9, 8, 2)
@@ -44,7 +45,7 @@ def model():
 
 @cache
 def patterns(estimator="relu"):
-    return innvest_lite.fit_patterns(model(), models.normal(60, 9, 8, 2, seed=7), estimator, verbose=0)
+    return innvest_lite.fit_patterns(model(), models.normal(30, 9, 8, 2, seed=7), estimator, verbose=0)
 
 
 def create(name, **options):
@@ -216,7 +217,7 @@ def test_a_keyword_does_what_the_class_does(name, options, direct):
     ],
 )
 def test_pattern_type_is_the_estimator(name, word, estimator):
-    analyzer = create_analyzer(name, model(), pattern_type=word).fit(models.normal(60, 9, 8, 2, seed=7), verbose=0)
+    analyzer = create_analyzer(name, model(), pattern_type=word).fit(models.normal(30, 9, 8, 2, seed=7), verbose=0)
     for node, pattern in patterns(estimator).items():
         # PatternAttribution keeps the product with the kernel.
         assert_close(analyzer.patterns[node], pattern, 1e-5)
