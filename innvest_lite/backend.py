@@ -104,7 +104,7 @@ def random_uniform(shape, seed, keys):
 
 
 def _random(draw, shape, seed, keys):
-    # The same algorithm everywhere: left to itself, TensorFlow takes another one under XLA.
+    # Under XLA TensorFlow's kernels of the same algorithm number their draws otherwise: other numbers, as good.
     algorithm = "philox"
 
     def row(key):

@@ -294,7 +294,7 @@ def test_the_seed_makes_the_masks():
         (RISE, {"cells": 0}, "cells .* is 0"),
         (RISE, {"probability": 0}, "probability should lie between 0 and 1, but is 0"),
         (RISE, {"probability": 1.0}, "probability .* is 1.0"),
-        (RISE, {"probability": np.nan}, "probability .* is nan"),
+        (RISE, {"probability": np.nan}, "probability should be a number, but is nan"),
         pytest.param(RISE, {"probability": "half"}, "probability"),
         pytest.param(RISE, {"seed": None}, "seed"),
         pytest.param(Occlusion, {"window": (1, 2, 3)}, "does not fit an input with 2 spatial axes"),

@@ -59,8 +59,14 @@ class Perturbation(Looped):
         """How many masks an input of these sizes gets."""
         raise NotImplementedError
 
-    def _visible(self, draws, sizes):
-        """What stays visible under the masks `draws`: float32 (masks, *sizes) in [0, 1]."""
+    def _visible(self, draws, sizes, channels=None):
+        """What stays visible under the masks `draws`: float32 (masks, *sizes) in [0, 1].
+
+        Args:
+            draws: the numbers of the masks.
+            sizes: of the input's spatial axes.
+            channels: whether the input has channels; None: as the model's input of these sizes.
+        """
         raise NotImplementedError
 
     def _effect(self, scores, clean, visible, sizes):
@@ -94,7 +100,7 @@ class Perturbation(Looped):
 
         def body(round_number, state):
             draws = round_number * together + ops.arange(together, dtype="int32")
-            visible = self._visible(ops.minimum(draws, count - 1), sizes)
+            visible = self._visible(ops.minimum(draws, count - 1), sizes, channel is not None)
             shown = visible if channel is None else ops.expand_dims(visible, channel)
             shown = ops.tile(shown, (ops.shape(x)[0], *[1] * (len(x.shape) - 1)))
             values = ops.cast(many[number], "float32") * shown + self.fill * (1 - shown)
@@ -156,7 +162,7 @@ class Occlusion(Perturbation):
     def _masks(self, sizes):
         return len(self._corners(sizes))
 
-    def _visible(self, draws, sizes):
+    def _visible(self, draws, sizes, channels=None):
         window, _ = self._window(sizes)
         corners = ops.take(ops.convert_to_tensor(self._corners(sizes)), draws, axis=0)
         hidden = ops.ones((1,) * (len(sizes) + 1), "float32")
@@ -206,16 +212,18 @@ class RISE(Perturbation):
 
     def __init__(self, model, masks=2000, *, cells=7, probability=0.5, seed=0, score="probability", **options):
         self.masks, self.cells, self.seed = positive(masks, "masks"), positive(cells, "cells"), whole(seed, "seed")
-        if not isinstance(probability, float | int) or not 0 < probability < 1:
+        self.probability = finite(probability, "probability")
+        if not 0 < probability < 1:
             raise InvalidInputError(f"probability should lie between 0 and 1, but is {probability!r}.")
-        self.probability = float(probability)
         super().__init__(model, score=score, **options)
 
     def _masks(self, sizes):
         return self.masks
 
-    def _visible(self, draws, sizes):
-        if sizes in [spec.shape[1:] for spec in self._graph.input_specs]:
+    def _visible(self, draws, sizes, channels=None):
+        if channels is None:
+            channels = sizes not in [spec.shape[1:] for spec in self._graph.input_specs]
+        if not channels:
             # A table or a text, without channels: a position is not mixed with its neighbours.
             shown = backend.random_uniform(sizes, self.seed, draws[:, None])
             return ops.cast(shown < self.probability, "float32")
