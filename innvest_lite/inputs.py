@@ -177,6 +177,17 @@ def whole(number, name):
     return int(number)
 
 
+def one_of(given, words, name):
+    """`given`, if it is one of the words.
+
+    Raises:
+        InvalidInputError: it is not, or it is no word at all.
+    """
+    if not isinstance(given, str | None) or given not in words:
+        raise InvalidInputError(f"{name} should be one of {tuple(words)}, but is {given!r}.")
+    return given
+
+
 def finite(number, name):
     """An option that is a number, as a float.
 

@@ -91,17 +91,19 @@ CONV_BN = "conv1 relu1 pool conv2 relu2 flat dense relu3 out"
         (named("*"), CONV_BN),
         (first(), "conv1"),
         (last(), "out"),
-        (until(0), "conv1"),
-        # conv1, bn1, relu1 and pool lie in between; Flatten does not count.
-        (until(4), "conv1 relu1 pool conv2"),
-        (until(7), "conv1 relu1 pool conv2 relu2 flat dense"),
+        # By the index in model.layers, of which the first is the Input layer.
+        (until(0), ""),
+        (until(1), "conv1"),
+        (until(4), "conv1 relu1 pool"),
+        (until(5), "conv1 relu1 pool conv2"),
+        (until(9), "conv1 relu1 pool conv2 relu2 flat dense"),
         (until("pool"), "conv1 relu1 pool"),
         (until("out"), CONV_BN),
         (kind("linear") & until("conv2"), "conv1 conv2"),
         (first() | last(), "conv1 out"),
         (~kind("linear"), "relu1 pool relu2 flat relu3"),
         (~(first() | named("relu*")) & until("flat"), "pool conv2 flat"),
-        (kind("linear") & (lambda site: site.depth > 5), "dense out"),
+        (kind("linear") & (lambda site: site.place > (5,)), "dense out"),
         (lambda site: site.operation.name.endswith("2"), "conv2 relu2"),
     ],
 )
@@ -117,7 +119,7 @@ def test_a_layer_is_matched_by_its_base_classes_too():
 
 
 def test_an_inline_activation_lies_where_its_layer_does():
-    assert matched("dense", until(0)) == "first first/activation"
+    assert matched("dense", until(1)) == "first first/activation"
     assert matched("dense", until("second")) == "first first/activation second second/activation"
     assert matched("dense", layer("Dense") & ~LINEAR) == "first/activation second/activation"
 
@@ -127,11 +129,40 @@ def test_virtual_kernels_and_gates():
     assert matched("gate", gated()) == "gated"
 
 
-def test_until_counts_the_longest_way():
-    assert matched("residual", until(1) & LINEAR) == "stem branch pointwise"
-    depths = {site.name: site.depth for site in sites("residual")}
-    # stem; branch and its normalization; add; relu; subtract; mean; pool; gap.
-    assert depths["add"] == 3 and depths["subtract"] == 5 and depths["out"] == 9
+def test_until_goes_by_the_order_of_the_layers():
+    for name in ("residual", "two_inputs", "shared"):
+        model = models.case(name).model
+        for index, last_layer in enumerate(model.layers):
+            before = {one.name for one in model.layers[: index + 1]}
+            expected = " ".join(site.name for site in sites(name) if site.name.split("/")[0].split("#")[0] in before)
+            assert matched(name, until(index)) == expected
+            if matched(name, named(last_layer.name)):
+                assert matched(name, until(last_layer.name)) == expected
+
+
+def test_until_in_nested_models():
+    def linear_nodes_until(end):
+        return matched("nested", until(end) & LINEAR)
+
+    assert (
+        linear_nodes_until(1)
+        == linear_nodes_until("middle")
+        == linear_nodes_until("middle/inner/conv")
+        == "middle/inner/conv"
+    )
+    assert linear_nodes_until(2) == linear_nodes_until("stack") == "middle/inner/conv stack/conv"
+
+
+def test_a_sequential_model_counts_from_its_first_layer():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="one"), layers.Dense(2, name="two")])
+    assert matched(model, until(0)) == "one" and matched(model, until(1)) == "one two"
+
+
+def test_an_operation_lies_where_what_it_takes_lies():
+    x = keras.Input((4,), name="x")
+    value = keras.ops.relu(layers.Dense(3, name="one")(x) + 1.0)
+    model = keras.Model(x, layers.Dense(2, name="two")(value))
+    assert len(matched(model, until(1)).split()) == 3 and "two" not in matched(model, until(1))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +226,7 @@ def test_the_users_pairs_stand_before_what_all_nodes_do():
 
 def test_a_pair_speaks_only_of_the_nodes_that_its_rule_is_for():
     """`layer` matches the activation too, and `anything` all."""
-    found = rules_of("dense", [(layer("Dense") & until(0), Flat()), (anything(), Zero())])
+    found = rules_of("dense", [(layer("Dense") & until(1), Flat()), (anything(), Zero())])
     assert found["first"] == "Flat" and found["first/activation"] == "Pass" and found["out"] == "Zero(bias=True)"
 
 
@@ -309,7 +340,7 @@ SAVED = {
         [
             (first() & ~layer("Dense"), Box((-3.0, -4.5), (3.0, 4.0))),
             (named("conv?") & kind("linear") | named("none"), AlphaBeta(1.5, 0.5, "shared")),
-            (until(7) & (until("dense") & kernel_bearing()), Gamma(0.5, bias=False)),
+            (until(9) & (until("dense") & kernel_bearing()), Gamma(0.5, bias=False)),
             (last(), Epsilon(0.2, bias=False)),
             (anything(), WSquare()),
         ],

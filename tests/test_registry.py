@@ -116,8 +116,8 @@ STAND_FOR = {
     "lrp.sequential_preset_b_flat": lambda m: lrp(
         (named("fused*"), Flat()), (DENSE, Epsilon(0.1)), (LINEAR, AlphaBeta(2.0, 1.0, "shared"))
     ),
-    "deep_taylor": lambda m: innvest_lite.DeepTaylor(m),
-    "deep_taylor.bounded": lambda m: innvest_lite.BoundedDeepTaylor(m, -1.0, 1.0),
+    "deep_taylor": lambda m: innvest_lite.DeepTaylor(m, structure="gradient"),
+    "deep_taylor.bounded": lambda m: innvest_lite.BoundedDeepTaylor(m, -1.0, 1.0, structure="gradient"),
 }
 
 
@@ -156,6 +156,10 @@ KEYWORDS = [
     ),
     ("lrp.epsilon", {"epsilon": 0.5}, lambda m: lrp((LINEAR, Epsilon(0.5)))),
     ("lrp.epsilon_IB", {"epsilon": 0.5}, lambda m: lrp((LINEAR, Epsilon(0.5, bias=False)))),
+    ("lrp.alpha_beta", {"alpha": 3}, lambda m: lrp((LINEAR, AlphaBeta(3.0, 2.0, "shared")))),
+    ("lrp.alpha_beta", {"beta": 0}, lambda m: lrp((LINEAR, AlphaBeta(1.0, 0.0, "shared")))),
+    ("lrp.alpha_beta", {"beta": 2, "bias": True}, lambda m: lrp((LINEAR, AlphaBeta(3.0, 2.0, "shared")))),
+    ("lrp.alpha_beta", {"bias": False}, lambda m: lrp((LINEAR, AlphaBeta(2.0, 1.0, "ignore")))),
     ("lrp.epsilon", {"bias": False}, lambda m: lrp((LINEAR, Epsilon(1e-7, bias=False)))),
     ("lrp.alpha_beta", {"alpha": 3, "beta": 2}, lambda m: lrp((LINEAR, AlphaBeta(3.0, 2.0, "shared")))),
     ("lrp.alpha_beta", {"bias": "split"}, lambda m: lrp((LINEAR, AlphaBeta(2.0, 1.0, "split")))),
@@ -164,7 +168,28 @@ KEYWORDS = [
         lambda m: lrp((DENSE, Epsilon(5.0)), (LINEAR, AlphaBeta(1.0, 0.0, "shared"))),
     ),
     ("lrp", {"rule": "Flat"}, lambda m: lrp((LINEAR, Flat()))),
-    ("lrp", {"rule": "Z"}, lambda m: lrp((LINEAR, Zero()))),
+    *(
+        ("lrp", {"rule": word}, lambda m, rule=rule: lrp((LINEAR, rule)))
+        for word, rule in (
+            *(
+                ("Z", Zero()),
+                ("WSquare", WSquare()),
+                ("ZPlus", ZPlus()),
+                ("ZPlusFast", ZPlus(fast=True)),
+                ("Bounded", Box()),
+            ),
+            *(("Alpha1Beta0", AlphaBeta(1.0, 0.0, "shared")), ("Alpha1Beta0IgnoreBias", AlphaBeta(1.0, 0.0, "ignore"))),
+            *(("Alpha2Beta1", AlphaBeta(2.0, 1.0, "shared")), ("Alpha2Beta1IgnoreBias", AlphaBeta(2.0, 1.0, "ignore"))),
+            *(("AlphaBeta", AlphaBeta(2.0, 1.0, "shared")), ("alpha_beta_ignore_bias", AlphaBeta(2.0, 1.0, "ignore"))),
+        )
+    ),
+    ("lrp", {"rule": "Bounded", "low": -3, "high": 2}, lambda m: lrp((LINEAR, Box(-3, 2)))),
+    ("lrp", {"rule": "epsilon_plus"}, lambda m: LRP(m, "epsilon_plus")),
+    (
+        "integrated_gradients",
+        {"postprocess": "abs"},
+        lambda m: innvest_lite.IntegratedGradients(m, 3, rule="left", postprocess="abs"),
+    ),
     ("lrp", {"rule": "epsilon", "epsilon": 0.5}, lambda m: lrp((LINEAR, Epsilon(0.5)))),
     ("lrp", {"rule": [(DENSE, Zero()), (LINEAR, Flat())]}, lambda m: lrp((DENSE, Zero()), (LINEAR, Flat()))),
     pytest.param(
@@ -183,10 +208,16 @@ KEYWORDS = [
         *("lrp.z", {"input_layer_rule": "Bounded", "low": -3, "high": 2}),
         lambda m: lrp((first(), Box(-3, 2)), (LINEAR, Zero())),
     ),
-    ("deep_taylor.bounded", {"low": -3, "high": 2.5}, lambda m: innvest_lite.BoundedDeepTaylor(m, -3, 2.5)),
-    ("lrp.sequential_preset_b_flat_until_idx", {}, until_flat("fused*")),
-    # The batch normalization counts as a layer, as the activation layer and the pooling do.
-    ("lrp.sequential_preset_b_flat_until_idx", {"until_layer_idx": 3}, until_flat("fused*")),
+    (
+        "deep_taylor.bounded",
+        {"low": -3, "high": 2.5},
+        lambda m: innvest_lite.BoundedDeepTaylor(m, -3, 2.5, structure="gradient"),
+    ),
+    # The index of a layer in model.layers; the first layer is flat in any case.
+    *(
+        ("lrp.sequential_preset_b_flat_until_idx", {"until_layer_idx": index}, until_flat("fused*"))
+        for index in (None, 0, 1, 3)
+    ),
     ("lrp.sequential_preset_b_flat_until_idx", {"until_layer_idx": 4}, until_flat("fused*", "inline*")),
     ("lrp.sequential_preset_b_flat_until_idx", {"until_layer_idx": 5}, until_flat("fused*", "inline*", "depth*")),
     ("lrp.sequential_preset_b_flat_until_idx", {"until_layer_idx": "inline"}, until_flat("fused*", "inline*")),
@@ -202,8 +233,8 @@ KEYWORDS = [
 def test_a_keyword_does_what_the_class_does(name, options, direct):
     analyzer = create(name, **options)
     assert_same(analyzer, direct(model()))
-    if options and options.get("until_layer_idx") != 3:
-        assert_different(analyzer, create(name, **({"rule": "w_square"} if name == "lrp" else {})))
+    if "until_layer_idx" not in options or options["until_layer_idx"] not in (None, 0, 1, 3):
+        assert_different(analyzer, create(name, **({"rule": "gamma"} if name == "lrp" else {})))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.check import CheckReport
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import input_spec, is_integer, positive, weights_of
+from innvest_lite.inputs import input_spec, is_integer, one_of, positive, weights_of
 from innvest_lite.rules import Gradient, anything, bind
 
 SELECTION_MODES = ("max_activation", "index", "all")
@@ -46,11 +46,7 @@ class Analyzer(keras.Model):
 
     def __init__(self, model, *, output=None, jit_compile="auto", neuron_selection_mode="max_activation", name=None):
         super().__init__(name=name or _snake_case(type(self).__name__))
-        if neuron_selection_mode not in SELECTION_MODES:
-            raise InvalidInputError(
-                f"neuron_selection_mode should be one of {SELECTION_MODES}, but is {neuron_selection_mode!r}."
-            )
-        self.neuron_selection_mode = neuron_selection_mode
+        self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
         self.model = model
         self.output_choice = output
         self._jit_choice = jit_compile

@@ -5,21 +5,14 @@ from keras import ops
 
 from innvest_lite import rules
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
-from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import is_integer
+from innvest_lite.inputs import is_integer, one_of
 
-_POSTPROCESSES = {None: lambda x: x, "abs": ops.abs, "square": ops.square}
+POSTPROCESSES = {None: lambda x: x, "abs": ops.abs, "square": ops.square}
 
 
 def postprocessed(x, how):
-    """A gradient as it is (None), its magnitude ("abs") or its square ("square").
-
-    Raises:
-        InvalidInputError: it is none of these.
-    """
-    if how not in _POSTPROCESSES:
-        raise InvalidInputError(f"postprocess should be one of {tuple(_POSTPROCESSES)}, but is {how!r}.")
-    return _POSTPROCESSES[how](x)
+    """A gradient as it is (None), its magnitude ("abs") or its square ("square")."""
+    return POSTPROCESSES[how](x)
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -41,8 +34,7 @@ class Gradient(ReverseAnalyzer):
     """
 
     def __init__(self, model, *, postprocess=None, **options):
-        self.postprocess = postprocess
-        postprocessed(0.0, postprocess)
+        self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
         super().__init__(model, **options)
 
     def composite(self):

@@ -5,11 +5,16 @@ from keras import ops
 
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import one_of
 from innvest_lite.rules import presets
 from innvest_lite.rules.configs import composite_from_config, composite_to_config
 from innvest_lite.rules.first_layer import Box
+from innvest_lite.rules.gradient import Gradient
 from innvest_lite.rules.lrp import ZPlus
-from innvest_lite.rules.matchers import first, kind
+from innvest_lite.rules.matchers import first, kind, layer
+
+_GRADIENTS = (kind("rectifier") & layer("Activation", "ReLU")) | kind("sum", "average", "scale")
+_STRUCTURES = {"shares": presets.STRUCTURE, "gradient": ((_GRADIENTS, Gradient()), *presets.STRUCTURE)}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -77,14 +82,30 @@ class DeepTaylor(ReverseAnalyzer):
     """Deep Taylor decomposition by the z+ rule (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008).
 
     Relevance starts as the explained logit's positive part. Unit: logits.
+
+    Args:
+        model: a Functional or Sequential `keras.Model`.
+        structure: what all nodes but the linear ones do. "shares": as in `LRP`, sums, means and normalizations share
+            relevance out by contribution, and BatchNormalization is fused into the layer before it. "gradient": they
+            hand on its gradient, as in iNNvestigate; each addend of a sum gets all of it, so it is not conserved.
+        **options: as in `ReverseAnalyzer` and `Analyzer`.
     """
 
     fuses_batchnorm = True
     starts_from_logit = True
 
+    def __init__(self, model, *, structure="shares", **options):
+        self.structure = one_of(structure, _STRUCTURES, "structure")
+        self.fuses_batchnorm = structure == "shares"
+        super().__init__(model, **options)
+
     def composite(self):
         """The z+ rule at all linear nodes."""
-        return [(kind("linear"), ZPlus()), *presets.STRUCTURE]
+        return [(kind("linear"), ZPlus()), *_STRUCTURES[self.structure]]
+
+    def get_config(self):
+        """The model and the options, as Keras serializes them."""
+        return {**super().get_config(), "structure": self.structure}
 
     def _start(self, weights, logits):
         return weights * ops.relu(logits)
@@ -98,7 +119,7 @@ class BoundedDeepTaylor(DeepTaylor):
         model: a Functional or Sequential `keras.Model`.
         low: the smallest value of an input: a number, or one per channel.
         high: the largest.
-        **options: as in `ReverseAnalyzer` and `Analyzer`.
+        **options: as in `DeepTaylor`.
     """
 
     def __init__(self, model, low=-1.0, high=1.0, **options):

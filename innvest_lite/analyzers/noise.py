@@ -1,15 +1,14 @@
 """The gradient under noise: SmoothGrad, SquareGrad, VarGrad."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers.averaged import AveragedGradient
-from innvest_lite.analyzers.gradient import postprocessed
+from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.looped import by_sample, repeated
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import finite, positive, whole
+from innvest_lite.inputs import finite, one_of, positive, whole
 
 
 class NoisyGradient(AveragedGradient):
@@ -31,8 +30,7 @@ class NoisyGradient(AveragedGradient):
         self.noise_scale, self.relative, self.seed = finite(noise_scale, "noise_scale"), bool(relative), whole(seed, "seed")
         if noise_scale < 0:
             raise InvalidInputError(f"noise_scale should be a number of at least 0, but is {noise_scale!r}.")
-        self.postprocess = postprocess
-        postprocessed(np.zeros(()), postprocess)
+        self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
         super().__init__(model, **options)
 
     def _evaluations(self):

@@ -6,8 +6,9 @@ from keras import ops
 
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.averaged import AveragedGradient
+from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import InputSpec, finite, is_integer, positive
+from innvest_lite.inputs import InputSpec, finite, is_integer, one_of, positive
 
 _GAP = "completeness gap"
 
@@ -45,14 +46,14 @@ class IntegratedGradients(AveragedGradient):
             token numbers; None means 0, for tokens an embedding of zeros.
         rule: where on the path: "gauss_legendre" (converges fastest), "left" (left Riemann sum, iNNvestigate's),
             "trapezoid".
+        postprocess: None, "abs" or "square", done to every gradient; with one, the attributions are not complete.
         **options: as in `Analyzer`.
     """
 
-    def __init__(self, model, steps=32, *, reference_inputs=None, rule="gauss_legendre", **options):
+    def __init__(self, model, steps=32, *, reference_inputs=None, rule="gauss_legendre", postprocess=None, **options):
         self.steps = positive(steps, "steps")
-        if rule not in _QUADRATURES:
-            raise InvalidInputError(f"rule should be one of {tuple(_QUADRATURES)}, but is {rule!r}.")
-        self.rule = rule
+        self.rule = one_of(rule, _QUADRATURES, "rule")
+        self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
         self._nodes, self._shares = (np.float32(part) for part in _QUADRATURES[rule](self.steps))
         super().__init__(model, **options)
         self._given_references = reference_inputs
@@ -134,7 +135,7 @@ class IntegratedGradients(AveragedGradient):
         added = []
         for total, g in zip(sums, found, strict=True):
             weights = ops.reshape(shares, (1, -1, *[1] * (len(g.shape) - 2))) * self._share(draws, len(g.shape))
-            added.append(total + ops.sum(g * weights, axis=1))
+            added.append(total + ops.sum(postprocessed(g, self.postprocess) * weights, axis=1))
         return added
 
     def _average(self, sums, clean, origins):
@@ -151,7 +152,8 @@ class IntegratedGradients(AveragedGradient):
         """The model and the options, as Keras serializes them."""
         plain = self._given_references is None
         references = None if plain else [np.asarray(reference).tolist() for reference in self._references]
-        return {**super().get_config(), "steps": self.steps, "rule": self.rule, "reference_inputs": references}
+        own = {"steps": self.steps, "rule": self.rule, "postprocess": self.postprocess, "reference_inputs": references}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config):

@@ -13,6 +13,7 @@ import numpy as np
 from innvest_lite import backend, rules
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError
+from innvest_lite.inputs import one_of
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import ESTIMATORS, LayerReport
 from innvest_lite.patterns.layout import Layout, spot
@@ -38,10 +39,8 @@ class PatternAnalyzer(ReverseAnalyzer):
     starts_from_logit = True
 
     def __init__(self, model, *, patterns=None, estimator="relu", **options):
-        if estimator not in ESTIMATORS:
-            raise InvalidInputError(f"There is no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}.")
+        self.estimator = one_of(estimator, ESTIMATORS, "estimator")
         super().__init__(model, **options)
-        self.estimator = estimator
         self._layout = Layout.of(model)
         self._fitted = None
         self._backward_kernels = {}

@@ -15,7 +15,7 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.looped import Looped, by_sample, no_exponent, repeated
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import passes
-from innvest_lite.inputs import finite, positive, spatial_axes, whole
+from innvest_lite.inputs import finite, one_of, positive, spatial_axes, whole
 from innvest_lite.rules import Gradient, anything, bind
 
 SCORES = ("logit", "probability")
@@ -32,9 +32,7 @@ class Perturbation(Looped):
     """
 
     def __init__(self, model, *, fill=0.0, score="logit", **options):
-        if score not in SCORES:
-            raise InvalidInputError(f"score should be one of {SCORES}, but is {score!r}.")
-        self.fill, self.score = finite(fill, "fill"), score
+        self.fill, self.score = finite(fill, "fill"), one_of(score, SCORES, "score")
         super().__init__(model, **options)
         # What does not fit the model is told now.
         self._evaluations()

@@ -1,8 +1,9 @@
 """`create_analyzer`: analyzers by the names that iNNvestigate gave them, with its keyword arguments and its values.
 
 Where iNNvestigate departs from the papers, these names compute what it computes (so that people can compare), and the
-classes themselves follow the papers: alpha-beta puts the whole bias in both denominators here, integrated gradients are a
-left Riemann sum of 64 steps, and SmoothGrad's noise has the standard deviation 1.
+classes themselves follow the papers: alpha-beta puts the whole bias in both denominators here, Deep Taylor hands each
+addend of a sum all relevance, integrated gradients are a left Riemann sum of 64 steps, and SmoothGrad's noise has the
+standard deviation 1.
 """
 
 import dataclasses
@@ -11,92 +12,8 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 
-from innvest_lite.analyzers import baseline, cam, gradient, lrp, noise, path, pattern, perturbation
+from innvest_lite.analyzers import baseline, cam, gradient, keywords, lrp, noise, path, pattern, perturbation
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import whole
-from innvest_lite.rules import Box, Epsilon, Flat, WSquare, Zero, ZPlus, first, presets, until
-from innvest_lite.rules.base import RULES
-
-_PATTERN_TYPES = {
-    "relu": "relu",
-    "relu.positive": "relu",
-    "relu.negative": "relu.negative",
-    "linear": "linear",
-    "filter": "filter",
-}
-_INPUT_RULES = {
-    "z": Zero(),
-    "zero": Zero(),
-    "zib": Zero(bias=False),
-    "epsilon": Epsilon(),
-    "epsilonib": Epsilon(bias=False),
-    "wsquare": WSquare(),
-    "flat": Flat(),
-    "zplus": ZPlus(),
-    "zplusfast": ZPlus(fast=True),
-}
-
-
-def _lrp(preset, model, *, input_layer_rule=None, until_layer_idx=None, until_layer_rule=None, **options):
-    """An LRP analyzer by the name of its composite; `epsilon`, `alpha`, `beta`, `bias` are options of the composite."""
-    own = {name: options.pop(name) for name in ("epsilon", "alpha", "beta", "bias", "fast") if name in options}
-    bounds = {name: options.pop(name) for name in ("low", "high") if name in options}
-    if bounds and not _is_box(input_layer_rule):
-        raise InvalidInputError(f"{', '.join(bounds)} go with input_layer_rule='bounded'.")
-    if until_layer_rule is not None and until_layer_idx is None:
-        raise InvalidInputError("until_layer_rule goes with until_layer_idx.")
-    if "composite" in options:
-        raise InvalidInputError("This name has its composite; for another one, innvest_lite.LRP(model, composite).")
-    pairs = list(presets.preset(preset, **own))
-    if until_layer_idx is not None:
-        end = until_layer_idx if isinstance(until_layer_idx, str) else whole(until_layer_idx, "until_layer_idx")
-        pairs.insert(0, (until(end) & presets.kind("linear"), _input_rule(until_layer_rule or "flat", bounds)))
-    if input_layer_rule is not None:
-        pairs.insert(0, (first(), _input_rule(input_layer_rule, bounds)))
-    return lrp.LRP(model, pairs, **options)
-
-
-def _input_rule(rule, bounds):
-    """The rule of the first layer: one of ours, iNNvestigate's word for one, or (low, high) for a box."""
-    if isinstance(rule, list | tuple) and len(rule) == 2:
-        return Box(*rule)
-    if isinstance(rule, str):
-        word = _word(rule)
-        if _is_box(rule):
-            return Box(**bounds)
-        if word in _INPUT_RULES:
-            return _INPUT_RULES[word]
-    elif type(rule).__name__ in RULES and dataclasses.is_dataclass(rule):
-        return rule
-    raise InvalidInputError(
-        f"input_layer_rule should be a rule, (low, high), or one of {(*_INPUT_RULES, 'bounded')}, but is {rule!r}."
-    )
-
-
-def _word(rule):
-    return rule.lower().removesuffix("rule").replace("-", "").replace("_", "")
-
-
-def _is_box(rule):
-    return isinstance(rule, str) and _word(rule) in ("bounded", "box", "zb")
-
-
-def _plain_lrp(model, *, rule="epsilon", **options):
-    """The name "lrp": one rule for all linear nodes, by name or as a list of pairs."""
-    if isinstance(rule, str):
-        name = {"z": "zero", "zplus": "z_plus", "wsquare": "w_square"}.get(rule.lower(), rule.lower())
-        if name.startswith("alpha"):
-            options.setdefault("bias", "shared")
-        return _lrp(name, model, **options)
-    return lrp.LRP(model, rule, **options)
-
-
-def _pattern(cls, model, *, pattern_type=None, **options):
-    if pattern_type is not None:
-        if pattern_type not in _PATTERN_TYPES:
-            raise InvalidInputError(f"pattern_type should be one of {tuple(_PATTERN_TYPES)}, but is {pattern_type!r}.")
-        options["estimator"] = _PATTERN_TYPES[pattern_type]
-    return cls(model, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +43,11 @@ def _class(analyzer, **defaults):
 
 
 def _composite(preset, summary, **defaults):
-    return Method(lrp.LRP, f"LRP: {summary}", functools.partial(_lrp, preset), defaults)
+    return Method(lrp.LRP, f"LRP: {summary}", functools.partial(keywords.lrp_by_preset, preset), defaults)
 
 
 def _patterned(cls):
-    return dataclasses.replace(_class(cls), make=functools.partial(_pattern, cls))
+    return dataclasses.replace(_class(cls), make=functools.partial(keywords.pattern_analyzer, cls))
 
 
 _SHARED = {"bias": "shared"}
@@ -155,7 +72,7 @@ ANALYZERS = {
     "gradcam++": _class(cam.GradCAMPlusPlus),
     "occlusion": _class(perturbation.Occlusion),
     "rise": _class(perturbation.RISE),
-    "lrp": Method(lrp.LRP, "LRP: one rule for all linear nodes, rule=", _plain_lrp),
+    "lrp": Method(lrp.LRP, "LRP: one rule for all linear nodes, rule=", keywords.lrp_by_rule),
     "lrp.z": _composite("zero", "the z-rule"),
     "lrp.z_IB": _composite("zero", "the z-rule, ignoring the bias", bias=False),
     "lrp.epsilon": _composite("epsilon", "epsilon"),
@@ -174,10 +91,10 @@ ANALYZERS = {
     "lrp.sequential_preset_a_flat": _composite("sequential_preset_a_flat", f"{_PRESET_A}, the first layer flat"),
     "lrp.sequential_preset_b_flat": _composite("sequential_preset_b_flat", f"{_PRESET_B}, the first layer flat"),
     "lrp.sequential_preset_b_flat_until_idx": _composite(
-        "sequential_preset_b", f"{_PRESET_B}, flat up to until_layer_idx=", until_layer_idx=0
+        "sequential_preset_b_flat", f"{_PRESET_B}, flat up to model.layers[until_layer_idx]"
     ),
-    "deep_taylor": _class(lrp.DeepTaylor),
-    "deep_taylor.bounded": _class(lrp.BoundedDeepTaylor),
+    "deep_taylor": _class(lrp.DeepTaylor, structure="gradient"),
+    "deep_taylor.bounded": _class(lrp.BoundedDeepTaylor, structure="gradient"),
     "pattern.net": _patterned(pattern.PatternNet),
     "pattern.attribution": _patterned(pattern.PatternAttribution),
 }
@@ -190,13 +107,14 @@ def create_analyzer(name, model, **options):
         name: one of `ANALYZERS`, e.g. "pattern.attribution"; iNNvestigate's names compute what they compute there.
         model: a Functional or Sequential `keras.Model`.
         **options: of the analyzer's class, and iNNvestigate's: `neuron_selection_mode` for all; `epsilon`, `alpha`, `beta`,
-            `bias`, `input_layer_rule`, `low`, `high`, `until_layer_idx` for LRP; `postprocess`, `augment_by_n`,
-            `noise_scale`, `steps`, `reference_inputs`, `patterns`, `pattern_type` where they belong.
+            `bias`, `input_layer_rule`, `low`, `high`, `until_layer_idx`, `until_layer_rule` for LRP;
+            `postprocess`, `augment_by_n`, `noise_scale`, `steps`, `reference_inputs`, `patterns`, `pattern_type` where
+            they belong.
 
     Raises:
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """
-    if name not in ANALYZERS:
+    if not isinstance(name, str) or name not in ANALYZERS:
         small = {known.lower(): known for known in ANALYZERS}
         near = [small[found] for found in difflib.get_close_matches(str(name).lower(), small, n=1)]
         hint = f" Did you mean {near[0]!r}?" if near else ""

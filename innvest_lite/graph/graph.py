@@ -107,6 +107,7 @@ class Graph:
         input_specs: a `Spec` for each input.
         output_names: the name of each output (its layer's, as in `model.output_names`).
         layer_values: layer (node) name -> the value that the whole layer hands on, also where passes cut or fused it.
+        places: layer (node) name -> its index in `model.layers`, followed by those inside nested models.
     """
 
     inputs: tuple
@@ -115,6 +116,7 @@ class Graph:
     input_specs: tuple
     output_names: tuple
     layer_values: Mapping
+    places: Mapping
 
     @functools.cached_property
     def node_of(self):

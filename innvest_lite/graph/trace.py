@@ -29,7 +29,7 @@ def trace(model):
     function = _function_of(model)
     tracer = _Tracer()
     inputs = tuple(Value(tensor._keras_history.operation.name) for tensor in function.inputs)
-    outputs = tracer.run(function, inputs, prefix="")
+    outputs = tracer.run(model, inputs)
     _refuse_lambdas(tracer.nodes)
     return Graph(
         inputs=inputs,
@@ -38,6 +38,7 @@ def trace(model):
         input_specs=tuple(_spec(tensor) for tensor in function.inputs),
         output_names=tuple(tensor._keras_history.operation.name for tensor in function.outputs),
         layer_values={**{node.name: node.values[0] for node in tracer.nodes}, **tracer.models},
+        places=tracer.places,
     )
 
 
@@ -63,27 +64,33 @@ def copy_mask(source, output):
 
 
 class _Tracer:
-    """Collects nodes; `run` goes through one model's function and calls itself for nested ones."""
+    """Collects nodes; `run` goes through one model's calls and itself through those of nested ones."""
 
     def __init__(self):
         self.nodes = []
         self.models = {}
+        self.places = {}
         self.calls = collections.Counter()
 
-    def run(self, function, inputs, prefix):
-        """Adds the nodes of one function whose inputs are the values `inputs`; returns its output values."""
+    def run(self, model, inputs, prefix="", outer=()):
+        """Adds the nodes of one model, at the place `outer`, whose inputs are `inputs`; returns its output values."""
+        function = _function_of(model)
+        own = {id(layer): (*outer, index) for index, layer in enumerate(model.layers)}
         values = dict(zip(map(id, function.inputs), inputs, strict=True))
         for depth in sorted(function._nodes_by_depth, reverse=True):
             for node in function._nodes_by_depth[depth]:
                 if node.is_input or any(id(tensor) not in values for tensor in node.input_tensors):
                     continue
-                outputs = self._add(node, values, prefix)
+                name = self._name(prefix + node.operation.name)
+                taken = tuple(values[id(tensor)] for tensor in node.input_tensors)
+                # An operation is no layer: it lies where what it takes lies.
+                latest = max((self.places.get(value.node, outer) for value in taken), default=outer)
+                self.places[name] = own.get(id(node.operation), latest)
+                outputs = self._add(node, name, taken, values)
                 values.update(zip(map(id, node.outputs), outputs, strict=True))
         return tuple(values[id(tensor)] for tensor in function.outputs)
 
-    def _add(self, node, values, prefix):
-        name = self._name(prefix + node.operation.name)
-        taken = tuple(values[id(tensor)] for tensor in node.input_tensors)
+    def _add(self, node, name, taken, values):
         if is_nested(node.operation):
             return self._inline(node, name, values)
         # `input_tensors` lists the tensors among the arguments in the order of `keras.tree`, repetitions included.
@@ -111,7 +118,7 @@ class _Tracer:
             self._cast(values[id(tensor)], tensor, inner, name)
             for tensor, inner in zip(given, function.inputs, strict=True)
         )
-        outputs = self.run(function, inputs, prefix=name + "/")
+        outputs = self.run(node.operation, inputs, name + "/", self.places[name])
         self.models[name] = outputs[0]
         return outputs
 
@@ -128,6 +135,7 @@ class _Tracer:
             output_specs=(Spec(tuple(tensor.shape), inner.dtype),),
         )
         self.nodes.append(node)
+        self.places[node.name] = self.places[name]
         return node.values[0]
 
     def _name(self, name):

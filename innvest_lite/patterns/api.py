@@ -8,7 +8,7 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import input_spec, positive
+from innvest_lite.inputs import input_spec, one_of, positive
 from innvest_lite.patterns import files
 from innvest_lite.patterns.data import fit_arguments
 from innvest_lite.patterns.estimators import ESTIMATORS, estimate
@@ -48,7 +48,7 @@ def fit_patterns(model, data=None, estimator="relu", **options):
         >>> fit_patterns(model, np.random.randn(64, 2), verbose=0)["dense"].shape
         (2, 1)
     """
-    _check_estimator(estimator)
+    one_of(estimator, ESTIMATORS, "estimator")
     layout = Layout.of(model)
     if estimator == "filter":
         return patterns_of(layout, None, estimator)
@@ -94,14 +94,9 @@ def _warn_of_dead_units(layout, arrays, reports):
             )
 
 
-def _check_estimator(estimator):
-    if estimator not in ESTIMATORS:
-        raise InvalidInputError(f"There is no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}.")
-
-
 def patterns_of(layout, statistics, estimator):
     """The patterns of a model from its statistics (None for "filter")."""
-    _check_estimator(estimator)
+    one_of(estimator, ESTIMATORS, "estimator")
     arrays, reports = {}, {}
     for name, form in layout.patterned.items():
         kernel = backend.to_numpy(form.kernel()).astype("float64")

@@ -13,6 +13,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import one_of
 from innvest_lite.patterns.layout import REGIMES
 from innvest_lite.patterns.statistics import LayerStatistics, PatternStatistics
 
@@ -32,10 +33,8 @@ class PatternFitter(keras.Model):
 
     def __init__(self, layout, inputs, components=True, regime="rectifier"):
         super().__init__(name="pattern_fitter")
-        if regime not in REGIMES:
-            raise InvalidInputError(f"regime should be one of {REGIMES}, but is {regime!r}.")
         self._layout, self._inputs_spec = layout, inputs
-        self._regime, self._components = regime, components
+        self._regime, self._components = one_of(regime, REGIMES, "regime"), components
         self._sums = backend.Untracked({name: self._accumulators(name, form) for name, form in layout.patterned.items()})
         self._seen = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="samples")
         self._steps = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="steps")

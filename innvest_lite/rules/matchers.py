@@ -21,17 +21,15 @@ class Site:
         form: what the node is.
         first: whether it is a linear node to which the input comes through no other one.
         last: whether it is a linear node from which the output comes through no other one.
-        depth: how many layers lie between it and the input, on the longest way; layers that only reshape do not count.
-        layer: the name of its layer, of which it may be a part.
-        order: the name of every layer -> its place in the model.
+        place: the index of its layer in `model.layers`, followed by those inside nested models.
+        places: the name of every layer -> its place.
     """
 
     form: Form
     first: bool = False
     last: bool = False
-    depth: int = 0
-    layer: str = ""
-    order: Mapping = dataclasses.field(default_factory=dict)
+    place: tuple = ()
+    places: Mapping = dataclasses.field(default_factory=dict)
 
     @property
     def kind(self):
@@ -108,10 +106,11 @@ def last():
 
 
 def until(end):
-    """Matches the nodes near the input: up to and including a layer by name, or up to a number of layers in between.
+    """Matches the nodes of the first layers of `model.layers`, up to and including one by its name or its index.
 
-    The number counts as iNNvestigate's `until_layer_idx` does: 0 is the layer at the input, and layers that only
-    reshape do not count.
+    Args:
+        end: a layer's name, or its index in `model.layers` (0 is the Input layer, which a Sequential model does not list).
+            Inside a nested model a name tells layers apart ("nested/conv"), an index takes all of them.
     """
     return _Until(end)
 
@@ -178,13 +177,15 @@ class _Until(Matcher):
     end: int | str
 
     def __call__(self, site):
-        if not isinstance(self.end, str):
-            return site.depth <= self.end
-        if self.end not in site.order:
-            near = difflib.get_close_matches(self.end, site.order, n=1)
-            hint = f"; {near[0]!r} is one" if near else ""
-            raise InvalidInputError(f"until({self.end!r}) names no layer of the model{hint}.")
-        return site.order[site.layer] <= site.order[self.end]
+        end = self._place(site.places) if isinstance(self.end, str) else (self.end,)
+        return site.place[: len(end)] <= end
+
+    def _place(self, places):
+        if self.end in places:
+            return places[self.end]
+        near = difflib.get_close_matches(self.end, places, n=1)
+        hint = f"; {near[0]!r} is one" if near else ""
+        raise InvalidInputError(f"until({self.end!r}) names no layer of the model{hint}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,33 +220,20 @@ def sites_of(graph, forms):
     before_linear = _reached_through_linear(
         reversed(graph.nodes), forms, lambda node: node.values, lambda node: node.inputs
     )
-    layers = {node.name: node.name.removesuffix(f"/{node.part}") for node in graph.nodes}
-    order = {name: place for place, name in enumerate(dict.fromkeys(layers.values()))}
-    depths, sites = {}, []
+    sites = []
     for node in graph.nodes:
         form = forms[node.name]
-        depth = max((depths.get(value, 0) for value in node.inputs), default=0)
-        depths.update(dict.fromkeys(node.values, depth + _counts(node, form)))
         linear = form.kind == "linear"
         sites.append(
             Site(
                 form,
                 linear and not behind_linear.intersection(node.inputs),
                 linear and not before_linear.intersection(node.values),
-                # The activation of a layer lies where the layer does.
-                depth - 1 if node.part == "activation" else depth,
-                layers[node.name],
-                order,
+                graph.places[node.name.removesuffix(f"/{node.part}")],
+                graph.places,
             )
         )
     return sites
-
-
-def _counts(node, form):
-    """Whether a node is one more layer on the way: not a reshape, nor the second part of a layer."""
-    reshapes = type(node.operation).__name__ in ("Flatten", "Reshape", "Permute")
-    fused = node.batchnorm is not None
-    return int(not reshapes and node.part not in ("activation", "pointwise")) + fused
 
 
 def _reached_through_linear(nodes, forms, sources, targets):

@@ -35,6 +35,13 @@ def dense_and_convolutional(dense, convolutional, at_input=None):
     return pairs if at_input is None else ((first(), at_input), *pairs)
 
 
+def alpha_beta(alpha=None, beta=None, bias="split"):
+    """Alpha-beta everywhere (Bach et al. 2015). As alpha - beta is 1, one of them will do; without both, 2 and 1."""
+    if alpha is None:
+        alpha = 2.0 if beta is None else beta + 1
+    return everywhere(AlphaBeta(alpha, alpha - 1 if beta is None else beta, bias))
+
+
 def epsilon_plus(epsilon=1e-6):
     """Epsilon for dense layers, z+ for convolutions (Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10)."""
     return dense_and_convolutional(Epsilon(epsilon), ZPlus())
@@ -97,7 +104,7 @@ PRESETS = {
     "epsilon": lambda epsilon=1e-7, bias=True: everywhere(Epsilon(epsilon, bias)),
     "gamma": lambda gamma=0.25: everywhere(Gamma(gamma)),
     "z_plus": lambda fast=False: everywhere(ZPlus(fast)),
-    "alpha_beta": lambda alpha=2.0, beta=1.0, bias="split": everywhere(AlphaBeta(alpha, beta, bias)),
+    "alpha_beta": alpha_beta,
     "alpha1_beta0": lambda bias="split": everywhere(AlphaBeta(1.0, 0.0, bias)),
     "alpha2_beta1": lambda bias="split": everywhere(AlphaBeta(2.0, 1.0, bias)),
     "w_square": lambda: everywhere(WSquare()),

@@ -1,0 +1,78 @@
+"""iNNvestigate's names against what iNNvestigate 2.1.2 itself computed: tests/innvestigate.npz.
+
+The file was made by `python scripts/compare_innvestigate.py --theirs-python PATH --dtype float64 --save
+tests/innvestigate.npz signed average add`, with TensorFlow 2.14.1. Its networks have biases of both signs.
+"""
+
+import functools
+import importlib.util
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+import innvest_lite
+
+HERE = pathlib.Path(__file__).parent
+# Their noise differs by design: ours has its own generator, and a scale.
+RANDOM = ("random", "smoothgrad")
+# Ours start from 1, theirs from the logit, whose sign matters to a rectifier: only the class with the largest is compared.
+RECTIFIED = ("deconvnet", "guided_backprop")
+
+
+@functools.cache
+def script():
+    spec = importlib.util.spec_from_file_location("compare_innvestigate", HERE.parent / "scripts/compare_innvestigate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def recorded():
+    return dict(np.load(HERE / "innvestigate.npz"))
+
+
+def cases():
+    """`(net, label)` for each array that iNNvestigate gave."""
+    found = (tuple(key.split("|")) for key in recorded() if "|" in key)
+    compared = [(net, label) for net, label in found if not label.isdigit() and label != "x"]
+    compared = [(net, label) for net, label in compared if not label.startswith(RANDOM)]
+    return [(net, label) for net, label in compared if not label.startswith(RECTIFIED) or "neuron_selection" not in label]
+
+
+@functools.cache
+def network(name):
+    layers, options = json.loads(str(recorded()["nets"]))[name]
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = script().built(keras, layers, options)
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
+    model.set_weights([recorded()[f"{name}|{number}"] for number in range(len(model.variables))])
+    return model, recorded()[f"{name}|x"]
+
+
+def test_all_names_are_compared():
+    labels = {label.split(" ")[0] for _, label in cases()}
+    ours = {"squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise"}
+    assert {*innvest_lite.ANALYZERS} - labels == {*ours, *RANDOM, "pattern.net", "pattern.attribution"}
+
+
+@pytest.mark.parametrize("net, label", cases())
+def test_the_same_as_innvestigate(net, label):
+    model, x = network(net)
+    name, options = script().cases(net)[label]
+    found = script().explained(innvest_lite.create_analyzer, model, x, name, options)
+    assert found.dtype == "float64", str(found)
+    expected = recorded()[f"{net}|{label}"].astype("float64")
+    assert found.shape == expected.shape
+    found, expected = (array.reshape(len(array), -1) for array in (found, expected))
+    if name in RECTIFIED:
+        found = found * (found * expected).sum(1, keepdims=True) / (found * found).sum(1, keepdims=True)
+    assert np.all(np.abs(found - expected).max(1) <= 1e-6 * np.abs(expected).max(1))
