@@ -87,36 +87,6 @@ def loop(count, body, state):
     )[1:]
 
 
-def random_normal(shape, seed, keys):
-    """Standard normal float32 numbers `(len(keys), *shape)`: each row depends on the seed and its own keys alone.
-
-    Args:
-        shape: of a row.
-        seed: an int.
-        keys: int32 `(rows, numbers)`.
-    """
-    return _random(tf.random.stateless_normal, shape, seed, keys)
-
-
-def random_uniform(shape, seed, keys):
-    """As `random_normal`, uniform in [0, 1)."""
-    return _random(tf.random.stateless_uniform, shape, seed, keys)
-
-
-def _random(draw, shape, seed, keys):
-    # Under XLA TensorFlow's kernels of the same algorithm number their draws otherwise: other numbers, as good.
-    algorithm = "philox"
-
-    def row(key):
-        state = tf.constant([seed, 0], tf.int32)
-        for number in tf.unstack(key):
-            state = tf.random.fold_in(state, number, algorithm)
-        return draw(shape, state, alg=algorithm)
-
-    known = [size if isinstance(size, int) else None for size in shape]
-    return tf.map_fn(row, keys, fn_output_signature=tf.TensorSpec(known, tf.float32))
-
-
 def divide_no_nan(x, y):
     """`x / y`, and 0 where y is 0, in one operation."""
     return tf.math.divide_no_nan(x, y)

@@ -170,6 +170,13 @@ def test_silent_outputs_and_dead_layers_are_told(caplog):
     assert "No unit of first, second" in caplog.text
 
 
+def test_outputs_that_are_silent_in_the_negative_regime(caplog):
+    model = models.build("dense")
+    model.get_layer("out").bias.assign([1e3, 0, 0])
+    fit(model, data(), estimator="relu.negative")
+    assert "Outputs 0 of out were never negative on this data" in caplog.text
+
+
 def test_many_silent_outputs_are_told_in_short(caplog):
     x = keras.Input((6,), name="x")
     model = models.randomize(keras.Model(x, keras.layers.Dense(14, name="out")(x)), seed=1)

@@ -35,16 +35,12 @@ def test_values_do_not_depend_on_the_batch_size(method):
     assert_close(analyzer(x, target=np.array(target)), whole)
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        IntegratedGradients,
-        Occlusion,
-    ],
-)
-def test_values_do_not_depend_on_xla(method):
-    case = models.case("dense")
-    plain, compiled = (method(case.model, 8, jit_compile=jit).analyze(case.x, 1, batch_size=4) for jit in (False, True))
+@pytest.mark.parametrize("method", FEW)
+@pytest.mark.parametrize("name", ["dense", "conv_bn"])
+def test_values_do_not_depend_on_xla(method, name):
+    case = models.case(name)
+    analyzers = [method(case.model, **FEW[method], jit_compile=jit) for jit in (False, True)]
+    plain, compiled = (analyzer.analyze(case.x, 1, batch_size=4) for analyzer in analyzers)
     assert_close(compiled, plain, 1e-5)
 
 

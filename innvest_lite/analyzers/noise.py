@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from innvest_lite import backend
 from innvest_lite.analyzers.averaged import AveragedGradient
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.looped import by_sample, repeated
+from innvest_lite.draws import normal
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import finite, one_of, positive, whole
 
@@ -20,7 +20,8 @@ class NoisyGradient(AveragedGradient):
         noise_scale: the standard deviation of the noise: a share of each sample's range (largest minus smallest
             value), or, with `relative=False`, in units of the input.
         relative: what `noise_scale` means.
-        seed: of the noise. A sample's noise depends on the seed and on its place in `x` alone, not on `batch_size`.
+        seed: of the noise. A sample's noise depends on the seed and on its place in `x` alone, not on `batch_size`. In
+            `predict` and in a direct call, the place is that in the batch.
         postprocess: None, "abs" or "square", done to every gradient.
         **options: as in `Analyzer`.
     """
@@ -42,7 +43,7 @@ class NoisyGradient(AveragedGradient):
         places = ops.reshape(ops.broadcast_to(index[:, None], (count, together)), (-1,))
         numbers = ops.reshape(ops.broadcast_to(draws[None], (count, together)), (-1,))
         keys = ops.stack([ops.full_like(places, position), places, numbers], axis=1)
-        noise = backend.random_normal(ops.shape(x)[1:], self.seed, keys)
+        noise = normal(ops.shape(x)[1:], self.seed, keys)
         axes = tuple(range(1, len(x.shape)))
         scale = self.noise_scale
         if self.relative:

@@ -13,6 +13,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.looped import Looped, by_sample, no_exponent, repeated
+from innvest_lite.draws import uniform
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import passes
 from innvest_lite.inputs import finite, one_of, positive, spatial_axes, whole
@@ -223,13 +224,13 @@ class RISE(Perturbation):
             channels = sizes not in [spec.shape[1:] for spec in self._graph.input_specs]
         if not channels:
             # A table or a text, without channels: a position is not mixed with its neighbours.
-            shown = backend.random_uniform(sizes, self.seed, draws[:, None])
+            shown = uniform(sizes, self.seed, draws[:, None])
             return ops.cast(shown < self.probability, "float32")
         cells = tuple(min(self.cells, size) for size in sizes)
-        grid = backend.random_uniform(tuple(cell + 1 for cell in cells), self.seed, draws[:, None])
+        grid = uniform(tuple(cell + 1 for cell in cells), self.seed, draws[:, None])
         masks = ops.cast(grid < self.probability, "float32")
         keys = ops.stack([draws, ops.full_like(draws, 1)], axis=1)
-        shifts = backend.random_uniform((len(sizes),), self.seed, keys)
+        shifts = uniform((len(sizes),), self.seed, keys)
         for axis, (size, cell) in enumerate(zip(sizes, cells, strict=True)):
             enlarge, extent = _enlarging(size, cell)
             first = ops.cast(ops.floor(shifts[:, axis] * extent), "int32")

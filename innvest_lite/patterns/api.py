@@ -73,7 +73,10 @@ def fit_statistics(model, data, **options):
     return _gathered(model, Layout.of(model), data, components=True, **options)
 
 
-def _warn_of_dead_units(layout, arrays, reports):
+_SILENT = {"relu": "were never positive", "relu.negative": "were never negative"}
+
+
+def _warn_of_dead_units(layout, arrays, reports, estimator):
     dead = [name for name, report in reports.items() if report.units and report.dead == report.units]
     if dead:
         _log.warning(
@@ -87,10 +90,11 @@ def _warn_of_dead_units(layout, arrays, reports):
         silent = np.flatnonzero(~np.any(arrays[name], axis=layout.forms[name].fan_in))
         if silent.size:
             _log.warning(
-                "Outputs %s of %s were never positive on this data, so their patterns, and explanations of them, are 0. "
+                "Outputs %s of %s %s on this data, so their patterns, and explanations of them, are 0. "
                 "Fit on samples of every class.",
                 ", ".join(map(str, silent[:10])) + (", ..." if silent.size > 10 else ""),
                 name,
+                _SILENT.get(estimator, "never varied"),
             )
 
 
@@ -103,7 +107,7 @@ def patterns_of(layout, statistics, estimator):
         layer = statistics.layers[name] if statistics else None
         arrays[name], reports[name] = estimate(estimator, layer, kernel, form.fan_in)
         arrays[name] = arrays[name].astype("float32")
-    _warn_of_dead_units(layout, arrays, reports)
+    _warn_of_dead_units(layout, arrays, reports, estimator)
     fingerprints = statistics.fingerprints if statistics else layout.fingerprints()
     return Patterns(arrays, estimator, fingerprints, reports)
 
