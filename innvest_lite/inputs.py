@@ -17,11 +17,13 @@ class InputSpec:
         names: the name of each input, in flat order.
         shapes: the shape of each, batch axis first, None where it may vary.
         dtypes: the dtype in which the analyzer computes with each.
+        vocabularies: how many tokens the embedding of each knows; None for an input that feeds none.
     """
 
     names: tuple
     shapes: tuple
     dtypes: tuple
+    vocabularies: tuple
 
     def flat(self, x, finite=True):
         """Checks `x` and returns its arrays as a list in the order of the model's inputs.
@@ -34,14 +36,60 @@ class InputSpec:
             InvalidInputError: number, names, shapes or dtypes do not fit, a value is NaN or infinite, or the arrays
                 have different numbers of samples.
         """
-        arrays = [
-            _checked(given, name, shape, dtype, finite)
-            for given, name, shape, dtype in zip(self._in_order(x), self.names, self.shapes, self.dtypes, strict=True)
-        ]
+        arrays = [self._one(place, given, finite) for place, given in enumerate(self._in_order(x))]
         counts = {len(array) for array in arrays}
         if len(counts) > 1:
             raise InvalidInputError(f"The inputs have different numbers of samples: {sorted(counts)}. They go in pairs.")
         return arrays
+
+    def tensors(self, x):
+        """Tensors, in the order of the model's inputs and in the dtypes of the analyzer; values are not looked at.
+
+        Raises:
+            InvalidInputError: number, names or shapes do not fit.
+        """
+        given = self._in_order(x)
+        for tensor, name, shape in zip(given, self.names, self.shapes, strict=True):
+            if not _fits(tuple(tensor.shape), shape):
+                raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {tuple(tensor.shape)}.")
+        return [keras.ops.cast(tensor, dtype) for tensor, dtype in zip(given, self.dtypes, strict=True)]
+
+    def sample(self, place, given, what):
+        """A number, or an array of one sample with or without a batch axis, for one input, as an array of its dtype.
+
+        Args:
+            place: the number of the input.
+            given: the number or the array.
+            what: what it is, for messages.
+
+        Raises:
+            InvalidInputError: it does not fit the input.
+        """
+        array, shape = as_array(given, what), self.shapes[place]
+        if array.ndim == 0:
+            return self._cast(place, np.asarray(finite(given, what)), what)
+        checked = self._one(place, array[None] if array.ndim < len(shape) else array, True)
+        if len(checked) != 1:
+            raise InvalidInputError(f"{what} should be one sample, but there are {len(checked)}.")
+        return checked
+
+    def _one(self, place, x, look):
+        """One input's array, of its dtype where `look` says to read it."""
+        array = _checked(x, self.names[place], self.shapes[place])
+        return self._cast(place, array, f"Input {self.names[place]!r}") if look else array
+
+    def _cast(self, place, array, what):
+        """An array in the dtype of its input, if all its values are numbers of that dtype."""
+        dtype, vocabulary = self.dtypes[place], self.vocabularies[place]
+        if _is_float(array) and not np.isfinite(array).all():
+            raise InvalidInputError(f"{what} holds NaN or infinite values; nothing true can be said of them.")
+        if is_integer(dtype) and array.size:
+            _check_integers(array, dtype, vocabulary, what)
+        with np.errstate(over="ignore"):
+            cast = array.astype(dtype, copy=False)
+        if _is_float(cast) and not np.isfinite(cast).all():
+            raise InvalidInputError(f"{what} holds values beyond the range of {dtype}, in which the model computes.")
+        return cast
 
     def _in_order(self, x):
         if isinstance(x, dict):
@@ -70,35 +118,54 @@ class InputSpec:
         return type(x)(arrays)
 
 
-def _checked(x, name, shape, dtype, finite):
+def as_array(given, what):
+    """`np.asarray(given)`.
+
+    Raises:
+        InvalidInputError: it has rows of different lengths, or is no array at all.
+    """
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(f"{what} is no array: {error}") from error
+
+
+def _checked(x, name, shape):
     if x is None or hasattr(x, "element_spec") or callable(getattr(x, "__next__", None)):
         raise InvalidInputError(
             f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. Explain a data set batch by "
             "batch."
         )
-    try:
-        array = np.asarray(x)
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"Input {name!r} is no array: {error}") from error
+    array = as_array(x, f"Input {name!r}")
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise InvalidInputError(f"Input {name!r} should hold numbers, but has dtype {array.dtype}.")
     if not _fits(array.shape, shape):
         hint = " One sample needs a batch axis: x[None]." if _fits((1, *array.shape), shape) else ""
         raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {array.shape}.{hint}")
-    if not finite:
-        return array
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidInputError(f"Input {name!r} holds NaN or infinite values; nothing true can be said of them.")
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype, copy=False)
-    if cast.dtype.kind == "f" and not np.isfinite(cast).all():
-        raise InvalidInputError(f"Input {name!r} holds values beyond the range of {dtype}, in which the model computes.")
-    return cast
+    return array
+
+
+def _check_integers(array, dtype, vocabulary, what):
+    """Raises where a value is no whole number, leaves the dtype, or is a token that the embedding does not know."""
+    if _is_float(array) and np.any(array != np.floor(array)):
+        raise InvalidInputError(f"{what} holds fractions, where the model takes whole numbers.")
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = (0, vocabulary - 1) if vocabulary else (low, high)
+    outside = array[(array < low) | (array > high)]
+    if outside.size:
+        words = "the embedding knows the tokens" if vocabulary else f"{dtype}, in which the model computes, has the numbers"
+        raise InvalidInputError(f"{what} holds {outside[0]}, but {words} {low} to {high}.")
+
+
+def _is_float(array):
+    """Whether an array holds floats; NumPy does not count bfloat16."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 
 def _fits(shape, expected):
+    """Whether a shape is the expected one; None, in either, may be any size."""
     return len(shape) == len(expected) and all(
-        want is None or size == want for size, want in zip(shape, expected, strict=True)
+        want is None or size is None or size == want for size, want in zip(shape, expected, strict=True)
     )
 
 
@@ -123,7 +190,7 @@ def weights_of(target, count, output_shape):
         if target != "all":
             raise InvalidInputError(f"The target {target!r} is unknown; the only word for one is 'all'.")
         return np.ones(shape, "float32")
-    array = np.asarray(target)
+    array = as_array(target, "The target")
     if array.dtype.kind in "iu" and array.ndim < 2:
         return _one_hot(array, count, shape)
     if array.shape != shape or array.dtype.kind not in "fiub":
@@ -151,7 +218,9 @@ def _one_hot(indices, count, shape):
     outside = flat[(flat < 0) | (flat >= outputs)]
     if outside.size:
         raise InvalidInputError(f"Target {int(outside[0])} is out of range: the model has outputs 0 to {outputs - 1}.")
-    return np.eye(outputs, dtype="float32")[np.broadcast_to(indices, (count,))]
+    weights = np.zeros((count, outputs), "float32")
+    weights[np.arange(count), np.broadcast_to(indices, (count,))] = 1
+    return weights
 
 
 def positive(number, name):
@@ -194,10 +263,22 @@ def finite(number, name):
     Raises:
         InvalidInputError: it is none, or not finite.
     """
+    number = number.item() if isinstance(number, np.ndarray) and number.ndim == 0 else number
     real = isinstance(number, int | float | np.number) and not isinstance(number, bool)
     if not real or not np.isfinite(number):
         raise InvalidInputError(f"{name} should be a number, but is {number!r}.")
     return float(number)
+
+
+def seed_of(number):
+    """A seed, as an int.
+
+    Raises:
+        InvalidInputError: it is no whole number from 0 to 2**64 - 1.
+    """
+    if not 0 <= whole(number, "seed") < 2**64:
+        raise InvalidInputError(f"seed should lie between 0 and 2**64 - 1, but is {number}.")
+    return int(number)
 
 
 def input_spec(model, graph):
@@ -206,7 +287,42 @@ def input_spec(model, graph):
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
     forms = forms_of(graph)
     dtypes = [_dtype(graph, forms, value, spec) for value, spec in zip(graph.inputs, graph.input_specs, strict=True)]
-    return InputSpec(tuple(names), tuple(spec.shape for spec in graph.input_specs), tuple(dtypes))
+    vocabularies = [_vocabulary(graph, forms, value) for value in graph.inputs]
+    return InputSpec(tuple(names), tuple(spec.shape for spec in graph.input_specs), tuple(dtypes), tuple(vocabularies))
+
+
+def with_token_inputs(graph):
+    """A graph whose inputs of tokens count as integers: Keras's `Input` is of floats where nothing else is said."""
+    forms = forms_of(graph)
+    specs = [
+        dataclasses.replace(spec, dtype="int32") if not is_integer(spec.dtype) and _is_tokens(graph, forms, value) else spec
+        for value, spec in zip(graph.inputs, graph.input_specs, strict=True)
+    ]
+    return graph.replace(input_specs=tuple(specs))
+
+
+def _is_tokens(graph, forms, value):
+    """Whether a value goes into embeddings, as it is or moved, and otherwise at most into masks."""
+    ends = []
+    for node in graph.consumers.get(value, ()):
+        kind = forms[node.name].kind
+        if all(spec.dtype == "bool" for spec in node.output_specs):
+            continue
+        moved = kind == "route" and len(node.inputs) == 1
+        ends.append(kind == "embedding" or (moved and _is_tokens(graph, forms, node.values[0])))
+    return bool(ends) and all(ends)
+
+
+def _vocabulary(graph, forms, value):
+    """The size of the smallest embedding that a value feeds, as it is or moved; None where it feeds none."""
+    sizes = []
+    for node in graph.consumers.get(value, ()):
+        kind = forms[node.name].kind
+        if kind == "embedding":
+            sizes.append(node.operation.input_dim)
+        elif kind == "route":
+            sizes.append(_vocabulary(graph, forms, node.values[0]))
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _dtype(graph, forms, value, spec):
@@ -231,7 +347,10 @@ def spatial_axes(graph, x):
     rank = len(x.shape)
     if rank < 3:
         return tuple(range(1, rank)), None
-    first = any(getattr(node.operation, "data_format", None) == "channels_first" for node in graph.nodes)
+    # A Flatten layer has a data format too, which says nothing of the layers before it.
+    layers = (node.operation for node in graph.nodes if not isinstance(node.operation, keras.layers.Flatten))
+    formats = [layer.data_format for layer in layers if getattr(layer, "data_format", None) is not None]
+    first = "channels_first" in formats[:1]
     return (tuple(range(2, rank)), 1) if first else (tuple(range(1, rank - 1)), rank - 1)
 
 

@@ -261,7 +261,7 @@ def test_a_rule_at_nodes_that_it_is_not_for():
         ({"linear": ZPlus()}, "list of pairs"),
         pytest.param(None, "list of pairs"),
         pytest.param(ZPlus(), "list of pairs"),
-        ("epsilom", f"no composite 'epsilom'; there are {', '.join(PRESETS)}"),
+        ("epsilom", f"no composite 'epsilom'. Did you mean 'epsilon'. There are {', '.join(PRESETS)}"),
         *(
             pytest.param([(function, ZPlus())], rf"{function.__name__}\(", id=f"{function.__name__} without ()")
             for function in (first, last, anything, kernel_bearing, kind, layer, named, until)
@@ -279,7 +279,7 @@ def test_what_is_no_composite(composite, message):
     [
         ({"gamma": 1.0}, "'epsilon' takes the options .'epsilon', 'bias'., not .'gamma'."),
         ({"epsilon": 0.1, "low": 0}, "'epsilon' takes the options .'epsilon', 'bias'., not .'low'."),
-        ({"epsilon": 0.0}, "epsilon should be positive, but is 0.0; Zero"),
+        ({"epsilon": 0.0}, "epsilon should be above 0; Zero.. has none"),
     ],
 )
 def test_options_of_a_named_composite_are_checked(options, message):
@@ -295,10 +295,10 @@ def test_a_list_has_no_options():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Epsilon(-1.0), "epsilon should be positive, but is -1.0"),
-        (lambda: Gamma(-0.1), "gamma should not be negative, but is -0.1"),
+        (lambda: Epsilon(-1.0), "epsilon should be a number above 0, but is -1.0"),
+        (lambda: Gamma(-0.1), "gamma should be a number of at least 0, but is -0.1"),
         (lambda: AlphaBeta(2.0, 0.5), "alpha - beta should be 1.*alpha is 2.0 and beta 0.5"),
-        (lambda: AlphaBeta(0.5, -0.5), "beta should not be negative"),
+        (lambda: AlphaBeta(0.5, -0.5), "beta should be a number of at least 0, but is -0.5"),
         (lambda: AlphaBeta(bias="all"), "bias should be one of .*'split'.* but is 'all'"),
         (lambda: Box(1.0, 1.0), "low should be below high, but they are 1.0 and 1.0"),
         (lambda: Box((0.0, 2.0), (1.0, 1.0)), "low should be below high"),

@@ -5,6 +5,7 @@ explanation on tensors.
 """
 
 import logging
+import math
 
 import keras
 import numpy as np
@@ -16,8 +17,9 @@ from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.check import CheckReport
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import input_spec, is_integer, one_of, positive, weights_of
-from innvest_lite.rules import Gradient, anything, bind
+from innvest_lite.inputs import input_spec, is_integer, one_of, positive, weights_of, with_token_inputs
+from innvest_lite.patterns import files
+from innvest_lite.rules import Evaluated, Gradient, anything, bind
 
 SELECTION_MODES = ("max_activation", "index", "all")
 
@@ -43,12 +45,15 @@ class Analyzer(keras.Model):
 
     fuses_batchnorm = False
     splits_separable = False
+    hands_back = True
 
     def __init__(self, model, *, output=None, jit_compile="auto", neuron_selection_mode="max_activation", name=None):
         super().__init__(name=name or _snake_case(type(self).__name__))
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
         self.model = model
         self.output_choice = output
+        if jit_compile not in (True, False, "auto"):
+            raise InvalidInputError(f"jit_compile should be True, False or 'auto', but is {jit_compile!r}.")
         self._jit_choice = jit_compile
         self.jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
         self._set_graph(trace(model))
@@ -57,13 +62,15 @@ class Analyzer(keras.Model):
 
     def _set_graph(self, graph):
         """Rewrites the model's graph and learns from it what inputs and outputs look like."""
-        self._graph = _selected(passes.rewrite(graph, self.fuses_batchnorm, self.splits_separable), self.output_choice)
+        graph = passes.rewrite(graph, self.fuses_batchnorm, self.splits_separable)
+        self._graph = with_token_inputs(_selected(graph, self.output_choice))
         self._inputs_spec = input_spec(self.model, self._graph)
         self._output_spec = _spec_of(self._graph, self._graph.outputs[0])
 
     def plan(self):
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
-        return bind(self._graph, [(anything(), Gradient())], type(self).__name__)
+        rule = Gradient() if self.hands_back else Evaluated()
+        return bind(self._graph, [(anything(), rule)], type(self).__name__)
 
     def fit(self, data=None, batch_size=32, **options):
         """Nothing to fit: this method reads the model alone. Returns the analyzer, so that methods can be swapped."""
@@ -79,13 +86,12 @@ class Analyzer(keras.Model):
         Returns:
             Tensors of the inputs' shapes and structure.
         """
-        dtypes = self._inputs_spec.dtypes
-        tensors = [ops.cast(x, dtype) for x, dtype in zip(keras.tree.flatten(inputs), dtypes, strict=True)]
+        tensors = self._inputs_spec.tensors(inputs)
         target = self._selected_target(target)
         if target is not None:
             target = self._tensor_target(target, tensors[0])
         relevance, _, _ = self._explain(tensors, target, ())
-        return keras.tree.pack_sequence_as(inputs, relevance)
+        return self._inputs_spec.packed(inputs, relevance)
 
     def _tensor_target(self, target, x):
         """Weights on the outputs from what `call` takes; Keras has made tensors of arrays."""
@@ -112,9 +118,9 @@ class Analyzer(keras.Model):
             neuron_selection: iNNvestigate's word for `target`, where `neuron_selection_mode` is "index".
 
         Returns:
-            float32 arrays of the shape and structure of `x`, in the method's unit. With `keep`, also a dict from name
-            to array. With `return_exponent`, also int32 `(samples,)`: the true values of a sample are
-            `result * 2**exponent`; not 0 only where they leave float32's range.
+            float32 arrays (float64 for a model with float64 inputs) of the shape and structure of `x`, in the method's
+            unit. With `keep`, also a dict from name to array. With `return_exponent`, also int32 `(samples,)`: the true
+            values of a sample are `result * 2**exponent`; not 0 only where they leave float32's range.
 
         Raises:
             InvalidInputError: `x`, `target` or `keep` does not fit the model.
@@ -135,20 +141,21 @@ class Analyzer(keras.Model):
         result += [exponent] if return_exponent else []
         return result[0] if len(result) == 1 else tuple(result)
 
-    def check(self, x, target=None, batch_size=32):
+    def check(self, x, target=None, batch_size=32, *, neuron_selection=None):
         """What becomes of the explained output: how much of it the explanation accounts for.
 
         Args:
             x: as in `analyze`.
             target: as in `analyze`.
             batch_size: as in `analyze`.
+            neuron_selection: as in `analyze`.
 
         Returns:
             A `CheckReport`; methods without a backward sweep of their own have no rows, only the totals.
         """
-        arrays, weights = self._checked(x, self._selected_target(target))
+        arrays, weights = self._checked(x, self._selected_target(target, neuron_selection))
         attributions, _, exponent = self._in_batches(arrays, weights, (), positive(batch_size, "batch_size"), 0)
-        sums = sum(array.astype("float64").reshape(len(array), -1).sum(1) for array in attributions)
+        sums = sum(array.astype("float64").sum(tuple(range(1, array.ndim))) for array in attributions)
         return CheckReport((), self._explained(arrays, weights, batch_size), np.ldexp(sums, exponent))
 
     def _explained(self, arrays, weights, batch_size):
@@ -160,8 +167,8 @@ class Analyzer(keras.Model):
 
         program = backend.compiled(logits, self._signature(with_target=False), self.jit_compile)
         (outputs,) = run(program, arrays, batch_size, self.jit_compile)
-        outputs = outputs.astype("float64").reshape(len(outputs), -1)
-        return outputs.max(1) if weights is None else (outputs * weights.reshape(len(outputs), -1)).sum(1)
+        outputs = outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
+        return outputs.max(1) if weights is None else (outputs * weights.reshape(outputs.shape)).sum(1)
 
     def _checked(self, x, target):
         """The arrays of `x`, one per input, and weights on the outputs or None for the largest."""
@@ -178,14 +185,16 @@ class Analyzer(keras.Model):
                 )
             return neuron_selection
         if target is None and self.neuron_selection_mode == "index":
-            raise InvalidInputError("neuron_selection_mode is 'index': say which, with analyze(x, neuron_selection=...).")
+            raise InvalidInputError("neuron_selection_mode is 'index': say which, with neuron_selection=.")
         return "all" if target is None and self.neuron_selection_mode == "all" else target
 
     def _in_batches(self, arrays, weights, keep, batch_size, verbose):
         """Runs the compiled explanation over all samples; returns lists of whole arrays, and the exponents."""
         flat = arrays if weights is None else [*arrays, weights]
-        whole = run(self._program(weights is not None, keep), flat, batch_size, self.jit_compile, verbose)
-        return whole[: len(arrays)], whole[len(arrays) : -1], whole[-1]
+        *whole, exponents = run(self._program(weights is not None, keep), flat, batch_size, self.jit_compile, verbose)
+        dtype = "float64" if "float64" in self._inputs_spec.dtypes else "float32"
+        whole = [array.astype(dtype, copy=False) for array in whole]
+        return whole[: len(arrays)], whole[len(arrays) :], exponents
 
     def _program(self, with_target, keep):
         """The explanation as one compiled graph, traced once for any batch size."""
@@ -237,6 +246,7 @@ class Analyzer(keras.Model):
         """
         if not str(filepath).endswith(".keras"):
             raise InvalidInputError(f"An analyzer is saved as a .keras file, but the path is {str(filepath)!r}.")
+        files.check_folder(filepath)
         super().save(filepath, **options)
 
     def export(self, filepath, **options):

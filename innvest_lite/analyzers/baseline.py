@@ -5,11 +5,14 @@ from keras import ops
 
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import finite, seed_of
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
 class Input(Analyzer):
     """The input itself, as float32."""
+
+    hands_back = False
 
     def _explain(self, inputs, target, keep):
         return [ops.cast(x, "float32") for x in inputs], *_nothing(self, inputs, keep)
@@ -24,10 +27,11 @@ class Random(Analyzer):
         seed: of the generator.
     """
 
+    hands_back = False
+
     def __init__(self, model, *, stddev=1.0, seed=0, **options):
         super().__init__(model, **options)
-        self.stddev = float(stddev)
-        self.seed = int(seed)
+        self.stddev, self.seed = finite(stddev, "stddev"), seed_of(seed)
         self._generator = keras.random.SeedGenerator(self.seed)
         self._first_state = self._generator.state.numpy()
 

@@ -5,6 +5,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers import sweep
+from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms import forms_of
@@ -33,6 +34,8 @@ class GradCAM(ReverseAnalyzer):
     """
 
     def __init__(self, model, layer=None, **options):
+        if not isinstance(layer, str | None):
+            raise InvalidInputError(f"layer should be the name of a layer, but is {layer!r}.")
         self.layer = layer
         super().__init__(model, **options)
 
@@ -40,10 +43,15 @@ class GradCAM(ReverseAnalyzer):
         """The chain rule everywhere."""
         return [(anything(), Gradient())]
 
+    # What the sweep hands back is the gradient, which is not the map.
+    check = Analyzer.check
+
     def _set_graph(self, graph):
         super()._set_graph(graph)
-        if len(self._graph.inputs) > 1 or len(self._graph.input_specs[0].shape) < 3:
-            raise UnsupportedLayerError(f"{type(self).__name__} draws over one input with positions; this model has none.")
+        count = len(self._graph.inputs)
+        if count > 1 or len(self._graph.input_specs[0].shape) < 3:
+            came = f"this model has {count} inputs" if count > 1 else "this model's input has none"
+            raise UnsupportedLayerError(f"{type(self).__name__} draws over one input with positions; {came}.")
         self._value = self._last_features() if self.layer is None else self._output_of(self.layer)
         producer = self._graph.producer(self._value)
         shape = producer.output_specs[self._value.index].shape if producer else ()

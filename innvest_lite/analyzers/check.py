@@ -78,7 +78,7 @@ class CheckReport:
         return (rest + balance) / np.where(largest > 0, largest, 1)
 
     def __str__(self):
-        if not self.rows:
+        if not self.start.size:
             return "no samples, nothing to check"
         header = ("node", "rule", "arrived", "handed on", "bias", *REASONS)
         rows = [
@@ -93,7 +93,7 @@ class CheckReport:
             f"start {np.mean(self.start):.4g}, at the input {np.mean(self.at_input):.4g}, gap {np.mean(self.gap):.4g}, "
             f"unexplained at most {np.max(self.unexplained, initial=0):.2g} of the largest sum (means over samples)"
         )
-        return f"{table(header, rows)}\n{total}"
+        return f"{table(header, rows)}\n{total}" if rows else total
 
 
 def check(analyzer, arrays, weights, batch_size):

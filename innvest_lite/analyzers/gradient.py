@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from innvest_lite import rules
+from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.inputs import is_integer, one_of
 
@@ -61,8 +62,12 @@ class InputTimesGradient(ReverseAnalyzer):
         """The chain rule everywhere; tokens are multiplied where they are embedded."""
         return [(rules.kind("embedding"), rules.TokenSum(times_input=True)), (rules.anything(), rules.Gradient())]
 
+    # What the sweep hands back is the gradient, which is not yet the attribution.
+    check = Analyzer.check
+
     def _explain(self, inputs, target, keep):
         relevance, kept, exponent = super()._explain(inputs, target, keep)
+        # Tokens are multiplied where they are embedded.
         products = [r if is_integer(x.dtype) else r * ops.cast(x, r.dtype) for x, r in zip(inputs, relevance, strict=True)]
         return products, kept, exponent
 

@@ -1,12 +1,9 @@
 """INNvestigate's keyword arguments and words for rules, as options of our classes. Called by the registry."""
 
-import dataclasses
-
 from innvest_lite.analyzers.lrp import LRP
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import one_of, whole
-from innvest_lite.rules import AlphaBeta, Box, Epsilon, Flat, WSquare, Zero, ZPlus, first, kind, presets, until
-from innvest_lite.rules.base import RULES
+from innvest_lite.rules import AlphaBeta, Box, Epsilon, Flat, Rule, WSquare, Zero, ZPlus, first, kind, presets, until
 
 _PATTERN_TYPES = {
     "relu": "relu",
@@ -41,16 +38,22 @@ _RULE_WORDS = {
 _RULE_OPTIONS = ("epsilon", "alpha", "beta", "bias", "fast")
 _BOUNDS = ("low", "high")
 _PLACED = ("input_layer_rule", "until_layer_idx", "until_layer_rule")
+LRP_OPTIONS = (*_RULE_OPTIONS, *_PLACED, *_BOUNDS)
 
 
 def lrp_by_preset(preset, model, **options):
     """LRP with a preset: `epsilon`, `alpha`, `beta`, `bias` are options of the preset, the rest as in `_lrp`."""
     own = _taken(options, _RULE_OPTIONS)
-    return _lrp(model, presets.preset(preset, **(_alpha_beta(own) if preset == "alpha_beta" else own)), options)
+    own = _alpha_beta(own) if preset == "alpha_beta" else own
+    if not {*_PLACED, *_BOUNDS, "composite"}.intersection(options):
+        return LRP(model, preset, composite_options=own, **options)
+    return _lrp(model, presets.preset(preset, **own), options)
 
 
 def lrp_by_rule(model, *, rule="epsilon", **options):
-    """LRP with one rule for all linear nodes, or a preset, by name; or with a list of pairs."""
+    """LRP with one rule for all linear nodes, itself or by name, or with a preset by name, or with a list of pairs."""
+    if isinstance(rule, Rule):
+        return _lrp(model, presets.everywhere(rule), options)
     if not isinstance(rule, str):
         return LRP(model, rule, **options)
     if _word(rule) not in _RULE_WORDS:
@@ -89,7 +92,7 @@ def _placed(rule, bounds, name):
     """The rule of some layers: one of ours, iNNvestigate's word for one, or (low, high) for a box."""
     if isinstance(rule, list | tuple) and len(rule) == 2:
         return Box(*rule)
-    if type(rule).__name__ in RULES and dataclasses.is_dataclass(rule):
+    if isinstance(rule, Rule):
         return rule
     return _rule(rule, bounds, name)
 

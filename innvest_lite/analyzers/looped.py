@@ -26,10 +26,6 @@ class Looped(Analyzer):
         super()._set_graph(graph)
         self._plan = bind(self._graph, [(anything(), Gradient())], type(self).__name__)
 
-    def plan(self):
-        """What each evaluation does, node by node: a `Plan` that prints as a table."""
-        return self._plan
-
     def _evaluations(self):
         """How many times each sample is evaluated."""
         raise NotImplementedError

@@ -1,5 +1,7 @@
 """Layer-wise relevance propagation and Deep Taylor decomposition: a composite of rules, started from the logit."""
 
+import logging
+
 import keras
 from keras import ops
 
@@ -7,12 +9,14 @@ from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import one_of
 from innvest_lite.rules import presets
+from innvest_lite.rules.composite import checked_pairs
 from innvest_lite.rules.configs import composite_from_config, composite_to_config
 from innvest_lite.rules.first_layer import Box
 from innvest_lite.rules.gradient import Gradient
 from innvest_lite.rules.lrp import ZPlus
 from innvest_lite.rules.matchers import first, kind, layer
 
+_log = logging.getLogger("innvest_lite")
 _GRADIENTS = (kind("rectifier") & layer("Activation", "ReLU")) | kind("sum", "average", "scale")
 _STRUCTURES = {"shares": presets.STRUCTURE, "gradient": ((_GRADIENTS, Gradient()), *presets.STRUCTURE)}
 
@@ -55,12 +59,26 @@ class LRP(ReverseAnalyzer):
         self._composite_options = dict(composite_options or {})
         if not isinstance(composite, str) and self._composite_options:
             raise InvalidInputError("composite_options go with a composite's name; the rules of a list have their own.")
-        self._pairs = presets.preset(composite, **self._composite_options) if isinstance(composite, str) else composite
+        named = isinstance(composite, str)
+        self._pairs = presets.preset(composite, **self._composite_options) if named else checked_pairs(composite)
         super().__init__(model, **options)
+        if not named:
+            self._tell_of_unused_pairs()
 
     def composite(self):
         """The user's pairs, then what all other nodes do."""
         return [*self._pairs, *presets.STRUCTURE]
+
+    def _tell_of_unused_pairs(self):
+        used = [step.rule for step in self._plan.steps]
+        for matcher, rule in self._pairs:
+            if not any(rule is other for other in used):
+                _log.warning(
+                    "The pair (%s, %s) of the composite is used nowhere: it matches no node of this model, or those before "
+                    "it take all. print(analyzer.plan()) says which rule stands where.",
+                    matcher,
+                    rule,
+                )
 
     def get_config(self):
         """The model, the composite and the options, as Keras serializes them."""

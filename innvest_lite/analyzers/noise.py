@@ -8,7 +8,7 @@ from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.looped import by_sample, repeated
 from innvest_lite.draws import normal
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import finite, one_of, positive, whole
+from innvest_lite.inputs import finite, one_of, positive, seed_of
 
 
 class NoisyGradient(AveragedGradient):
@@ -28,7 +28,7 @@ class NoisyGradient(AveragedGradient):
 
     def __init__(self, model, augment_by_n=64, noise_scale=0.15, *, relative=True, seed=0, postprocess=None, **options):
         self.augment_by_n = positive(augment_by_n, "augment_by_n")
-        self.noise_scale, self.relative, self.seed = finite(noise_scale, "noise_scale"), bool(relative), whole(seed, "seed")
+        self.noise_scale, self.relative, self.seed = finite(noise_scale, "noise_scale"), bool(relative), seed_of(seed)
         if noise_scale < 0:
             raise InvalidInputError(f"noise_scale should be a number of at least 0, but is {noise_scale!r}.")
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")

@@ -8,7 +8,7 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.averaged import AveragedGradient
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import InputSpec, finite, is_integer, one_of, positive
+from innvest_lite.inputs import is_integer, one_of, positive
 
 _GAP = "completeness gap"
 
@@ -72,8 +72,16 @@ class IntegratedGradients(AveragedGradient):
             given = [given]
         if not isinstance(given, list | tuple) or len(given) != len(spec.names):
             raise InvalidInputError(f"The model has {len(spec.names)} inputs: reference_inputs should have one for each.")
-        wanted = zip(spec.names, spec.shapes, spec.dtypes, strict=True)
-        return [_reference(part, *one) for part, one in zip(given, wanted, strict=True)]
+        return [spec.sample(place, part, "reference_inputs") for place, part in enumerate(given)]
+
+    def _checked(self, x, target):
+        arrays, weights = super()._checked(x, target)
+        for array, reference in zip(arrays, self._references, strict=True):
+            if reference.ndim and reference.shape[1:] != array.shape[1:]:
+                raise InvalidInputError(
+                    f"reference_inputs has the shape {reference.shape[1:]}, but the samples have {array.shape[1:]}."
+                )
+        return arrays, weights
 
     def analyze(self, x, target=None, batch_size=32, verbose=0, *, return_gap=False, **options):
         """As `Analyzer.analyze`.
@@ -166,15 +174,3 @@ class IntegratedGradients(AveragedGradient):
 
 def _summed(x):
     return ops.sum(ops.reshape(x, (ops.shape(x)[0], -1)), axis=1)
-
-
-def _reference(given, name, shape, dtype):
-    """One input's x0: a number, or an array of one sample with a batch axis."""
-    array = np.asarray(given)
-    if array.ndim == 0:
-        return np.asarray(finite(given, "reference_inputs"), dtype)
-    array = array[None] if array.ndim < len(shape) else array
-    (checked,) = InputSpec((name,), (shape,), (dtype,)).flat(array)
-    if len(checked) != 1:
-        raise InvalidInputError(f"reference_inputs should be one sample, but there are {len(checked)}.")
-    return checked

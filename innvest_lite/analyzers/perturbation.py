@@ -16,7 +16,7 @@ from innvest_lite.analyzers.looped import Looped, by_sample, no_exponent, repeat
 from innvest_lite.draws import uniform
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import passes
-from innvest_lite.inputs import finite, one_of, positive, spatial_axes, whole
+from innvest_lite.inputs import finite, one_of, positive, seed_of, spatial_axes
 from innvest_lite.rules import Gradient, anything, bind
 
 SCORES = ("logit", "probability")
@@ -32,10 +32,14 @@ class Perturbation(Looped):
         **options: as in `Analyzer`.
     """
 
+    hands_back = False
+
     def __init__(self, model, *, fill=0.0, score="logit", **options):
         self.fill, self.score = finite(fill, "fill"), one_of(score, SCORES, "score")
         super().__init__(model, **options)
         # What does not fit the model is told now.
+        for place in range(len(self._inputs_spec.names)):
+            self._inputs_spec.sample(place, self.fill, "fill")
         self._evaluations()
 
     def _set_graph(self, graph):
@@ -210,7 +214,7 @@ class RISE(Perturbation):
     """
 
     def __init__(self, model, masks=2000, *, cells=7, probability=0.5, seed=0, score="probability", **options):
-        self.masks, self.cells, self.seed = positive(masks, "masks"), positive(cells, "cells"), whole(seed, "seed")
+        self.masks, self.cells, self.seed = positive(masks, "masks"), positive(cells, "cells"), seed_of(seed)
         self.probability = finite(probability, "probability")
         if not 0 < probability < 1:
             raise InvalidInputError(f"probability should lie between 0 and 1, but is {probability!r}.")

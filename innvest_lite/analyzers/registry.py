@@ -123,5 +123,23 @@ def create_analyzer(name, model, **options):
         return ANALYZERS[name](model, **options)
     except TypeError as error:
         if "unexpected keyword argument" in str(error):
-            raise InvalidInputError(f"The analyzer {name!r} does not take these options: {error}.") from error
+            known = ", ".join(_options_of(ANALYZERS[name]))
+            raise InvalidInputError(
+                f"The analyzer {name!r} does not take these options: {error}. It takes {known}."
+            ) from error
         raise
+
+
+def _options_of(method):
+    """The names of the options of a method: those of its class and of the classes behind it."""
+    sources = [cls.__init__ for cls in method.analyzer.__mro__ if cls.__module__.startswith("innvest_lite")]
+    found = {}
+    for source in sources:
+        found.update(inspect.signature(source).parameters)
+    named = [
+        name
+        for name, parameter in found.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    placed = keywords.LRP_OPTIONS if method.analyzer is lrp.LRP else ()
+    return [name for name in (*placed, *named) if name not in ("self", "model", "composite", "composite_options")]

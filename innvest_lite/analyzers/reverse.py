@@ -47,19 +47,20 @@ class ReverseAnalyzer(Analyzer):
         """Whether relevance is kept near 1 on its way, by powers of two."""
         return any(step.rule.grows for step in self._plan.steps)
 
-    def check(self, x, target=None, batch_size=32):
+    def check(self, x, target=None, batch_size=32, *, neuron_selection=None):
         """What happens to the relevance on its way, node by node.
 
         Args:
             x: as in `analyze`.
             target: as in `analyze`.
             batch_size: as in `analyze`.
+            neuron_selection: as in `analyze`.
 
         Returns:
             A `CheckReport`, which prints as a table: per node the relevance that arrived and was handed on, and where the
             difference went.
         """
-        arrays, weights = self._checked(x, self._selected_target(target))
+        arrays, weights = self._checked(x, self._selected_target(target, neuron_selection))
         return check(self, arrays, weights, positive(batch_size, "batch_size"))
 
     def check_program(self, with_target):

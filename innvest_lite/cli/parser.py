@@ -1,6 +1,7 @@
 """What can be typed after `innvest-lite`. Called by `main`; imports nothing heavy, so that `--help` is fast."""
 
 import argparse
+import contextlib
 import json
 
 import innvest_lite
@@ -72,7 +73,7 @@ def _add_analyze(commands):
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the method, such as steps=16 or epsilon=0.01; may be repeated",
+        help="an option of the method, such as steps=16, epsilon=0.01 or input_layer_rule=0,1; may be repeated",
     )
     _add_output_name(analyze)
     analyze.add_argument("--overlay", action="store_true", help="pictures: a heat map on the image in grey")
@@ -104,14 +105,15 @@ def _positive(text):
 
 
 def _option(text):
-    """A name and a value: a number, true, false, null, or a list in JSON, else a word."""
+    """A name and a value: a number, true, false, null, a list in JSON, (low, high) or low,high, else a word."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+    bare = value[1:-1] if value[:1] + value[-1:] == "()" else value
+    for text in (value, f"[{bare}]" if "," in bare else value):
+        with contextlib.suppress(json.JSONDecodeError):
+            return name, json.loads(text)
+    return name, value
 
 
 def _target(text):

@@ -13,7 +13,13 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import Node
+
+KINDS = (
+    *("linear", "sum", "average", "scale", "rectifier", "activation", "max", "product", "route", "embedding"),
+    *("normalization", "opaque"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +39,10 @@ class Form:
 
     node: Node
     kind: str
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise InvalidInputError(f"{self.node.name} has the form {self.kind!r}; the kinds are {', '.join(KINDS)}.")
 
     @property
     def name(self):

@@ -6,6 +6,7 @@ A subclass of a Keras layer counts as that layer as long as it keeps its `call`;
 
 import keras
 
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import linear, normalization, structure, virtual
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Slot
@@ -20,6 +21,9 @@ def register_form(layer_class):
     The decorated function takes the graph node (its layer is `node.operation`) and returns a `Form`, e.g.
     `Form(node, "scale")` for an elementwise linear layer, or a `LinearForm` of your own.
 
+    Raises:
+        InvalidInputError: it is no class of layers.
+
     Example:
         >>> import keras
         >>> class Half(keras.Layer):
@@ -29,6 +33,8 @@ def register_form(layer_class):
         ... def half(node):
         ...     return Form(node, "scale")
     """
+    if not isinstance(layer_class, type) or not issubclass(layer_class, keras.Layer):
+        raise InvalidInputError(f"register_form takes a class of Keras layers, but got {layer_class!r}.")
 
     def register(builder):
         _BUILDERS[layer_class] = builder
@@ -50,11 +56,18 @@ def form_of(node, graph):
         return _operation_form(node, graph)
     for cls in type(node.operation).__mro__:
         if cls in _BUILDERS:
-            return _BUILDERS[cls](node) if is_plain(node.operation, (cls,)) else Form(node, "opaque")
+            return _built(_BUILDERS[cls], node) if is_plain(node.operation, (cls,)) else Form(node, "opaque")
     if isinstance(node.operation, keras.layers.Multiply):
         return structure.product(node, graph)
     qualified = f"{type(node.operation).__module__}.{type(node.operation).__name__}"
     return _BY_NAME.get(qualified, _opaque)(node)
+
+
+def _built(builder, node):
+    form = builder(node)
+    if not isinstance(form, Form):
+        raise InvalidInputError(f"The form of {node.name} ({node.kind}) should be a Form, but its function gave {form!r}.")
+    return form
 
 
 def _opaque(node):
@@ -100,7 +113,8 @@ _MAX_OPERATIONS = ("MaxPool", "Max", "Maximum")
 
 def _operation_form(node, graph):
     name = type(node.operation).__name__
-    if name in _ROUTE_OPERATIONS:
+    # What gives truth values, such as the mask of an embedding, carries no relevance.
+    if name in _ROUTE_OPERATIONS or all(spec.dtype == "bool" for spec in node.output_specs):
         return Form(node, "route")
     if name in _MAX_OPERATIONS:
         return Form(node, "max")

@@ -3,7 +3,7 @@
 `matchers` say for which nodes a rule is, `presets` are the composites that people know by name, `composite` binds.
 """
 
-from innvest_lite.rules.base import RULES, Call, Rule, register_rule
+from innvest_lite.rules.base import RULES, Call, Evaluated, Rule, register_rule
 from innvest_lite.rules.composite import Plan, Step, bind
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Deconvnet, Gradient, GuidedBackprop, TokenSum
@@ -32,6 +32,7 @@ __all__ = [
     "Call",
     "Deconvnet",
     "Epsilon",
+    "Evaluated",
     "Flat",
     "Gamma",
     "GatedSignal",

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
 
 RULES = {}
@@ -96,7 +97,32 @@ class Rule:
         return repr(self).removesuffix("()")
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluated(Rule):
+    """Nothing: the method evaluates the node, and hands nothing back through it."""
+
+    def __str__(self):
+        return "-"
+
+
 def register_rule(rule_class):
-    """Class decorator: makes a rule known by name, and runs it through the contract tests of the package."""
+    """Class decorator: makes a rule known by name, under which saved analyzers find it again.
+
+    The package's own tests run every registered rule on every form that it is for.
+
+    Raises:
+        InvalidInputError: it is no frozen dataclass derived from `Rule` with a `reverse` of its own, or another rule has
+            its name.
+    """
+    if not isinstance(rule_class, type) or not issubclass(rule_class, Rule) or rule_class.reverse is Rule.reverse:
+        raise InvalidInputError(f"A rule is a class derived from innvest_lite.Rule with a reverse(), not {rule_class!r}.")
+    parameters = rule_class.__dict__.get("__dataclass_params__")
+    if parameters is None or not parameters.frozen:
+        raise InvalidInputError(
+            f"{rule_class.__name__} should be a dataclass: put @dataclasses.dataclass(frozen=True) below."
+        )
+    known = RULES.get(rule_class.__name__, rule_class)
+    if (known.__module__, known.__qualname__) != (rule_class.__module__, rule_class.__qualname__):
+        raise InvalidInputError(f"{known.__module__} has a rule {rule_class.__name__} already; give yours another name.")
     RULES[rule_class.__name__] = rule_class
     return rule_class

@@ -70,7 +70,7 @@ def bind(graph, composite, method):
         UnsupportedLayerError: some nodes match nothing; the message lists them all.
         InvalidInputError: the composite is no sequence of such pairs, or a rule is for none of the nodes it is given.
     """
-    composite = _checked(composite)
+    composite = checked_pairs(composite)
     forms = forms_of(graph)
     sites = sites_of(graph, forms)
     _refuse_misplaced(composite, sites, method)
@@ -85,7 +85,12 @@ def bind(graph, composite, method):
     )
 
 
-def _checked(composite):
+def checked_pairs(composite):
+    """A composite as a list of pairs.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
     pairs = list(composite) if isinstance(composite, list | tuple) else None
     if pairs is None or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise InvalidInputError(f"A composite is a list of pairs (matcher, rule), but this is {composite!r}.")
@@ -94,6 +99,7 @@ def _checked(composite):
             raise InvalidInputError(f"{matcher.__name__} makes a matcher when it is called: write {matcher.__name__}(...).")
         if not callable(matcher) or not isinstance(rule, Rule):
             hint = f" Write {rule.__name__}()." if isinstance(rule, type) else ""
+            hint += f" Write named({matcher!r})." if isinstance(matcher, str) else ""
             raise InvalidInputError(f"({matcher!r}, {rule!r}) is no pair of a matcher and a rule.{hint}")
     return pairs
 
@@ -127,6 +133,7 @@ def _coverage(forms, method):
         lines.append("Some of these take inputs of no fixed size, where a model of a fixed input size may be understood.")
     return (
         f"{method} has no rule for {len(forms)} of the model's nodes:\n" + "\n".join(lines) + "\n"
-        "Register a form for the layer (innvest_lite.register_form), or accept the plain gradient there with "
-        "fallback='gradient'."
+        "Give the composite a pair for them where it has none; where the method does not understand the layer, register a "
+        "form for it (innvest_lite.register_form), accept the plain gradient there with fallback='gradient', or take a "
+        "method that works with any layer: gradient, integrated_gradients, smoothgrad, occlusion."
     )

@@ -69,9 +69,12 @@ class Box(LinearRule):
 
     def __post_init__(self):
         for name in ("low", "high"):
-            value = np.asarray(getattr(self, name), "float64")
-            require(value.ndim < 2 and np.isfinite(value).all(), f"{name} should be a number or one per channel.")
+            value = _numbers(getattr(self, name))
+            sound = value is not None and value.ndim < 2 and value.size and np.isfinite(value).all()
+            require(sound, f"{name} should be a number or one per channel, but is {getattr(self, name)!r}.")
             object.__setattr__(self, name, value.item() if value.ndim == 0 else tuple(value.tolist()))
+        sizes = {np.size(self.low), np.size(self.high)} - {1}
+        require(len(sizes) < 2, f"low and high should have as many numbers, but are {self.low} and {self.high}.")
         require(
             bool(np.all(np.asarray(self.low) < np.asarray(self.high))),
             f"low should be below high, but they are {self.low} and {self.high}.",
@@ -111,3 +114,11 @@ class Box(LinearRule):
             )
             bound = ops.reshape(bound, tuple(-1 if position == axis else 1 for position in range(rank)))
         return ops.broadcast_to(bound, ops.shape(x))
+
+
+def _numbers(given):
+    """An array of float64, or None where there is none to make."""
+    try:
+        return np.asarray(given, "float64")
+    except (ValueError, TypeError):
+        return None

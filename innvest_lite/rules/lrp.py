@@ -12,7 +12,20 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.forms import LinearForm
 from innvest_lite.rules.base import Call, Rule, register_rule
-from innvest_lite.rules.shares import Signed, bias_of, kept, kernel_of, nowhere, own, require, stabilized, times, wide
+from innvest_lite.rules.shares import (
+    Signed,
+    bias_of,
+    kept,
+    kernel_of,
+    nowhere,
+    own,
+    require,
+    require_bool,
+    require_number,
+    stabilized,
+    times,
+    wide,
+)
 
 BIASES = ("split", "shared", "ignore")
 
@@ -47,6 +60,9 @@ class Zero(LinearRule):
         """Without its bias, z may be far smaller than what follows it."""
         return not self.bias
 
+    def __post_init__(self):
+        require_bool(self.bias, "bias")
+
     def reverse(self, call, relevance):
         """R_in = x W'(R / z)."""
         return times(call.inputs, own(call, backend.divide_no_nan(wide(relevance[0]), self._total(call))))
@@ -78,7 +94,10 @@ class Epsilon(LinearRule):
         return not self.bias
 
     def __post_init__(self):
-        require(self.epsilon > 0, f"epsilon should be positive, but is {self.epsilon}; Zero() has none.")
+        zero = isinstance(self.epsilon, int | float) and self.epsilon == 0
+        require(not zero, "epsilon should be above 0; Zero() has none.")
+        require_number(self.epsilon, "epsilon", above=True)
+        require_bool(self.bias, "bias")
 
     def reverse(self, call, relevance):
         """R_in = x W'(R / stab(z))."""
@@ -116,7 +135,8 @@ class Gamma(LinearRule):
         return True
 
     def __post_init__(self):
-        require(self.gamma >= 0, f"gamma should not be negative, but is {self.gamma}.")
+        require_number(self.gamma, "gamma")
+        require_bool(self.bias, "bias")
 
     def reverse(self, call, relevance):
         """R_in = x+ (W + gamma W+)'s + x- (W + gamma W-)'s with s = R / z."""
@@ -161,8 +181,10 @@ class AlphaBeta(LinearRule):
         return self.beta > 0
 
     def __post_init__(self):
-        require(self.bias in BIASES, f"bias should be one of {BIASES}, but is {self.bias!r}.")
-        require(self.beta >= 0, f"beta should not be negative, but is {self.beta}.")
+        words = isinstance(self.bias, str) and self.bias in BIASES
+        require(words, f"bias should be one of {BIASES}, but is {self.bias!r}.")
+        require_number(self.alpha, "alpha")
+        require_number(self.beta, "beta")
         require(
             abs(self.alpha - self.beta - 1) < 1e-6,
             f"alpha - beta should be 1, so that relevance is conserved, but alpha is {self.alpha} and beta {self.beta}.",
@@ -225,6 +247,9 @@ class ZPlus(LinearRule):
 
     fast: bool = False
 
+    def __post_init__(self):
+        require_bool(self.fast, "fast")
+
     def reverse(self, call, relevance):
         """R_in = x+ W+'s + x- W-'s with s = R / z+."""
         forward = self._forward(call)
@@ -255,19 +280,27 @@ class Norm(Rule):
     kinds = ("sum", "average", "scale", "normalization")
     epsilon: float = 0.0
 
+    def __post_init__(self):
+        require_number(self.epsilon, "epsilon")
+
     def reverse(self, call, relevance):
         """R_in = x J'(R / stab(z))."""
         total = wide(call.outputs[0])
         total = stabilized(total, self.epsilon) if self.epsilon else total
         cotangent = backend.divide_no_nan(wide(relevance[0]), total)
-        return times(call.inputs, self._back(call, cotangent))
+        shares = self._back(call, cotangent)
+        # A mask is an input too, and has no share.
+        return tuple(
+            None if share is None else times((x,), (share,))[0] for x, share in zip(call.inputs, shares, strict=True)
+        )
 
     def absorbed(self, call, relevance):
         """What the constant part of the node keeps, z - sum of contributions, and epsilon."""
         total = wide(call.outputs[0])
         denominator = stabilized(total, self.epsilon) if self.epsilon else total
         cotangent = backend.divide_no_nan(wide(relevance[0]), denominator)
-        (constant,) = call.form.affine(*call.inputs)(*(ops.zeros_like(x) for x in call.inputs))
+        nothing = (ops.zeros_like(x) if backend.is_float(x) else x for x in call.inputs)
+        (constant,) = call.form.affine(*call.inputs)(*nothing)
         return {"bias": cotangent * wide(constant), "epsilon": wide(relevance[0]) - cotangent * total}
 
     def _back(self, call, cotangent):

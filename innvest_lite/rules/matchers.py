@@ -10,7 +10,7 @@ import fnmatch
 from collections.abc import Mapping
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.forms import Form, LinearForm
+from innvest_lite.forms import KINDS, Form, LinearForm
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +67,11 @@ class Matcher:
 
 def kind(*names):
     """Matches forms of one of these kinds."""
+    for name in names:
+        if name not in KINDS:
+            near = difflib.get_close_matches(str(name), KINDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InvalidInputError(f"There is no kind {name!r}.{hint} There are: {', '.join(KINDS)}.")
     return _Kind(names)
 
 
@@ -87,11 +92,15 @@ def gated():
 
 def layer(*classes):
     """Matches nodes of these layer or operation classes (or their names) and of classes derived from them."""
+    if not all(isinstance(cls, str | type) for cls in classes):
+        raise InvalidInputError(f"layer() takes classes of layers or their names, but got {classes!r}.")
     return _LayerClass(tuple(cls if isinstance(cls, str) else cls.__name__ for cls in classes))
 
 
 def named(*patterns):
     """Matches nodes by name, with `*` and `?`: `named("block1_*", "head")`."""
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise InvalidInputError(f"named() takes names of nodes, with * and ?, but got {patterns!r}.")
     return _Named(patterns)
 
 
@@ -112,6 +121,8 @@ def until(end):
         end: a layer's name, or its index in `model.layers` (0 is the Input layer, which a Sequential model does not list).
             Inside a nested model a name tells layers apart ("nested/conv"), an index takes all of them.
     """
+    if not isinstance(end, str) and (not isinstance(end, int) or isinstance(end, bool) or end < 0):
+        raise InvalidInputError(f"until() takes a layer's name or its index in model.layers, but got {end!r}.")
     return _Until(end)
 
 
@@ -178,6 +189,9 @@ class _Until(Matcher):
 
     def __call__(self, site):
         end = self._place(site.places) if isinstance(self.end, str) else (self.end,)
+        last = max(place[0] for place in site.places.values() if place)
+        if end[0] > last:
+            raise InvalidInputError(f"until({self.end}) is behind the model's last layer, model.layers[{last}].")
         return site.place[: len(end)] <= end
 
     def _place(self, places):

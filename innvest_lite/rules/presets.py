@@ -3,6 +3,7 @@
 A composite speaks of the linear nodes; `STRUCTURE` stands behind each and says what all others do.
 """
 
+import difflib
 import inspect
 
 from innvest_lite.errors import InvalidInputError
@@ -11,6 +12,7 @@ from innvest_lite.rules.gradient import Gradient, TokenSum
 from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Norm, Zero, ZPlus
 from innvest_lite.rules.matchers import first, gated, kind, layer
 from innvest_lite.rules.pattern import GatedSignal, Pass
+from innvest_lite.rules.shares import require
 
 # Activations and gates pass relevance on, sums and means share it out by contribution, the rest moves it with its values.
 STRUCTURE = (
@@ -37,6 +39,8 @@ def dense_and_convolutional(dense, convolutional, at_input=None):
 
 def alpha_beta(alpha=None, beta=None, bias="split"):
     """Alpha-beta everywhere (Bach et al. 2015). As alpha - beta is 1, one of them will do; without both, 2 and 1."""
+    for value in (alpha, beta):
+        require(value is None or isinstance(value, int | float), f"alpha and beta should be numbers, but one is {value!r}.")
     if alpha is None:
         alpha = 2.0 if beta is None else beta + 1
     return everywhere(AlphaBeta(alpha, alpha - 1 if beta is None else beta, bias))
@@ -128,7 +132,9 @@ def preset(name, **options):
         InvalidInputError: there is none of that name, or it takes no such options.
     """
     if name not in PRESETS:
-        raise InvalidInputError(f"There is no composite {name!r}; there are {', '.join(PRESETS)}.")
+        near = difflib.get_close_matches(name.removeprefix("lrp."), PRESETS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InvalidInputError(f"There is no composite {name!r}.{hint} There are {', '.join(PRESETS)}.")
     allowed = list(inspect.signature(PRESETS[name]).parameters)
     unknown = sorted(set(options).difference(allowed))
     if unknown:

@@ -1,5 +1,6 @@
 """What the rules of layer-wise relevance propagation compute with: wide numbers, denominators, signed passes."""
 
+import numpy as np
 from keras import ops
 
 from innvest_lite import backend
@@ -25,6 +26,19 @@ class Signed:
         """The contributions' shares: each part of the inputs times its pullback."""
         shares = [times(inputs, pullback((cotangent,))) for inputs, _, pullback in self._parts]
         return tuple(sum(share[1:], share[0]) for share in zip(*shares, strict=True))
+
+
+def require_number(value, name, least=0.0, above=False):
+    """Raises InvalidInputError unless `value` is a finite number of at least (or above) `least`."""
+    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    words = f"above {least:g}" if above else f"of at least {least:g}"
+    sound = real and np.isfinite(value) and (value > least if above else value >= least)
+    require(sound, f"{name} should be a number {words}, but is {value!r}.")
+
+
+def require_bool(value, name):
+    """Raises InvalidInputError unless `value` is True or False."""
+    require(isinstance(value, bool | np.bool_), f"{name} should be True or False, but is {value!r}.")
 
 
 def applied(form, inputs, kernel):
