@@ -217,12 +217,14 @@ def pre_activated():
     return keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D(name="gap")(value)))
 
 
-def mobile_v3():
+def mobile_v3(data_format="channels_last"):
     """As MobileNetV3 ends: global pooling that keeps the axes, and convolutions of one position as the head."""
-    x = keras.Input((8, 8, 2))
-    value = layers.ReLU(name="last_relu")(layers.BatchNormalization()(layers.Conv2D(4, 3, name="last")(x)))
-    value = layers.GlobalAveragePooling2D(keepdims=True)(value)
-    value = layers.Conv2D(3, 1, name="logits")(layers.Conv2D(5, 1, activation="relu", name="head")(value))
+    x = keras.Input((8, 8, 2) if data_format == "channels_last" else (2, 8, 8))
+    lies, axis = {"data_format": data_format}, -1 if data_format == "channels_last" else 1
+    value = layers.ReLU(name="last_relu")(layers.BatchNormalization(axis)(layers.Conv2D(4, 3, name="last", **lies)(x)))
+    value = layers.GlobalAveragePooling2D(keepdims=True, **lies)(value)
+    value = layers.Conv2D(5, 1, activation="relu", name="head", **lies)(value)
+    value = layers.Conv2D(3, 1, name="logits", **lies)(value)
     return keras.Model(x, layers.Softmax()(layers.Flatten()(value)))
 
 
@@ -246,6 +248,21 @@ def test_by_default_it_looks_at_what_the_last_block_hands_on(build, layer):
     heat = GradCAM(model).analyze(x)
     np.testing.assert_array_equal(heat, GradCAM(model, layer=layer).analyze(x))
     assert np.any(heat)
+
+
+def test_where_it_looks_with_the_channels_first():
+    """Such convolutions do not run on CPU; which layer it chooses is known before."""
+    assert GradCAM(mobile_v3("channels_first"))._value.node == "last_relu"
+
+
+def test_of_two_followers_the_last():
+    """A value that is gated lower down goes on where the gate is applied, not where it is computed."""
+    x = keras.Input((6, 6, 2))
+    conv = layers.Conv2D(4, 3, name="conv")(x)
+    gate = layers.Activation("sigmoid", name="gate")(conv)
+    end = layers.Multiply(name="gated")([conv, layers.Dropout(0.1, name="between")(gate)])
+    model = keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D()(end)))
+    assert GradCAM(model)._value.node == "gated"
 
 
 def test_a_layer_of_a_nested_model():
