@@ -133,6 +133,7 @@ def test_the_gap_of_a_model_of_open_size(padding):
     rise = model.predict(x, verbose=0)[:, 1] - model.predict(0 * x, verbose=0)[:, 1]
     np.testing.assert_allclose(gap, rise - heat.sum((1, 2, 3), dtype="float64"), atol=1e-4)
 
+
 def test_the_gap_on_the_demo_model():
     """16 Gauss-Legendre steps account for the rise of the logit up to 1 %, on average over digits."""
     images, _ = innvest_lite.data.load_digits()
