@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from innvest_lite import LRP
+from innvest_lite import LRP, DeepTaylor
 from innvest_lite.rules import AlphaBeta, Epsilon, Norm, WSquare, Zero, kind
 
 LINEAR = kind("linear")
@@ -26,6 +26,19 @@ def test_alpha_beta_beyond_float32():
     found = np.log2(np.abs(values.astype("float64"))) + exponent[:, None]
     np.testing.assert_allclose(found, np.log2(logit) + 100 * np.log2(3), rtol=1e-5)
     assert np.sign(values).tolist() == [[1, -1]]
+
+
+def test_deep_taylor_beyond_float32():
+    """With the gradient at sums, each x + x doubles what arrives, and z+ hands all of it on: 2^140 is beyond float32."""
+    x = value = keras.Input((1,))
+    for _ in range(140):
+        value = layers.Dense(1, use_bias=False)(layers.Add()([value, value]))
+    model = keras.Model(x, value)
+    model.set_weights([np.float32([[0.5]])] * 140)
+    analyzer = DeepTaylor(model, structure="gradient")
+    values, exponent = analyzer.analyze(np.float32([[3]]), return_exponent=True)
+    assert np.log2(values.item()) + exponent.item() == pytest.approx(140 + np.log2(3))
+    np.testing.assert_allclose(DeepTaylor(model).analyze(np.float32([[3]])), [[3]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("rule", [Zero(), Epsilon(1e-7)])

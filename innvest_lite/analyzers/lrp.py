@@ -117,6 +117,11 @@ class DeepTaylor(ReverseAnalyzer):
         self.fuses_batchnorm = structure == "shares"
         super().__init__(model, **options)
 
+    @property
+    def rescales(self):
+        """Whether relevance is kept near 1 on its way: a gradient at sums doubles it at each."""
+        return self.structure == "gradient" or super().rescales
+
     def composite(self):
         """The z+ rule at all linear nodes."""
         return [(kind("linear"), ZPlus()), *_STRUCTURES[self.structure]]
