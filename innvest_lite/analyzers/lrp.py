@@ -18,7 +18,7 @@ from innvest_lite.rules.matchers import first, kind, layer
 
 _log = logging.getLogger("innvest_lite")
 _GRADIENTS = (kind("rectifier") & layer("Activation", "ReLU")) | kind("sum", "average", "scale")
-_STRUCTURES = {"shares": presets.STRUCTURE, "gradient": ((_GRADIENTS, Gradient()), *presets.STRUCTURE)}
+_STRUCTURES = {"shares": presets.STRUCTURE, "gradient": ((_GRADIENTS, Gradient(grows=True)), *presets.STRUCTURE)}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -116,11 +116,6 @@ class DeepTaylor(ReverseAnalyzer):
         self.structure = one_of(structure, _STRUCTURES, "structure")
         self.fuses_batchnorm = structure == "shares"
         super().__init__(model, **options)
-
-    @property
-    def rescales(self):
-        """Whether relevance is kept near 1 on its way: a gradient at sums doubles it at each."""
-        return self.structure == "gradient" or super().rescales
 
     def composite(self):
         """The z+ rule at all linear nodes."""

@@ -10,7 +10,13 @@ from innvest_lite.rules.base import Rule, register_rule
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class Gradient(Rule):
-    """The chain rule: the node's vector-Jacobian product, whatever the node is."""
+    """The chain rule: the node's vector-Jacobian product, whatever the node is.
+
+    Attributes:
+        grows: as in `Rule`. Beside the rules of LRP, which hand on all that arrives, the gradient doubles it at each sum.
+    """
+
+    grows: bool = dataclasses.field(default=False, repr=False)
 
     def reverse(self, call, relevance):
         """r_in = J' r_out."""
