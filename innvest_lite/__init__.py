@@ -32,7 +32,10 @@ _HOMES = {
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("analyzers", "data", "errors", "forms", "graph", "images", "patterns", "rules", "visualize")
+_MODULES = (
+    *("analyzers", "data", "datasets", "errors", "forms", "graph", "images", "metrics", "patterns", "rules"),
+    "visualize",
+)
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 

@@ -73,6 +73,10 @@ class InputSpec:
             raise InvalidInputError(f"{what} should be one sample, but there are {len(checked)}.")
         return checked
 
+    def fits(self, place, shape):
+        """Whether a shape, batch axis first, is one that an input takes."""
+        return _fits(shape, self.shapes[place])
+
     def _one(self, place, x, look):
         """One input's array, of its dtype where `look` says to read it."""
         array = _checked(x, self.names[place], self.shapes[place])

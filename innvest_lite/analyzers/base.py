@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers import sweep
+from innvest_lite.analyzers import quantus, sweep
 from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.check import CheckReport
 from innvest_lite.errors import InvalidInputError
@@ -158,6 +158,30 @@ class Analyzer(keras.Model):
         sums = sum(array.astype("float64").sum(tuple(range(1, array.ndim))) for array in attributions)
         return CheckReport((), self._explained(arrays, weights, batch_size), np.ldexp(sums, exponent))
 
+    def as_explain_func(self):
+        """This analyzer as the `explain_func` of Quantus, `explain(model, inputs, targets, **kwargs)`.
+
+        - model: this analyzer's model, a Keras model like it, Quantus's wrapper of either, or None. Another model is
+          explained by this method with these options (Quantus's randomization tests hand models of other weights).
+        - inputs: `(samples, ...)`; channels may come first where the model has them last.
+        - targets: an output for each sample, or None, as in `analyze`.
+        - kwargs: `channel_first=True` says so where both orders would fit. Quantus's `device`, `softmax`, `method`,
+          `attributor`, `xai_lib` and `xai_lib_kwargs` are ignored; others are refused.
+
+        Returns:
+            The function. It gives an array of the shape of `inputs`, in the method's unit, and raises InvalidInputError
+            where an argument does not fit, or where another model would need other patterns.
+
+        Raises:
+            InvalidInputError: the model has several inputs, which Quantus cannot hand.
+
+        Example:
+            >>> explain = innvest_lite.Gradient(model).as_explain_func()
+            >>> explain(model, images[:2].transpose(0, 3, 1, 2), np.array([3, 7]), device="cpu").shape
+            (2, 1, 28, 28)
+        """
+        return quantus.explain_func(self)
+
     def _explained(self, arrays, weights, batch_size):
         """The explained output of each sample, float64 (samples,)."""
         plan = bind(self._graph, [(anything(), Gradient())], type(self).__name__)
@@ -271,7 +295,13 @@ class Analyzer(keras.Model):
     @classmethod
     def from_config(cls, config):
         """An analyzer from `get_config`; a model file's custom layers come through `custom_objects`, as in Keras."""
-        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
+        model = config["model"]
+        model = model if isinstance(model, keras.Model) else keras.saving.deserialize_keras_object(model)
+        return cls(**{**config, "model": model})
+
+    def _for_model(self, model):
+        """An analyzer of the same method and options for another model."""
+        return type(self).from_config({**self.get_config(), "model": model})
 
 
 def _selected(graph, output):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from innvest_lite import backend, rules
+from innvest_lite.analyzers.quantus import is_copy
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError
 from innvest_lite.inputs import one_of
@@ -155,6 +156,16 @@ class PatternAnalyzer(ReverseAnalyzer):
         fingerprints = record["fingerprints"] or self._layout.fingerprints()
         reports = {name: LayerReport(**row) for name, row in record["reports"].items()}
         return Patterns(arrays, record["estimator"], fingerprints, reports)
+
+    def _for_model(self, model):
+        self._require_fit()
+        if is_copy(model, self.model):
+            return self
+        raise InvalidInputError(
+            f"{type(self).__name__} has patterns for the weights of its own model, but was handed the model {model.name!r} "
+            "with other weights or layers, as in Quantus's randomization tests. Patterns of other weights explain nothing: "
+            "write an explain function that fits an analyzer to each model that it is handed."
+        )
 
     def _require_fit(self):
         if self._fitted is None:
