@@ -2,7 +2,8 @@
 
 The machine may be shared and noisy, so a round runs the gradient and every method once, in turn, and the figure is the
 median over rounds of the ratio to the gradient of the same round. Peak memory is that of a process of its own for each
-method (`python scripts/benchmark.py memory`), as Linux counts it.
+method (`python scripts/benchmark.py memory`), as Linux counts it. `python scripts/benchmark.py rho` prints what the signal
+estimators' quality of all of VGG16's linear layers takes.
 """
 
 import argparse
@@ -119,6 +120,19 @@ def memory(batch, names):
         print(f"{name:20s} {figures}; with making the analyzer {whole:.2f} GiB")
 
 
+def rho(samples):
+    """Prints the quality of the signal estimators on VGG16, and the minutes and memory that it takes."""
+    from innvest_lite.metrics import signal_quality
+
+    model, third = vgg16(), samples // 3
+    parts = [images(samples)[start : start + third] for start in (0, third, 2 * third)]
+    start = time.perf_counter()
+    quality = signal_quality(model, *(part.copy() for part in parts))
+    print(quality)
+    minutes = (time.perf_counter() - start) / 60
+    print(f"{len(quality.layers)} layers on {samples} images: {minutes:.1f} min, peak memory {_high_water_mark():.2f} GiB")
+
+
 def _peak(name, batch):
     command = [sys.executable, __file__, "peak", "--methods", name, "--batch", str(batch)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -157,9 +171,10 @@ def machine():
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("analyze", "lrp", "memory", "peak"))
+    parser.add_argument("what", choices=("analyze", "lrp", "memory", "peak", "rho"))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--methods", nargs="*", default=None)
     arguments = parser.parse_args()
     arguments.methods = arguments.methods or list(LRP_METHODS if arguments.what == "lrp" else METHODS)
@@ -167,6 +182,9 @@ def main():
         peak(arguments.methods[0], arguments.batch)
         return
     machine()
+    if arguments.what == "rho":
+        rho(arguments.samples)
+        return
     if arguments.what == "memory":
         memory(arguments.batch, arguments.methods)
         return

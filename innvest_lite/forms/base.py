@@ -73,6 +73,11 @@ class LinearForm(Form):
     fan_in: tuple = ()
     unit_axes: tuple = ()
 
+    @property
+    def units_share_inputs(self):
+        """Whether all units are known to see the same inputs at a position."""
+        return False
+
     def raw_kernel(self):
         """The kernel before BatchNormalization, a float tensor."""
         raise NotImplementedError

@@ -41,6 +41,11 @@ class LayerForm(LinearForm):
 class Dense(LayerForm):
     """`x @ kernel` on the last axis; kernel (inputs, units)."""
 
+    @property
+    def units_share_inputs(self):
+        """All inputs."""
+        return True
+
     def apply(self, inputs, kernel):
         """(batch, ..., inputs) to (batch, ..., units)."""
         return ops.matmul(ops.cast(inputs[0], kernel.dtype), kernel)
@@ -59,6 +64,11 @@ class Dense(LayerForm):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Einsum(LayerForm):
     """EinsumDense: `einsum(equation, x, kernel)`."""
+
+    @property
+    def units_share_inputs(self):
+        """But where an axis is one of the inputs and of the units, as a head's."""
+        return not _axes_of_both(self.layer.equation)
 
     def apply(self, inputs, kernel):
         """As the equation says."""
@@ -80,6 +90,11 @@ class Einsum(LayerForm):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Convolution(LayerForm):
     """Conv1D, Conv2D, Conv3D, grouped, strided or dilated; kernel (taps..., inputs / groups, units)."""
+
+    @property
+    def units_share_inputs(self):
+        """But for groups."""
+        return self.layer.groups == 1
 
     def apply(self, inputs, kernel):
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
@@ -108,6 +123,11 @@ class Convolution(LayerForm):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pointwise(LayerForm):
     """The second half of a separable convolution: a 1x1 convolution with the layer's bias."""
+
+    @property
+    def units_share_inputs(self):
+        """All channels."""
+        return True
 
     def raw_kernel(self):
         """Shape (1, ..., channels, units)."""
@@ -177,6 +197,11 @@ class WholeSeparable(LayerForm):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Transposed(LayerForm):
     """Conv1DTranspose, Conv2DTranspose, Conv3DTranspose; kernel (taps..., units, inputs)."""
+
+    @property
+    def units_share_inputs(self):
+        """All channels at the places that reach the position."""
+        return True
 
     def apply(self, inputs, kernel):
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
@@ -304,3 +329,9 @@ LAYERS = {
     keras.layers.SeparableConv1D: separable,
     keras.layers.SeparableConv2D: separable,
 }
+
+
+def _axes_of_both(equation):
+    given, rest = equation.replace("...", "").split(",")
+    kernel, output = rest.split("->")
+    return set(given) & set(kernel) & set(output)

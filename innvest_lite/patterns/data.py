@@ -36,6 +36,31 @@ def fit_arguments(data, inputs, batch_size, skip=0):
     return {"x": arrays[0] if len(arrays) == 1 else arrays, "batch_size": batch_size}
 
 
+def each_batch(data, inputs, batch_size):
+    """The batches of a data source as lists of arrays, one per input, in the dtypes of `inputs`.
+
+    Args:
+        data: as in `fit_arguments`.
+        inputs: the model's `InputSpec`.
+        batch_size: for arrays.
+
+    Raises:
+        InvalidInputError: as `fit_arguments` does, or a batch does not fit the model.
+    """
+    given = fit_arguments(data, inputs, batch_size)
+    if "batch_size" in given:
+        arrays = given["x"] if isinstance(given["x"], list) else [given["x"]]
+        parts = ([array[start : start + batch_size] for array in arrays] for start in range(0, len(arrays[0]), batch_size))
+    else:
+        batches = given["x"]
+        if isinstance(batches, keras.utils.PyDataset):
+            batches = (batches[index] for index in range(batches.num_batches))
+        parts = (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
+    for part in parts:
+        part = list(part) if isinstance(part, tuple) else part
+        yield inputs.flat(part)
+
+
 def _is_batched(data, inputs):
     if isinstance(data, dict | np.ndarray) or hasattr(data, "__array__"):
         return False

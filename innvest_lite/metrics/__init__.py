@@ -1,0 +1,35 @@
+"""Is an explanation any good? The measures of Kindermans et al. 2017 (arXiv 1705.05598), and sanity checks."""
+
+from innvest_lite.metrics.curves import Degradation, DegradationTable, degradation_table
+from innvest_lite.metrics.degradation import degradation
+from innvest_lite.metrics.invariance import InputInvariance, input_invariance
+from innvest_lite.metrics.properties import Completeness, MaxSensitivity, completeness, max_sensitivity, sparseness
+from innvest_lite.metrics.quality import LayerQuality, SignalQuality
+from innvest_lite.metrics.sanity import Convergence, Randomization, RandomLogit, convergence, random_logit, randomization
+from innvest_lite.metrics.signal import signal_quality
+from innvest_lite.metrics.similarity import spearman, ssim
+
+__all__ = [
+    "Completeness",
+    "Convergence",
+    "Degradation",
+    "DegradationTable",
+    "InputInvariance",
+    "LayerQuality",
+    "MaxSensitivity",
+    "RandomLogit",
+    "Randomization",
+    "SignalQuality",
+    "completeness",
+    "convergence",
+    "degradation",
+    "degradation_table",
+    "input_invariance",
+    "max_sensitivity",
+    "random_logit",
+    "randomization",
+    "signal_quality",
+    "sparseness",
+    "spearman",
+    "ssim",
+]

@@ -1,0 +1,144 @@
+"""What the measures ask of an analyzer: true values in float64, maps without channels, logits, targets that stay.
+
+In: an `Analyzer` and samples as `analyze` takes them. Called by the sanity checks and the properties.
+"""
+
+import functools
+
+import numpy as np
+
+from innvest_lite import backend
+from innvest_lite.analyzers import Analyzer, create_analyzer, sweep
+from innvest_lite.analyzers.batches import run
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import input_spec, positive, spatial_axes, weights_of
+from innvest_lite.metrics.similarity import spearman, ssim
+from innvest_lite.rules import Gradient, anything, bind
+
+
+class Subject:
+    """An analyzer and samples to explain.
+
+    Args:
+        analyzer: an `Analyzer`.
+        x: samples, as `analyze` takes them.
+        target: as in `analyze`; None: the largest logit of each sample, which `targets` holds fast.
+        batch_size: how many samples go at a time.
+
+    Raises:
+        InvalidInputError: it is no analyzer, or there are no samples, or they or the target do not fit the model.
+    """
+
+    def __init__(self, analyzer, x, target=None, batch_size=32):
+        self.analyzer = checked_analyzer(analyzer)
+        self.graph = analyzer.plan().graph
+        self.spec = input_spec(analyzer.model, self.graph)
+        self.x, self.arrays = x, self.spec.flat(x)
+        if not len(self.arrays[0]):
+            raise InvalidInputError("There are no samples: a measure needs at least one.")
+        self.batch_size = positive(batch_size, "batch_size")
+        self._target = target
+
+    @functools.cached_property
+    def logits(self):
+        """The explained outputs, float64 (samples, outputs), flat."""
+        plan = bind(self.graph, [(anything(), Gradient())], "logits")
+        specs = zip(self.spec.shapes, self.spec.dtypes, strict=True)
+        signature = [backend.tensor_spec((None, *shape[1:]), dtype) for shape, dtype in specs]
+
+        def outputs(*tensors):
+            return sweep.forward(plan, tensors)[0][self.graph.outputs[0]]
+
+        (found,) = run(backend.compiled(outputs, signature, False), self.arrays, self.batch_size)
+        return found.astype("float64").reshape(len(found), -1)
+
+    @functools.cached_property
+    def targets(self):
+        """Weights on the outputs, float32 in their shape: the target, or that of the largest logits."""
+        shape = self._output_shape()
+        if self._target is not None:
+            return weights_of(self._target, len(self.arrays[0]), shape)
+        return self.one_hot(self.logits.argmax(1))
+
+    def one_hot(self, places):
+        """Weights that name one output of each sample, by its place among the flat outputs."""
+        weights = np.zeros(self.logits.shape, "float32")
+        weights[np.arange(len(weights)), places] = 1
+        return weights.reshape(len(weights), *self._output_shape()[1:])
+
+    def explained(self, target=None, arrays=None):
+        """The attributions, float64 arrays, one per input, also where they leave the range of float32.
+
+        Args:
+            target: weights on the outputs; None: `targets`.
+            arrays: other samples than the subject's, an array per input.
+        """
+        x = self.x if arrays is None else self.spec.packed(self.x, arrays)
+        target = self.targets if target is None else target
+        found, exponent = self.analyzer.analyze(x, target=target, batch_size=self.batch_size, return_exponent=True)
+        found = [found] if isinstance(found, np.ndarray) else list(found.values() if isinstance(found, dict) else found)
+        return [np.ldexp(part.astype("float64"), exponent.reshape(-1, *[1] * (part.ndim - 1))) for part in found]
+
+    def maps(self, target=None):
+        """The attributions with the channels summed: float64 (samples, positions...) for each input."""
+        return [_without_channels(self.graph, part) for part in self.explained(target)]
+
+    def _output_shape(self):
+        value = self.graph.outputs[0]
+        producer = self.graph.producer(value)
+        specs = producer.output_specs if producer else self.graph.input_specs
+        return specs[value.index if producer else self.graph.inputs.index(value)].shape
+
+
+def checked_analyzer(analyzer, kind=Analyzer):
+    """The analyzer, if it is one.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if not isinstance(analyzer, kind):
+        raise InvalidInputError(f"An analyzer should be one of the kind {kind.__name__}, but is {type(analyzer).__name__}.")
+    return analyzer
+
+
+def made(make_analyzer, model, **options):
+    """The analyzer of a model, from a name for `create_analyzer` or a function of the model.
+
+    Raises:
+        InvalidInputError: it is neither, or the function gives no analyzer of that very model.
+    """
+    if isinstance(make_analyzer, str):
+        return create_analyzer(make_analyzer, model, **options)
+    if not callable(make_analyzer):
+        raise InvalidInputError(
+            f"An analyzer is made by a name for create_analyzer or a function of a model, but this is {make_analyzer!r}."
+        )
+    analyzer = checked_analyzer(make_analyzer(model, **options))
+    if analyzer.model is not model:
+        raise InvalidInputError("The function that makes analyzers should explain the model that it is given, not another.")
+    return analyzer
+
+
+def vectors(parts):
+    """Arrays (samples, ...) side by side, float64 (samples, values)."""
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def similarities(one, two):
+    """How alike two lists of maps are, one map per input.
+
+    Returns:
+        A dict of float64 (samples,): "spearman" over all values, "absolute_spearman" over their magnitudes, and "ssim", the
+        mean over the inputs.
+    """
+    first, second = vectors(one), vectors(two)
+    return {
+        "spearman": spearman(first, second),
+        "absolute_spearman": spearman(np.abs(first), np.abs(second)),
+        "ssim": np.mean([ssim(a, b) for a, b in zip(one, two, strict=True)], axis=0),
+    }
+
+
+def _without_channels(graph, part):
+    channels = spatial_axes(graph, part)[1]
+    return part if channels is None else part.sum(channels)

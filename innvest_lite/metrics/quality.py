@@ -1,0 +1,83 @@
+"""What `signal_quality` found, to print, to plot and to keep."""
+
+import dataclasses
+
+import numpy as np
+
+from innvest_lite.graph.graph import table
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerQuality:
+    """The rho of one layer.
+
+    Attributes:
+        rho: estimator -> float64 (neurons,). 1 is best, and what a random direction gets is near 0. NaN for a neuron that
+            never varies, or that the estimator knows nothing of.
+        floor: below what distance from 1 nothing can be told, about sqrt(fan-in / rows).
+        neurons: int (neurons,), which units these are, flat in the kernel's order.
+        fan_in: how many inputs a neuron sums.
+        rows: how many pairs of window and output the regression rests on.
+    """
+
+    rho: dict
+    floor: float
+    neurons: np.ndarray
+    fan_in: int
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SignalQuality:
+    """What `signal_quality` found.
+
+    Attributes:
+        layers: layer (node) name -> `LayerQuality`.
+        on: the target of the regression.
+        ridge: see `signal_quality`.
+    """
+
+    layers: dict
+    on: str
+    ridge: float
+
+    def to_dict(self):
+        """`{layer: {estimator: {"rho": [one a neuron], "floor": ...}}}`, of plain Python values."""
+        return {
+            name: {estimator: {"rho": rho.tolist(), "floor": layer.floor} for estimator, rho in layer.rho.items()}
+            for name, layer in self.layers.items()
+        }
+
+    def __str__(self):
+        names = list(next(iter(self.layers.values())).rho) if self.layers else []
+        rows = [
+            (name, *(f"{_median(layer.rho[estimator]):.3f}" for estimator in names), f"{layer.floor:.3f}", layer.rows)
+            for name, layer in self.layers.items()
+        ]
+        return table(("layer (median over neurons)", *names, "floor", "rows"), rows)
+
+    def plot(self, axes=None):
+        """Medians over neurons, a line per estimator, with the floor below 1 in grey; needs matplotlib.
+
+        Args:
+            axes: a matplotlib `Axes`; None makes one.
+
+        Returns:
+            The `Axes`.
+        """
+        import matplotlib.pyplot as plt
+
+        axes = axes or plt.subplots(figsize=(1 + 0.6 * len(self.layers), 4))[1]
+        places = np.arange(len(self.layers))
+        floors = np.array([layer.floor for layer in self.layers.values()])
+        axes.fill_between(places, 1 - np.minimum(floors, 1), 1, color="0.9", label="cannot be told from 1")
+        for estimator in next(iter(self.layers.values())).rho:
+            axes.plot(places, [_median(layer.rho[estimator]) for layer in self.layers.values()], "o-", label=estimator)
+        axes.set_xticks(places, list(self.layers), rotation=60, ha="right")
+        axes.set(ylabel="rho", ylim=(-0.05, 1.05), title=f"signal estimators, {self.on}")
+        axes.legend()
+        return axes
+
+
+def _median(rho):
+    return float(np.nanmedian(rho)) if np.isfinite(rho).any() else float("nan")

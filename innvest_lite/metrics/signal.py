@@ -1,0 +1,345 @@
+"""Signal-estimator quality rho (Kindermans et al. 2017, arXiv 1705.05598, section 4): what the distractor tells of y.
+
+rho(S) = 1 - max_v corr(w'x, v'(x - S(x))). The best v is a ridge regression, whose normal equations need second moments
+only; the paper found it by gradient descent. Three disjoint parts of data: estimators on the first, v on the second, rho
+on the third, since rho is 1 by construction where they are the same.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import finite, input_spec, one_of, positive, seed_of
+from innvest_lite.metrics.moments import Correlation, Moments
+from innvest_lite.metrics.quality import LayerQuality, SignalQuality
+from innvest_lite.metrics.windows import windows
+from innvest_lite.patterns import fit_statistics
+from innvest_lite.patterns.data import each_batch
+from innvest_lite.patterns.estimators import estimate
+from innvest_lite.patterns.layout import Layout
+from innvest_lite.patterns.statistics import LayerStatistics
+
+ESTIMATORS = ("random", "filter", "linear", "two_component")
+TARGETS = ("preactivation", "activation", "active")
+# So many neurons of a layer where the user does not say how many.
+_NEURONS = 256
+
+_log = logging.getLogger("innvest_lite")
+
+
+def signal_quality(
+    model,
+    fit_data,
+    regress_data,
+    eval_data,
+    estimators=ESTIMATORS,
+    layers=None,
+    neurons=None,
+    on="preactivation",
+    *,
+    positions=64,
+    ridge=1e-6,
+    batch_size=8,
+    seed=0,
+    verbose=0,
+):
+    """The quality rho of signal estimators, per layer and neuron (Kindermans et al. 2017, eq. 4).
+
+    Args:
+        model: a Functional or Sequential `keras.Model`; not changed.
+        fit_data: what the estimators are fitted on; sources as in `fit_patterns`.
+        regress_data: other samples, for the regression of y on what an estimator leaves over.
+        eval_data: yet other samples, on which rho is taken.
+        estimators: names: "random" (a direction of no meaning), "filter" (S_w), "linear" (S_a), "two_component" (S_a+-),
+            "relu" or "relu.negative" (a+ or a- in both regimes). Or a mapping from names of your own to one of these,
+            to patterns (a mapping from layer to array), or to a pair of them for the two regimes.
+        layers: names of linear layers (nodes); None: all with weights of their own.
+        neurons: how many units of a layer, drawn with `seed`; None: at most 256; "all"; or a mapping from layer to indices.
+        on: "preactivation": y = w'x. "activation": max(0, what the rectifier sees). "active": y, on the pairs of window
+            and output where the unit is in the positive regime.
+        positions: how many positions of a convolution are looked at per sample, drawn with `seed`, the same for all.
+        ridge: what the regression adds to the diagonal, as a share of the mean variance of x.
+        batch_size: how many samples go at a time.
+        seed: of all that is drawn.
+        verbose: 1 shows progress bars.
+
+    Returns:
+        A `SignalQuality`; it prints as a table and has `to_dict()` and `plot()`.
+
+    Raises:
+        InvalidInputError: two parts of the data are the same, or an argument is none of the above.
+    """
+    one_of(on, TARGETS, "on")
+    if not finite(ridge, "ridge") > 0:
+        raise InvalidInputError(
+            f"ridge should be above 0, since no estimator leaves over anything along w; it is {ridge!r}."
+        )
+    _refuse_overlap({"fit_data": fit_data, "regress_data": regress_data, "eval_data": eval_data})
+    layout, generator = Layout.of(model), np.random.default_rng(seed_of(seed))
+    chosen = _chosen_layers(layout, layers)
+    inputs = input_spec(model, layout.graph)
+    estimates = _Estimates(model, layout, estimators, fit_data, batch_size, generator, verbose)
+    size = positive(batch_size, "batch_size")
+    sampled = None
+    for part, data in (("regress", regress_data), ("evaluate", eval_data)):
+        for batch in each_batch(data, inputs, size):
+            if sampled is None:
+                sampled = _Sampled(layout, chosen, neurons, positive(positions, "positions"), on, batch, generator)
+                studies = {name: _Study(sampled, name, estimates) for name in chosen}
+            for name, rows in sampled.rows(batch).items():
+                getattr(studies[name], part)(*rows)
+        if part == "regress":
+            for study in studies.values():
+                study.solve(ridge)
+    quality = SignalQuality({name: study.result() for name, study in studies.items()}, on, ridge)
+    few = {name: layer.floor for name, layer in quality.layers.items() if layer.floor >= 1}
+    if few:
+        _log.warning(
+            "Too few samples for the fan-in of %s: a regression on so few rows fits anything, and rho says nothing there. "
+            "Give more samples, or look at more positions.",
+            ", ".join(f"{name} (floor {floor:.2g})" for name, floor in few.items()),
+        )
+    return quality
+
+
+class _Estimates:
+    """The patterns a+ and a- of each estimator."""
+
+    def __init__(self, model, layout, estimators, fit_data, batch_size, generator, verbose):
+        if isinstance(estimators, str | bytes) or not isinstance(estimators, Mapping | list | tuple):
+            raise InvalidInputError(f"estimators should be a list of names or a mapping, but is {estimators!r}.")
+        named = estimators if isinstance(estimators, Mapping) else {name: name for name in estimators}
+        self._generator, self._layout = generator, layout
+        self._parts = {name: _parts(name, given) for name, given in named.items()}
+        wanted = {part for parts in self._parts.values() for part in parts if isinstance(part, str)} - {"random"}
+        fitted = wanted - {"filter"}
+        self._statistics = fit_statistics(model, fit_data, batch_size=batch_size, verbose=verbose) if fitted else None
+
+    @property
+    def names(self):
+        """The names of the estimators."""
+        return tuple(self._parts)
+
+    def of(self, estimator, layer, kernel, units):
+        """`(a+, a-)` of some units of a layer, each float64 (D, units); `kernel` is theirs."""
+        one, other = self._parts[estimator]
+        above = self._pattern(one, layer, kernel, units)
+        if other is one:
+            return above, above
+        below = self._pattern(other, layer, kernel, units)
+        # A unit that was never in one of the regimes when the estimator was fitted has the other's pattern in both.
+        known = [np.any(pattern != 0, axis=0) for pattern in (above, below)]
+        return np.where(known[0], above, below), np.where(known[1], below, above)
+
+    def _pattern(self, part, layer, kernel, units):
+        if isinstance(part, str) and part == "random":
+            direction = self._generator.normal(size=kernel.shape)
+            along = (kernel * direction).sum(0)
+            return direction / np.where(along == 0, 1, along)
+        form = self._layout.patterned[layer]
+        if isinstance(part, str):
+            statistics = None if part == "filter" else _of_units(self._statistics.layers[layer], form, units)
+            return estimate(part, statistics, kernel, (0,))[0]
+        if layer not in part or np.shape(part[layer]) != form.kernel_shape:
+            raise InvalidInputError(f"The estimator has no pattern of the shape {form.kernel_shape} for {layer!r}.")
+        return by_unit(form, np.asarray(part[layer], "float64"))[:, units]
+
+
+def _of_units(statistics, form, units):
+    """A layer's sums for some of its units, each (D, units) or (units,): a wide layer has too many to take them all."""
+
+    def chosen(sums):
+        if sums.shape == form.unit_shape:
+            return sums.reshape(-1)[units]
+        flat = np.moveaxis(sums, form.fan_in, range(len(form.fan_in)))
+        flat = flat.reshape(math.prod(flat.shape[: len(form.fan_in)]), -1)
+        return flat if flat.shape[1] == 1 else flat[:, units]
+
+    fields = {field.name: getattr(statistics, field.name) for field in dataclasses.fields(statistics)}
+    return LayerStatistics(fields.pop("count"), **{name: chosen(sums) for name, sums in fields.items()})
+
+
+def _parts(name, given):
+    """The patterns of an estimator for the two regimes: words, or mappings from layer to array."""
+    words = {"two_component": ("relu", "relu.negative")}
+    if isinstance(given, str):
+        one_of(given, (*ESTIMATORS, "relu", "relu.negative"), f"The estimator {name!r}")
+        return words.get(given, (given, given))
+    if isinstance(given, Mapping):
+        return given, given
+    if isinstance(given, list | tuple) and len(given) == 2:
+        return tuple(_parts(name, part)[0] for part in given)
+    raise InvalidInputError(f"The estimator {name!r} should be a name, patterns, or a pair of them, but is {given!r}.")
+
+
+class _Sampled:
+    """The windows of the chosen layers, and what stands in them for a batch."""
+
+    def __init__(self, layout, chosen, neurons, positions, on, batch, generator):
+        self._layout, self.on = layout, on
+        values = self._values([ops.convert_to_tensor(part[:1]) for part in batch])
+        self.windows, self.units = {}, {}
+        for name in chosen:
+            form = layout.patterned[name]
+            shapes = [tuple(values[value].shape[1:]) for value in form.node.inputs]
+            full = windows(form, shapes, tuple(values[form.node.values[0]].shape[1:]), positions, generator)
+            self.units[name] = _chosen_units(name, math.prod(form.unit_shape), neurons, generator)
+            self.windows[name] = full.of_units(self.units[name])
+        signature = [backend.tensor_spec((None, *part.shape[1:]), part.dtype.name) for part in batch]
+        self._program = backend.compiled(self._numbers, signature, False)
+
+    def _values(self, tensors):
+        values = dict(zip(self._layout.graph.inputs, tensors, strict=True))
+        for node in self._layout.graph.nodes:
+            outputs = self._layout.forms[node.name].forward(*(values[value] for value in node.inputs))
+            values.update(zip(node.values, outputs, strict=True))
+        return values
+
+    def _numbers(self, *tensors):
+        values = self._values(tensors)
+        found = []
+        for window in self.windows.values():
+            regime = values[self._layout.regime(window.form, "rectifier")]
+            inputs = tuple(values[value] for value in window.form.node.inputs)
+            found += [window.seen(inputs), ops.cast(window.at_positions(regime), "float32")]
+        return found
+
+    def rows(self, batch):
+        """Layer -> `(x, regime)`: float64 (groups, rows, D), and float64 (rows, units), what the rectifier sees."""
+        found = [np.asarray(part, "float64") for part in self._program(*batch)]
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {
+            name: (np.moveaxis(x.reshape(-1, *x.shape[2:]), 1, 0), regime.reshape(-1, regime.shape[-1]))
+            for name, (x, regime) in zip(self.windows, pairs, strict=True)
+        }
+
+
+class _Study:
+    """One layer: moments, then readouts, then correlations. Units of a group share their moments, but not on "active"."""
+
+    def __init__(self, sampled, name, estimates):
+        window, self.units = sampled.windows[name], sampled.units[name]
+        self._on, self.fan_in = sampled.on, window.fan_in
+        kernel = by_unit(window.form, np.asarray(backend.to_numpy(window.form.kernel()), "float64"))[:, self.units]
+        pairs = {estimator: estimates.of(estimator, name, kernel, self.units) for estimator in estimates.names}
+        self._shared = len(window.places) == 1
+        # (groups, D, units of a group)
+        self._kernel = self._grouped(kernel)
+        self._pairs = {estimator: tuple(map(self._grouped, pair)) for estimator, pair in pairs.items()}
+        self._moments = [Moments() for _ in (self.units if sampled.on == "active" else [0])]
+        self._correlations = {estimator: Correlation() for estimator in pairs}
+        self._readouts = {}
+
+    def _grouped(self, per_unit):
+        return per_unit[None] if self._shared else per_unit.T[:, :, None]
+
+    def _columns(self, x, regime):
+        """Y+, y- and t, (3, groups, rows, units of a group), and the mask of the positive regime."""
+        regime = regime[None] if self._shared else regime.T[:, :, None]
+        y, active = x @ self._kernel, regime > 0
+        target = np.maximum(regime, 0) if self._on == "activation" else y
+        return np.stack([y * active, y * ~active, target]), active
+
+    def regress(self, x, regime):
+        """Adds rows to the moments."""
+        columns, active = self._columns(x, regime)
+        if self._on != "active":
+            self._moments[0].add(x, columns)
+            return
+        for number, moments in enumerate(self._moments):
+            group, unit = (0, number) if self._shared else (number, 0)
+            rows = active[group, :, unit]
+            if rows.any():
+                moments.add(x[group : group + 1, rows], columns[:, group : group + 1, rows, unit : unit + 1])
+
+    def solve(self, ridge):
+        """Makes the readouts of all estimators."""
+        for estimator, (above, below) in self._pairs.items():
+            if self._on != "active":
+                self._readouts[estimator] = self._moments[0].readouts(above, below, ridge)
+                continue
+            self._readouts[estimator] = np.full_like(above, np.nan)
+            for number, moments in enumerate(self._moments):
+                group, unit = (0, number) if self._shared else (number, 0)
+                pick = slice(group, group + 1), slice(None), slice(unit, unit + 1)
+                if moments.count > 1:
+                    self._readouts[estimator][pick] = moments.readouts(above[pick], below[pick], ridge)
+
+    def evaluate(self, x, regime):
+        """Adds rows to the correlations."""
+        (positive_part, negative_part, target), active = self._columns(x, regime)
+        mask = self._by_rows(active) if self._on == "active" else None
+        for estimator, (above, below) in self._pairs.items():
+            v = self._readouts[estimator]
+            told = (
+                x @ v
+                - (v * above).sum(1, keepdims=True) * positive_part
+                - (v * below).sum(1, keepdims=True) * negative_part
+            )
+            self._correlations[estimator].add(self._by_rows(told), self._by_rows(target), mask)
+
+    @staticmethod
+    def _by_rows(array):
+        """(rows, units) from (groups, rows, units of a group)."""
+        return np.moveaxis(array, 1, 0).reshape(array.shape[1], -1)
+
+    def result(self):
+        """The `LayerQuality`."""
+        rows = int(np.median([moments.count for moments in self._moments]))
+        rho = {}
+        for estimator, correlation in self._correlations.items():
+            above = self._by_rows(np.abs(self._pairs[estimator][0]).max(1, keepdims=True))[0]
+            rho[estimator] = np.where(above > 0, 1 - correlation.value(), np.nan)
+        return LayerQuality(rho, math.sqrt(self.fan_in / max(rows, 1)), self.units, self.fan_in, rows)
+
+
+def by_unit(form, kernel):
+    """A kernel-shaped array as (D, units), the units flat in the kernel's order."""
+    return np.moveaxis(kernel, form.fan_in, range(len(form.fan_in))).reshape(-1, math.prod(form.unit_shape))
+
+
+def _chosen_layers(layout, layers):
+    if layers is None:
+        return [name for name, form in layout.patterned.items() if form.kind == "linear"]
+    layers = [layers] if isinstance(layers, str) else list(layers)
+    unknown = [name for name in layers if name not in layout.patterned]
+    if unknown or not layers:
+        raise InvalidInputError(
+            f"layers should name linear layers of the model, not {unknown}; it has {[*layout.patterned]}."
+        )
+    return layers
+
+
+def _chosen_units(name, count, neurons, generator):
+    """Indices of units, flat in the kernel's order."""
+    if isinstance(neurons, Mapping):
+        chosen = np.atleast_1d(np.asarray(neurons.get(name, np.arange(count))))
+        if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not chosen.size or np.any((chosen < 0) | (chosen >= count)):
+            raise InvalidInputError(f"neurons[{name!r}] should be indices from 0 to {count - 1}, but is {neurons[name]!r}.")
+        return chosen
+    wanted = count if neurons == "all" else positive(_NEURONS if neurons is None else neurons, "neurons")
+    return np.arange(count) if wanted >= count else np.sort(generator.choice(count, wanted, replace=False))
+
+
+def _refuse_overlap(parts):
+    """Raises where two parts of the data are seen to be the same."""
+    given = list(parts.items())
+    for number, (name, data) in enumerate(given):
+        for other_name, other in given[:number]:
+            if data is other or _same_array(data, other):
+                raise InvalidInputError(
+                    f"{other_name} and {name} are the same samples: rho is 1 by construction on the samples that the "
+                    "estimator or the regression has seen. Split the data in three."
+                )
+
+
+def _same_array(one, two):
+    if not isinstance(one, np.ndarray) or not isinstance(two, np.ndarray):
+        return False
+    return np.shares_memory(one, two) or (one.shape == two.shape and np.array_equal(one, two))

@@ -1,0 +1,216 @@
+"""Image degradation: areas, intervals, tables, and what is refused. The curves themselves: `test_degradation`."""
+
+import json
+
+import keras
+import models
+import numpy as np
+import pytest
+from keras import layers, ops
+from test_degradation import Recorder, heat_for, model_of
+
+import innvest_lite
+from innvest_lite import InvalidInputError
+from innvest_lite.data import load_digits, load_model
+from innvest_lite.metrics import Degradation, degradation, degradation_table
+
+# The result ----------------------------------------------------------------------------------------------------------
+
+
+def result_of(curves, order="most", patch=4):
+    curves = np.asarray(curves, "float64")
+    return Degradation(curves, np.zeros(len(curves), int), order, patch)
+
+
+def noisy(samples, mean=0.5, seed=0):
+    falls = np.random.default_rng(seed).normal(mean, 0.1, (samples, 1))
+    return result_of(1 - falls * [0, 1, 1, 1])
+
+
+def test_the_area_by_hand():
+    result = result_of([[1.0, 0.5, 0.0], [0.8, 0.8, 0.2]])
+    # (0 + 0.5 + 1) / 3 and (0 + 0 + 0.6) / 3.
+    np.testing.assert_allclose(result.area_over_curve, [0.5, 0.2])
+    np.testing.assert_allclose(result.mean, [0.9, 0.65, 0.1])
+    assert result.steps == 2
+
+
+def test_the_interval_contains_the_mean_and_shrinks():
+    widths = []
+    for samples in (20, 200, 2000):
+        result = noisy(samples)
+        low, high = result.interval()
+        assert low < result.area_over_curve.mean() < high
+        widths.append(high - low)
+        # The normal interval of a mean; the area is three quarters of the fall.
+        assert widths[-1] == pytest.approx(2 * 1.96 * result.area_over_curve.std() / np.sqrt(samples), rel=0.1)
+    assert widths[0] > 2 * widths[1] > 4 * widths[2]
+
+
+def test_the_options_of_the_interval():
+    result = noisy(50)
+    assert result.interval(seed=1) == result.interval(seed=1) != result.interval(seed=2)
+    (low, high), (lower, higher) = result.interval(0.5), result.interval(0.99)
+    assert lower < low < high < higher
+    assert np.ptp(noisy(1).interval()) == 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"level": 1}, "level should lie between 0 and 1, but is 1"),
+        ({"level": None}, "level should be a number"),
+        ({"resamples": 0}, "resamples .* is 0"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_intervals(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        noisy(5).interval(**options)
+
+
+def test_it_prints_and_goes_to_json():
+    model, x = model_of((7, 5, 2))
+    found = degradation(model, heat_for(x), x, 2, 5)
+    said = str(found)
+    assert "most first" in said and f"{found.mean[5]:.3f}" in said and "5 samples, patch 2" in said
+    assert len(str(result_of(np.ones((2, 101)))).splitlines()) < 16
+    back = json.loads(json.dumps(found.to_dict()))
+    np.testing.assert_array_equal(back["curves"], found.curves)
+    np.testing.assert_array_equal(back["area_over_curve"], found.area_over_curve)
+    assert back["classes"] == found.classes.tolist() and (back["order"], back["patch"]) == ("most", 2)
+
+
+def test_plots():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
+    axes = noisy(5).plot()
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), noisy(5).mean)
+    table = degradation_table({"one": noisy(5), "two": noisy(5, 0.9)})
+    axes = table.plot(pyplot.figure().add_subplot())
+    assert [line.get_label() for line in axes.lines] == ["two", "one"]
+    assert axes.get_legend() is not None
+    pyplot.close("all")
+
+
+def test_the_table_is_sorted_by_area():
+    results = {"weak": noisy(20, 0.1), "strong": noisy(20, 0.8), "random": result_of([[1, 1, 0.5, 0.5]] * 20, "random")}
+    table = degradation_table(results)
+    assert list(table.results) == list(table.to_dict()) == ["strong", "random", "weak"]
+    lines = str(table).splitlines()
+    assert [line.split()[0] for line in lines if line.split()[0] in results] == ["strong", "random", "weak"]
+    low, high = results["strong"].interval()
+    assert f"{low:.4f}" in str(table) and f"{high:.4f}" in str(table)
+    assert json.loads(json.dumps(table.to_dict()))["random"]["area"] == 0.25
+
+
+@pytest.mark.parametrize(
+    "results, message",
+    [
+        ({}, "at least one name"),
+        ([noisy(3)], "should map"),
+        ({"a": 1}, "should map"),
+        ({"a": noisy(3), "b": result_of(np.ones((3, 3)))}, r"patch and steps are the same.*\(4, 2\), \(4, 3\)"),
+        ({"a": noisy(3), "b": result_of(np.ones((3, 4)), patch=5)}, r"\(4, 3\), \(5, 3\)"),
+    ],
+)
+def test_bad_comparisons(results, message):
+    with pytest.raises(InvalidInputError, match=message):
+        degradation_table(results)
+
+
+def test_on_the_demo_model_an_explanation_beats_random_order():
+    model, (images, _) = load_model(), load_digits()
+    analyzer = innvest_lite.create_analyzer("lrp.epsilon", model)
+    informed, blind = (
+        degradation(model, analyzer, images[:40], 4, 49, "zero", order, batch_size=40) for order in ("most", "random")
+    )
+    assert informed.interval()[0] > blind.interval()[1]
+    # A blurred digit is often still read: only the differences, sample by sample, tell the orders apart.
+    informed, blind = (degradation(model, analyzer, images[:40], 4, 49, order=order) for order in ("most", "random"))
+    differences = informed.area_over_curve - blind.area_over_curve
+    assert differences.mean() > 2 * differences.std() / np.sqrt(40)
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"patch": 0}, "patch should be a whole number of at least 1, but is 0"),
+        ({"patch": 2.5}, "patch .* is 2.5"),
+        ({"steps": 0}, "steps should be a whole number of at least 1, but is 0"),
+        ({"batch_size": 0}, "batch_size .* is 0"),
+        ({"order": "best"}, "order should be one of .*'most', 'least', 'random'.* is 'best'"),
+        ({"order": None}, "order should be one of"),
+        ({"replace": "grey"}, "replace should be one of .*'patch_mean'.* is 'grey'"),
+        ({"replace": None}, r"replace should be one of .* \(NoneType\)"),
+        ({"replace": np.zeros(3)}, r"broadcasts to a sample of shape \(7, 5, 2\).* \(3,\)"),
+        ({"replace": np.zeros((5, 7, 5, 2))}, r"broadcasts to a sample of shape \(7, 5, 2\)"),
+        ({"replace": np.nan}, "What replace gives .* NaN"),
+        ({"replace": lambda x: x[:2]}, r"should have the samples' shape \(5, 7, 5, 2\), but has \(2, 7, 5, 2\)"),
+        ({"replace": lambda x: x[..., 0]}, "What replace gives should look like the samples"),
+        ({"replace": lambda x: x * np.nan}, "What replace gives .* NaN"),
+        ({"target": 3}, "Target 3 is out of range"),
+        ({"target": [0, 1]}, "2 targets for 5 samples"),
+        ({"target": "all"}, "target should be None, a class, or one class per sample, but is 'all'"),
+        ({"target": 0.5}, "target should be .* is 0.5"),
+        ({"order": "random", "seed": -1}, "seed"),
+    ],
+)
+def test_bad_options(options, message):
+    model, x = model_of((7, 5, 2))
+    with pytest.raises(InvalidInputError, match=message):
+        degradation(model, heat_for(x), x, **options)
+
+
+@pytest.mark.parametrize(
+    "attributions, message",
+    [
+        (None, 'Only order="random" goes without .* None was given'),
+        (np.zeros((5, 7, 5)), r"samples' shape \(5, 7, 5, 2\), but are float64 of shape \(5, 7, 5\)"),
+        (np.zeros((4, 7, 5, 2)), r"of shape \(4, 7, 5, 2\)"),
+        (np.full((5, 7, 5, 2), np.nan), "NaN or infinite"),
+        (np.full((5, 7, 5, 2), np.inf), "NaN or infinite"),
+        (np.full((5, 7, 5, 2), "a"), "should be numbers"),
+        ("gradient", "should be numbers"),
+        (Recorder(np.zeros((5, 7, 5))), r"of shape \(5, 7, 5\)"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_bad_attributions(attributions, message):
+    model, x = model_of((7, 5, 2))
+    with pytest.raises(InvalidInputError, match=message):
+        degradation(model, attributions, x, 2)
+
+
+def test_bad_samples():
+    model, x = model_of((7, 5, 2))
+    for wrong, message in [(x[:0], "at least one sample"), (x[..., :1], "should have shape"), (x * np.nan, "NaN")]:
+        with pytest.raises(InvalidInputError, match=message):
+            degradation(model, wrong, wrong, 2)
+
+
+@pytest.mark.parametrize("name", ["two_inputs", "dict_inputs", "several"])
+def test_several_inputs_or_outputs_are_refused(name):
+    case = models.case(name)
+    with pytest.raises(InvalidInputError, match="one input and one output, but this one has [12] and [12]"):
+        degradation(case.model, None, case.x, order="random")
+
+
+def test_models_without_probabilities_are_refused():
+    model, x = model_of((7, 5, 2), head=None)
+    with pytest.raises(InvalidInputError, match="should end in probabilities, but gives -?[0-9.]+. Put a softmax"):
+        degradation(model, None, x, 2, order="random", target=0)
+    x = keras.Input((4, 3), name="x")
+    by_position = keras.Model(x, ops.softmax(layers.Dense(3)(x)))
+    with pytest.raises(InvalidInputError, match=r"should have shape \(batch, classes\), but has \(None, 4, 3\)"):
+        degradation(by_position, None, np.zeros((2, 4, 3)), 2, order="random")
+
+
+@pytest.mark.parametrize("replace", ["patch_mean", "image_mean"])
+def test_tokens_have_no_mean(replace):
+    model, x = model_of((7,), dtype="int32")
+    with pytest.raises(InvalidInputError, match="whole numbers, which have no mean: replace should not be"):
+        degradation(model, heat_for(x), x, 2, replace=replace)
