@@ -3,6 +3,22 @@
 All of them are `InnvestLiteError`, so that a service can catch the package's own errors in one place.
 """
 
+import difflib
+from collections.abc import Mapping
+
+
+def did_you_mean(word, names):
+    """The part of a message that suggests the nearest name: " Did you mean 'x'?", or nothing where none is near.
+
+    Args:
+        word: what was given.
+        names: the known names, or a mapping to them from how they are spelled.
+    """
+    nearest = difflib.get_close_matches(str(word), names, n=1)
+    if not nearest:
+        return ""
+    return f" Did you mean {(names[nearest[0]] if isinstance(names, Mapping) else nearest[0])!r}?"
+
 
 class InnvestLiteError(Exception):
     """The base of every error that this package raises on purpose."""

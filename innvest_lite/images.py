@@ -4,7 +4,6 @@ In: a folder or file. Out: float32 arrays `(height, width, channels)` in 0..255,
 Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels.
 """
 
-import difflib
 import os
 import pathlib
 import struct
@@ -12,7 +11,7 @@ import struct
 import numpy as np
 from PIL import Image, ImageOps
 
-from innvest_lite.errors import InvalidInputError
+from innvest_lite.errors import InvalidInputError, did_you_mean
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """What `find_images` takes for an image, in any case of letters."""
@@ -239,7 +238,6 @@ def _plain(name):
 def _unknown_preprocessor(name, names):
     """The message for a name that means nothing, with the nearest one that does."""
     known = {_plain(preprocessor): preprocessor for preprocessor in PREPROCESSORS}
-    nearest = difflib.get_close_matches(_plain(str(name)), [*known, *names], n=1)
-    hint = f" Did you mean {known.get(nearest[0], nearest[0])!r}?" if nearest else ""
+    hint = did_you_mean(_plain(str(name)), {**{own: own for own in names}, **known})
     choices = ", ".join(PREPROCESSORS)
     return f"No preprocessor is called {name!r}.{hint} Choose one of {choices}, or the name of a model of these."

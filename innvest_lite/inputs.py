@@ -36,7 +36,7 @@ class InputSpec:
             InvalidInputError: number, names, shapes or dtypes do not fit, a value is NaN or infinite, or the arrays
                 have different numbers of samples.
         """
-        arrays = [self._one(place, given, finite) for place, given in enumerate(self._in_order(x))]
+        arrays = [self._one(place, given, finite) for place, given in enumerate(self.in_order(x))]
         counts = {len(array) for array in arrays}
         if len(counts) > 1:
             raise InvalidInputError(f"The inputs have different numbers of samples: {sorted(counts)}. They go in pairs.")
@@ -48,7 +48,7 @@ class InputSpec:
         Raises:
             InvalidInputError: number, names or shapes do not fit.
         """
-        given = self._in_order(x)
+        given = self.in_order(x)
         for tensor, name, shape in zip(given, self.names, self.shapes, strict=True):
             if not _fits(tuple(tensor.shape), shape):
                 raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {tuple(tensor.shape)}.")
@@ -95,7 +95,12 @@ class InputSpec:
             raise InvalidInputError(f"{what} holds values beyond the range of {dtype}, in which the model computes.")
         return cast
 
-    def _in_order(self, x):
+    def in_order(self, x):
+        """What is given for each input, as a list in the order of the model's inputs.
+
+        Raises:
+            InvalidInputError: names or number do not fit.
+        """
         if isinstance(x, dict):
             if set(x) != set(self.names):
                 raise InvalidInputError(
@@ -118,7 +123,7 @@ class InputSpec:
         if isinstance(x, dict):
             return dict(zip(self.names, arrays, strict=True))
         if len(arrays) == 1:
-            return type(x)(arrays) if self._in_order(x)[0] is not x else arrays[0]
+            return type(x)(arrays) if self.in_order(x)[0] is not x else arrays[0]
         return type(x)(arrays)
 
 
@@ -268,10 +273,14 @@ def finite(number, name):
         InvalidInputError: it is none, or not finite.
     """
     number = number.item() if isinstance(number, np.ndarray) and number.ndim == 0 else number
-    real = isinstance(number, int | float | np.number) and not isinstance(number, bool)
-    if not real or not np.isfinite(number):
+    if not is_number(number):
         raise InvalidInputError(f"{name} should be a number, but is {number!r}.")
     return float(number)
+
+
+def is_number(value):
+    """Whether a value is a finite number, and not a truth value."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def seed_of(number):

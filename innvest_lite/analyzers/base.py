@@ -184,6 +184,11 @@ class Analyzer(keras.Model):
 
     def _explained(self, arrays, weights, batch_size):
         """The explained output of each sample, float64 (samples,)."""
+        outputs = self._logits(arrays, batch_size)
+        return outputs.max(1) if weights is None else (outputs * weights.reshape(outputs.shape)).sum(1)
+
+    def _logits(self, arrays, batch_size):
+        """All outputs that can be explained, float64 (samples, outputs), flat."""
         plan = bind(self._graph, [(anything(), Gradient())], type(self).__name__)
 
         def logits(*tensors):
@@ -191,8 +196,7 @@ class Analyzer(keras.Model):
 
         program = backend.compiled(logits, self._signature(with_target=False), self.jit_compile)
         (outputs,) = run(program, arrays, batch_size, self.jit_compile)
-        outputs = outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
-        return outputs.max(1) if weights is None else (outputs * weights.reshape(outputs.shape)).sum(1)
+        return outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
 
     def _checked(self, x, target):
         """The arrays of `x`, one per input, and weights on the outputs or None for the largest."""

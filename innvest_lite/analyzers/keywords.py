@@ -71,7 +71,7 @@ def pattern_analyzer(cls, model, *, pattern_type=None, **options):
 
 def _lrp(model, pairs, options):
     """LRP with these pairs, behind those that `input_layer_rule`, `until_layer_idx` and `until_layer_rule` ask for."""
-    pairs, options = list(pairs), dict(options)
+    pairs = list(pairs)
     at_input, end, until_rule = (options.pop(name, None) for name in _PLACED)
     bounds = _taken(options, _BOUNDS)
     if bounds and not _is_box(at_input):

@@ -55,11 +55,11 @@ class LRP(ReverseAnalyzer):
             raise InvalidInputError(f"A composite is a name or a list of pairs (matcher, rule), but this is {composite!r}.")
         if not isinstance(composite_options, dict | None):
             raise InvalidInputError(f"composite_options should be a dict, but is {composite_options!r}.")
+        named = isinstance(composite, str)
         self._name_or_pairs = composite
         self._composite_options = dict(composite_options or {})
-        if not isinstance(composite, str) and self._composite_options:
+        if not named and self._composite_options:
             raise InvalidInputError("composite_options go with a composite's name; the rules of a list have their own.")
-        named = isinstance(composite, str)
         self._pairs = presets.preset(composite, **self._composite_options) if named else checked_pairs(composite)
         super().__init__(model, **options)
         if not named:

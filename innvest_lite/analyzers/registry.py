@@ -7,13 +7,12 @@ standard deviation 1.
 """
 
 import dataclasses
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
 
 from innvest_lite.analyzers import baseline, cam, gradient, keywords, lrp, noise, path, pattern, perturbation
-from innvest_lite.errors import InvalidInputError
+from innvest_lite.errors import InvalidInputError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +114,7 @@ def create_analyzer(name, model, **options):
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """
     if not isinstance(name, str) or name not in ANALYZERS:
-        small = {known.lower(): known for known in ANALYZERS}
-        near = [small[found] for found in difflib.get_close_matches(str(name).lower(), small, n=1)]
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(name).lower(), {known.lower(): known for known in ANALYZERS})
         raise InvalidInputError(f"There is no analyzer {name!r}.{hint} There are: {', '.join(ANALYZERS)}.")
     try:
         return ANALYZERS[name](model, **options)

@@ -7,13 +7,10 @@ import functools
 
 import numpy as np
 
-from innvest_lite import backend
-from innvest_lite.analyzers import Analyzer, create_analyzer, sweep
-from innvest_lite.analyzers.batches import run
+from innvest_lite.analyzers import Analyzer, create_analyzer
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import input_spec, positive, spatial_axes, weights_of
+from innvest_lite.inputs import positive, spatial_axes, weights_of
 from innvest_lite.metrics.similarity import spearman, ssim
-from innvest_lite.rules import Gradient, anything, bind
 
 
 class Subject:
@@ -31,8 +28,7 @@ class Subject:
 
     def __init__(self, analyzer, x, target=None, batch_size=32):
         self.analyzer = checked_analyzer(analyzer)
-        self.graph = analyzer.plan().graph
-        self.spec = input_spec(analyzer.model, self.graph)
+        self.graph, self.spec = analyzer._graph, analyzer._inputs_spec
         self.x, self.arrays = x, self.spec.flat(x)
         if not len(self.arrays[0]):
             raise InvalidInputError("There are no samples: a measure needs at least one.")
@@ -42,20 +38,12 @@ class Subject:
     @functools.cached_property
     def logits(self):
         """The explained outputs, float64 (samples, outputs), flat."""
-        plan = bind(self.graph, [(anything(), Gradient())], "logits")
-        specs = zip(self.spec.shapes, self.spec.dtypes, strict=True)
-        signature = [backend.tensor_spec((None, *shape[1:]), dtype) for shape, dtype in specs]
-
-        def outputs(*tensors):
-            return sweep.forward(plan, tensors)[0][self.graph.outputs[0]]
-
-        (found,) = run(backend.compiled(outputs, signature, False), self.arrays, self.batch_size)
-        return found.astype("float64").reshape(len(found), -1)
+        return self.analyzer._logits(self.arrays, self.batch_size)
 
     @functools.cached_property
     def targets(self):
         """Weights on the outputs, float32 in their shape: the target, or that of the largest logits."""
-        shape = self._output_shape()
+        shape = self.analyzer._output_spec.shape
         if self._target is not None:
             return weights_of(self._target, len(self.arrays[0]), shape)
         return self.one_hot(self.logits.argmax(1))
@@ -64,7 +52,7 @@ class Subject:
         """Weights that name one output of each sample, by its place among the flat outputs."""
         weights = np.zeros(self.logits.shape, "float32")
         weights[np.arange(len(weights)), places] = 1
-        return weights.reshape(len(weights), *self._output_shape()[1:])
+        return weights.reshape(len(weights), *self.analyzer._output_spec.shape[1:])
 
     def explained(self, target=None, arrays=None):
         """The attributions, float64 arrays, one per input, also where they leave the range of float32.
@@ -76,18 +64,12 @@ class Subject:
         x = self.x if arrays is None else self.spec.packed(self.x, arrays)
         target = self.targets if target is None else target
         found, exponent = self.analyzer.analyze(x, target=target, batch_size=self.batch_size, return_exponent=True)
-        found = [found] if isinstance(found, np.ndarray) else list(found.values() if isinstance(found, dict) else found)
-        return [np.ldexp(part.astype("float64"), exponent.reshape(-1, *[1] * (part.ndim - 1))) for part in found]
+        parts = self.spec.in_order(found)
+        return [np.ldexp(part.astype("float64"), exponent.reshape(-1, *[1] * (part.ndim - 1))) for part in parts]
 
     def maps(self, target=None):
         """The attributions with the channels summed: float64 (samples, positions...) for each input."""
         return [_without_channels(self.graph, part) for part in self.explained(target)]
-
-    def _output_shape(self):
-        value = self.graph.outputs[0]
-        producer = self.graph.producer(value)
-        specs = producer.output_specs if producer else self.graph.input_specs
-        return specs[value.index if producer else self.graph.inputs.index(value)].shape
 
 
 def checked_analyzer(analyzer, kind=Analyzer):

@@ -8,6 +8,7 @@ import numpy as np
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.graph import table
 from innvest_lite.inputs import finite, positive, seed_of
+from innvest_lite.metrics.drawing import axes_or_new
 
 # So many steps of a curve are printed.
 _PRINTED = 10
@@ -169,9 +170,7 @@ def degradation_table(results):
 
 
 def _drawn(results, axes):
-    import matplotlib.pyplot as plt
-
-    axes = axes or plt.subplots()[1]
+    axes = axes_or_new(axes)
     for name, result in results.items():
         axes.plot(result.mean, "--" if result.order == "random" else "-", label=name)
     axes.set(xlabel="patches replaced", ylabel="probability of the class", title="image degradation")

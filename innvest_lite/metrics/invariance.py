@@ -14,6 +14,7 @@ from innvest_lite.graph.graph import table
 from innvest_lite.inputs import as_array
 from innvest_lite.metrics.attributions import Subject, made, vectors
 from innvest_lite.metrics.copies import absorbing
+from innvest_lite.metrics.drawing import axes_or_new
 from innvest_lite.patterns.data import each_batch
 
 METHODS = ("pattern.net", "pattern.attribution", "gradient", "input_t_gradient", "lrp.z", "integrated_gradients")
@@ -63,9 +64,7 @@ class InputInvariance:
         Returns:
             The `Axes`.
         """
-        import matplotlib.pyplot as plt
-
-        axes = axes or plt.subplots(figsize=(6, 1 + 0.4 * len(self.differences)))[1]
+        axes = axes_or_new(axes, (6, 1 + 0.4 * len(self.differences)))
         # A logarithmic axis has no 0.
         axes.barh(list(self.differences), [max(value, 1e-9) for value in self.largest.values()])
         axes.axvline(TOLERANCE, color="0.5", linestyle=":")

@@ -12,6 +12,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.graph import table
 from innvest_lite.inputs import as_array, finite, is_integer, positive, seed_of
 from innvest_lite.metrics.attributions import Subject, vectors
+from innvest_lite.metrics.drawing import axes_or_new
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +55,7 @@ class Completeness:
         Returns:
             The `Axes`.
         """
-        import matplotlib.pyplot as plt
-
-        axes = axes or plt.subplots()[1]
+        axes = axes_or_new(axes)
         axes.plot(self.explained, self.sums, "o")
         axes.axline((0, 0), slope=1, color="0.7")
         axes.set(xlabel="explained", ylabel="sum of the attributions", title="completeness")

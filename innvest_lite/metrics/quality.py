@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from innvest_lite.graph.graph import table
+from innvest_lite.metrics.drawing import axes_or_new
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +66,7 @@ class SignalQuality:
         Returns:
             The `Axes`.
         """
-        import matplotlib.pyplot as plt
-
-        axes = axes or plt.subplots(figsize=(1 + 0.6 * len(self.layers), 4))[1]
+        axes = axes_or_new(axes, (1 + 0.6 * len(self.layers), 4))
         places = np.arange(len(self.layers))
         floors = np.array([layer.floor for layer in self.layers.values()])
         axes.fill_between(places, 1 - np.minimum(floors, 1), 1, color="0.9", label="cannot be told from 1")

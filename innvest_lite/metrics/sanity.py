@@ -14,8 +14,9 @@ from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.graph import table
 from innvest_lite.inputs import input_spec, is_integer, one_of, positive, seed_of
-from innvest_lite.metrics.attributions import Subject, checked_analyzer, made, similarities
+from innvest_lite.metrics.attributions import Subject, checked_analyzer, made, similarities, vectors
 from innvest_lite.metrics.copies import MODES, randomized, weighted_layers
+from innvest_lite.metrics.drawing import axes_or_new
 from innvest_lite.patterns import fit_patterns
 
 PATTERNS = ("frozen", "refit")
@@ -323,8 +324,7 @@ def _cosines(subject, number, names, generator, starts):
     one = [np.repeat(array[number : number + 1], starts, axis=0) for array in subject.arrays]
     options = {"target": weights, "batch_size": starts, "return_exponent": True}
     found, *kept, _ = subject.analyzer.analyze(subject.spec.packed(subject.x, one), keep=names, **options)
-    found = list(found.values()) if isinstance(found, dict) else found
-    inputs = np.concatenate([part.reshape(starts, -1) for part in ([found] if isinstance(found, np.ndarray) else found)], 1)
+    inputs = vectors(subject.spec.in_order(found))
     at_layers = [kept[0][name] for name in names] if kept else []
     return [_mean_cosine(part.reshape(starts, -1)) for part in (*at_layers, inputs)]
 
@@ -352,9 +352,7 @@ def _mean(values):
 
 
 def _lines(places, lines, title, axes):
-    import matplotlib.pyplot as plt
-
-    axes = axes or plt.subplots(figsize=(1 + 0.6 * len(places), 4))[1]
+    axes = axes_or_new(axes, (1 + 0.6 * len(places), 4))
     for label, values in lines.items():
         axes.plot(np.arange(len(places)), values, "o-", label=label)
     axes.set_xticks(np.arange(len(places)), places, rotation=60, ha="right")

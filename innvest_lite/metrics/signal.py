@@ -67,7 +67,7 @@ def signal_quality(
         ridge: what the regression adds to the diagonal, as a share of the mean variance of x.
         batch_size: how many samples go at a time.
         seed: of all that is drawn.
-        verbose: 1 shows progress bars.
+        verbose: 1 shows the progress of the fit.
 
     Returns:
         A `SignalQuality`; it prints as a table and has `to_dict()` and `plot()`.
@@ -84,14 +84,17 @@ def signal_quality(
     layout, generator = Layout.of(model), np.random.default_rng(seed_of(seed))
     chosen = _chosen_layers(layout, layers)
     inputs = input_spec(model, layout.graph)
-    estimates = _Estimates(model, layout, estimators, fit_data, batch_size, generator, verbose)
+    parts = _regimes(estimators)
+    fitted = any(isinstance(part, str) and part not in ("random", "filter") for pair in parts.values() for part in pair)
+    statistics = fit_statistics(model, fit_data, batch_size=batch_size, verbose=verbose) if fitted else None
+    estimates = _Estimates(parts, layout, statistics, generator)
     size = positive(batch_size, "batch_size")
     sampled = None
     for part, data in (("regress", regress_data), ("evaluate", eval_data)):
         for batch in each_batch(data, inputs, size):
             if sampled is None:
-                sampled = _Sampled(layout, chosen, neurons, positive(positions, "positions"), on, batch, generator)
-                studies = {name: _Study(sampled, name, estimates) for name in chosen}
+                sampled = _Sampled(layout, chosen, neurons, positive(positions, "positions"), batch, generator)
+                studies = {name: _Study(sampled, name, estimates, on) for name in chosen}
             for name, rows in sampled.rows(batch).items():
                 getattr(studies[name], part)(*rows)
         if part == "regress":
@@ -111,15 +114,9 @@ def signal_quality(
 class _Estimates:
     """The patterns a+ and a- of each estimator."""
 
-    def __init__(self, model, layout, estimators, fit_data, batch_size, generator, verbose):
-        if isinstance(estimators, str | bytes) or not isinstance(estimators, Mapping | list | tuple):
-            raise InvalidInputError(f"estimators should be a list of names or a mapping, but is {estimators!r}.")
-        named = estimators if isinstance(estimators, Mapping) else {name: name for name in estimators}
-        self._generator, self._layout = generator, layout
-        self._parts = {name: _parts(name, given) for name, given in named.items()}
-        wanted = {part for parts in self._parts.values() for part in parts if isinstance(part, str)} - {"random"}
-        fitted = wanted - {"filter"}
-        self._statistics = fit_statistics(model, fit_data, batch_size=batch_size, verbose=verbose) if fitted else None
+    def __init__(self, parts, layout, statistics, generator):
+        self._parts, self._layout = parts, layout
+        self._statistics, self._generator = statistics, generator
 
     @property
     def names(self):
@@ -157,12 +154,19 @@ def _of_units(statistics, form, units):
     def chosen(sums):
         if sums.shape == form.unit_shape:
             return sums.reshape(-1)[units]
-        flat = np.moveaxis(sums, form.fan_in, range(len(form.fan_in)))
-        flat = flat.reshape(math.prod(flat.shape[: len(form.fan_in)]), -1)
+        flat = by_unit(form, sums)
         return flat if flat.shape[1] == 1 else flat[:, units]
 
     fields = {field.name: getattr(statistics, field.name) for field in dataclasses.fields(statistics)}
     return LayerStatistics(fields.pop("count"), **{name: chosen(sums) for name, sums in fields.items()})
+
+
+def _regimes(estimators):
+    """Estimator -> what it takes for patterns in the positive regime, and in the negative one."""
+    if isinstance(estimators, str | bytes) or not isinstance(estimators, Mapping | list | tuple):
+        raise InvalidInputError(f"estimators should be a list of names or a mapping, but is {estimators!r}.")
+    named = estimators if isinstance(estimators, Mapping) else {name: name for name in estimators}
+    return {name: _parts(name, given) for name, given in named.items()}
 
 
 def _parts(name, given):
@@ -181,9 +185,9 @@ def _parts(name, given):
 class _Sampled:
     """The windows of the chosen layers, and what stands in them for a batch."""
 
-    def __init__(self, layout, chosen, neurons, positions, on, batch, generator):
-        self._layout, self.on = layout, on
-        values = self._values([ops.convert_to_tensor(part[:1]) for part in batch])
+    def __init__(self, layout, chosen, neurons, positions, batch, generator):
+        self._layout = layout
+        values = layout.values([ops.convert_to_tensor(part[:1]) for part in batch])
         self.windows, self.units = {}, {}
         for name in chosen:
             form = layout.patterned[name]
@@ -194,15 +198,8 @@ class _Sampled:
         signature = [backend.tensor_spec((None, *part.shape[1:]), part.dtype.name) for part in batch]
         self._program = backend.compiled(self._numbers, signature, False)
 
-    def _values(self, tensors):
-        values = dict(zip(self._layout.graph.inputs, tensors, strict=True))
-        for node in self._layout.graph.nodes:
-            outputs = self._layout.forms[node.name].forward(*(values[value] for value in node.inputs))
-            values.update(zip(node.values, outputs, strict=True))
-        return values
-
     def _numbers(self, *tensors):
-        values = self._values(tensors)
+        values = self._layout.values(tensors)
         found = []
         for window in self.windows.values():
             regime = values[self._layout.regime(window.form, "rectifier")]
@@ -223,16 +220,16 @@ class _Sampled:
 class _Study:
     """One layer: moments, then readouts, then correlations. Units of a group share their moments, but not on "active"."""
 
-    def __init__(self, sampled, name, estimates):
+    def __init__(self, sampled, name, estimates, on):
         window, self.units = sampled.windows[name], sampled.units[name]
-        self._on, self.fan_in = sampled.on, window.fan_in
+        self._on, self.fan_in = on, window.fan_in
         kernel = by_unit(window.form, np.asarray(backend.to_numpy(window.form.kernel()), "float64"))[:, self.units]
         pairs = {estimator: estimates.of(estimator, name, kernel, self.units) for estimator in estimates.names}
         self._shared = len(window.places) == 1
         # (groups, D, units of a group)
         self._kernel = self._grouped(kernel)
         self._pairs = {estimator: tuple(map(self._grouped, pair)) for estimator, pair in pairs.items()}
-        self._moments = [Moments() for _ in (self.units if sampled.on == "active" else [0])]
+        self._moments = [Moments() for _ in (self.units if on == "active" else [0])]
         self._correlations = {estimator: Correlation() for estimator in pairs}
         self._readouts = {}
 
@@ -300,8 +297,9 @@ class _Study:
 
 
 def by_unit(form, kernel):
-    """A kernel-shaped array as (D, units), the units flat in the kernel's order."""
-    return np.moveaxis(kernel, form.fan_in, range(len(form.fan_in))).reshape(-1, math.prod(form.unit_shape))
+    """A kernel-shaped array as (D, units), the units flat in the kernel's order; (D, 1) where it is one for all units."""
+    first = np.moveaxis(kernel, form.fan_in, range(len(form.fan_in)))
+    return first.reshape(math.prod(first.shape[: len(form.fan_in)]), -1)
 
 
 def _chosen_layers(layout, layers):

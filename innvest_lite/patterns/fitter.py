@@ -97,10 +97,7 @@ class PatternFitter(keras.Model):
         return [ops.cast(tensor, dtype) for tensor, dtype in zip(given, self._inputs_spec.dtypes, strict=True)]
 
     def _gather(self, tensors):
-        values = dict(zip(self._layout.graph.inputs, tensors, strict=True))
-        for node in self._layout.graph.nodes:
-            outputs = self._layout.forms[node.name].forward(*(values[value] for value in node.inputs))
-            values.update(zip(node.values, outputs, strict=True))
+        values = self._layout.values(tensors)
         started = set()
         for name, owner in self._layout.owners.items():
             form, sums = self._layout.forms[name], self._sums.value[owner]

@@ -45,6 +45,14 @@ class Layout:
         """Pattern name -> the form that it belongs to (the first, where several share their weights)."""
         return {name: self.forms[name] for name in dict.fromkeys(self.owners.values())}
 
+    def values(self, tensors):
+        """`Value` -> tensor, for all values of the graph, from a tensor per input."""
+        values = dict(zip(self.graph.inputs, tensors, strict=True))
+        for node in self.graph.nodes:
+            outputs = self.forms[node.name].forward(*(values[value] for value in node.inputs))
+            values.update(zip(node.values, outputs, strict=True))
+        return values
+
     def fingerprints(self):
         """Pattern name -> a hash of the weights that it belongs to."""
         return {name: fingerprint(form) for name, form in self.patterned.items()}

@@ -9,7 +9,7 @@ import difflib
 import fnmatch
 from collections.abc import Mapping
 
-from innvest_lite.errors import InvalidInputError
+from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.forms import KINDS, Form, LinearForm
 
 
@@ -69,9 +69,7 @@ def kind(*names):
     """Matches forms of one of these kinds."""
     for name in names:
         if name not in KINDS:
-            near = difflib.get_close_matches(str(name), KINDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InvalidInputError(f"There is no kind {name!r}.{hint} There are: {', '.join(KINDS)}.")
+            raise InvalidInputError(f"There is no kind {name!r}.{did_you_mean(name, KINDS)} There are: {', '.join(KINDS)}.")
     return _Kind(names)
 
 

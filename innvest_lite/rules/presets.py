@@ -3,10 +3,9 @@
 A composite speaks of the linear nodes; `STRUCTURE` stands behind each and says what all others do.
 """
 
-import difflib
 import inspect
 
-from innvest_lite.errors import InvalidInputError
+from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Gradient, TokenSum
 from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Norm, Zero, ZPlus
@@ -132,8 +131,7 @@ def preset(name, **options):
         InvalidInputError: there is none of that name, or it takes no such options.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name.removeprefix("lrp."), PRESETS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name.removeprefix("lrp."), list(PRESETS))
         raise InvalidInputError(f"There is no composite {name!r}.{hint} There are {', '.join(PRESETS)}.")
     allowed = list(inspect.signature(PRESETS[name]).parameters)
     unknown = sorted(set(options).difference(allowed))

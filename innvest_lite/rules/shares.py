@@ -5,6 +5,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import is_number
 
 
 class Signed:
@@ -30,9 +31,8 @@ class Signed:
 
 def require_number(value, name, least=0.0, above=False):
     """Raises InvalidInputError unless `value` is a finite number of at least (or above) `least`."""
-    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     words = f"above {least:g}" if above else f"of at least {least:g}"
-    sound = real and np.isfinite(value) and (value > least if above else value >= least)
+    sound = is_number(value) and (value > least if above else value >= least)
     require(sound, f"{name} should be a number {words}, but is {value!r}.")
 
 

@@ -4,12 +4,11 @@ A map is a table of colours at equal distances from -1 to 1, with linear interpo
 `visualize.pictures`.
 """
 
-import difflib
 import types
 
 import numpy as np
 
-from innvest_lite.errors import InvalidInputError
+from innvest_lite.errors import InvalidInputError, did_you_mean
 
 # Both arms fall by equal steps of OKLab lightness, from 1.00 (white) to 0.38, so that equal size looks equally strong
 # in either sign and in a grey print; the hues (blue 235 to 262 degrees, red 40 to 25) stay apart in the common kinds
@@ -63,6 +62,5 @@ def _colors_of(colormap):
     """The table of a map's colours, or an error that lists the names."""
     if isinstance(colormap, str) and colormap in COLORMAPS:
         return COLORMAPS[colormap]
-    nearest = difflib.get_close_matches(str(colormap), COLORMAPS, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    hint = did_you_mean(colormap, list(COLORMAPS))
     raise InvalidInputError(f"No colour map is called {colormap!r}.{hint} Choose one of {', '.join(map(repr, COLORMAPS))}.")
