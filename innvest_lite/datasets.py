@@ -191,13 +191,17 @@ class TemplateImages:
     waves: np.ndarray
 
 
-def template_images(samples, size=28, classes=2, distractors=3, strength=2.0, *, noise=0.1, seed=0):
+def template_images(samples, size=28, classes=2, distractors=3, strength=0.5, *, periods=(0.25, 1.0), noise=0.5, seed=0):
     """Images for a small CNN: the template of a class, under waves that all classes share.
 
     A template is a sum of Gaussian blobs, at places that no other class has, times an amplitude uniform on [0.5, 1.5]. A
     distractor is a plane wave of a fixed direction and length with normal amplitudes of its cosine and its sine, so that
-    all distractors together have the same standard deviation, `strength`, at every pixel: where it is 1 or more, no pixel
-    by itself tells much of the class. Templates and waves depend on seed, size, classes and distractors alone.
+    all distractors together have the same standard deviation, `strength`, at every pixel: a threshold on the best pixel
+    finds the class of about 77 % of the samples, and of 68 % where strength is 1. Long waves are like uneven light, which a
+    filter cancels when its weights sum to 0.
+    The noise keeps the classes from being told apart without cancelling the waves: a network that can leave them in its
+    logits does, and no explanation of it can then be the template. Templates and waves depend on seed, size, classes,
+    distractors and periods alone.
 
     Args:
         samples: how many; the classes come at random.
@@ -205,6 +209,7 @@ def template_images(samples, size=28, classes=2, distractors=3, strength=2.0, *,
         classes: how many, at least 2.
         distractors: how many waves, at least 1.
         strength: the standard deviation of the distractors at each pixel, in peaks of a template; at least 0.
+        periods: the smallest and the largest number of periods that a wave has per image, at least 0; drawn uniformly.
         noise: the standard deviation of the independent noise of pixels, at least 0.
         seed: of the random numbers.
 
@@ -221,7 +226,8 @@ def template_images(samples, size=28, classes=2, distractors=3, strength=2.0, *,
     """
     samples, classes, distractors = positive(samples, "samples"), _several(classes), positive(distractors, "distractors")
     strength, noise, rng = _non_negative(strength, "strength"), _non_negative(noise, "noise"), _generator(seed)
-    templates, waves = _templates(positive(size, "size"), classes, rng), _waves(size, distractors, rng)
+    low, high = _range(periods)
+    templates, waves = _templates(positive(size, "size"), classes, rng), _waves(size, distractors, low, high, rng)
     labels = rng.integers(classes, size=samples)
     signal = (rng.uniform(0.5, 1.5, (samples, 1, 1)) * templates[labels]).astype("float32")
     amplitudes = rng.normal(0, strength / math.sqrt(distractors), (samples, len(waves)))
@@ -245,9 +251,9 @@ def _templates(size, classes, rng):
     return templates / templates.max((1, 2), keepdims=True)
 
 
-def _waves(size, distractors, rng):
-    """Cosines and sines, float64 (2 * distractors, size, size), of one to three periods an image."""
-    angles, periods = rng.uniform(0, np.pi, distractors), rng.uniform(1, 3, distractors)
+def _waves(size, distractors, low, high, rng):
+    """Cosines and sines, float64 (2 * distractors, size, size), of `low` to `high` periods an image."""
+    angles, periods = rng.uniform(0, np.pi, distractors), rng.uniform(low, high, distractors)
     places = (np.arange(size) + 0.5) / size
     down, across = (np.multiply.outer(periods * part, places) for part in (np.sin(angles), np.cos(angles)))
     phases = 2 * np.pi * (down[:, :, None] + across[:, None, :])
@@ -256,6 +262,16 @@ def _waves(size, distractors, rng):
 
 def _generator(seed):
     return np.random.default_rng(seed_of(seed))
+
+
+def _range(periods):
+    """The smallest and the largest number of periods."""
+    if not isinstance(periods, list | tuple) or len(periods) != 2:
+        raise InvalidInputError(f"periods should be a pair, the smallest and the largest number, but is {periods!r}.")
+    low, high = (_non_negative(number, "periods") for number in periods)
+    if low > high:
+        raise InvalidInputError(f"periods should be a pair, the smallest first, but is {periods!r}.")
+    return low, high
 
 
 def _several(classes):

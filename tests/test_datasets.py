@@ -253,6 +253,9 @@ def test_templates_and_waves_do_not_depend_on_what_is_drawn():
         ({"distractors": 0}, "distractors should"),
         ({"strength": -1}, "strength should"),
         ({"strength": 3e38}, "range of float32"),
+        ({"periods": 2.0}, "periods should be a pair"),
+        ({"periods": (2, 1)}, "the smallest first"),
+        ({"periods": (-1, 1)}, "periods should be a number of at least 0"),
         ({"noise": "little"}, "noise should"),
     ],
 )
@@ -270,8 +273,10 @@ def best_pixel(images, labels):
     return max(right.max(), 1 - right.min())
 
 
-def test_a_small_network_reads_the_class_and_no_pixel_does():
-    data = template_images(2000)
+@pytest.mark.parametrize(("strength", "by_pixel"), [(0.5, 0.78), (1.0, 0.70)])
+def test_a_small_network_reads_the_class_and_no_pixel_does(strength, by_pixel):
+    """By a pixel: a difference of 1 under a standard deviation of sqrt(strength^2 + 0.5^2), and the best of many pixels."""
+    data = template_images(2000, strength=strength)
     layers = [keras.Input((28, 28, 1))]
     for filters in (8, 16):
         layers += [keras.layers.Conv2D(filters, 3, activation="relu"), keras.layers.MaxPooling2D()]
@@ -281,6 +286,6 @@ def test_a_small_network_reads_the_class_and_no_pixel_does():
     model.fit(data.images[:1500], data.labels[:1500], epochs=8, verbose=0)
     accuracy = np.mean(model.predict(data.images[1500:], verbose=0).argmax(1) == data.labels[1500:])
     assert accuracy > 0.95, accuracy
-    assert best_pixel(data.images, data.labels) < 0.68
+    assert by_pixel - 0.04 < best_pixel(data.images, data.labels) < by_pixel
     # The measure itself sees a pixel that does.
     assert best_pixel(data.signal, data.labels) > 0.95

@@ -104,6 +104,38 @@ def test_the_table_is_sorted_by_area():
     assert json.loads(json.dumps(table.to_dict()))["random"]["area"] == 0.25
 
 
+def test_a_gain_is_paired():
+    """Samples that differ much, by as much in both: the difference is certain where the areas are not."""
+    rng = np.random.default_rng(0)
+    low = np.c_[np.ones(50), 1 - rng.uniform(0, 0.9, (50, 1)).repeat(3, 1)]
+    more = low - [0, 0.04, 0.04, 0.04]
+    weak, strong = result_of(low, "random"), result_of(more)
+    mean, start, end = strong.gain(weak)
+    assert mean == pytest.approx(0.03) and start == pytest.approx(0.03) and end == pytest.approx(0.03)
+    assert weak.gain(strong)[0] == pytest.approx(-0.03) and strong.interval()[0] < weak.interval()[1]
+    table = degradation_table({"weak": weak, "strong": strong}, baseline="weak")
+    assert table.to_dict()["strong"]["gain"] == pytest.approx(0.03) and table.to_dict()["weak"]["gain_high"] == 0
+    assert "above weak" in str(table) and "above" not in str(degradation_table({"weak": weak}))
+
+
+def test_gains_are_taken_over_samples_not_over_means():
+    noise = np.random.default_rng(1).normal(0, 0.1, (40, 1))
+    one, other = result_of(np.c_[np.ones(40), 0.5 + noise]), result_of(np.c_[np.ones(40), 0.6 - noise])
+    gains = one.area_over_curve - other.area_over_curve
+    mean, low, high = one.gain(other, resamples=4000)
+    error = gains.std() / np.sqrt(len(gains))
+    assert mean == pytest.approx(gains.mean())
+    np.testing.assert_allclose([low, high], [mean - 1.96 * error, mean + 1.96 * error], atol=0.2 * error)
+
+
+@pytest.mark.parametrize("baseline", [None, result_of(np.ones((3, 4)), patch=5), result_of(np.ones((2, 4)))])
+def test_gains_need_the_same_samples(baseline):
+    with pytest.raises(InvalidInputError, match="baseline should"):
+        result_of(np.ones((3, 4))).gain(baseline)
+    with pytest.raises(InvalidInputError, match="baseline should|patch and steps"):
+        degradation_table({"a": result_of(np.ones((3, 4))), "b": baseline or result_of(np.ones((3, 4)))}, baseline="c")
+
+
 @pytest.mark.parametrize(
     "results, message",
     [

@@ -3,7 +3,7 @@
 `parser` says what can be typed; each command is a module with a `run(arguments)` that returns the exit code. No module
 here imports TensorFlow or Keras at its top, so that `--help`, and errors that need neither, come at once.
 
-Exit codes: 0 all done; 1 done but for what was named (an unreadable image, an unsupported model in `inspect`); 2 an
+Exit codes: 0 all done; 1 done but for what was named (an unreadable image, an unsupported model); 2 an
 error; 130 interrupted.
 """
 
@@ -20,6 +20,7 @@ _MODULES = {
     "inspect": "inspection",
     "fit": "fitting",
     "analyze": "analysis",
+    "evaluate": "evaluation",
 }
 
 

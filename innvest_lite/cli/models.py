@@ -10,7 +10,7 @@ import zipfile
 import zlib
 
 import innvest_lite
-from innvest_lite.errors import InvalidInputError, NotFittedError
+from innvest_lite.errors import InvalidInputError, NotFittedError, did_you_mean
 
 _ENDINGS = (".keras", ".h5", ".hdf5")
 _LOAD_ERRORS = (
@@ -82,6 +82,30 @@ def image_shape(model, size):
     if any(fixed not in (None, side) for fixed, side in zip((height, width), given, strict=True)):
         raise InvalidInputError(f"--size says {given}, but the model takes {(height, width)}; leave --size out.")
     return (*given, channels)
+
+
+def known_methods(names):
+    """The names, each once, in their order.
+
+    Raises:
+        InvalidInputError: there is no method of one of these names; the message suggests the nearest.
+    """
+    for name in names:
+        if name not in innvest_lite.ANALYZERS:
+            hint = did_you_mean(name, list(innvest_lite.ANALYZERS))
+            raise InvalidInputError(f'There is no method {name!r}.{hint} "innvest-lite methods" lists them.')
+    return list(dict.fromkeys(names))
+
+
+def with_softmax(model):
+    """A model of logits with a softmax behind it; behind a single output, a sigmoid. The model itself stays as it is."""
+    import keras
+
+    outputs = model.outputs
+    if len(outputs) != 1:
+        raise InvalidInputError(f"--logits is for models with one output, but this one has {len(outputs)}.")
+    activation = "sigmoid" if outputs[0].shape[-1] == 1 else "softmax"
+    return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))
 
 
 def needs_patterns(method):

@@ -27,6 +27,7 @@ def build_parser():
     _add_inspect(commands)
     _add_fit(commands)
     _add_analyze(commands)
+    _add_evaluate(commands)
     return parser
 
 
@@ -80,6 +81,28 @@ def _add_analyze(commands):
     _add_reading(analyze)
 
 
+def _add_evaluate(commands):
+    evaluate = _command(commands, "evaluate", "which method to trust: image degradation, and rho, as tables and plots")
+    evaluate.add_argument("model", metavar="MODEL", help=f"{_MODEL}, with probabilities as output")
+    evaluate.add_argument("data", metavar="DATA", help=f"{_IMAGES}; or a .npy file of inputs as the model takes them")
+    evaluate.add_argument(
+        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
+    )
+    evaluate.add_argument("--out", default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
+    evaluate.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on DATA")
+    evaluate.add_argument("--signal", action="store_true", help="also rho, the quality of the signal estimators")
+    evaluate.add_argument("--patch", type=_positive, default=9, metavar="N", help="side of a patch (%(default)s)")
+    evaluate.add_argument("--steps", type=_positive, default=100, metavar="N", help="patches to replace (%(default)s)")
+    evaluate.add_argument(
+        "--replace", choices=("patch_mean", "image_mean", "zero"), default="patch_mean", help="by what (%(default)s)"
+    )
+    evaluate.add_argument("--order", choices=("most", "least"), default="most", help="which first (%(default)s)")
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="so many samples of DATA, drawn; default: all")
+    evaluate.add_argument("--seed", type=_whole, default=0, metavar="N", help="of all that is drawn (%(default)s)")
+    evaluate.add_argument("--logits", action="store_true", help="the model ends in logits: a softmax is put behind them")
+    _add_reading(evaluate)
+
+
 def _command(commands, name, summary):
     return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
 
@@ -102,6 +125,21 @@ def _positive(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return number
+
+
+def _whole(text):
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def _names(text):
+    """Names between commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no method")
+    return names
 
 
 def _option(text):

@@ -12,6 +12,9 @@ from innvest_lite.metrics.drawing import axes_or_new
 
 # So many steps of a curve are printed.
 _PRINTED = 10
+_GAIN = ("gain", "gain_low", "gain_high")
+# So that more methods than there are colours can be told apart.
+_COLOURS, _DASHES = 10, ("-", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,12 +66,32 @@ class Degradation:
         Raises:
             InvalidInputError: a number out of range.
         """
-        if not 0 < finite(level, "level") < 1:
-            raise InvalidInputError(f"level should lie between 0 and 1, but is {level!r}.")
-        areas, generator = self.area_over_curve, np.random.default_rng(seed_of(seed))
-        draws = (generator.integers(len(areas), size=len(areas)) for _ in range(positive(resamples, "resamples")))
-        low, high = np.quantile([areas[draw].mean() for draw in draws], [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        return _bootstrap(self.area_over_curve, level, resamples, seed)
+
+    def gain(self, baseline, level=0.95, resamples=2000, seed=0):
+        """By how much the mean area exceeds another's on the same samples, with its paired bootstrap interval.
+
+        An interval above 0 says more than two intervals that do not overlap would: samples differ far more from each other
+        than methods do on one sample.
+
+        Args:
+            baseline: another `Degradation` of the same samples, in the same order, patch and number of steps.
+            level: of the interval, between 0 and 1.
+            resamples: how many sets of as many samples are drawn with replacement.
+            seed: of the draws.
+
+        Returns:
+            `(mean, low, high)`, three floats.
+
+        Raises:
+            InvalidInputError: a number out of range, or areas that cannot be paired.
+        """
+        if not isinstance(baseline, Degradation) or baseline.patch != self.patch:
+            raise InvalidInputError(f"baseline should be a Degradation with patch {self.patch}, but is {baseline!r}.")
+        if baseline.curves.shape != self.curves.shape or not np.array_equal(baseline.classes, self.classes):
+            raise InvalidInputError("baseline should follow the same classes of the same samples, over as many steps.")
+        gains = self.area_over_curve - baseline.area_over_curve
+        return float(gains.mean()), *_bootstrap(gains, level, resamples, seed)
 
     def to_dict(self):
         """All of it, with the areas, as plain Python values."""
@@ -102,31 +125,46 @@ class Degradation:
         return _drawn({self.order: self}, axes)
 
 
+def _bootstrap(values, level, resamples, seed):
+    """The percentile interval of a mean."""
+    if not 0 < finite(level, "level") < 1:
+        raise InvalidInputError(f"level should lie between 0 and 1, but is {level!r}.")
+    generator = np.random.default_rng(seed_of(seed))
+    draws = (generator.integers(len(values), size=len(values)) for _ in range(positive(resamples, "resamples")))
+    low, high = np.quantile([values[draw].mean() for draw in draws], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class DegradationTable:
     """Methods compared, the largest area first; it prints as a table.
 
     Attributes:
         results: name -> `Degradation`.
+        baseline: the name of the result that the others are compared with sample by sample, or None.
     """
 
     results: dict
+    baseline: str | None = None
 
     def to_dict(self):
-        """`{name: {"area": mean, "low": ..., "high": ..., "order": ...}}`, of plain Python values; 95 % intervals."""
+        """`{name: {"order": ..., "area": mean, "low": ..., "high": ...}}`, of plain Python values; 95 % intervals.
+
+        With a baseline also "gain", "gain_low" and "gain_high": `Degradation.gain` over it.
+        """
         found = {}
         for name, result in self.results.items():
-            low, high = result.interval()
-            area = float(result.area_over_curve.mean())
-            found[name] = {"area": area, "low": low, "high": high, "order": result.order}
+            found[name] = {"order": result.order, "area": float(result.area_over_curve.mean())}
+            found[name] |= dict(zip(("low", "high"), result.interval(), strict=True))
+            if self.baseline is not None:
+                found[name] |= dict(zip(_GAIN, result.gain(self.results[self.baseline]), strict=True))
         return found
 
     def __str__(self):
-        rows = [
-            (name, row["order"], *(f"{row[number]:.4f}" for number in ("area", "low", "high")))
-            for name, row in self.to_dict().items()
-        ]
-        return table(("method", "order", "area over the curve", "95 % from", "to"), rows)
+        numbers = ("area", "low", "high", *(_GAIN if self.baseline is not None else ()))
+        rows = [(name, row["order"], *(f"{row[number]:.4f}" for number in numbers)) for name, row in self.to_dict().items()]
+        header = ("method", "order", "area over the curve", "95 % from", "to")
+        return table((*header, *((f"above {self.baseline}", "95 % from", "to") if len(numbers) > 3 else ())), rows)
 
     def plot(self, axes=None):
         """The mean curves, a line per method; needs matplotlib.
@@ -140,11 +178,13 @@ class DegradationTable:
         return _drawn(self.results, axes)
 
 
-def degradation_table(results):
+def degradation_table(results, baseline=None):
     """Compares methods by the area over their curves.
 
     Args:
         results: name -> `Degradation`, all of the same patch and number of steps.
+        baseline: the name of one of them, such as that of the random order, with which the others are then compared sample
+            by sample (all of them must be of the same samples); or None.
 
     Returns:
         A `DegradationTable`; print it, or `plot()` it.
@@ -156,8 +196,8 @@ def degradation_table(results):
         >>> from innvest_lite.metrics import degradation, degradation_table
         >>> random = degradation(model, None, images[:8], patch=4, steps=5, order="random")
         >>> gradient = degradation(model, innvest_lite.InputTimesGradient(model), images[:8], patch=4, steps=5)
-        >>> print(degradation_table({"random": random, "input_t_gradient": gradient}))
-        method            order   area over the curve  95 % from  to...
+        >>> print(degradation_table({"random": random, "input_t_gradient": gradient}, baseline="random"))
+        method            order   area over the curve  95 % from  to      above random  95 % from  to...
     """
     if not isinstance(results, Mapping) or not results or not all(isinstance(r, Degradation) for r in results.values()):
         raise InvalidInputError(f"results should map at least one name to a Degradation, but is {results!r}.")
@@ -166,13 +206,26 @@ def degradation_table(results):
         raise InvalidInputError(
             f"Areas compare where patch and steps are the same; here (patch, steps) are {sorted(kinds)}."
         )
-    return DegradationTable(dict(sorted(results.items(), key=lambda pair: -pair[1].area_over_curve.mean())))
+    if baseline is not None and baseline not in results:
+        raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
+    for result in results.values() if baseline is not None else ():
+        result.gain(results[baseline], resamples=1)
+    return DegradationTable(dict(sorted(results.items(), key=lambda pair: -pair[1].area_over_curve.mean())), baseline)
 
 
 def _drawn(results, axes):
-    axes = axes_or_new(axes)
+    axes = axes_or_new(axes, (8, 5))
+    explained = [name for name, result in results.items() if result.order != "random"]
     for name, result in results.items():
-        axes.plot(result.mean, "--" if result.order == "random" else "-", label=name)
+        place = explained.index(name) if name in explained else None
+        look = {"color": "k", "linestyle": "--"} if place is None else _look(place)
+        axes.plot(result.mean, label=name, **look)
     axes.set(xlabel="patches replaced", ylabel="probability of the class", title="image degradation")
-    axes.legend()
+    # Beside the curves, from which a legend of many methods would leave nothing.
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     return axes
+
+
+def _look(place):
+    """Colour and dashes of the method at this place."""
+    return {"color": f"C{place % _COLOURS}", "linestyle": _DASHES[place // _COLOURS % len(_DASHES)]}

@@ -149,7 +149,7 @@ class _Watched:
         if strange.size:
             raise InvalidInputError(
                 f"The model should end in probabilities, but gives {strange[0]:.4g}. Put a softmax (or, behind a single "
-                "output, a sigmoid) behind its logits."
+                "output, a sigmoid) behind its logits; on the command line, --logits does."
             )
         return (probabilities if wanted is None else wanted).argmax(axis=1)
 

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -67,7 +68,7 @@ def signal_quality(
         ridge: what the regression adds to the diagonal, as a share of the mean variance of x.
         batch_size: how many samples go at a time.
         seed: of all that is drawn.
-        verbose: 1 shows the progress of the fit.
+        verbose: 1 shows progress bars: of the fit, of the regression and of the evaluation.
 
     Returns:
         A `SignalQuality`; it prints as a table and has `to_dict()` and `plot()`.
@@ -91,7 +92,7 @@ def signal_quality(
     size = positive(batch_size, "batch_size")
     sampled = None
     for part, data in (("regress", regress_data), ("evaluate", eval_data)):
-        for batch in each_batch(data, inputs, size):
+        for batch in _shown(each_batch(data, inputs, size), part, verbose):
             if sampled is None:
                 sampled = _Sampled(layout, chosen, neurons, positive(positions, "positions"), batch, generator)
                 studies = {name: _Study(sampled, name, estimates, on) for name in chosen}
@@ -109,6 +110,18 @@ def signal_quality(
             ", ".join(f"{name} (floor {floor:.2g})" for name, floor in few.items()),
         )
     return quality
+
+
+def _shown(batches, part, verbose):
+    """The batches, with a progress bar where one is wanted; how many there will be is not known."""
+    bar = keras.utils.Progbar(None, unit_name=f"batch to {part}") if verbose not in (0, "auto") else None
+    number = 0
+    for number, batch in enumerate(batches, 1):
+        yield batch
+        if bar:
+            bar.update(number)
+    if bar:
+        bar.update(number, finalize=True)
 
 
 class _Estimates:

@@ -1,0 +1,134 @@
+"""`innvest-lite evaluate`: which method to trust on a model of one's own, by image degradation and, on demand, by rho."""
+
+import pathlib
+import sys
+
+import numpy as np
+
+import innvest_lite
+from innvest_lite.cli import folder, models, reports
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.images import find_images
+
+METHODS = (
+    *("gradient", "input_t_gradient", "deconvnet", "guided_backprop", "integrated_gradients"),
+    *("lrp.z", "lrp.z_plus", "pattern.net", "pattern.attribution"),
+)
+"""What is compared where nobody says what."""
+RANDOM = "random order"
+_PARTS = 3
+
+
+def run(arguments):
+    """Measures, prints tables, and writes them; returns the exit code."""
+    models.check_file(arguments.model)
+    methods = models.known_methods(arguments.methods or METHODS)
+    out = _checked_out(arguments.out, arguments.data)
+    model = models.load(arguments.model)
+    samples, code = _samples(arguments, model)
+    if arguments.signal and len(samples) < _PARTS:
+        raise InvalidInputError(f"--signal needs three parts of data, but there are only {len(samples)} samples.")
+    out.mkdir(parents=True, exist_ok=True)
+    if not reports.can_draw():
+        print("matplotlib is not installed: tables, but no plots. (pip install matplotlib)", file=sys.stderr)
+    compared, unsupported = _degraded(arguments, model, methods, samples)
+    print(compared)
+    reports.save_degradation(compared, out)
+    if arguments.signal:
+        quality = _signal(arguments, model, samples)
+        print(quality)
+        reports.save_signal(quality, out)
+    print(f"Wrote the tables{' and plots' if reports.can_draw() else ''} to {out}")
+    for message in unsupported:
+        print(f"innvest-lite: left out: {message}", file=sys.stderr)
+    return 1 if unsupported else code
+
+
+def _checked_out(out, data):
+    """The folder to write to, refused before the work starts rather than after it."""
+    out, data = pathlib.Path(out), pathlib.Path(data)
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"--out {str(out)!r} is a file; name a folder.")
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise InvalidInputError(
+            f"--out {str(out)!r} lies in the folder of the images, {str(data)!r}: plots would be taken for images the "
+            "next time. Choose a folder elsewhere."
+        )
+    return out
+
+
+def _samples(arguments, model):
+    """The samples as the model takes them, and the exit code that unreadable ones lead to."""
+    data = pathlib.Path(arguments.data)
+    generator = np.random.default_rng(arguments.seed)
+    if data.suffix.lower() == ".npy":
+        array = _array(data)
+        return array[_chosen(len(array), arguments.limit, generator)], 0
+    folder.check_preprocessor(arguments.preprocess)
+    paths = find_images(data)
+    paths = [paths[place] for place in _chosen(len(paths), arguments.limit, generator)]
+    shape = models.image_shape(model, arguments.size)
+    batches = folder.ImageBatches(paths, shape, arguments.preprocess, arguments.batch_size)
+    try:
+        images = np.concatenate([batch.inputs for batch in batches])
+    finally:
+        code = batches.report()
+    return images, code
+
+
+def _array(path):
+    """The samples of a .npy file; pickled ones are refused."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InvalidInputError(f"Cannot read the array {str(path)!r}: {error}") from error
+    if not array.ndim or not len(array):
+        raise InvalidInputError(f"The array {str(path)!r} should hold samples, but has shape {array.shape}.")
+    return array
+
+
+def _chosen(count, limit, generator):
+    """Which samples: all, or so many, drawn, in their own order."""
+    return np.arange(count) if limit is None else np.sort(generator.permutation(count)[:limit])
+
+
+def _degraded(arguments, model, methods, samples):
+    """A `DegradationTable` of the methods and the random order, and what was said of methods that do not go."""
+    from innvest_lite.metrics import degradation, degradation_table
+
+    names = ("patch", "steps", "replace", "order", "batch_size", "seed")
+    options = {name: getattr(arguments, name) for name in names}
+    watched = models.with_softmax(model) if arguments.logits else model
+    print(f"{RANDOM}, {len(samples)} samples")
+    results = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
+    patterns, unsupported = None, []
+    for number, name in enumerate(methods, 1):
+        print(f"{name}, {number} of {len(methods)}")
+        try:
+            if models.needs_patterns(name) and patterns is None:
+                patterns = _patterns(arguments, model, samples)
+            given = {"patterns": patterns} if models.needs_patterns(name) else {}
+            analyzer = innvest_lite.create_analyzer(name, model, **given)
+        except UnsupportedLayerError as error:
+            unsupported.append(f"{name}: {error}")
+            continue
+        results[name] = degradation(watched, analyzer, samples, **options, verbose=1)
+    return degradation_table(results, baseline=RANDOM), unsupported
+
+
+def _patterns(arguments, model, samples):
+    """Patterns from a file, or fitted on the samples themselves."""
+    if arguments.patterns:
+        return innvest_lite.Patterns.load(arguments.patterns)
+    print(f"Fitting the patterns on the {len(samples)} samples themselves; --patterns takes those of other data")
+    return innvest_lite.fit_patterns(model, samples, batch_size=arguments.batch_size, verbose=1)
+
+
+def _signal(arguments, model, samples):
+    """The `SignalQuality` on three parts of the samples, drawn."""
+    from innvest_lite.metrics import signal_quality
+
+    print("Signal estimators (rho): a third of the samples each to fit, to regress and to evaluate")
+    order = np.random.default_rng(arguments.seed).permutation(len(samples))
+    parts = [samples[part] for part in np.array_split(order, _PARTS)]
+    return signal_quality(model, *parts, batch_size=arguments.batch_size, seed=arguments.seed, verbose=1)

@@ -1,0 +1,76 @@
+"""Measures as files: tables (CSV) and curves (PNG). Called by `evaluation`, and by `scripts/reproduce_paper.py`.
+
+A file is written under a temporary name first, so that none is ever half there. Pictures need matplotlib; without it
+there are none.
+"""
+
+import csv
+import importlib.util
+import os
+import pathlib
+
+
+def save_degradation(compared, folder):
+    """Writes a `DegradationTable`: degradation.csv (areas), degradation_curves.csv (means) and degradation.png."""
+    summary = compared.to_dict()
+    columns = list(next(iter(summary.values())))
+    rows = [
+        {"method": name, **summary[name], "samples": len(result.curves), "patch": result.patch, "steps": result.steps}
+        for name, result in compared.results.items()
+    ]
+    save_rows(folder, "degradation.csv", ("method", *columns, "samples", "patch", "steps"), rows)
+    curves = {name: result.mean for name, result in compared.results.items()}
+    steps = next(iter(compared.results.values())).steps
+    per_step = [{"replaced": step, **{name: curve[step] for name, curve in curves.items()}} for step in range(steps + 1)]
+    save_rows(folder, "degradation_curves.csv", ("replaced", *curves), per_step)
+    save_plot(folder, "degradation.png", compared.plot)
+
+
+def save_signal(quality, folder):
+    """Writes a `SignalQuality`: signal.csv, a row per neuron and estimator, and signal.png."""
+    rows = [
+        {"layer": name, "neuron": neuron, "estimator": estimator, "rho": value, "floor": layer.floor, "rows": layer.rows}
+        for name, layer in quality.layers.items()
+        for estimator, values in layer.rho.items()
+        for neuron, value in zip(layer.neurons, values, strict=True)
+    ]
+    save_rows(folder, "signal.csv", ("layer", "neuron", "estimator", "rho", "floor", "rows"), rows)
+    save_plot(folder, "signal.png", quality.plot)
+
+
+def can_draw():
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def save_rows(folder, name, columns, rows):
+    """Writes a CSV file with a header; `rows` are dicts."""
+
+    def write(path):
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    _replacing(pathlib.Path(folder) / name, write)
+
+
+def save_plot(folder, name, plot):
+    """Writes what `plot(axes)` draws as PNG, if matplotlib is there; not by pyplot, which looks for a display."""
+    if not can_draw():
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5))
+    plot(figure.add_subplot())
+    _replacing(pathlib.Path(folder) / name, lambda path: figure.savefig(path, format="png", dpi=150, bbox_inches="tight"))
+
+
+def _replacing(place, write):
+    """Writes under a temporary name, then takes the place at once."""
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        os.replace(partial, place)
+    finally:
+        partial.unlink(missing_ok=True)
