@@ -52,7 +52,7 @@ class SignalQuality:
     def __str__(self):
         names = list(next(iter(self.layers.values())).rho) if self.layers else []
         rows = [
-            (name, *(f"{_median(layer.rho[estimator]):.3f}" for estimator in names), f"{layer.floor:.3f}", layer.rows)
+            (name, *(f"{_median(layer.rho[estimator]):.3g}" for estimator in names), f"{layer.floor:.3f}", layer.rows)
             for name, layer in self.layers.items()
         ]
         return table(("layer (median over neurons)", *names, "floor", "rows"), rows)

@@ -87,8 +87,8 @@ def signal_quality(
     inputs = input_spec(model, layout.graph)
     parts = _regimes(estimators)
     fitted = any(isinstance(part, str) and part not in ("random", "filter") for pair in parts.values() for part in pair)
-    statistics = fit_statistics(model, fit_data, batch_size=batch_size, verbose=verbose) if fitted else None
-    estimates = _Estimates(parts, layout, statistics, generator)
+    options = {"batch_size": batch_size, "verbose": verbose}
+    estimates = _Estimates(parts, layout, fit_statistics(model, fit_data, **options) if fitted else None, generator)
     size = positive(batch_size, "batch_size")
     sampled = None
     for part, data in (("regress", regress_data), ("evaluate", eval_data)):
@@ -96,6 +96,8 @@ def signal_quality(
             if sampled is None:
                 sampled = _Sampled(layout, chosen, neurons, positive(positions, "positions"), batch, generator)
                 studies = {name: _Study(sampled, name, estimates, on) for name in chosen}
+                # The sums of all units, the largest arrays here, have done their part.
+                estimates = None
             for name, rows in sampled.rows(batch).items():
                 getattr(studies[name], part)(*rows)
         if part == "regress":
@@ -158,7 +160,7 @@ class _Estimates:
             return estimate(part, statistics, kernel, (0,))[0]
         if layer not in part or np.shape(part[layer]) != form.kernel_shape:
             raise InvalidInputError(f"The estimator has no pattern of the shape {form.kernel_shape} for {layer!r}.")
-        return by_unit(form, np.asarray(part[layer], "float64"))[:, units]
+        return by_unit(form, np.asarray(part[layer]))[:, units].astype("float64")
 
 
 def _of_units(statistics, form, units):
@@ -236,7 +238,7 @@ class _Study:
     def __init__(self, sampled, name, estimates, on):
         window, self.units = sampled.windows[name], sampled.units[name]
         self._on, self.fan_in = on, window.fan_in
-        kernel = by_unit(window.form, np.asarray(backend.to_numpy(window.form.kernel()), "float64"))[:, self.units]
+        kernel = by_unit(window.form, backend.to_numpy(window.form.kernel()))[:, self.units].astype("float64")
         pairs = {estimator: estimates.of(estimator, name, kernel, self.units) for estimator in estimates.names}
         self._shared = len(window.places) == 1
         # (groups, D, units of a group)

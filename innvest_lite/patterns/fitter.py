@@ -155,7 +155,7 @@ class PatternFitter(keras.Model):
                 "mend those samples: one of them would spoil every pattern."
             )
         for name, sums in self._sums.value.items():
-            self.statistics.layers[name].add(_around_zero(sums, self._layout.forms[name].fan_in))
+            _add_around_zero(self.statistics.layers[name], sums, self._layout.forms[name].fan_in)
             for kind, variable in sums.items():
                 if kind != "pivot":
                     variable.assign(ops.zeros_like(variable))
@@ -195,17 +195,24 @@ class Flush(keras.callbacks.Callback):
             self.model.statistics.save(self._checkpoint)
 
 
-def _around_zero(sums, fan_in):
-    """The host's float64 sums from the device's: sum x (y - p) + p sum x = sum x y, exact in float64."""
-    host = {kind: np.asarray(variable.numpy(), "float64") for kind, variable in sums.items()}
-    pivot, count = host["pivot"], int(sums["count"].numpy())
+def _add_around_zero(layer, sums, fan_in):
+    """Adds the device's sums to a layer's: sum x (y - p) + p sum x = sum x y, exact in float64.
+
+    In place and one sum after the other: the float64 sums of a wide layer are the largest arrays of a fit.
+    """
+    pivot, count = sums["pivot"].numpy().astype("float64"), int(sums["count"].numpy())
     over = np.expand_dims(pivot, fan_in)
-    components = [np.zeros(0)] * 3
-    if "active" in host:
-        components = [host["active"], host["active_x"], host["active_xy"] + over * host["active_x"]]
-    return LayerStatistics(
-        count, host["sum_y"] + count * pivot, host["sum_x"], host["sum_xy"] + over * host["sum_x"], *components
-    )
+    layer.count += count
+    layer.sum_y += sums["sum_y"].numpy() + count * pivot
+    pairs = {"sum_xy": "sum_x", "active_xy": "active_x"} if "active" in sums else {"sum_xy": "sum_x"}
+    if "active" in sums:
+        layer.active += sums["active"].numpy()
+    for of_products, of_inputs in pairs.items():
+        inputs = sums[of_inputs].numpy()
+        np.add(getattr(layer, of_inputs), inputs, out=getattr(layer, of_inputs))
+        products = getattr(layer, of_products)
+        np.add(products, sums[of_products].numpy(), out=products)
+        np.add(products, over * inputs, out=products)
 
 
 def _compatible(shape, wanted):
