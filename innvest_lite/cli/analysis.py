@@ -2,12 +2,12 @@
 
 import collections
 import json
-import os
 import pathlib
 
 import numpy as np
 
 import innvest_lite
+from innvest_lite.atomic import replacing
 from innvest_lite.cli import folder, models
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError
@@ -52,15 +52,10 @@ def _explain(batch, analyzer, arguments, places):
 
 
 def _write(place, values, picture):
-    """The two files of an image; the values under a temporary name first, as `save` does with the picture."""
+    """The two files of an image."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.save(stream, values.astype(np.float32, copy=False), allow_pickle=False)
-        os.replace(partial, place.with_name(place.name + ".npy"))
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(place.with_name(place.name + ".npy")) as partial, partial.open("wb") as stream:
+        np.save(stream, values.astype(np.float32, copy=False), allow_pickle=False)
     save(picture, place.with_name(place.name + ".png"))
 
 

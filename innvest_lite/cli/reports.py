@@ -1,13 +1,13 @@
 """Measures as files: tables (CSV) and curves (PNG). Called by `evaluation`, and by `scripts/reproduce_paper.py`.
 
-A file is written under a temporary name first, so that none is ever half there. Pictures need matplotlib; without it
-there are none.
+Pictures need matplotlib; without it there are none.
 """
 
 import csv
 import importlib.util
-import os
 import pathlib
+
+from innvest_lite.atomic import replacing
 
 
 def save_degradation(compared, folder):
@@ -45,14 +45,10 @@ def can_draw():
 
 def save_rows(folder, name, columns, rows):
     """Writes a CSV file with a header; `rows` are dicts."""
-
-    def write(path):
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    _replacing(pathlib.Path(folder) / name, write)
+    with replacing(pathlib.Path(folder) / name) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def save_plot(folder, name, plot):
@@ -63,14 +59,5 @@ def save_plot(folder, name, plot):
 
     figure = Figure(figsize=(9, 5))
     plot(figure.add_subplot())
-    _replacing(pathlib.Path(folder) / name, lambda path: figure.savefig(path, format="png", dpi=150, bbox_inches="tight"))
-
-
-def _replacing(place, write):
-    """Writes under a temporary name, then takes the place at once."""
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, place)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(pathlib.Path(folder) / name) as partial:
+        figure.savefig(partial, format="png", dpi=150, bbox_inches="tight")

@@ -13,6 +13,7 @@ import pathlib
 import h5py
 import numpy as np
 
+from innvest_lite.atomic import replacing
 from innvest_lite.errors import CorruptFileError
 
 _BLOCK = 512
@@ -30,10 +31,8 @@ def write(path, kind, version, attributes, groups):
         groups: name -> `(attributes, arrays)`, with arrays name -> np.ndarray.
     """
     check_folder(path)
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w", userblock_size=_BLOCK) as file:
+    with replacing(path) as partial:
+        with h5py.File(partial, "w", userblock_size=_BLOCK) as file:
             file.attrs.update(attributes)
             # Node names may hold slashes, which are HDF5's path separator, so groups are numbered.
             for index, (name, (attrs, arrays)) in enumerate(groups.items()):
@@ -41,10 +40,7 @@ def write(path, kind, version, attributes, groups):
                 group.attrs.update({"name": name, **{f"attribute {key}": value for key, value in attrs.items()}})
                 for key, array in arrays.items():
                     group.create_dataset(key, data=array)
-        _seal(temporary, kind, version)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _seal(partial, kind, version)
 
 
 def check_folder(path):

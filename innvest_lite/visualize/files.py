@@ -1,11 +1,10 @@
 """Writing a picture to a PNG file, whole or not at all. Called by users and the command line."""
 
-import os
 import pathlib
-import uuid
 
 from PIL import Image
 
+from innvest_lite.atomic import replacing
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.visualize.checks import as_picture
 
@@ -35,13 +34,8 @@ def save(picture, path):
     if path.suffix.lower() != ".png":
         raise InvalidInputError(f"Pictures are written as PNG, but the path is {str(path)!r}; let it end in '.png'.")
     _make_parent(path)
-    partial = path.with_name(f".{path.stem[:80]}-{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as stream:
-            Image.fromarray(array).save(stream, format="PNG")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        Image.fromarray(array).save(partial, format="PNG")
     return path
 
 
