@@ -57,7 +57,7 @@ def test_it_is_the_python_api(digits, source, tmp_path, capsys):
     curves = rows_of(tmp_path / "out" / "degradation_curves.csv")
     assert [int(row["replaced"]) for row in curves] == list(range(10))
     np.testing.assert_allclose([float(row["gradient"]) for row in curves], expected.results["gradient"].mean, atol=1e-5)
-    assert f"above {RANDOM}" in printed and str(tmp_path / "out") in printed
+    assert f"gain over {RANDOM}" in printed and str(tmp_path / "out") in printed
     assert (tmp_path / "out" / "degradation.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 

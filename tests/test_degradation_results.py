@@ -115,7 +115,7 @@ def test_a_gain_is_paired():
     assert weak.gain(strong)[0] == pytest.approx(-0.03) and strong.interval()[0] < weak.interval()[1]
     table = degradation_table({"weak": weak, "strong": strong}, baseline="weak")
     assert table.to_dict()["strong"]["gain"] == pytest.approx(0.03) and table.to_dict()["weak"]["gain_high"] == 0
-    assert "above weak" in str(table) and "above" not in str(degradation_table({"weak": weak}))
+    assert "gain over weak" in str(table) and "gain" not in str(degradation_table({"weak": weak}))
 
 
 def test_gains_are_taken_over_samples_not_over_means():

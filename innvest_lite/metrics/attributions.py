@@ -78,8 +78,13 @@ def checked_analyzer(analyzer, kind=Analyzer):
     Raises:
         InvalidInputError: it is none.
     """
-    if not isinstance(analyzer, kind):
-        raise InvalidInputError(f"An analyzer should be one of the kind {kind.__name__}, but is {type(analyzer).__name__}.")
+    if isinstance(analyzer, Analyzer) and not isinstance(analyzer, kind):
+        raise InvalidInputError(
+            f"This looks at the analyzer's own backward sweep ({kind.__name__}), which {type(analyzer).__name__} has none "
+            "of: methods that average or compare outputs go back many times or never."
+        )
+    if not isinstance(analyzer, Analyzer):
+        raise InvalidInputError(f"An analyzer is wanted, such as innvest_lite.Gradient(model), but this is {analyzer!r}.")
     return analyzer
 
 
@@ -91,9 +96,10 @@ def made(make_analyzer, model, **options):
     """
     if isinstance(make_analyzer, str):
         return create_analyzer(make_analyzer, model, **options)
-    if not callable(make_analyzer):
+    if not callable(make_analyzer) or isinstance(make_analyzer, Analyzer):
         raise InvalidInputError(
-            f"An analyzer is made by a name for create_analyzer or a function of a model, but this is {make_analyzer!r}."
+            "An analyzer is made by a name for create_analyzer or a function (or class) of a model, for it is made for "
+            f"copies of the model too; but this is {make_analyzer!r}."
         )
     analyzer = checked_analyzer(make_analyzer(model, **options))
     if analyzer.model is not model:

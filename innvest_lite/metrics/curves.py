@@ -13,6 +13,7 @@ from innvest_lite.metrics.drawing import axes_or_new
 # So many steps of a curve are printed.
 _PRINTED = 10
 _GAIN = ("gain", "gain_low", "gain_high")
+_BETTER = {False: "a larger area is better", True: "a smaller area is better"}
 # So that more methods than there are colours can be told apart.
 _COLOURS, _DASHES = 10, ("-", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
@@ -137,7 +138,9 @@ def _bootstrap(values, level, resamples, seed):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DegradationTable:
-    """Methods compared, the largest area first; it prints as a table.
+    """Methods compared, the best first: the largest area, or, where the least relevant patch goes first, the smallest.
+
+    It prints as a table.
 
     Attributes:
         results: name -> `Degradation`.
@@ -164,7 +167,10 @@ class DegradationTable:
         numbers = ("area", "low", "high", *(_GAIN if self.baseline is not None else ()))
         rows = [(name, row["order"], *(f"{row[number]:.4f}" for number in numbers)) for name, row in self.to_dict().items()]
         header = ("method", "order", "area over the curve", "95 % from", "to")
-        return table((*header, *((f"above {self.baseline}", "95 % from", "to") if len(numbers) > 3 else ())), rows)
+        gains = (f"gain over {self.baseline}", "95 % of it from", "to") if self.baseline is not None else ()
+        result = next(iter(self.results.values()))
+        note = f"{len(result.curves)} samples, patch {result.patch}, {result.steps} steps"
+        return f"{table((*header, *gains), rows)}\n{note}; {_BETTER[_lowest_first(self.results)]}"
 
     def plot(self, axes=None):
         """The mean curves, a line per method; needs matplotlib.
@@ -197,7 +203,7 @@ def degradation_table(results, baseline=None):
         >>> random = degradation(model, None, images[:8], patch=4, steps=5, order="random")
         >>> gradient = degradation(model, innvest_lite.InputTimesGradient(model), images[:8], patch=4, steps=5)
         >>> print(degradation_table({"random": random, "input_t_gradient": gradient}, baseline="random"))
-        method            order   area over the curve  95 % from  to      above random  95 % from  to...
+        method            order   area over the curve  95 % from  to      gain over random  95 % of it from  to...
     """
     if not isinstance(results, Mapping) or not results or not all(isinstance(r, Degradation) for r in results.values()):
         raise InvalidInputError(f"results should map at least one name to a Degradation, but is {results!r}.")
@@ -210,7 +216,20 @@ def degradation_table(results, baseline=None):
         raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
     for result in results.values() if baseline is not None else ():
         result.gain(results[baseline], resamples=1)
-    return DegradationTable(dict(sorted(results.items(), key=lambda pair: -pair[1].area_over_curve.mean())), baseline)
+    sign = 1 if _lowest_first(results) else -1
+    return DegradationTable(dict(sorted(results.items(), key=lambda pair: sign * pair[1].area_over_curve.mean())), baseline)
+
+
+def _lowest_first(results):
+    """Whether small areas are good.
+
+    Raises:
+        InvalidInputError: in some results the most relevant patch goes first, and in others the least.
+    """
+    orders = {result.order for result in results.values()} - {"random"}
+    if len(orders) > 1:
+        raise InvalidInputError('Areas of order "most" and order "least" do not compare: the first should be large.')
+    return orders == {"least"}
 
 
 def _drawn(results, axes):
@@ -220,7 +239,9 @@ def _drawn(results, axes):
         place = explained.index(name) if name in explained else None
         look = {"color": "k", "linestyle": "--"} if place is None else _look(place)
         axes.plot(result.mean, label=name, **look)
-    axes.set(xlabel="patches replaced", ylabel="probability of the class", title="image degradation")
+    orders, patch = {result.order for result in results.values()} - {"random"}, next(iter(results.values())).patch
+    title = f"image degradation, {' and '.join(sorted(orders)) or 'random'} first, patch {patch}"
+    axes.set(xlabel="patches replaced", ylabel="probability of the class", title=title)
     # Beside the curves, from which a legend of many methods would leave nothing.
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     return axes

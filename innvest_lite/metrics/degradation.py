@@ -4,6 +4,8 @@ Kindermans et al. 2017 (arXiv 1705.05598), section 5; Samek et al. 2017 (arXiv 1
 attributions, samples. Out: a `Degradation` (`curves`).
 """
 
+import logging
+
 import numpy as np
 from keras import ops
 
@@ -29,6 +31,8 @@ from innvest_lite.rules import Gradient, anything, bind
 
 ORDERS = ("most", "least", "random")
 REPLACEMENTS = ("patch_mean", "image_mean", "zero")
+
+_log = logging.getLogger("innvest_lite")
 
 
 def degradation(
@@ -87,6 +91,8 @@ def degradation(
     watched = _Watched(model)
     x = watched.samples(x)
     patches = watched.patches(x, patch)
+    if patches.count == 1:
+        _log.warning("Patch %d covers the whole input, so that no order of patches is looked at: make it smaller.", patch)
     fill = _fill(replace, x, patches, watched.inputs)
     classes = watched.classes(x, target, batch_size)
     if order == "random":
@@ -238,6 +244,11 @@ def _attributions(given, x, target, batch_size, verbose):
     """The attributions, checked, of the shape of `x`."""
     if given is None:
         raise InvalidInputError('Only order="random" goes without an analyzer or attributions, but None was given.')
+    if isinstance(given, str | type):
+        raise InvalidInputError(
+            f"An analyzer or attributions are wanted, not {given!r}: create_analyzer makes an analyzer from a name, and a "
+            "class does from a model."
+        )
     if callable(getattr(given, "analyze", None)):
         given = given.analyze(x, target=target, batch_size=batch_size, verbose=verbose)
     array = as_array(given, "The attributions")

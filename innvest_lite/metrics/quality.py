@@ -73,8 +73,12 @@ class SignalQuality:
         for estimator in next(iter(self.layers.values())).rho:
             axes.plot(places, [_median(layer.rho[estimator]) for layer in self.layers.values()], "o-", label=estimator)
         axes.set_xticks(places, list(self.layers), rotation=60, ha="right")
-        axes.set(ylabel="rho", ylim=(-0.05, 1.05), title=f"signal estimators, {self.on}")
-        axes.legend()
+        axes.set(
+            ylabel="rho",
+            ylim=(min(-0.05, axes.get_ylim()[0]), max(1.05, axes.get_ylim()[1])),
+            title=f"signal estimators, {self.on}",
+        )
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
         return axes
 
 

@@ -19,6 +19,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import finite, input_spec, one_of, positive, seed_of
 from innvest_lite.metrics.moments import Correlation, Moments
 from innvest_lite.metrics.quality import LayerQuality, SignalQuality
+from innvest_lite.metrics.splits import refuse_overlap
 from innvest_lite.metrics.windows import windows
 from innvest_lite.patterns import fit_statistics
 from innvest_lite.patterns.data import each_batch
@@ -81,7 +82,7 @@ def signal_quality(
         raise InvalidInputError(
             f"ridge should be above 0, since no estimator leaves over anything along w; it is {ridge!r}."
         )
-    _refuse_overlap({"fit_data": fit_data, "regress_data": regress_data, "eval_data": eval_data})
+    refuse_overlap({"fit_data": fit_data, "regress_data": regress_data, "eval_data": eval_data})
     layout, generator = Layout.of(model), np.random.default_rng(seed_of(seed))
     chosen = _chosen_layers(layout, layers)
     inputs = input_spec(model, layout.graph)
@@ -338,21 +339,3 @@ def _chosen_units(name, count, neurons, generator):
         return chosen
     wanted = count if neurons == "all" else positive(_NEURONS if neurons is None else neurons, "neurons")
     return np.arange(count) if wanted >= count else np.sort(generator.choice(count, wanted, replace=False))
-
-
-def _refuse_overlap(parts):
-    """Raises where two parts of the data are seen to be the same."""
-    given = list(parts.items())
-    for number, (name, data) in enumerate(given):
-        for other_name, other in given[:number]:
-            if data is other or _same_array(data, other):
-                raise InvalidInputError(
-                    f"{other_name} and {name} are the same samples: rho is 1 by construction on the samples that the "
-                    "estimator or the regression has seen. Split the data in three."
-                )
-
-
-def _same_array(one, two):
-    if not isinstance(one, np.ndarray) or not isinstance(two, np.ndarray):
-        return False
-    return np.shares_memory(one, two) or (one.shape == two.shape and np.array_equal(one, two))

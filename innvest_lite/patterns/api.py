@@ -1,5 +1,6 @@
 """`fit_statistics` and `fit_patterns`: from a model and data to patterns, in one call."""
 
+import gc
 import logging
 import os
 import warnings
@@ -112,7 +113,16 @@ def patterns_of(layout, statistics, estimator):
     return Patterns(arrays, estimator, fingerprints, reports)
 
 
-def _gathered(
+def _gathered(model, layout, data, **options):
+    """The `PatternStatistics`."""
+    statistics = _fitted(model, layout, data, **options)
+    # The fitter, its callbacks and its compiled step refer to each other: without this, sums as large as three kernels
+    # live on.
+    gc.collect()
+    return statistics
+
+
+def _fitted(
     model,
     layout,
     data,
