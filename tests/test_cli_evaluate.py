@@ -13,7 +13,7 @@ import innvest_lite
 from innvest_lite.cli import reports
 from innvest_lite.cli.evaluation import METHODS, RANDOM
 from innvest_lite.data import load_digits, load_model
-from innvest_lite.metrics import degradation, degradation_table, signal_quality
+from innvest_lite.metrics import LayerQuality, SignalQuality, degradation, degradation_table, signal_quality
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,11 @@ def test_without_matplotlib_there_are_tables(digits, tmp_path, capsys, monkeypat
     monkeypatch.setattr(reports, "can_draw", lambda: False)
     assert run("evaluate", MODEL, digits[1], "--out", tmp_path, "--methods", "input", "--patch", 14) == 0
     assert "matplotlib is not installed" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["degradation.csv", "degradation_curves.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "degradation.csv",
+        "degradation_curves.csv",
+        "evaluation.json",
+    ]
 
 
 def test_unreadable_images_are_named(digits, tmp_path, capsys):
@@ -134,6 +138,9 @@ def test_bad_input(digits, tmp_path, capsys):
     _, array, folder = digits
     (tmp_path / "pickled.npy").write_bytes(b"\x93NUMPY nothing")
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    np.savez(tmp_path / "several.npz", x=np.zeros(3))
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    np.savez(tmp_path / "several.npz", x=np.zeros(3))
     np.save(tmp_path / "none.npy", np.zeros((0, 28, 28, 1)))
     np.save(tmp_path / "other.npy", np.zeros((3, 5, 5, 1)))
     (tmp_path / "file").write_text(json.dumps({}))
@@ -148,6 +155,11 @@ def test_bad_input(digits, tmp_path, capsys):
         ([array, "--out", tmp_path / "file"], "is a file; name a folder"),
         ([array, "--limit", 2, "--signal"], "needs three parts of data"),
         ([array, "--patterns", tmp_path / "missing.h5", "--methods", "pattern.net"], "missing.h5"),
+        ([array, "--patterns", tmp_path / "missing.h5", "--methods", "gradient"], "leave --patterns out"),
+        ([array, "--preprocess", "unit"], "--preprocess is for images"),
+        ([array, "--logits", "--methods", "input"], "ends in a softmax, not in logits"),
+        ([tmp_path / "several.npz"], "save the samples alone"),
+        ([tmp_path / "several.npy"], "save the samples alone"),
     ):
         out = [] if "--out" in arguments else ["--out", tmp_path / "never"]
         assert words in fails(capsys, "evaluate", MODEL, *arguments, *out), arguments
@@ -155,3 +167,29 @@ def test_bad_input(digits, tmp_path, capsys):
     for wrong in (["--methods", ","], ["--seed", "-1"], ["--steps", "0"], ["--replace", "mean"]):
         with pytest.raises(SystemExit):
             run("evaluate", MODEL, array, *wrong)
+
+
+def test_what_is_drawn_and_ordered(digits, tmp_path):
+    """--limit draws, --order and --seed reach the measure, the columns say what they name."""
+    images, array, _ = digits
+    options = ["--methods", "input", "--patch", 7, "--steps", 5, "--order", "least", "--seed", 3, "--limit", 5]
+    assert run("evaluate", MODEL, array, "--out", tmp_path, *options) == 0
+    chosen = images[np.sort(np.random.default_rng(3).permutation(12)[:5])]
+    model = load_model()
+    expected = {
+        "input": degradation(model, innvest_lite.Input(model), chosen, 7, 5, order="least"),
+        RANDOM: degradation(model, None, chosen, 7, 5, order="random", seed=3),
+    }
+    rows = {row["method"]: row for row in rows_of(tmp_path / "degradation.csv")}
+    for name, result in expected.items():
+        assert float(rows[name]["area"]) == pytest.approx(result.area_over_curve.mean(), abs=1e-6)
+        assert (rows[name]["order"], rows[name]["steps"], rows[name]["patch"]) == (result.order, "5", "7")
+    assert json.loads((tmp_path / "evaluation.json").read_text())["order"] == "least"
+
+
+def test_the_columns_of_the_signal(tmp_path):
+    rho = {"linear": np.array([0.25, 0.5])}
+    layers = {"wide": LayerQuality(rho, 0.125, np.array([7, 300]), 4, 256)}
+    reports.save_signal(SignalQuality(layers, "active", 1e-6), tmp_path)
+    found = [tuple(row.values()) for row in rows_of(tmp_path / "signal.csv")]
+    assert found == [("wide", "7", "linear", "0.25", "0.125", "256"), ("wide", "300", "linear", "0.5", "0.125", "256")]

@@ -224,6 +224,20 @@ def test_distractors_are_waves_as_strong_at_every_pixel():
     assert_mean(flat**2, 1.5**2)
 
 
+def periods_of(wave):
+    """How many periods a plane wave has per image: the turns of its phase from pixel to pixel, in both directions."""
+    turns = [np.angle(wave[1:] / wave[:-1]).mean(), np.angle(wave[:, 1:] / wave[:, :-1]).mean()]
+    return np.linalg.norm(turns) * len(wave) / (2 * np.pi)
+
+
+@pytest.mark.parametrize("periods", [(0.25, 1.0), (2.0, 2.5), (0, 0)])
+def test_waves_have_so_many_periods(periods):
+    waves = np.float64(template_images(1, distractors=20, periods=periods).waves[..., 0])
+    found = [periods_of(cosine + 1j * sine) for cosine, sine in zip(waves[:20], waves[20:], strict=True)]
+    assert min(found) >= periods[0] - 1e-4 and max(found) <= periods[1] + 1e-4
+    assert np.ptp(found) > 0.5 * np.ptp(periods) or periods == (0, 0)
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_templates_are_known_apart_and_not_made_of_waves(classes):
     data = template_images(2, classes=classes)

@@ -128,6 +128,41 @@ def test_gains_are_taken_over_samples_not_over_means():
     np.testing.assert_allclose([low, high], [mean - 1.96 * error, mean + 1.96 * error], atol=0.2 * error)
 
 
+def test_gains_need_the_same_classes():
+    one, curves = result_of(np.ones((3, 4))), np.ones((3, 4))
+    with pytest.raises(InvalidInputError, match="same classes"):
+        one.gain(Degradation(curves, np.array([0, 1, 0]), "random", 4))
+
+
+def test_the_least_first_is_ranked_by_small_areas():
+    weak, strong = result_of(1 - np.outer(np.ones(9), [0, 1, 1, 1]), "least"), result_of(np.ones((9, 4)), "least")
+    table = degradation_table({"weak": weak, "strong": strong, "random": result_of(np.ones((9, 4)) / 2, "random")})
+    assert list(table.results) == ["strong", "random", "weak"] and "a smaller area is better" in str(table)
+    assert "a larger area is better" in str(degradation_table({"one": result_of(np.ones((3, 4)))}))
+    with pytest.raises(InvalidInputError, match="do not compare"):
+        degradation_table({"weak": weak, "most": result_of(np.ones((9, 4)))})
+
+
+def test_values_above_1_are_no_probabilities():
+    x = keras.Input((6,), name="x")
+    model = keras.Model(x, layers.Dense(2, activation="exponential")(x))
+    with pytest.raises(InvalidInputError, match="should end in probabilities, but gives [1-9]"):
+        degradation(model, None, np.full((3, 6), 3.0) * np.sign(model.layers[1].kernel.numpy()[:, 0]), 2, order="random")
+
+
+def test_a_patch_as_large_as_the_input_is_told(caplog):
+    model, x = model_of((7, 5, 2))
+    found = degradation(model, None, x, 10**20, order="random")
+    assert found.steps == 1 and "covers the whole input" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["gradient", innvest_lite.Gradient])
+def test_names_and_classes_are_no_analyzers(given):
+    model, x = model_of((7, 5, 2))
+    with pytest.raises(InvalidInputError, match="create_analyzer makes an analyzer from a name"):
+        degradation(model, given, x, 2)
+
+
 @pytest.mark.parametrize("baseline", [None, result_of(np.ones((3, 4)), patch=5), result_of(np.ones((2, 4)))])
 def test_gains_need_the_same_samples(baseline):
     with pytest.raises(InvalidInputError, match="baseline should"):
@@ -206,7 +241,6 @@ def test_bad_options(options, message):
         (np.full((5, 7, 5, 2), np.nan), "NaN or infinite"),
         (np.full((5, 7, 5, 2), np.inf), "NaN or infinite"),
         (np.full((5, 7, 5, 2), "a"), "should be numbers"),
-        ("gradient", "should be numbers"),
         (Recorder(np.zeros((5, 7, 5))), r"of shape \(5, 7, 5\)"),
     ],
     ids=lambda given: type(given).__name__,

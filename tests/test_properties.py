@@ -194,7 +194,7 @@ def test_wrong_input_of_the_properties():
     case, text = models.case("dense"), models.case("text")
     analyzer = innvest_lite.Gradient(case.model)
     for call, words in (
-        (lambda: metrics.completeness(case.model, case.x), "of the kind Analyzer, but is Functional"),
+        (lambda: metrics.completeness(case.model, case.x), "An analyzer is wanted, .* but this is <Functional"),
         (lambda: metrics.completeness(analyzer, case.x[:0]), "no samples"),
         (lambda: metrics.completeness(analyzer, case.x[:, :2]), "shape"),
         (lambda: metrics.max_sensitivity(analyzer, case.x, radius=0), "above 0"),
@@ -204,3 +204,10 @@ def test_wrong_input_of_the_properties():
     ):
         with pytest.raises(InvalidInputError, match=words):
             call()
+
+
+def test_sparseness_of_tensors_and_lists_of_several_inputs():
+    one, two = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[0.0, 0.0], [2.0, 0.0]])
+    expected = metrics.sparseness(np.concatenate([one, two], axis=1))
+    for given in ([one, two], [keras.ops.convert_to_tensor(one), two], {"a": one.tolist(), "b": two.tolist()}):
+        np.testing.assert_allclose(metrics.sparseness(given), expected)

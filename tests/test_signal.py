@@ -8,7 +8,7 @@ from keras import layers
 
 import innvest_lite.data
 from innvest_lite import InvalidInputError, fit_statistics
-from innvest_lite.metrics import signal_quality
+from innvest_lite.metrics import signal, signal_quality
 from innvest_lite.metrics.moments import Correlation, Moments
 from innvest_lite.patterns.estimators import estimate
 
@@ -264,3 +264,101 @@ def test_sources_of_data():
     np.testing.assert_allclose(
         signal_quality(model, *lists, ["linear"]).layers["hidden"].rho["linear"], expected, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("rows", [20, 400])
+def test_where_nothing_is_left_over_rho_is_1(rows):
+    """One input a unit: every estimator is exact, and what is left over is rounding, which correlates as it likes."""
+    x = keras.Input((6, 6, 1))
+    narrow = layers.Conv2D(4, 1, activation="relu", name="narrow")(x)
+    model = keras.Model(x, layers.Dense(2, name="out")(layers.Flatten()(narrow)))
+    models.randomize(model, 3)
+    data = [models.normal(rows, 6, 6, 1, seed=seed) for seed in (1, 2, 3)]
+    for on in ("preactivation", "active"):
+        rho = signal_quality(model, *data, layers=["narrow"], on=on).layers["narrow"].rho
+        assert all(np.all((values == 1) | np.isnan(values)) for values in rho.values()), (on, rho)
+        assert np.all(rho["filter"] == 1) or on == "active"
+
+
+@pytest.mark.parametrize("rows, widest", [(30, 99), (8, 99), (30, 4)])
+def test_what_is_left_over(rows, widest):
+    generator = np.random.default_rng(0)
+    x, above, below = generator.normal(size=(2, rows, 10)) + 5, *generator.normal(size=(2, 2, 10, 3))
+    y = x @ generator.normal(size=(2, 10, 3))
+    y = y - y.mean(1, keepdims=True)
+    moments = Moments(widest)
+    for part in (slice(0, 5), slice(5, None)):
+        moments.add(x[:, part], np.stack([y * (y > 0), y * (y <= 0), y])[:, :, part])
+    found = moments.left_over(above, below)
+    for group in range(2):
+        for unit in range(3):
+            column = y[group, :, unit]
+            left = left_over(x[group], column, column > 0, above[group, :, unit], below[group, :, unit])
+            expected = np.var(left, axis=0).sum() / np.var(x[group], axis=0).sum()
+            assert found[group, unit] == pytest.approx(expected, rel=1e-9)
+
+
+def test_of_a_wide_layer_the_first_rows_are_kept():
+    generator = np.random.default_rng(0)
+    x, kernel = generator.normal(size=(1, 3000, 6)), generator.normal(size=(1, 6, 2))
+    y = x @ kernel
+    columns = np.stack([y * (y > 0), y * (y <= 0), y])
+    wide, first = Moments(5), Moments(99)
+    for start in range(0, 3000, 700):
+        wide.add(x[:, start : start + 700], columns[:, :, start : start + 700])
+    first.add(x[:, :1024], columns[:, :, :1024])
+    assert wide.count == first.count == 1024
+    pattern = kernel / (kernel**2).sum(1, keepdims=True)
+    np.testing.assert_allclose(*(m.readouts(pattern, pattern, 1e-6) for m in (wide, first)), rtol=1e-6, atol=1e-9)
+
+
+def test_a_random_direction_is_a_pattern():
+    """As for every estimator, w'a = 1: else v'S(x) would be another share of y."""
+    kernel = np.random.default_rng(1).normal(size=(5, 3))
+    estimates = signal._Estimates({"random": ("random", "random")}, None, None, np.random.default_rng(2))
+    above, below = estimates.of("random", "any", kernel, np.arange(3))
+    np.testing.assert_allclose((kernel * above).sum(0), 1)
+    assert above is below
+
+
+def test_a_unit_silent_in_one_regime_has_the_other_pattern_in_both():
+    model, (fit, regress, evaluate) = small(), parts()
+    kernel, bias = model.get_layer("hidden").get_weights()
+    model.get_layer("hidden").set_weights([kernel, bias - [1e4, 0, 0, 0]])
+    statistics = fit_statistics(model, fit, verbose=0)
+    negative = estimate("relu.negative", statistics.layers["hidden"], np.float64(kernel), (0,))[0]
+    own = {"hidden": negative.astype("float64")}
+    estimators = {"both": "two_component", "negative": own}
+    rho = signal_quality(model, fit, regress, evaluate, estimators, layers=["hidden"]).layers["hidden"].rho
+    assert rho["both"][0] == pytest.approx(rho["negative"][0], abs=1e-5) and np.isfinite(rho["both"][0])
+
+
+def test_an_unknown_pattern_has_no_rho():
+    model, data = small(), parts()
+    pattern = np.random.default_rng(0).normal(size=(5, 4))
+    pattern[:, 1] = 0
+    rho = signal_quality(model, *data, {"own": {"hidden": pattern}}, layers=["hidden"]).layers["hidden"].rho["own"]
+    assert np.isnan(rho).tolist() == [False, True, False, False]
+
+
+def test_active_rows_differ_by_unit_and_by_group():
+    """A depthwise layer, whose units see different inputs, and each is active on other rows."""
+    x = keras.Input((5, 5, 3))
+    model = keras.Model(x, layers.DepthwiseConv2D(2, activation="relu", name="own")(x))
+    models.randomize(model, seed=2)
+    kernel, bias = model.get_layer("own").get_weights()
+    model.get_layer("own").set_weights([kernel, np.float32([-1.0, 0.0, 1.5])])
+    fit, regress, evaluate = (models.normal(60, 5, 5, 3, seed=seed) for seed in (1, 2, 3))
+    quality = signal_quality(model, fit, regress, evaluate, ["filter"], on="active", positions=99).layers["own"]
+    counts = []
+    for unit in range(3):
+        w, b, seen = np.float64(kernel[:, :, unit, 0]).ravel(), [-1.0, 0.0, 1.5][unit], []
+        for part in (regress, evaluate):
+            windows = np.lib.stride_tricks.sliding_window_view(np.float64(part[..., unit]), (2, 2), (1, 2)).reshape(-1, 4)
+            windows = windows[windows @ w + b > 0]
+            seen.append((windows, windows @ w, np.ones(len(windows), bool), windows @ w))
+        pattern = w / (w @ w)
+        counts.append(len(seen[0][0]))
+        assert quality.rho["filter"][unit] == pytest.approx(direct(*seen, pattern, pattern), abs=1e-6)
+    assert len(set(counts)) == 3 and quality.rows == int(np.median(counts))
+    assert quality.floor == pytest.approx(np.sqrt(4 / np.median(counts)))

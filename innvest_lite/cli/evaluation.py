@@ -24,6 +24,7 @@ def run(arguments):
     models.check_file(arguments.model)
     methods = models.known_methods(arguments.methods or METHODS)
     out = _checked_out(arguments.out, arguments.data)
+    given = _given_patterns(arguments, methods)
     model = models.load(arguments.model)
     samples, code = _samples(arguments, model)
     if arguments.signal and len(samples) < _PARTS:
@@ -31,13 +32,14 @@ def run(arguments):
     out.mkdir(parents=True, exist_ok=True)
     if not reports.can_draw():
         print("matplotlib is not installed: tables, but no plots. (pip install matplotlib)", file=sys.stderr)
-    compared, unsupported = _degraded(arguments, model, methods, samples)
+    compared, unsupported = _degraded(arguments, model, methods, samples, given)
     print(compared)
     reports.save_degradation(compared, out)
     if arguments.signal:
         quality = _signal(arguments, model, samples)
-        print(quality)
+        print(f"{quality}\n1 is best; what lies nearer to 1 than the floor cannot be told from it")
         reports.save_signal(quality, out)
+    reports.save_settings(arguments, len(samples), out)
     print(f"Wrote the tables{' and plots' if reports.can_draw() else ''} to {out}")
     for message in unsupported:
         print(f"innvest-lite: left out: {message}", file=sys.stderr)
@@ -60,8 +62,12 @@ def _checked_out(out, data):
 def _samples(arguments, model):
     """The samples as the model takes them, and the exit code that unreadable ones lead to."""
     data = pathlib.Path(arguments.data)
+    if data.suffix.lower() == ".npz":
+        raise InvalidInputError(f"{str(data)!r} holds several arrays; save the samples alone as .npy, with np.save.")
     generator = np.random.default_rng(arguments.seed)
     if data.suffix.lower() == ".npy":
+        if arguments.preprocess != "none":
+            raise InvalidInputError("--preprocess is for images: a .npy file holds inputs as the model takes them.")
         array = _array(data)
         return array[_chosen(len(array), arguments.limit, generator)], 0
     folder.check_preprocessor(arguments.preprocess)
@@ -78,10 +84,14 @@ def _samples(arguments, model):
 
 def _array(path):
     """The samples of a .npy file; pickled ones are refused."""
+    if not path.is_file():
+        raise InvalidInputError(f"There is no file {str(path)!r}; correct the path.")
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InvalidInputError(f"Cannot read the array {str(path)!r}: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise InvalidInputError(f"{str(path)!r} holds several arrays; save the samples alone, with np.save.")
     if not array.ndim or not len(array):
         raise InvalidInputError(f"The array {str(path)!r} should hold samples, but has shape {array.shape}.")
     return array
@@ -92,7 +102,14 @@ def _chosen(count, limit, generator):
     return np.arange(count) if limit is None else np.sort(generator.permutation(count)[:limit])
 
 
-def _degraded(arguments, model, methods, samples):
+def _given_patterns(arguments, methods):
+    """The patterns of --patterns, or None; read before the work starts."""
+    if arguments.patterns and not any(map(models.needs_patterns, methods)):
+        raise InvalidInputError("None of the methods takes patterns; leave --patterns out.")
+    return innvest_lite.Patterns.load(arguments.patterns) if arguments.patterns else None
+
+
+def _degraded(arguments, model, methods, samples, patterns):
     """A `DegradationTable` of the methods and the random order, and what was said of methods that do not go."""
     from innvest_lite.metrics import degradation, degradation_table
 
@@ -101,12 +118,12 @@ def _degraded(arguments, model, methods, samples):
     watched = models.with_softmax(model) if arguments.logits else model
     print(f"{RANDOM}, {len(samples)} samples")
     results = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
-    patterns, unsupported = None, []
+    unsupported = []
     for number, name in enumerate(methods, 1):
         print(f"{name}, {number} of {len(methods)}")
         try:
             if models.needs_patterns(name) and patterns is None:
-                patterns = _patterns(arguments, model, samples)
+                patterns = _fitted(arguments, model, samples)
             given = {"patterns": patterns} if models.needs_patterns(name) else {}
             analyzer = innvest_lite.create_analyzer(name, model, **given)
         except UnsupportedLayerError as error:
@@ -116,10 +133,8 @@ def _degraded(arguments, model, methods, samples):
     return degradation_table(results, baseline=RANDOM), unsupported
 
 
-def _patterns(arguments, model, samples):
-    """Patterns from a file, or fitted on the samples themselves."""
-    if arguments.patterns:
-        return innvest_lite.Patterns.load(arguments.patterns)
+def _fitted(arguments, model, samples):
+    """Patterns fitted on the samples themselves."""
     print(f"Fitting the patterns on the {len(samples)} samples themselves; --patterns takes those of other data")
     return innvest_lite.fit_patterns(model, samples, batch_size=arguments.batch_size, verbose=1)
 

@@ -104,6 +104,9 @@ def with_softmax(model):
     outputs = model.outputs
     if len(outputs) != 1:
         raise InvalidInputError(f"--logits is for models with one output, but this one has {len(outputs)}.")
+    ends = getattr(getattr(model.layers[-1], "activation", None), "__name__", None) or type(model.layers[-1]).__name__
+    if ends.lower() in ("softmax", "sigmoid"):
+        raise InvalidInputError(f"The model ends in a {ends.lower()}, not in logits; leave --logits out.")
     activation = "sigmoid" if outputs[0].shape[-1] == 1 else "softmax"
     return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))
 

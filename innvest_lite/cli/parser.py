@@ -11,6 +11,11 @@ _IMAGES = "an image, or a folder of images and folders (PNG, JPEG, BMP, GIF, Web
 _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
 _PREPROCESS += "keras.applications, such as vgg16"
 
+_EVALUATED = """degradation.csv: the area over each method's curve with its 95 % interval (low, high), and gain, the mean
+over samples of the area above that of a random order, with its own. degradation_curves.csv: the mean probability after
+each patch. signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 says nothing,
+and the rows it rests on. Plots beside them (with matplotlib); evaluation.json: what was typed."""
+
 
 def build_parser():
     """The parser of all commands; `arguments.command` says which one was typed."""
@@ -83,6 +88,7 @@ def _add_analyze(commands):
 
 def _add_evaluate(commands):
     evaluate = _command(commands, "evaluate", "which method to trust: image degradation, and rho, as tables and plots")
+    evaluate.epilog = _EVALUATED
     evaluate.add_argument("model", metavar="MODEL", help=f"{_MODEL}, with probabilities as output")
     evaluate.add_argument("data", metavar="DATA", help=f"{_IMAGES}; or a .npy file of inputs as the model takes them")
     evaluate.add_argument(
@@ -90,7 +96,7 @@ def _add_evaluate(commands):
     )
     evaluate.add_argument("--out", default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
     evaluate.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on DATA")
-    evaluate.add_argument("--signal", action="store_true", help="also rho, the quality of the signal estimators")
+    evaluate.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on DATA")
     evaluate.add_argument("--patch", type=_positive, default=9, metavar="N", help="side of a patch (%(default)s)")
     evaluate.add_argument("--steps", type=_positive, default=100, metavar="N", help="patches to replace (%(default)s)")
     evaluate.add_argument(

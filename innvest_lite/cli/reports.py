@@ -5,8 +5,10 @@ Pictures need matplotlib; without it there are none.
 
 import csv
 import importlib.util
+import json
 import pathlib
 
+import innvest_lite
 from innvest_lite.atomic import replacing
 
 
@@ -36,6 +38,14 @@ def save_signal(quality, folder):
     ]
     save_rows(folder, "signal.csv", ("layer", "neuron", "estimator", "rho", "floor", "rows"), rows)
     save_plot(folder, "signal.png", quality.plot)
+
+
+def save_settings(arguments, samples, folder):
+    """Writes evaluation.json: what was typed, the number of samples and the version, so that results can be told apart."""
+    typed = {name: value for name, value in vars(arguments).items() if name != "command"}
+    settings = {"innvest_lite": innvest_lite.__version__, "samples": samples, **typed}
+    with replacing(pathlib.Path(folder) / "evaluation.json") as partial:
+        partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def can_draw():

@@ -19,9 +19,32 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 def copy_of(model):
     """A clone with the same weights."""
-    with _own_randomness(0):
-        copy = keras.models.clone_model(model)
+    copy = _clone(model, 0)
     copy.set_weights(model.get_weights())
+    return _finalized(copy)
+
+
+def _clone(model, seed, **options):
+    """A clone that is built; its draws leave the caller's generators as they are.
+
+    Raises:
+        InvalidInputError: Keras cannot clone it.
+    """
+    try:
+        with _own_randomness(seed):
+            return keras.models.clone_model(model, **options)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InvalidInputError(
+            f"Keras cannot clone the model, which this test changes a copy of: {error} Layers and initializers of your own "
+            "need a get_config and keras.saving.register_keras_serializable."
+        ) from error
+
+
+def _finalized(copy):
+    """The copy, its preprocessing layers with the numbers that they derive from their weights."""
+    for layer in copy._flatten_layers(include_self=False):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
     return copy
 
 
@@ -34,8 +57,7 @@ def redrawn(model, seed):
         model: a Functional or Sequential `keras.Model`.
         seed: of all draws; seeds that the initializers bring along do not count, since they may be the training's.
     """
-    with _own_randomness(seed):
-        copy = keras.models.clone_model(model, clone_function=_unseeded_layer)
+    copy = _clone(model, seed, clone_function=_unseeded_layer)
     for layer in weighted_layers(copy).values():
         if isinstance(layer, keras.layers.BatchNormalization):
             variance = np.abs(np.asarray(layer.moving_variance))
@@ -65,13 +87,14 @@ def randomized(model, names, mode, seed):
     Yields:
         `(name, copy)`, the first name being `ORIGINAL`; it is one copy, changed in place.
     """
-    copy, fresh = copy_of(model), weighted_layers(redrawn(model, seed))
-    own = weighted_layers(copy)
+    # By place, since a layer of the user's own may get another name in a clone.
+    known, copy = list(weighted_layers(model)), copy_of(model)
+    own, fresh = (dict(zip(known, weighted_layers(m).values(), strict=True)) for m in (copy, redrawn(model, seed)))
     yield ORIGINAL, copy
     for name in names:
         trained = own[name].get_weights()
         own[name].set_weights(fresh[name].get_weights())
-        yield name, copy
+        yield name, _finalized(copy)
         if mode == "independent":
             own[name].set_weights(trained)
 
@@ -86,8 +109,7 @@ def absorbing(model, shift):
     Raises:
         InvalidInputError: no bias can absorb the shift.
     """
-    with _own_randomness(0):
-        copy = keras.models.clone_model(model, clone_function=_biased(_first_layers(model, shift)))
+    copy = _clone(model, 0, clone_function=_biased(_first_layers(model, shift)))
     for layer, own in zip(model.layers, copy.layers, strict=True):
         weights = layer.get_weights()
         missing = [np.zeros(variable.shape) for variable in own.weights[len(weights) :]]
@@ -95,7 +117,7 @@ def absorbing(model, shift):
     for layer in _first_layers(copy, shift):
         kernel, bias = (np.asarray(weight, "float64") for weight in (layer.kernel, layer.bias))
         layer.bias.assign(bias - _answer(layer, kernel, shift))
-    return copy
+    return _finalized(copy)
 
 
 def _first_layers(model, shift):

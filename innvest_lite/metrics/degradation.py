@@ -140,7 +140,8 @@ class _Watched:
     def patches(self, x, patch):
         """The `Patches` of the samples."""
         axes, channel = spatial_axes(self._graph, x)
-        return Patches(axes, channel, tuple(x.shape[axis] for axis in axes), patch)
+        sizes = tuple(x.shape[axis] for axis in axes)
+        return Patches(axes, channel, sizes, min(patch, max(sizes, default=1)))
 
     def classes(self, x, target, batch_size):
         """The class of each sample that is followed: int64 (samples,)."""

@@ -82,14 +82,37 @@ class Moments:
 
     def _readouts_of_rows(self, above, below, ridge):
         # The same in the space of rows: d d' = x x' - p+ y+' - y+ p+' - ... with p = x a, and v = d'(d d' + ridge)^-1 t.
-        x, columns = (
-            np.concatenate(parts, axis) for parts, axis in zip(zip(*self._rows, strict=True), (1, 2), strict=True)
-        )
-        x, columns = x - x.mean(1, keepdims=True), columns - columns.mean(2, keepdims=True)
+        x, columns = self._centred_rows()
         patterns = np.stack([above, below])
         gram = _ridged(x @ np.swapaxes(x, 1, 2), ridge, np.square(x).sum((1, 2)) / x.shape[-1])
         weights = _solved(gram, np.stack([*(x @ patterns), columns[0], columns[1]]), _inner(patterns, patterns), columns[2])
         return np.swapaxes(x, 1, 2) @ weights - (patterns * (columns[:2] * weights).sum(2, keepdims=True)).sum(0)
+
+    def _centred_rows(self):
+        x, columns = (
+            np.concatenate(parts, axis) for parts, axis in zip(zip(*self._rows, strict=True), (1, 2), strict=True)
+        )
+        return x - x.mean(1, keepdims=True), columns - columns.mean(2, keepdims=True)
+
+    def left_over(self, above, below):
+        """The share of the variance of x that d has, tr cov[d, d] / tr cov[x, x], (groups, units); 0 where x does not vary.
+
+        Args:
+            above: a+, float64 (groups, D, units).
+            below: a-.
+        """
+        if self._rows is not None:
+            x, columns = self._centred_rows()
+            total, cross = np.square(x).sum((1, 2)), np.swapaxes(x, 1, 2) @ columns[:2]
+            products = _inner(columns[:2], columns[:2])
+        else:
+            x, columns, square, cross, products = (total / self.count for total in self._sums)
+            total = np.trace(square, axis1=1, axis2=2) - np.square(x).sum(1)
+            cross = cross[:2] - x[None, :, :, None] * columns[:2, :, None]
+            products = products[:2, :2] - columns[:2, None] * columns[None, :2]
+        patterns = np.stack([above, below])
+        share = 2 * (patterns * cross).sum((0, 2)) - (_inner(patterns, patterns) * products).sum((0, 1))
+        return np.where(total[:, None] > 0, 1 - share / np.where(total > 0, total, 1)[:, None], 0.0)
 
 
 def _ridged(matrix, ridge, mean=None):

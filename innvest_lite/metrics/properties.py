@@ -182,10 +182,10 @@ def sparseness(attributions):
 
 
 def _checked(attributions):
-    if isinstance(attributions, dict):
-        attributions = list(attributions.values())
-    several = isinstance(attributions, list | tuple) and all(isinstance(part, np.ndarray) for part in attributions)
-    parts = [as_array(part, "attributions") for part in (attributions if several else [attributions])]
+    parts = list(attributions.values()) if isinstance(attributions, dict) else attributions
+    arrays = isinstance(parts, list | tuple) and all(hasattr(part, "shape") for part in parts)
+    several = isinstance(attributions, dict) or arrays
+    parts = [as_array(part, "attributions") for part in (parts if several else [parts])]
     shapes = [part.shape for part in parts]
     if not parts or any(len(shape) < 2 or 0 in shape[1:] or shape[0] != shapes[0][0] for shape in shapes):
         raise InvalidInputError(

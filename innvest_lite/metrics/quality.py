@@ -15,10 +15,10 @@ class LayerQuality:
     Attributes:
         rho: estimator -> float64 (neurons,). 1 is best, and what a random direction gets is near 0. NaN for a neuron that
             never varies, or that the estimator knows nothing of.
-        floor: below what distance from 1 nothing can be told, about sqrt(fan-in / rows).
+        floor: below what distance from 1 nothing can be told, about sqrt(fan-in / rows), so that values may exceed 1 by it.
         neurons: int (neurons,), which units these are, flat in the kernel's order.
         fan_in: how many inputs a neuron sums.
-        rows: how many pairs of window and output the regression rests on.
+        rows: how many pairs of window and output the regression rests on; of "active", the median over neurons.
     """
 
     rho: dict

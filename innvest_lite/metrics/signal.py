@@ -2,7 +2,7 @@
 
 rho(S) = 1 - max_v corr(w'x, v'(x - S(x))). The best v is a ridge regression, whose normal equations need second moments
 only; the paper found it by gradient descent. Three disjoint parts of data: estimators on the first, v on the second, rho
-on the third, since rho is 1 by construction where they are the same.
+on the third, since rho says nothing on samples that were seen before (S_a has cov[d, y] = 0 on its own, so that rho is 1).
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import finite, input_spec, one_of, positive, seed_of
+from innvest_lite.inputs import as_array, finite, input_spec, one_of, positive, seed_of
 from innvest_lite.metrics.moments import Correlation, Moments
 from innvest_lite.metrics.quality import LayerQuality, SignalQuality
 from innvest_lite.metrics.splits import refuse_overlap
@@ -31,6 +31,8 @@ ESTIMATORS = ("random", "filter", "linear", "two_component")
 TARGETS = ("preactivation", "activation", "active")
 # So many neurons of a layer where the user does not say how many.
 _NEURONS = 256
+# Below this share of the variance of x, what an estimator leaves over is rounding of float32.
+_NOTHING = 1e-10
 
 _log = logging.getLogger("innvest_lite")
 
@@ -62,7 +64,8 @@ def signal_quality(
             "relu" or "relu.negative" (a+ or a- in both regimes). Or a mapping from names of your own to one of these,
             to patterns (a mapping from layer to array), or to a pair of them for the two regimes.
         layers: names of linear layers (nodes); None: all with weights of their own.
-        neurons: how many units of a layer, drawn with `seed`; None: at most 256; "all"; or a mapping from layer to indices.
+        neurons: how many units of a layer, drawn with `seed`; None: at most 256; "all"; or a mapping from layer to indices,
+            at most 256 for layers that it does not name.
         on: "preactivation": y = w'x. "activation": max(0, what the rectifier sees). "active": y, on the pairs of window
             and output where the unit is in the positive regime.
         positions: how many positions of a convolution are looked at per sample, drawn with `seed`, the same for all.
@@ -85,6 +88,8 @@ def signal_quality(
     refuse_overlap({"fit_data": fit_data, "regress_data": regress_data, "eval_data": eval_data})
     layout, generator = Layout.of(model), np.random.default_rng(seed_of(seed))
     chosen = _chosen_layers(layout, layers)
+    if isinstance(neurons, Mapping) and not set(neurons) <= set(chosen):
+        raise InvalidInputError(f"neurons should name layers among {chosen}, but names {list(neurons)}.")
     inputs = input_spec(model, layout.graph)
     parts = _regimes(estimators)
     fitted = any(isinstance(part, str) and part not in ("random", "filter") for pair in parts.values() for part in pair)
@@ -202,7 +207,7 @@ class _Sampled:
     """The windows of the chosen layers, and what stands in them for a batch."""
 
     def __init__(self, layout, chosen, neurons, positions, batch, generator):
-        self._layout = layout
+        self._layout, self._shapes = layout, [part.shape[1:] for part in batch]
         values = layout.values([ops.convert_to_tensor(part[:1]) for part in batch])
         self.windows, self.units = {}, {}
         for name in chosen:
@@ -225,6 +230,12 @@ class _Sampled:
 
     def rows(self, batch):
         """Layer -> `(x, regime)`: float64 (groups, rows, D), and float64 (rows, units), what the rectifier sees."""
+        shapes = [part.shape[1:] for part in batch]
+        if shapes != self._shapes:
+            raise InvalidInputError(
+                f"A batch has samples of shape {shapes}, but the first had {self._shapes}: positions are drawn once, so "
+                "that all samples should be of one size."
+            )
         found = [np.asarray(part, "float64") for part in self._program(*batch)]
         pairs = zip(found[::2], found[1::2], strict=True)
         return {
@@ -247,7 +258,7 @@ class _Study:
         self._pairs = {estimator: tuple(map(self._grouped, pair)) for estimator, pair in pairs.items()}
         self._moments = [Moments() for _ in (self.units if on == "active" else [0])]
         self._correlations = {estimator: Correlation() for estimator in pairs}
-        self._readouts = {}
+        self._readouts, self._left_over = {}, {}
 
     def _grouped(self, per_unit):
         return per_unit[None] if self._shared else per_unit.T[:, :, None]
@@ -276,13 +287,16 @@ class _Study:
         for estimator, (above, below) in self._pairs.items():
             if self._on != "active":
                 self._readouts[estimator] = self._moments[0].readouts(above, below, ridge)
+                self._left_over[estimator] = self._moments[0].left_over(above, below)[:, None]
                 continue
             self._readouts[estimator] = np.full_like(above, np.nan)
+            self._left_over[estimator] = np.ones((len(above), 1, above.shape[2]))
             for number, moments in enumerate(self._moments):
                 group, unit = (0, number) if self._shared else (number, 0)
                 pick = slice(group, group + 1), slice(None), slice(unit, unit + 1)
                 if moments.count > 1:
                     self._readouts[estimator][pick] = moments.readouts(above[pick], below[pick], ridge)
+                    self._left_over[estimator][pick] = moments.left_over(above[pick], below[pick])[:, None]
 
     def evaluate(self, x, regime):
         """Adds rows to the correlations."""
@@ -308,7 +322,9 @@ class _Study:
         rho = {}
         for estimator, correlation in self._correlations.items():
             above = self._by_rows(np.abs(self._pairs[estimator][0]).max(1, keepdims=True))[0]
-            rho[estimator] = np.where(above > 0, 1 - correlation.value(), np.nan)
+            # What an estimator leaves over tells nothing where it is nothing, and rounding says what it likes.
+            nothing = self._by_rows(self._left_over[estimator])[0] < _NOTHING
+            rho[estimator] = np.where(above > 0, np.where(nothing, 1, 1 - correlation.value()), np.nan)
         return LayerQuality(rho, math.sqrt(self.fan_in / max(rows, 1)), self.units, self.fan_in, rows)
 
 
@@ -320,9 +336,15 @@ def by_unit(form, kernel):
 
 def _chosen_layers(layout, layers):
     if layers is None:
-        return [name for name, form in layout.patterned.items() if form.kind == "linear"]
-    layers = [layers] if isinstance(layers, str) else list(layers)
-    unknown = [name for name in layers if name not in layout.patterned]
+        layers = [name for name, form in layout.patterned.items() if form.kind == "linear"]
+        if not layers:
+            raise InvalidInputError("The model has no linear layer with weights of its own, so that there is no rho.")
+        return layers
+    layers = [layers] if isinstance(layers, str) else layers
+    if not isinstance(layers, list | tuple | set):
+        raise InvalidInputError(f"layers should be names of layers, but is {layers!r}.")
+    layers = list(layers)
+    unknown = [name for name in layers if not isinstance(name, str) or name not in layout.patterned]
     if unknown or not layers:
         raise InvalidInputError(
             f"layers should name linear layers of the model, not {unknown}; it has {[*layout.patterned]}."
@@ -332,10 +354,11 @@ def _chosen_layers(layout, layers):
 
 def _chosen_units(name, count, neurons, generator):
     """Indices of units, flat in the kernel's order."""
-    if isinstance(neurons, Mapping):
-        chosen = np.atleast_1d(np.asarray(neurons.get(name, np.arange(count))))
+    if isinstance(neurons, Mapping) and name in neurons:
+        chosen = np.atleast_1d(as_array(neurons[name], f"neurons[{name!r}]"))
         if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not chosen.size or np.any((chosen < 0) | (chosen >= count)):
             raise InvalidInputError(f"neurons[{name!r}] should be indices from 0 to {count - 1}, but is {neurons[name]!r}.")
         return chosen
-    wanted = count if neurons == "all" else positive(_NEURONS if neurons is None else neurons, "neurons")
+    default = neurons is None or isinstance(neurons, Mapping)
+    wanted = count if neurons == "all" else positive(_NEURONS if default else neurons, "neurons")
     return np.arange(count) if wanted >= count else np.sort(generator.choice(count, wanted, replace=False))

@@ -27,14 +27,14 @@ def refuse_overlap(parts):
     for (name, data), (other_name, other) in itertools.combinations(parts.items(), 2):
         if data is other or _same_array(data, other):
             raise InvalidInputError(
-                f"{name} and {other_name} are the same samples, or share some: rho is 1 by construction on the samples "
-                "that the estimator or the regression has seen. Split the data in three."
+                f"{name} and {other_name} are the same samples, or share some: rho says nothing on samples that the "
+                "estimator or the regression has seen. Split the data in three."
             )
         common = sum(digest in samples[name] for digest in samples[other_name])
         if common > _COMMON * len(samples[other_name]):
             _log.warning(
-                "%d of %d samples of %s stand in %s too: rho is too high on samples that the estimator or the regression "
-                "has seen.",
+                "%d of %d samples of %s stand in %s too: rho is wrong on samples that the estimator or the regression has "
+                "seen.",
                 common,
                 len(samples[other_name]),
                 other_name,

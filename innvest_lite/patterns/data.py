@@ -52,13 +52,26 @@ def each_batch(data, inputs, batch_size):
         arrays = given["x"] if isinstance(given["x"], list) else [given["x"]]
         parts = ([array[start : start + batch_size] for array in arrays] for start in range(0, len(arrays[0]), batch_size))
     else:
-        batches = given["x"]
-        if isinstance(batches, keras.utils.PyDataset):
-            batches = (batches[index] for index in range(batches.num_batches))
-        parts = (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
+        parts = (batch[0] if isinstance(batch, tuple) else batch for batch in _ending(given["x"]))
+    empty = True
     for part in parts:
         part = list(part) if isinstance(part, tuple) else part
+        empty = False
         yield inputs.flat(part)
+    if empty:
+        raise InvalidInputError("The data set is empty: it gave no batch.")
+
+
+def _ending(source):
+    """The batches of a source that ends."""
+    if not isinstance(source, keras.utils.PyDataset):
+        # tf.data's word for a set without an end is -1.
+        endless = hasattr(source, "cardinality") and int(source.cardinality()) == -1
+        if not endless:
+            return source
+    elif source.num_batches is not None:
+        return (source[index] for index in range(source.num_batches))
+    raise InvalidInputError("The data set has no end: take so many batches of it, as with take(100).")
 
 
 def _is_batched(data, inputs):

@@ -1,0 +1,67 @@
+"""The data and the layers that rho is asked for: sources, parts that overlap, sizes that change, nothing to measure."""
+
+import keras
+import models
+import numpy as np
+import pytest
+from keras import layers
+from test_signal import parts, small
+
+from innvest_lite import InvalidInputError
+from innvest_lite.metrics import signal, signal_quality
+
+
+def test_samples_in_two_parts_are_told(caplog):
+    fit, regress, evaluate = parts(40)
+    signal_quality(small(), fit, regress, evaluate)
+    assert "stand in" not in caplog.text
+    signal_quality(small(), fit, regress, np.concatenate([regress[::-1][:30], evaluate[:10]]))
+    assert "30 of 40 samples of eval_data stand in regress_data too" in caplog.text
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_every_source_of_data_and_none(feed, part):
+    data = parts(24)
+    expected = signal_quality(small(), *data, ["linear"]).layers["hidden"].rho["linear"]
+    for source in ("PyDataset", "tf.data with labels", "generator", "tensor"):
+        given = [feed(source, one) if number == part else one for number, one in enumerate(data)]
+        found = signal_quality(small(), *given, ["linear"]).layers["hidden"].rho["linear"]
+        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=source)
+    import tensorflow as tf
+
+    given = [tf.data.Dataset.from_tensor_slices(one[:0]).batch(8) if n == part else one for n, one in enumerate(data)]
+    with pytest.raises(InvalidInputError, match="data set is empty"):
+        signal_quality(small(), *given, ["linear"])
+
+
+def test_data_without_an_end_are_refused():
+    import tensorflow as tf
+
+    fit, regress, evaluate = parts(24)
+    endless = tf.data.Dataset.from_tensor_slices(regress).repeat().batch(8)
+    with pytest.raises(InvalidInputError, match="has no end"):
+        signal_quality(small(), fit, endless, evaluate)
+
+
+def test_sizes_that_change_are_refused():
+    x = keras.Input((None, None, 1))
+    y = layers.GlobalMaxPooling2D()(layers.Conv2D(2, 3, activation="relu", name="conv")(x))
+    model = keras.Model(x, layers.Dense(2)(y))
+    data = [models.normal(9, 8, 8, 1, seed=1), models.normal(9, 8, 8, 1, seed=2), models.normal(9, 7, 7, 1, seed=3)]
+    with pytest.raises(InvalidInputError, match="all samples should be of one size"):
+        signal_quality(model, *data)
+
+
+def test_a_model_without_linear_layers_has_no_rho():
+    x = keras.Input((4,))
+    with pytest.raises(InvalidInputError, match="no linear layer"):
+        signal_quality(keras.Model(x, layers.ReLU()(x)), *parts(9, 4))
+
+
+def test_neurons_of_layers_that_are_not_named(monkeypatch):
+    monkeypatch.setattr(signal, "_NEURONS", 2)
+    chosen = signal_quality(small(), *parts(20), neurons={"hidden": [3, 1, 0]}).layers
+    assert chosen["hidden"].neurons.tolist() == [3, 1, 0] and len(chosen["out"].neurons) == 2
+    for neurons, words in (({"hiden": [0]}, "neurons should name layers among"), ({"hidden": [[0], [1, 2]]}, "neurons")):
+        with pytest.raises(InvalidInputError, match=words):
+            signal_quality(small(), *parts(20), neurons=neurons)
