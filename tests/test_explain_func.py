@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import innvest_lite
+from innvest_lite.analyzers.quantus import is_copy
 from innvest_lite.errors import InvalidInputError, NotFittedError
 
 TARGETS = np.array([1, 0, 2, 1])
@@ -137,6 +138,48 @@ def test_patterns_of_the_same_weights_in_another_graph_are_refused(change):
     np.testing.assert_array_equal(analyzer.as_explain_func()(same, x, None), analyzer.analyze(x))
     with pytest.raises(InvalidInputError, match="other weights or layers"):
         analyzer.as_explain_func()(other, x, None)
+
+
+CONSTANT = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "float32")
+CALLS = {
+    "number": (lambda x: x * 1.0, lambda x: x * 5.0),
+    "array": (lambda x: x * CONSTANT, lambda x: x * CONSTANT[::-1].copy()),
+    "tensor": (lambda x: x * keras.ops.convert_to_tensor(CONSTANT), lambda x: x * keras.ops.convert_to_tensor(-CONSTANT)),
+    "slice": (lambda x: x[:, :3], lambda x: x[:, 3:]),
+    "axis": (lambda x: keras.ops.flip(x, axis=1), lambda x: keras.ops.flip(x, axis=0)),
+    "keyword": (lambda x: keras.ops.clip(x, x_min=-1, x_max=2), lambda x: keras.ops.clip(x, x_min=-1, x_max=1)),
+}
+
+
+def _called(call):
+    x = keras.Input((6,))
+    return models.randomize(keras.Model(x, keras.layers.Dense(2)(keras.layers.Dense(4, "relu")(call(x)))), 0)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_patterns_of_the_same_weights_behind_another_call_are_refused(name):
+    one, other = CALLS[name]
+    model = _called(one)
+    assert is_copy(_called(one), model) and is_copy(copy(model), model)
+    assert not is_copy(_called(other), model)
+
+
+def test_patterns_behind_another_constant_are_refused_by_name():
+    x = models.normal(4, 6)
+    explain = innvest_lite.PatternNet(_called(CALLS["number"][0])).fit(x, verbose=0).as_explain_func()
+    with pytest.raises(InvalidInputError, match="other weights or layers"):
+        explain(_called(CALLS["number"][1]), x, None)
+
+
+def test_copies_of_models_whose_calls_say_training_and_whose_nested_models_cast():
+    def build(training=None, policy="mixed_float16"):
+        inner_x = keras.Input((4,), dtype="float32")
+        inner = keras.Model(inner_x, keras.layers.Dense(3, dtype=policy)(inner_x))
+        x = keras.Input((6,))
+        value = keras.layers.Dropout(0.5)(keras.layers.Dense(4, dtype="mixed_float16")(x), training=training)
+        return models.randomize(keras.Model(x, inner(value)), 0)
+
+    assert is_copy(build(), build(False)) and not is_copy(build(), build(policy="float32"))
 
 
 def _without_relu(layer):

@@ -8,8 +8,10 @@ after the other. Called by `Analyzer.as_explain_func`.
 import keras
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import trace
+from innvest_lite.graph.trace import Cast
 from innvest_lite.inputs import as_array, spatial_axes
 
 # What Quantus documents for an explain_func, and what changes nothing here: how its own explanations are made.
@@ -102,11 +104,33 @@ def _recipe(graph):
     """What a graph computes but for its weights; values by the number of the node that makes them."""
     numbers = {name: number for number, name in enumerate((*(value.node for value in graph.inputs), *graph.node_of))}
     calls = [
-        (type(node.operation), _options(node.operation), [(numbers[value.node], value.index) for value in node.inputs])
+        (
+            type(node.operation),
+            _comparable(_options(node.operation)),
+            _comparable(_arguments(node)),
+            [(numbers[value.node], value.index) for value in node.inputs],
+        )
         for node in graph.nodes
     ]
     return graph.input_specs, calls, [(numbers[value.node], value.index) for value in graph.outputs]
 
 
 def _options(operation):
-    return {key: value for key, value in operation.get_config().items() if key not in ("name", "trainable")}
+    config = {"dtype": operation.dtype} if isinstance(operation, Cast) else operation.get_config()
+    return {key: value for key, value in config.items() if key not in ("name", "trainable")}
+
+
+def _arguments(node):
+    """What a call is given besides tensors: numbers, slices, axes. `Node.call` decides on `training` itself."""
+    positional, named = node.arguments
+    return positional, {key: value for key, value in named.items() if key != "training"}
+
+
+def _comparable(structure):
+    """A structure whose arrays `==` compares as a whole."""
+    return keras.tree.map_structure(lambda leaf: _plain(leaf) if hasattr(leaf, "shape") else leaf, structure)
+
+
+def _plain(array):
+    array = backend.to_numpy(array)
+    return array.shape, array.dtype.name, array.tobytes()
