@@ -354,6 +354,16 @@ def test_convergence_in_many_models(name):
     assert found.cosine.shape == (len(found.layers), 6) and np.all((found.cosine <= 1 + 1e-9) | np.isnan(found.cosine))
 
 
+@pytest.mark.parametrize("method", ["lrp.z", "pattern.attribution"])
+def test_convergence_leaves_out_what_gets_no_relevance(method):
+    """Gates get none, so that neither does what makes them."""
+    case = models.case("gate")
+    analyzer = innvest_lite.create_analyzer(method, case.model).fit(case.x, verbose=0)
+    assert metrics.convergence(analyzer, case.x, samples=2).layers == ("out", "conv", sanity.INPUT)
+    whole = metrics.convergence(innvest_lite.Gradient(case.model), case.x, samples=2)
+    assert whole.layers == ("out", "excite", "narrow", "conv", sanity.INPUT)
+
+
 def test_wrong_input_of_the_convergence():
     case, text = models.case("dense"), models.case("text")
     analyzer = innvest_lite.Gradient(case.model)

@@ -8,6 +8,7 @@
 import dataclasses
 
 import numpy as np
+from keras import ops
 
 from innvest_lite.analyzers import ReverseAnalyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
@@ -308,14 +309,22 @@ def _drawn(analyzer, generator):
 
 
 def _passed(subject):
-    """Layers with weights between the inputs and the explained output, from the output on."""
-    reached, nodes = set(subject.graph.outputs), []
-    for node in reversed(subject.graph.nodes):
-        if reached.intersection(node.values):
-            reached.update(node.inputs)
-            nodes.append(node.operation)
-    own = weighted_layers(subject.analyzer.model)
-    return [name for name in reversed(own) if any(own[name] is operation for operation in nodes)]
+    """Layers with weights at whose output relevance arrives, from the explained output on.
+
+    Whether a rule hands relevance to an input (a gate gets none) only the rule knows: one sample is swept to see.
+    """
+    one = [ops.convert_to_tensor(array[:1]) for array in subject.arrays]
+    _, swept = subject.analyzer._swept(one, None, ())
+    nodes = [passage.call.form.node for passage in swept.passages]
+    reached = {
+        value
+        for node, passage in zip(nodes, swept.passages, strict=True)
+        for value, relevance in zip(node.values, passage.arrived, strict=True)
+        if relevance is not None
+    }
+    own, values = weighted_layers(subject.analyzer.model), subject.graph.layer_values
+    passing = [name for name in own if any(own[name] is node.operation for node in nodes)]
+    return [name for name in reversed(passing) if values.get(name) in reached]
 
 
 def _cosines(subject, number, names, generator, starts):
