@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 from models import assert_close
 
-from innvest_lite import Gradient, PatternAttribution, PatternNet
+from innvest_lite import Gradient, PatternAttribution, PatternNet, fit_patterns
 from innvest_lite.analyzers import sweep
 
 PATTERN_METHODS = [PatternNet, PatternAttribution]
@@ -100,7 +100,8 @@ def test_a_gate_that_lets_nothing_through_gives_zero_at_any_exponent():
     "policy, method, tolerance",
     [
         *(("mixed_float16", method, 5e-3) for method in (Gradient, *PATTERN_METHODS)),
-        ("float64", PatternNet, 1e-4),
+        *(("float16", method, 5e-3) for method in PATTERN_METHODS),
+        *(("float64", method, 1e-5) for method in PATTERN_METHODS),
         ("mixed_bfloat16", Gradient, 0.15),
     ],
 )
@@ -112,6 +113,16 @@ def test_other_precisions(policy, method, tolerance):
     assert np.all(np.isfinite(actual))
     largest = np.abs(expected).max(axis=(1, 2, 3))
     assert np.sum(np.abs(actual - expected).max(axis=(1, 2, 3)) <= tolerance * largest) >= 4
+
+
+@pytest.mark.parametrize("policy", ["float64", "float16", "mixed_float16"])
+def test_the_patterns_of_other_precisions_come_back(policy):
+    model = models.branched(policy)
+    patterns = fit_patterns(model, models.normal(60, 6, 6, 2), verbose=0)
+    found = PatternAttribution(model, patterns=patterns).patterns
+    for name, pattern in patterns.items():
+        assert found[name].dtype == np.float32
+        assert_close(found[name], pattern)
 
 
 def test_half_precision_does_not_end_the_range_of_relevance():
