@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 from models import assert_close
 
-from innvest_lite import Gradient, PatternAttribution, PatternNet, fit_patterns
+from innvest_lite import Gradient, IntegratedGradients, PatternAttribution, PatternNet, fit_patterns, metrics
 from innvest_lite.analyzers import sweep
 
 PATTERN_METHODS = [PatternNet, PatternAttribution]
@@ -123,6 +123,22 @@ def test_the_patterns_of_other_precisions_come_back(policy):
     for name, pattern in patterns.items():
         assert found[name].dtype == np.float32
         assert_close(found[name], pattern)
+
+
+@pytest.mark.parametrize(
+    "policy, tolerance", [("float64", 1e-5), ("float16", 0.02), ("mixed_float16", 0.02), ("mixed_bfloat16", 0.1)]
+)
+def test_the_gap_of_integrated_gradients_in_other_precisions(policy, tolerance):
+    """But for samples on whose path rounding turns a gate."""
+    x = models.normal(5, 6, 6, 2, seed=2)
+    wanted = metrics.completeness(IntegratedGradients(models.branched("float32")), x, target=1)
+    model = models.branched(policy)
+    found = metrics.completeness(IntegratedGradients(model), x, target=1)
+    ends = [np.asarray(model(given), "float64")[:, 1] for given in (x, 0 * x)]
+    assert_close(found.explained, ends[0] - ends[1], 1e-5 if policy == "float64" else tolerance)
+    assert np.sum(np.abs(found.gap - wanted.gap) <= tolerance * np.abs(wanted.explained).max()) >= 4
+    _, gap = IntegratedGradients(model).analyze(x, target=1, return_gap=True)
+    assert gap.shape == (5,) and gap.dtype == np.float32
 
 
 def test_half_precision_does_not_end_the_range_of_relevance():

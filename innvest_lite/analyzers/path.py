@@ -153,8 +153,9 @@ class IntegratedGradients(AveragedGradient):
         flat = [point for points in self._points for point in points]
         given = {point: ops.broadcast_to(x0, ops.shape(x)) for point, x0, x in zip(flat, origins, averaged, strict=True)}
         values, _ = sweep.forward(self._plan, inputs, given)
-        rise = _summed(weights * (logits - values[self._graph.outputs[0]]))
-        return [rise - sum(_summed(x) for x in averaged)]
+        # The attributions are float32, whatever the model computes in.
+        there, here, share = (ops.cast(x, "float32") for x in (logits, values[self._graph.outputs[0]], weights))
+        return [_summed(share * (there - here)) - sum(_summed(x) for x in averaged)]
 
     def get_config(self):
         """The model and the options, as Keras serializes them."""
