@@ -136,6 +136,28 @@ def test_completeness_of_input_times_gradient(target):
     np.testing.assert_allclose(found.relative, np.abs(found.gap) / np.abs(found.explained))
 
 
+def test_measures_explain_what_the_analyzer_explains():
+    case, logits = by_hand("dense")
+    of_all = innvest_lite.InputTimesGradient(case.model, neuron_selection_mode="all")
+    found = metrics.completeness(of_all, case.x)
+    models.assert_close(found.explained, logits.sum(1))
+    models.assert_close(found.sums, of_all.analyze(case.x).sum(1))
+    models.assert_close(metrics.completeness(of_all, case.x, 1).explained, logits[:, 1])
+    plain = innvest_lite.InputTimesGradient(case.model)
+    found, wanted = (metrics.max_sensitivity(*given, samples=2).values for given in ((of_all, case.x), (plain, case.x)))
+    assert not np.allclose(found, wanted)
+    models.assert_close(found, metrics.max_sensitivity(plain, case.x, samples=2, target="all").values)
+
+
+def test_measures_of_an_analyzer_that_wants_to_be_told():
+    case, logits = by_hand("dense")
+    told = innvest_lite.InputTimesGradient(case.model, neuron_selection_mode="index")
+    for measure in (metrics.completeness, metrics.max_sensitivity):
+        with pytest.raises(InvalidInputError, match="neuron_selection_mode is 'index'"):
+            measure(told, case.x)
+    models.assert_close(metrics.completeness(told, case.x, target=2).explained, logits[:, 2])
+
+
 def test_completeness_of_a_method_that_is_complete():
     case, _ = by_hand("two_inputs")
     for variable in case.logits.weights:

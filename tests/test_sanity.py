@@ -303,6 +303,21 @@ def test_a_method_that_ignores_the_class():
     np.testing.assert_allclose(metrics.random_logit(innvest_lite.Input(case.model), case.x).spearman, 1)
 
 
+@pytest.mark.parametrize("mode", ["all", "index"])
+def test_checks_that_name_their_own_outputs_do_so_whatever_the_analyzer_explains(mode):
+    case = models.case("dense")
+    plain, other = (innvest_lite.Gradient(case.model, neuron_selection_mode=m) for m in ("max_activation", mode))
+    one, two = (metrics.random_logit(analyzer, case.x) for analyzer in (plain, other))
+    np.testing.assert_array_equal(one.spearman, two.spearman)
+    one, two = (metrics.convergence(analyzer, case.x, samples=2) for analyzer in (plain, other))
+    np.testing.assert_array_equal(one.cosine, two.cosine)
+    options = {"gradient": {"neuron_selection_mode": mode}}
+    found = metrics.input_invariance(case.model, case.x, ("gradient", "lrp.z"), options=options)
+    np.testing.assert_array_equal(
+        found.differences["lrp.z"], metrics.input_invariance(case.model, case.x, ("lrp.z",)).differences["lrp.z"]
+    )
+
+
 def test_random_logit_wants_two_classes():
     case = models.case("sigmoid_head")
     with pytest.raises(InvalidInputError, match="single output"):

@@ -19,7 +19,8 @@ class Subject:
     Args:
         analyzer: an `Analyzer`.
         x: samples, as `analyze` takes them.
-        target: as in `analyze`; None: the largest logit of each sample, which `targets` holds fast.
+        target: as in `analyze`; None: what the analyzer's `neuron_selection_mode` says, by default the largest logit of
+            each sample, which `targets` holds fast.
         batch_size: how many samples go at a time.
 
     Raises:
@@ -42,10 +43,19 @@ class Subject:
 
     @functools.cached_property
     def targets(self):
-        """Weights on the outputs, float32 in their shape: the target, or that of the largest logits."""
-        shape = self.analyzer._output_spec.shape
-        if self._target is not None:
-            return weights_of(self._target, len(self.arrays[0]), shape)
+        """Weights on the outputs, float32 in their shape: the target, or what the analyzer explains without one.
+
+        Raises:
+            InvalidInputError: the analyzer wants to be told.
+        """
+        target = self.analyzer._selected_target(self._target)
+        if target is not None:
+            return weights_of(target, len(self.arrays[0]), self.analyzer._output_spec.shape)
+        return self.predicted
+
+    @functools.cached_property
+    def predicted(self):
+        """Weights on the outputs, float32 in their shape, that name the largest logit of each sample."""
         return self.one_hot(self.logits.argmax(1))
 
     def one_hot(self, places):

@@ -107,7 +107,7 @@ def input_invariance(model, x, methods=METHODS, shift=1.0, fit_data=None, target
     options = _checked_options(options, makers)
     analyzers = {label: made(maker, model, **options.get(label, {})) for label, maker in makers.items()}
     first = Subject(next(iter(analyzers.values())), x, target, batch_size)
-    spec = first.spec
+    spec, targets = first.spec, first.predicted if target is None else first.targets
     shift = _checked_shift(shift, spec)
     other = absorbing(model, shift)
     fit_data = np.concatenate([batch[0] for batch in each_batch(x if fit_data is None else fit_data, spec, batch_size)])
@@ -116,8 +116,8 @@ def input_invariance(model, x, methods=METHODS, shift=1.0, fit_data=None, target
     gap = _compared_logits(first.logits, Subject(next(iter(twins.values())), moved, None, batch_size).logits)
     differences = {}
     for label, analyzer in analyzers.items():
-        one = Subject(analyzer, x, first.targets, batch_size)
-        two = Subject(twins[label], moved, first.targets, batch_size)
+        one = Subject(analyzer, x, targets, batch_size)
+        two = Subject(twins[label], moved, targets, batch_size)
         differences[label] = _difference(_fitted(one, fit_data), _fitted(two, moved_data))
     return InputInvariance(differences, gap)
 

@@ -166,7 +166,7 @@ def randomization(
             "refit": fitted again at every step.
         layers: names of layers to redraw, `outer/inner` in nested models; None: all that have weights.
         fit_data: what patterns are fitted on, as in `fit_patterns`; read at every step, so no generator; None: x.
-        target: as in `analyze`; None: what the trained model predicts, at every step.
+        target: as in `analyze`; None: what that explains of the trained model, by default what it predicts, at every step.
         seed: of the draws.
         batch_size: how many samples go at a time.
 
@@ -257,7 +257,7 @@ def random_logit(analyzer, x, seed=0, *, batch_size=32):
         raise InvalidInputError("random_logit compares two classes, but the model has a single output.")
     predicted = subject.logits.argmax(1)
     other = (predicted + generator.integers(1, outputs, count)) % outputs
-    found = similarities(subject.maps(), subject.maps(subject.one_hot(other)))
+    found = similarities(subject.maps(subject.predicted), subject.maps(subject.one_hot(other)))
     return RandomLogit(**found, predicted=predicted, other=other)
 
 
@@ -344,7 +344,7 @@ def _starts(subject, number, generator, starts):
     if subject.analyzer.starts_from_logit:
         logits = subject.logits[number]
         weights /= np.where(logits == 0, 1, logits)
-    return weights.astype("float32").reshape(starts, *subject.targets.shape[1:])
+    return weights.astype("float32").reshape(starts, *subject.analyzer._output_spec.shape[1:])
 
 
 def _mean_cosine(rows):
