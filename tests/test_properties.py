@@ -72,6 +72,14 @@ def test_ssim_against_the_slow_one(shape, window):
     np.testing.assert_allclose(metrics.ssim(one, two, data_range=3.0, window=window), expected)
 
 
+def test_ssim_of_a_single_axis_has_one_window_over_all_of_it():
+    """The default window is shorter, and is for images."""
+    one, two = models.normal(3, 12).astype(float), models.normal(3, 12, seed=2).astype(float)
+    expected = [slow_ssim(a, b, 3.0, 12) for a, b in zip(one, two, strict=True)]
+    np.testing.assert_allclose(metrics.ssim(one, two, data_range=3.0), expected)
+    assert not np.allclose(expected, [slow_ssim(a, b, 3.0, 7) for a, b in zip(one, two, strict=True)])
+
+
 def test_ssim_by_hand():
     # Means 1 and 2, variances 2 and 8, covariance 4 (two values); c1 = 1e-4 L^2, c2 = 9e-4 L^2 with L = 10.
     expected = (4 + 0.01) * (8 + 0.09) / ((5 + 0.01) * (10 + 0.09))
@@ -134,6 +142,42 @@ def test_completeness_of_input_times_gradient(target):
     models.assert_close(found.sums, sums)
     np.testing.assert_allclose(found.gap, found.explained - found.sums)
     np.testing.assert_allclose(found.relative, np.abs(found.gap) / np.abs(found.explained))
+
+
+def test_completeness_of_contrastive_weights():
+    case, logits = by_hand("dense")
+    weights = np.tile([1.0, -0.5, -2.0], (len(logits), 1))
+    analyzer = innvest_lite.InputTimesGradient(case.model)
+    found = metrics.completeness(analyzer, case.x, weights)
+    models.assert_close(found.explained, logits @ [1, -0.5, -2])
+    models.assert_close(found.sums, sum(w * analyzer.analyze(case.x, k).sum(1) for k, w in enumerate([1, -0.5, -2])))
+
+
+def beyond_float32():
+    """A PatternNet of linear layers whose explanations leave float32, and the matrix that each target's logit meets."""
+    model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(4, name=f"d{index}") for index in range(4))])
+    models.randomize(model, 3)
+    rng = np.random.default_rng(5)
+    patterns = {layer.name: np.float32(rng.uniform(0.1, 0.3, (4, 4)) * 1e12) for layer in model.layers}
+    back = np.eye(4)
+    for layer in reversed(model.layers):
+        back = back @ patterns[layer.name].astype(float).T
+    return innvest_lite.PatternNet(model, patterns=patterns), back
+
+
+def test_measures_of_relevance_beyond_float32():
+    analyzer, back = beyond_float32()
+    x = models.normal(3, 4)
+    logits = analyzer.model.predict(x, verbose=0).astype(float)
+    found = metrics.completeness(analyzer, x, 1)
+    models.assert_close(found.sums, logits[:, 1] * back[1].sum())
+    assert np.abs(found.sums).min() > np.finfo("float32").max
+    generator, changes = np.random.default_rng(0), []
+    for _ in range(2):
+        moved = (x + generator.uniform(-0.3, 0.3, x.shape)).astype("float32")
+        changes.append(np.abs(analyzer.model.predict(moved, verbose=0).astype(float) - logits)[:, 1] / np.abs(logits[:, 1]))
+    sensitivity = metrics.max_sensitivity(analyzer, x, radius=0.3, samples=2, target=1)
+    models.assert_close(sensitivity.values, np.max(changes, 0))
 
 
 def test_measures_explain_what_the_analyzer_explains():
