@@ -191,8 +191,8 @@ def test_save_replaces_and_a_failure_leaves_the_old_file(tmp_path, monkeypatch):
     save(solid(2), path)
     before = path.read_bytes()
 
-    def fail(self, stream, **options):
-        stream.write(b"half a picture")
+    def fail(self, partial, **options):
+        partial.write_bytes(b"half a picture")
         raise OSError("no space left")
 
     monkeypatch.setattr(Image.Image, "save", fail)
