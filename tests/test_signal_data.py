@@ -65,3 +65,11 @@ def test_neurons_of_layers_that_are_not_named(monkeypatch):
     for neurons, words in (({"hiden": [0]}, "neurons should name layers among"), ({"hidden": [[0], [1, 2]]}, "neurons")):
         with pytest.raises(InvalidInputError, match=words):
             signal_quality(small(), *parts(20), neurons=neurons)
+
+
+@pytest.mark.parametrize("on", ["preactivation", "active"])
+def test_inputs_that_never_vary_have_no_rho(on):
+    """Nothing is left over of nothing, which says nothing of the estimator."""
+    same = [np.full((20, 5), value, "float32") for value in (1, 2, 3)]
+    rho = signal_quality(small(), *same, ["filter", "random"], layers=["hidden"], on=on).layers["hidden"].rho
+    assert all(np.isnan(values).all() for values in rho.values())

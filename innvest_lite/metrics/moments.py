@@ -95,7 +95,7 @@ class Moments:
         return x - x.mean(1, keepdims=True), columns - columns.mean(2, keepdims=True)
 
     def left_over(self, above, below):
-        """The share of the variance of x that d has, tr cov[d, d] / tr cov[x, x], (groups, units); 0 where x does not vary.
+        """The share of the variance of x that d has, tr cov[d, d] / tr cov[x, x], (groups, units); NaN where x is constant.
 
         Args:
             above: a+, float64 (groups, D, units).
@@ -112,7 +112,7 @@ class Moments:
             products = products[:2, :2] - columns[:2, None] * columns[None, :2]
         patterns = np.stack([above, below])
         share = 2 * (patterns * cross).sum((0, 2)) - (_inner(patterns, patterns) * products).sum((0, 1))
-        return np.where(total[:, None] > 0, 1 - share / np.where(total > 0, total, 1)[:, None], 0.0)
+        return np.where(total[:, None] > 0, 1 - share / np.where(total > 0, total, 1)[:, None], np.nan)
 
 
 def _ridged(matrix, ridge, mean=None):
