@@ -18,6 +18,7 @@ held-out ones are explained; without it all three parts are 200 of those 600.
 
 import argparse
 import dataclasses
+import functools
 import os
 import pathlib
 import time
@@ -31,12 +32,13 @@ from benchmark import machine
 
 import innvest_lite
 from innvest_lite import datasets, visualize
+from innvest_lite.cli import models
+from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.pictures import pictures_of
 from innvest_lite.cli.reports import save_degradation, save_plot, save_rows, save_signal
 from innvest_lite.graph.graph import table
 from innvest_lite.metrics import degradation, degradation_table, input_invariance, signal_quality
 
-RANDOM = "random order"
 # The estimators of the paper's figure 5 are PatternAttribution with their patterns; S_x is LRP's z-rule.
 ESTIMATORS = {"S_w": "filter", "S_a": "linear"}
 SHOWN = ("input", "gradient", "deconvnet", "guided_backprop", "lrp.z", "pattern.net", "pattern.attribution")
@@ -57,9 +59,14 @@ class Setting:
     steps: int
     methods: tuple
 
+    @functools.cached_property
+    def statistics(self):
+        """What the patterns of all estimators are made of, gathered once on the part to fit on."""
+        return innvest_lite.fit_statistics(self.model, self.fit, verbose=0)
+
     def patterns(self, estimator="relu"):
-        """Patterns of the model, fitted on its own part of the data."""
-        return innvest_lite.fit_patterns(self.model, self.fit, estimator, verbose=0)
+        """Patterns of the model."""
+        return self.statistics.patterns(self.model, estimator)
 
 
 def digits():
@@ -109,12 +116,10 @@ def toy(_, out):
     model = keras.Model(x, keras.layers.Dense(1, use_bias=False)(x))
     weight = np.linalg.lstsq(data.x, data.y, rcond=None)[0]
     model.set_weights([weight[:, None]])
+    patterns = innvest_lite.fit_patterns(model, data.x, batch_size=1000, verbose=0)
     rows = []
     for name in SHOWN[1:]:
-        analyzer = innvest_lite.create_analyzer(name, model)
-        if innvest_lite.ANALYZERS[name].analyzer.__name__.startswith("Pattern"):
-            analyzer.fit(data.x, batch_size=1000, verbose=0)
-        found = analyzer.analyze(test.x, target="all")
+        found = models.create(name, model, patterns).analyze(test.x, target="all")
         to = [np.mean(np.abs(_cosine(found, np.tile(way, (len(found), 1))))) for way in (data.signal_direction, weight)]
         rows.append({"method": name, "cosine with a_s": to[0], "cosine with w": to[1]})
     expected = abs(_cosine(data.signal_direction[None], weight[None])[0])
@@ -133,10 +138,7 @@ def degraded(setting, out):
     """All methods against the random order, on the held-out part."""
     options = {"patch": setting.patch, "steps": setting.steps}
     patterns = setting.patterns()
-    analyzers = {
-        name: (lambda name=name: innvest_lite.create_analyzer(name, setting.model, **_given(name, patterns)))
-        for name in setting.methods
-    }
+    analyzers = {name: functools.partial(models.create, name, setting.model, patterns) for name in setting.methods}
     for label, estimator in ESTIMATORS.items():
         analyzers[f"pattern.attribution, {label}"] = lambda estimator=estimator: innvest_lite.PatternAttribution(
             setting.model, patterns=setting.patterns(estimator)
@@ -157,7 +159,7 @@ def pictures(setting, out):
     patterns, count = setting.patterns(), min(10, len(setting.evaluate))
     columns = {}
     for name in SHOWN:
-        analyzer = innvest_lite.create_analyzer(name, setting.model, **_given(name, patterns))
+        analyzer = models.create(name, setting.model, patterns)
         columns[name] = pictures_of(name, analyzer.analyze(setting.evaluate[:count]), setting.pixels[:count])
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     predicted = setting.model.predict(setting.evaluate[:count], verbose=0).argmax(1)
@@ -247,12 +249,6 @@ EXPERIMENTS = {
     "truth": truth,
     "shift": shift,
 }
-
-
-def _given(name, patterns):
-    from innvest_lite.cli.models import needs_patterns
-
-    return {"patterns": patterns} if needs_patterns(name) else {}
 
 
 def _cosine(one, other):

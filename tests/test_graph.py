@@ -362,7 +362,20 @@ def test_canary_home_of_the_functional_call():
     assert (owner.__module__, owner.__name__) == ("keras.src.models.functional", "Functional")
 
 
-CANARIES = {"_nodes_by_depth", "_keras_history", "_keras_mask", "_functional"}
+def test_canary_flatten_layers():
+    class Composed(keras.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = layers.Dense(2, name="inner")
+
+        def call(self, x):
+            return self.inner(x)
+
+    model = keras.Sequential([keras.Input((3,)), Composed(), keras.Sequential([layers.Dense(1, name="deep")])])
+    assert {"inner", "deep"} <= {layer.name for layer in model._flatten_layers(include_self=False)}
+
+
+CANARIES = {"_nodes_by_depth", "_keras_history", "_keras_mask", "_functional", "_flatten_layers"}
 
 
 def test_private_attributes_are_named_here_and_used_in_trace_only():

@@ -66,11 +66,7 @@ def _places(paths, images, out):
     `a.png.npy` and `a.jpg.npy`.
     """
     root = pathlib.Path(images)
-    if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
-        raise InvalidInputError(
-            f"--out {str(out)!r} lies in the folder of the images, {str(root)!r}: results would replace images, or be "
-            "taken for images the next time. Choose a folder elsewhere."
-        )
+    folder.check_apart(out, root)
     root = root if root.is_dir() else root.parent
     relative = {path: path.relative_to(root) for path in paths}
     # Capitals make no difference: on some file systems `A.npy` and `a.npy` are one file.

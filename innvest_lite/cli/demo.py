@@ -57,8 +57,7 @@ def _explain(model, digits, images, methods):
     columns = {}
     for name in methods:
         start = time.perf_counter()
-        options = {"patterns": patterns} if models.needs_patterns(name) else {}
-        values = innvest_lite.create_analyzer(name, model, **options).analyze(images)
+        values = models.create(name, model, patterns).analyze(images)
         columns[name] = pictures_of(name, values, images * 255)
         print(f"Explained {len(images)} digits with {name}{_since(start)}")
     return columns

@@ -51,21 +51,15 @@ def _checked_out(out, data):
     out, data = pathlib.Path(out), pathlib.Path(data)
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"--out {str(out)!r} is a file; name a folder.")
-    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-        raise InvalidInputError(
-            f"--out {str(out)!r} lies in the folder of the images, {str(data)!r}: plots would be taken for images the "
-            "next time. Choose a folder elsewhere."
-        )
+    folder.check_apart(out, data)
     return out
 
 
 def _samples(arguments, model):
     """The samples as the model takes them, and the exit code that unreadable ones lead to."""
     data = pathlib.Path(arguments.data)
-    if data.suffix.lower() == ".npz":
-        raise InvalidInputError(f"{str(data)!r} holds several arrays; save the samples alone as .npy, with np.save.")
     generator = np.random.default_rng(arguments.seed)
-    if data.suffix.lower() == ".npy":
+    if data.suffix.lower() in (".npy", ".npz"):
         if arguments.preprocess != "none":
             raise InvalidInputError("--preprocess is for images: a .npy file holds inputs as the model takes them.")
         array = _array(data)
@@ -91,7 +85,7 @@ def _array(path):
     except (ValueError, EOFError) as error:
         raise InvalidInputError(f"Cannot read the array {str(path)!r}: {error}") from error
     if not isinstance(array, np.ndarray):
-        raise InvalidInputError(f"{str(path)!r} holds several arrays; save the samples alone, with np.save.")
+        raise InvalidInputError(f"{str(path)!r} holds several arrays; save the samples alone as .npy, with np.save.")
     if not array.ndim or not len(array):
         raise InvalidInputError(f"The array {str(path)!r} should hold samples, but has shape {array.shape}.")
     return array
@@ -124,8 +118,7 @@ def _degraded(arguments, model, methods, samples, patterns):
         try:
             if models.needs_patterns(name) and patterns is None:
                 patterns = _fitted(arguments, model, samples)
-            given = {"patterns": patterns} if models.needs_patterns(name) else {}
-            analyzer = innvest_lite.create_analyzer(name, model, **given)
+            analyzer = models.create(name, model, patterns)
         except UnsupportedLayerError as error:
             unsupported.append(f"{name}: {error}")
             continue

@@ -1,7 +1,7 @@
 """Images in batches, read while the batch before is worked on, so that a folder of any size fits in memory.
 
-In: paths. Out: batches of arrays, a progress bar, and the list of what could not be read. Called by `fitting` and
-`analysis`.
+In: paths. Out: batches of arrays, a progress bar, and the list of what could not be read. Called by `fitting`,
+`analysis` and `evaluation`.
 """
 
 import concurrent.futures
@@ -18,6 +18,15 @@ def check_preprocessor(name):
     """Raises InvalidInputError for an unknown preprocessor; imports Keras only for names that need it to be judged."""
     if name not in PREPROCESSORS:
         preprocess(np.zeros((1, 1, 3)), name)
+
+
+def check_apart(out, images):
+    """Raises InvalidInputError where results would be written into the folder of the images."""
+    if images.is_dir() and out.resolve().is_relative_to(images.resolve()):
+        raise InvalidInputError(
+            f"--out {str(out)!r} lies in the folder of the images, {str(images)!r}: results would replace images, or be "
+            "taken for images the next time. Choose a folder elsewhere."
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -101,12 +101,16 @@ def with_softmax(model):
     """A model of logits with a softmax behind it; behind a single output, a sigmoid. The model itself stays as it is."""
     import keras
 
+    from innvest_lite.graph import passes, trace
+
     outputs = model.outputs
     if len(outputs) != 1:
         raise InvalidInputError(f"--logits is for models with one output, but this one has {len(outputs)}.")
-    ends = getattr(getattr(model.layers[-1], "activation", None), "__name__", None) or type(model.layers[-1]).__name__
-    if ends.lower() in ("softmax", "sigmoid"):
-        raise InvalidInputError(f"The model ends in a {ends.lower()}, not in logits; leave --logits out.")
+    graph = passes.split_activations(trace(model))
+    if passes.strip_softmax(graph).outputs != graph.outputs:
+        head = graph.producer(graph.outputs[0]).operation
+        name = getattr(head, "activation", type(head)).__name__.lower()
+        raise InvalidInputError(f"The model ends in a {name}, not in logits; leave --logits out.")
     activation = "sigmoid" if outputs[0].shape[-1] == 1 else "softmax"
     return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))
 
@@ -117,6 +121,12 @@ def needs_patterns(method):
 
     known = innvest_lite.ANALYZERS.get(method)
     return known is not None and issubclass(known.analyzer, PatternAnalyzer)
+
+
+def create(method, model, patterns):
+    """The analyzer of this name, with the patterns if it explains with patterns."""
+    options = {"patterns": patterns} if needs_patterns(method) else {}
+    return innvest_lite.create_analyzer(method, model, **options)
 
 
 def analyzer_options(arguments):

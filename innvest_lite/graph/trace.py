@@ -160,6 +160,11 @@ def _spec(tensor):
     return Spec(tuple(tensor.shape), tensor.dtype, masked=getattr(tensor, "_keras_mask", None) is not None)
 
 
+def all_layers(model):
+    """Every layer of a model, also inside nested models and inside layers made of others."""
+    return model._flatten_layers(include_self=False)
+
+
 def _function_of(model):
     """The Keras object that holds a model's calls (`_nodes_by_depth`)."""
     if not isinstance(model, keras.Model):

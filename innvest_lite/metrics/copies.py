@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph import trace
+from innvest_lite.graph import all_layers, trace
 
 MODES = ("cascade", "independent")
 ORIGINAL = "(original)"
@@ -42,7 +42,7 @@ def _clone(model, seed, **options):
 
 def _finalized(copy):
     """The copy, its preprocessing layers with the numbers that they derive from their weights."""
-    for layer in copy._flatten_layers(include_self=False):
+    for layer in all_layers(copy):
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
     return copy

@@ -87,11 +87,7 @@ class Degradation:
         Raises:
             InvalidInputError: a number out of range, or areas that cannot be paired.
         """
-        if not isinstance(baseline, Degradation) or baseline.patch != self.patch:
-            raise InvalidInputError(f"baseline should be a Degradation with patch {self.patch}, but is {baseline!r}.")
-        if baseline.curves.shape != self.curves.shape or not np.array_equal(baseline.classes, self.classes):
-            raise InvalidInputError("baseline should follow the same classes of the same samples, over as many steps.")
-        gains = self.area_over_curve - baseline.area_over_curve
+        gains = _gains(self, baseline)
         return float(gains.mean()), *_bootstrap(gains, level, resamples, seed)
 
     def to_dict(self):
@@ -124,6 +120,19 @@ class Degradation:
             The `Axes`.
         """
         return _drawn({self.order: self}, axes)
+
+
+def _gains(result, baseline):
+    """The differences of two results' areas, sample by sample.
+
+    Raises:
+        InvalidInputError: they cannot be paired.
+    """
+    if not isinstance(baseline, Degradation) or baseline.patch != result.patch:
+        raise InvalidInputError(f"baseline should be a Degradation with patch {result.patch}, but is {baseline!r}.")
+    if baseline.curves.shape != result.curves.shape or not np.array_equal(baseline.classes, result.classes):
+        raise InvalidInputError("baseline should follow the same classes of the same samples, over as many steps.")
+    return result.area_over_curve - baseline.area_over_curve
 
 
 def _bootstrap(values, level, resamples, seed):
@@ -215,7 +224,7 @@ def degradation_table(results, baseline=None):
     if baseline is not None and baseline not in results:
         raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
     for result in results.values() if baseline is not None else ():
-        result.gain(results[baseline], resamples=1)
+        _gains(result, results[baseline])
     sign = 1 if _lowest_first(results) else -1
     return DegradationTable(dict(sorted(results.items(), key=lambda pair: sign * pair[1].area_over_curve.mean())), baseline)
 
@@ -226,10 +235,14 @@ def _lowest_first(results):
     Raises:
         InvalidInputError: in some results the most relevant patch goes first, and in others the least.
     """
-    orders = {result.order for result in results.values()} - {"random"}
+    orders = _informed_orders(results)
     if len(orders) > 1:
         raise InvalidInputError('Areas of order "most" and order "least" do not compare: the first should be large.')
     return orders == {"least"}
+
+
+def _informed_orders(results):
+    return {result.order for result in results.values()} - {"random"}
 
 
 def _drawn(results, axes):
@@ -239,8 +252,8 @@ def _drawn(results, axes):
         place = explained.index(name) if name in explained else None
         look = {"color": "k", "linestyle": "--"} if place is None else _look(place)
         axes.plot(result.mean, label=name, **look)
-    orders, patch = {result.order for result in results.values()} - {"random"}, next(iter(results.values())).patch
-    title = f"image degradation, {' and '.join(sorted(orders)) or 'random'} first, patch {patch}"
+    orders, patch = sorted(_informed_orders(results)), next(iter(results.values())).patch
+    title = f"image degradation, {' and '.join(orders) or 'random'} first, patch {patch}"
     axes.set(xlabel="patches replaced", ylabel="probability of the class", title=title)
     # Beside the curves, from which a legend of many methods would leave nothing.
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")

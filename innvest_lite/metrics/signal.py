@@ -256,7 +256,11 @@ class _Study:
         # (groups, D, units of a group)
         self._kernel = self._grouped(kernel)
         self._pairs = {estimator: tuple(map(self._grouped, pair)) for estimator, pair in pairs.items()}
-        self._moments = [Moments() for _ in (self.units if on == "active" else [0])]
+        # Which groups and units of a group share moments: all of them, but on "active" each unit has rows of its own.
+        own, first = [slice(number, number + 1) for number in range(len(self.units))], slice(0, 1)
+        apart = [(first, unit) if self._shared else (unit, first) for unit in own]
+        picks = apart if on == "active" else [(slice(None), slice(None))]
+        self._moments = [(Moments(), groups, units) for groups, units in picks]
         self._correlations = {estimator: Correlation() for estimator in pairs}
         self._readouts, self._left_over = {}, {}
 
@@ -273,30 +277,22 @@ class _Study:
     def regress(self, x, regime):
         """Adds rows to the moments."""
         columns, active = self._columns(x, regime)
-        if self._on != "active":
-            self._moments[0].add(x, columns)
-            return
-        for number, moments in enumerate(self._moments):
-            group, unit = (0, number) if self._shared else (number, 0)
-            rows = active[group, :, unit]
-            if rows.any():
-                moments.add(x[group : group + 1, rows], columns[:, group : group + 1, rows, unit : unit + 1])
+        for moments, groups, units in self._moments:
+            rows = active[groups, :, units][0, :, 0] if self._on == "active" else slice(None)
+            seen = x[groups, rows]
+            if seen.shape[1]:
+                moments.add(seen, columns[:, groups, :, units][:, :, rows])
 
     def solve(self, ridge):
         """Makes the readouts of all estimators."""
         for estimator, (above, below) in self._pairs.items():
-            if self._on != "active":
-                self._readouts[estimator] = self._moments[0].readouts(above, below, ridge)
-                self._left_over[estimator] = self._moments[0].left_over(above, below)[:, None]
-                continue
-            self._readouts[estimator] = np.full_like(above, np.nan)
-            self._left_over[estimator] = np.ones((len(above), 1, above.shape[2]))
-            for number, moments in enumerate(self._moments):
-                group, unit = (0, number) if self._shared else (number, 0)
-                pick = slice(group, group + 1), slice(None), slice(unit, unit + 1)
+            readouts, left_over = np.full_like(above, np.nan), np.full_like(above[:, :1], np.nan)
+            for moments, groups, units in self._moments:
+                pick = groups, slice(None), units
                 if moments.count > 1:
-                    self._readouts[estimator][pick] = moments.readouts(above[pick], below[pick], ridge)
-                    self._left_over[estimator][pick] = moments.left_over(above[pick], below[pick])[:, None]
+                    readouts[pick] = moments.readouts(above[pick], below[pick], ridge)
+                    left_over[pick] = moments.left_over(above[pick], below[pick])[:, None]
+            self._readouts[estimator], self._left_over[estimator] = readouts, left_over
 
     def evaluate(self, x, regime):
         """Adds rows to the correlations."""
@@ -318,7 +314,7 @@ class _Study:
 
     def result(self):
         """The `LayerQuality`."""
-        rows = int(np.median([moments.count for moments in self._moments]))
+        rows = int(np.median([moments.count for moments, _, _ in self._moments]))
         rho = {}
         for estimator, correlation in self._correlations.items():
             above = self._by_rows(np.abs(self._pairs[estimator][0]).max(1, keepdims=True))[0]

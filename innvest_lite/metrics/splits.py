@@ -30,7 +30,8 @@ def refuse_overlap(parts):
                 f"{name} and {other_name} are the same samples, or share some: rho says nothing on samples that the "
                 "estimator or the regression has seen. Split the data in three."
             )
-        common = sum(digest in samples[name] for digest in samples[other_name])
+        seen = set(samples[name])
+        common = sum(digest in seen for digest in samples[other_name])
         if common > _COMMON * len(samples[other_name]):
             _log.warning(
                 "%d of %d samples of %s stand in %s too: rho is wrong on samples that the estimator or the regression has "

@@ -64,14 +64,12 @@ def each_batch(data, inputs, batch_size):
 
 def _ending(source):
     """The batches of a source that ends."""
-    if not isinstance(source, keras.utils.PyDataset):
-        # tf.data's word for a set without an end is -1.
-        endless = hasattr(source, "cardinality") and int(source.cardinality()) == -1
-        if not endless:
-            return source
-    elif source.num_batches is not None:
-        return (source[index] for index in range(source.num_batches))
-    raise InvalidInputError("The data set has no end: take so many batches of it, as with take(100).")
+    indexed = isinstance(source, keras.utils.PyDataset)
+    # tf.data's word for a set without an end is -1.
+    without_end = hasattr(source, "cardinality") and int(source.cardinality()) == -1
+    if source.num_batches is None if indexed else without_end:
+        raise InvalidInputError("The data set has no end: take so many batches of it, as with take(100).")
+    return (source[index] for index in range(source.num_batches)) if indexed else source
 
 
 def _is_batched(data, inputs):

@@ -204,10 +204,11 @@ def _add_around_zero(layer, sums, fan_in):
     over = np.expand_dims(pivot, fan_in)
     layer.count += count
     layer.sum_y += sums["sum_y"].numpy() + count * pivot
-    pairs = {"sum_xy": "sum_x", "active_xy": "active_x"} if "active" in sums else {"sum_xy": "sum_x"}
+    pairs = [("sum_x", "sum_xy")]
     if "active" in sums:
         layer.active += sums["active"].numpy()
-    for of_products, of_inputs in pairs.items():
+        pairs.append(("active_x", "active_xy"))
+    for of_inputs, of_products in pairs:
         inputs = sums[of_inputs].numpy()
         np.add(getattr(layer, of_inputs), inputs, out=getattr(layer, of_inputs))
         products = getattr(layer, of_products)
