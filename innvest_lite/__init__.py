@@ -24,6 +24,7 @@ _HOMES = {
         *("GradCAM", "GradCAMPlusPlus", "Occlusion", "RISE"),
     ),
     "innvest_lite.patterns": ("PatternStatistics", "Patterns", "fit_patterns", "fit_statistics"),
+    "innvest_lite.folders": ("ImageFolder",),
     "innvest_lite.forms": ("Form", "LinearForm", "register_form"),
     "innvest_lite.rules": ("Rule", "register_rule"),
     "innvest_lite.errors": (

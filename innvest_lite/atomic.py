@@ -17,9 +17,19 @@ def replacing(path):
         A context manager of a hidden `pathlib.Path`; after an error nothing is left of it.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f".{path.stem[:80]}-{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.partial")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def leftovers(path):
+    """What a process that was killed while it wrote a file at `path` left beside it."""
+    path = pathlib.Path(path)
+    return [file for file in path.parent.glob(".*.partial") if file.name.startswith(_prefix(path))]
+
+
+def _prefix(path):
+    return f".{path.stem[:80]}-"

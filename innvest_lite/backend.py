@@ -1,4 +1,4 @@
-"""Everything that needs TensorFlow itself: reverse mode, compilation, exact powers of two.
+"""Everything that needs TensorFlow itself: reverse mode, compilation, replicas, exact powers of two.
 
 The rest of the package is written with `keras.ops`. Called by the forms (vector-Jacobian products), the sweep
 (rescaling), the analyzers and the fitter (compilation).
@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 if keras.backend.backend() != "tensorflow":
@@ -85,6 +86,86 @@ def loop(count, body, state):
         (tf.constant(0), *state),
         parallel_iterations=1,
     )[1:]
+
+
+class Replicas:
+    """The devices of a `tf.distribute` strategy on which this process runs a function side by side; by default one.
+
+    Each has sums of its own, and nothing is exchanged while they are gathered; `total` adds up over processes.
+
+    Args:
+        strategy: a `tf.distribute.Strategy`.
+
+    Attributes:
+        count: how many replicas there are in this process.
+        worker: the number of this process among those of a MultiWorkerMirroredStrategy; 0 with any other.
+        workers: how many processes there are.
+    """
+
+    def __init__(self, strategy):
+        self._strategy = strategy
+        self.worker, self.workers = 0, 1
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            resolver = strategy.cluster_resolver
+            cluster = resolver.cluster_spec().as_dict()
+            tasks = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))]
+            self.workers = max(len(tasks), 1)
+            self.worker = tasks.index((resolver.task_type, resolver.task_id)) if tasks else 0
+        self.count = strategy.num_replicas_in_sync // self.workers
+
+    @classmethod
+    def of(cls, model):
+        """Those of the strategy in whose scope a model was made, else of the one in whose scope this is called."""
+        return cls(model.distribute_strategy or tf.distribute.get_strategy())
+
+    def variable(self, shape, dtype):
+        """A variable of zeros that each replica has for itself."""
+        with self._strategy.scope():
+            return tf.Variable(
+                tf.zeros(shape, dtype),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+            )
+
+    def parts(self, variable):
+        """The variables of the replicas of this process."""
+        return list(self._strategy.experimental_local_results(variable))
+
+    def program(self, function, signature, jit_compile):
+        """`function` of tensors, to be called with a list of arguments for each replica.
+
+        Args:
+            function: adds to variables and returns nothing.
+            signature: a `tensor_spec` for each argument.
+            jit_compile: whether XLA compiles it.
+        """
+        compiled = tf.function(function, input_signature=signature, jit_compile=jit_compile, autograph=False)
+        if self.count == 1 and self.workers == 1:
+            return lambda arguments: compiled(*arguments[0])
+        run = tf.function(lambda *arguments: self._strategy.run(compiled, arguments), autograph=False)
+        return lambda arguments: run(*(self._spread(values) for values in zip(*arguments, strict=True)))
+
+    def _spread(self, values):
+        """One value per replica of this process."""
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: tf.convert_to_tensor(values[context.replica_id_in_sync_group % self.count])
+        )
+
+    def total(self, array):
+        """The sum of an array over all processes, which all must ask for it at the same point."""
+        if self.workers == 1:
+            return array
+        array = np.asarray(array)
+        add_up = tf.function(
+            lambda value: self._strategy.run(
+                lambda own: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own), (value,)
+            ),
+            autograph=False,
+        )
+        # Once per process, however many replicas it has.
+        values = [array, *[np.zeros_like(array)] * (self.count - 1)]
+        return self.parts(add_up(self._spread(values)))[0].numpy()
 
 
 def divide_no_nan(x, y):

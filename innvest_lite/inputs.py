@@ -37,10 +37,14 @@ class InputSpec:
                 have different numbers of samples.
         """
         arrays = [self._one(place, given, finite) for place, given in enumerate(self.in_order(x))]
-        counts = {len(array) for array in arrays}
-        if len(counts) > 1:
-            raise InvalidInputError(f"The inputs have different numbers of samples: {sorted(counts)}. They go in pairs.")
+        _check_counts(arrays)
         return arrays
+
+    def check_shapes(self, arrays):
+        """Raises InvalidInputError where the shapes of arrays, in the model's order, do not fit; no value is read."""
+        for array, name, shape in zip(arrays, self.names, self.shapes, strict=True):
+            check_shape(tuple(array.shape), name, shape)
+        _check_counts(arrays)
 
     def tensors(self, x):
         """Tensors, in the order of the model's inputs and in the dtypes of the analyzer; values are not looked at.
@@ -50,8 +54,7 @@ class InputSpec:
         """
         given = self.in_order(x)
         for tensor, name, shape in zip(given, self.names, self.shapes, strict=True):
-            if not _fits(tuple(tensor.shape), shape):
-                raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {tuple(tensor.shape)}.")
+            check_shape(tuple(tensor.shape), name, shape)
         return [keras.ops.cast(tensor, dtype) for tensor, dtype in zip(given, self.dtypes, strict=True)]
 
     def sample(self, place, given, what):
@@ -148,10 +151,21 @@ def _checked(x, name, shape):
     array = as_array(x, f"Input {name!r}")
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise InvalidInputError(f"Input {name!r} should hold numbers, but has dtype {array.dtype}.")
-    if not _fits(array.shape, shape):
-        hint = " One sample needs a batch axis: x[None]." if _fits((1, *array.shape), shape) else ""
-        raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {array.shape}.{hint}")
+    check_shape(array.shape, name, shape)
     return array
+
+
+def check_shape(given, name, shape):
+    """Raises InvalidInputError where a shape is not the one that the input called `name` takes."""
+    if not _fits(given, shape):
+        hint = " One sample needs a batch axis: x[None]." if _fits((1, *given), shape) else ""
+        raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {given}.{hint}")
+
+
+def _check_counts(arrays):
+    counts = {len(array) for array in arrays}
+    if len(counts) > 1:
+        raise InvalidInputError(f"The inputs have different numbers of samples: {sorted(counts)}. They go in pairs.")
 
 
 def _check_integers(array, dtype, vocabulary, what):

@@ -167,15 +167,15 @@ def test_a_file_of_something_else(saved, tmp_path):
         kind.load(tmp_path / "nothing.h5")
 
 
-def reseal(path, kind, version=1):
+def reseal(path, kind, version=2):
     """As a stranger could: the checksum is right."""
     files._seal(path, {Patterns: "patterns", PatternStatistics: "statistics"}[kind], version)
 
 
 def test_an_unknown_version(saved):
     kind, path = saved
-    reseal(path, kind, version=2)
-    with pytest.raises(CorruptFileError, match="format version 2; this version of innvest_lite reads 1"):
+    reseal(path, kind, version=3)
+    with pytest.raises(CorruptFileError, match="format version 3; this version of innvest_lite reads 2"):
         kind.load(path)
 
 

@@ -16,8 +16,8 @@ from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError
 from innvest_lite.inputs import one_of
 from innvest_lite.patterns import Patterns, fit_patterns
-from innvest_lite.patterns.estimators import ESTIMATORS, LayerReport
-from innvest_lite.patterns.layout import Layout, spot
+from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
+from innvest_lite.patterns.layout import SEPARABLE, Layout, spot
 from innvest_lite.patterns.patterns import check_patterns
 
 
@@ -28,6 +28,10 @@ class PatternAnalyzer(ReverseAnalyzer):
         model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
         patterns: `Patterns` or any mapping from layer name to an array in its kernel's shape; None to `fit` later.
         estimator: how `fit` estimates patterns, see `fit_patterns`.
+        separable: whether separable convolutions have a pattern for each of the two linear maps that they are made of
+            ("split"), or one for the whole ("joint").
+        merge_patterns: whether the patterns of a sum decide how much of its relevance each branch gets; if not, each gets
+            all of it, as the gradient hands it on.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
 
     Raises:
@@ -36,13 +40,16 @@ class PatternAnalyzer(ReverseAnalyzer):
     """
 
     fuses_batchnorm = True
-    splits_separable = True
     starts_from_logit = True
 
-    def __init__(self, model, *, patterns=None, estimator="relu", **options):
-        self.estimator = one_of(estimator, ESTIMATORS, "estimator")
+    def __init__(self, model, *, patterns=None, estimator=DEFAULT, separable="split", merge_patterns=True, **options):
+        self.estimator = checked_choice(estimator)
+        self.separable, self.merge_patterns = one_of(separable, SEPARABLE, "separable"), merge_patterns
+        self.splits_separable = separable == "split"
+        if not isinstance(merge_patterns, bool):
+            raise InvalidInputError(f"merge_patterns should be True or False, but is {merge_patterns!r}.")
         super().__init__(model, **options)
-        self._layout = Layout.of(model)
+        self._layout = Layout.of(model, separable)
         self._fitted = None
         self._backward_kernels = {}
         self._spots = None
@@ -66,7 +73,8 @@ class PatternAnalyzer(ReverseAnalyzer):
             The analyzer.
         """
         options.update(batch_size=batch_size, steps=steps, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
-        self._take(fit_patterns(self.model, data, self.estimator, jit_compile=self.jit_compile, **options))
+        options.update(separable=self.separable, jit_compile=self.jit_compile)
+        self._take(fit_patterns(self.model, data, self.estimator, **options))
         return self
 
     def analyze(self, x, target=None, **options):
@@ -135,6 +143,9 @@ class PatternAnalyzer(ReverseAnalyzer):
             name=name.replace("/", "_"),
         )
 
+    def _at_sums(self):
+        return [] if self.merge_patterns else [(rules.kind("sum"), rules.Gradient(grows=True))]
+
     def _backward_kernel(self, form, pattern):
         raise NotImplementedError
 
@@ -184,7 +195,8 @@ class PatternAnalyzer(ReverseAnalyzer):
     def get_config(self):
         """The model, the options and, where there are patterns, what is known of them."""
         fitted = None if self._fitted is None else self._fitted.value
-        return {**super().get_config(), "estimator": self.estimator, "fitted": fitted}
+        choices = {name: getattr(self, name) for name in ("estimator", "separable", "merge_patterns")}
+        return {**super().get_config(), **choices, "fitted": fitted}
 
     @classmethod
     def from_config(cls, config):
@@ -215,6 +227,7 @@ class PatternNet(PatternAnalyzer):
     def composite(self):
         """Patterns at linear nodes, their closed form at diagonal ones, the gradient where values only move."""
         return [
+            *self._at_sums(),
             (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale"), rules.InverseScale()),
             (rules.gated(), rules.GatedSignal(inverse=True)),
@@ -245,6 +258,7 @@ class PatternAttribution(PatternAnalyzer):
     def composite(self):
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
         return [
+            *self._at_sums(),
             (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale"), rules.Pass()),
             (rules.gated(), rules.GatedSignal()),

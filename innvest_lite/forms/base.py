@@ -163,6 +163,12 @@ class LinearForm(Form):
         output, bias = _wide(output), self.bias()
         return output if bias is None else output - self.spread(bias)
 
+    def centred(self, output, pivot):
+        """A forward output without its bias and a number per unit, float32 or wider; in one pass over the values."""
+        output, bias = _wide(output), self.bias()
+        shift = pivot if bias is None else bias + ops.cast(pivot, bias.dtype)
+        return output - ops.cast(self.spread(shift), output.dtype)
+
     def spread(self, per_unit):
         """Shapes one number a unit so that it broadcasts against the output."""
         rank = len(self.node.output_specs[0].shape)
@@ -202,7 +208,7 @@ class LinearForm(Form):
         _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.cast(self.kernel(), cotangent.dtype))
         return pullback(cotangent)[0]
 
-    def input_sums(self, inputs, like):
+    def input_sums(self, inputs, like, weights=None):
         """`sum(x)` over samples and positions, in `input_sums_shape`: the VJP in the kernel of ones.
 
         Forms whose units all see the same inputs override it: one unit's worth of work is enough.
@@ -210,8 +216,14 @@ class LinearForm(Form):
         Args:
             inputs: a tuple of tensors.
             like: an output-shaped tensor, for shape and dtype.
+            weights: a weight for each sample, which broadcasts against `like`; None: 1.
         """
-        return self.vjp_kernel(inputs, ops.ones_like(like))
+        return self.vjp_kernel(inputs, weighted(ops.ones_like(like), weights))
+
+
+def weighted(values, weights):
+    """The values times their samples' weights; None: as they are."""
+    return values if weights is None else values * ops.cast(weights, values.dtype)
 
 
 def _wide(x):

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.forms.base import Form, LinearForm, weighted
 from innvest_lite.graph.passes import einsum_axes, einsum_bias_axes, unit_axes
 from innvest_lite.graph.trace import carry_mask
 
@@ -55,9 +55,9 @@ class Dense(LayerForm):
         """All units see the same inputs."""
         return (self.kernel_shape[0], 1)
 
-    def input_sums(self, inputs, like):
+    def input_sums(self, inputs, like, weights=None):
         """Shape (inputs, 1)."""
-        x = ops.cast(inputs[0], like.dtype)
+        x = weighted(ops.cast(inputs[0], like.dtype), weights)
         return ops.sum(ops.reshape(x, (-1, self.kernel_shape[0])), axis=0)[:, None]
 
 
@@ -109,15 +109,15 @@ class Convolution(LayerForm):
         """All units of a convolution without groups see the same inputs."""
         return (*self.kernel_shape[:-1], 1) if self.layer.groups == 1 else self.kernel_shape
 
-    def input_sums(self, inputs, like):
+    def input_sums(self, inputs, like, weights=None):
         """Shape (taps..., inputs, 1): a single unit sees what all units see; with groups, the general way."""
         if self.layer.groups > 1:
-            return super().input_sums(inputs, like)
+            return super().input_sums(inputs, like, weights)
         x = ops.cast(inputs[0], like.dtype)
         axis = self.unit_axes[0]
         one = ops.ones_like(ops.take(like, ops.arange(1), axis=axis))
         _, pullback = backend.vjp(lambda k: _convolve(self.layer, x, k), ops.zeros(self.input_sums_shape, x.dtype))
-        return pullback(one)[0]
+        return pullback(weighted(one, weights))[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

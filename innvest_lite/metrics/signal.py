@@ -5,7 +5,6 @@ only; the paper found it by gradient descent. Three disjoint parts of data: esti
 on the third, since rho says nothing on samples that were seen before (S_a has cov[d, y] = 0 on its own, so that rho is 1).
 """
 
-import dataclasses
 import logging
 import math
 from collections.abc import Mapping
@@ -178,8 +177,8 @@ def _of_units(statistics, form, units):
         flat = by_unit(form, sums)
         return flat if flat.shape[1] == 1 else flat[:, units]
 
-    fields = {field.name: getattr(statistics, field.name) for field in dataclasses.fields(statistics)}
-    return LayerStatistics(fields.pop("count"), **{name: chosen(sums) for name, sums in fields.items()})
+    sums = vars(statistics).items()
+    return LayerStatistics(**{name: chosen(value) if np.ndim(value) else value for name, value in sums})
 
 
 def _regimes(estimators):

@@ -1,39 +1,37 @@
 """`fit_statistics` and `fit_patterns`: from a model and data to patterns, in one call."""
 
-import gc
 import logging
-import os
-import warnings
+import pathlib
 
 import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import input_spec, one_of, positive
-from innvest_lite.patterns import files
-from innvest_lite.patterns.data import fit_arguments
-from innvest_lite.patterns.estimators import ESTIMATORS, estimate
-from innvest_lite.patterns.fitter import Flush, PatternFitter
-from innvest_lite.patterns.layout import Layout
-from innvest_lite.patterns.patterns import Patterns
-from innvest_lite.patterns.statistics import PatternStatistics
+from innvest_lite.patterns import files, fitter
+from innvest_lite.patterns.data import source_of
+from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
+from innvest_lite.patterns.layout import REGIMES, Layout
+from innvest_lite.patterns.statistics import LayerFacts, LayerStatistics, PatternStatistics
 
 __all__ = ["fit_patterns", "fit_statistics"]
 
 _log = logging.getLogger("innvest_lite")
 
 
-def fit_patterns(model, data=None, estimator="relu", **options):
+def fit_patterns(model, data=None, estimator=DEFAULT, **options):
     """Fits the patterns of a model's linear layers (Kindermans et al. 2017, arXiv 1705.05598, section 3).
 
     Fit once, use in both: `PatternNet(model, patterns=...)` and `PatternAttribution(model, patterns=...)`.
 
     Args:
         model: a Functional or Sequential `keras.Model`; not changed.
-        data: samples that the model sees in use, preprocessed as it expects: an array, a tensor, a batched
-            `tf.data.Dataset`, a `keras.utils.PyDataset`, or an iterable of batches; of `(x, y)` batches x is used.
+        data: samples that the model sees in use, preprocessed as it expects: an array (also on disk: memory-mapped,
+            HDF5), a tensor, a batched `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of batches, or the path of
+            a folder of images. A batch is x, (x, y), of which x is used, or (x, y, sample_weight).
         estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.negative" (a-), "linear" (S_a),
-            or "filter" (S_w, which needs no data).
+            or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "linear" (with weights, and its
+            value reaches a rectifier), "unrectified" (with weights, and it does not), "sum", "average".
         **options: as in `fit_statistics`.
 
     Returns:
@@ -49,122 +47,170 @@ def fit_patterns(model, data=None, estimator="relu", **options):
         >>> fit_patterns(model, np.random.randn(64, 2), verbose=0)["dense"].shape
         (2, 1)
     """
-    one_of(estimator, ESTIMATORS, "estimator")
-    layout = Layout.of(model)
-    if estimator == "filter":
-        return patterns_of(layout, None, estimator)
-    statistics = _gathered(model, layout, data, components=estimator != "linear", **options)
-    return patterns_of(layout, statistics, estimator)
+    return fit_statistics(model, data, estimator=checked_choice(estimator), **options).patterns()
 
 
-def fit_statistics(model, data, **options):
-    """Gathers the sums behind the patterns: for data in parts, on many machines, to be merged.
-
-    Args:
-        model: a Functional or Sequential `keras.Model`; not changed.
-        data: see `fit_patterns`.
-        **options: `batch_size` (32, for arrays); `steps`, how many batches to take (None: all); `checkpoint`, a path to
-            write the sums to every few dozen steps and at the end; where it exists, the fit goes on after the batches
-            in it, so a finished file gives its patterns again and new data wants a new path; `verbose` and `callbacks`, as
-            in `keras.Model.fit`; `regime`, "rectifier" or "own" (DESIGN, decision 9); `jit_compile`, as in an analyzer.
-
-    Returns:
-        `PatternStatistics`, from which `patterns(model, estimator)` gives every estimator.
-    """
-    return _gathered(model, Layout.of(model), data, components=True, **options)
-
-
-_SILENT = {"relu": "were never positive", "relu.negative": "were never negative"}
-
-
-def _warn_of_dead_units(layout, arrays, reports, estimator):
-    dead = [name for name, report in reports.items() if report.units and report.dead == report.units]
-    if dead:
-        _log.warning(
-            "No unit of %s was ever active and varied on this data, so nothing passes there and explanations are 0. Fit on "
-            "more, and more varied, samples, preprocessed as the model expects.",
-            ", ".join(dead),
-        )
-    for name in (name for name in arrays if name not in dead):
-        if layout.forms[name].node.values[0] not in layout.graph.outputs:
-            continue
-        silent = np.flatnonzero(~np.any(arrays[name], axis=layout.forms[name].fan_in))
-        if silent.size:
-            _log.warning(
-                "Outputs %s of %s %s on this data, so their patterns, and explanations of them, are 0. "
-                "Fit on samples of every class.",
-                ", ".join(map(str, silent[:10])) + (", ..." if silent.size > 10 else ""),
-                name,
-                _SILENT.get(estimator, "never varied"),
-            )
-
-
-def patterns_of(layout, statistics, estimator):
-    """The patterns of a model from its statistics (None for "filter")."""
-    one_of(estimator, ESTIMATORS, "estimator")
-    arrays, reports = {}, {}
-    for name, form in layout.patterned.items():
-        kernel = backend.to_numpy(form.kernel()).astype("float64")
-        layer = statistics.layers[name] if statistics else None
-        arrays[name], reports[name] = estimate(estimator, layer, kernel, form.fan_in)
-        arrays[name] = arrays[name].astype("float32")
-    _warn_of_dead_units(layout, arrays, reports, estimator)
-    fingerprints = statistics.fingerprints if statistics else layout.fingerprints()
-    return Patterns(arrays, estimator, fingerprints, reports)
-
-
-def _gathered(model, layout, data, **options):
-    """The `PatternStatistics`."""
-    statistics = _fitted(model, layout, data, **options)
-    # The fitter, its callbacks and its compiled step refer to each other: without this, sums as large as three kernels
-    # live on.
-    gc.collect()
-    return statistics
-
-
-def _fitted(
+def fit_statistics(
     model,
-    layout,
     data,
     *,
-    components,
+    estimator=None,
     batch_size=32,
     steps=None,
+    sample_weight=None,
+    preprocess="none",
+    exact=True,
+    regime="rectifier",
+    separable="split",
+    shard=(0, 1),
     checkpoint=None,
     verbose="auto",
     callbacks=None,
-    regime="rectifier",
     jit_compile="auto",
 ):
-    batch_size = positive(batch_size, "batch_size")
+    """Gathers the sums behind the patterns: for data in parts, on many machines, to be merged.
+
+    Args:
+        model: a Functional or Sequential `keras.Model`; not changed. Made in the scope of a `tf.distribute` strategy, its
+            batches are shared out to the replicas; with several workers each takes every so-manieth batch, and all end
+            with the sums of all.
+        data: see `fit_patterns`.
+        estimator: gather what this one needs, see `fit_patterns`; None: what any needs, at the cost of one product more.
+        batch_size: for arrays and images.
+        steps: how many batches to take; None: all.
+        sample_weight: for arrays, how much each sample counts, shape (samples,).
+        preprocess: for a folder of images, see `innvest_lite.images.preprocess`.
+        exact: False: for "relu", the mean of x over the positive regime rests on a part of the data (the first 1,024
+            samples and every 32nd batch), which spares a product; the error is of second order.
+        regime: "rectifier" or "own" (DESIGN, decision 9).
+        separable: whether separable convolutions are two linear maps ("split") or one ("joint").
+        shard: `(index, count)`: take every `count`-th batch from number `index` on, counted from 0.
+        checkpoint: a path to write the sums to every few dozen steps and at the end. Where it exists, the fit goes on
+            after the batches in it; one that holds all of the data gives its result at once, and new data wants a new
+            path. Each worker of several writes a file of its own beside it.
+        verbose: as in `keras.Model.fit`.
+        callbacks: as in `keras.Model.fit`; the batch hooks and those of one epoch are called.
+        jit_compile: as in an analyzer.
+
+    Returns:
+        `PatternStatistics`, from which `patterns()` gives the patterns.
+
+    Raises:
+        As `fit_patterns` does.
+    """
     steps = None if steps is None else positive(steps, "steps")
+    layout = Layout.of(model, separable)
+    statistics = _empty(layout, estimator, exact, {"regime": one_of(regime, REGIMES, "regime"), "separable": separable})
+    if all(facts.gathered == "nothing" for facts in statistics.facts.values()):
+        return statistics
     if data is None:
         raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
     inputs = input_spec(model, layout.graph)
-    fitter = PatternFitter(layout, inputs, components, regime)
-    fitter.compile(optimizer=None, jit_compile=backend.has_accelerator() if jit_compile == "auto" else jit_compile)
-    if checkpoint is not None:
-        files.check_folder(checkpoint)
-    if checkpoint is not None and os.path.exists(checkpoint):
-        fitter.resume(PatternStatistics.load(checkpoint))
-    done = fitter.statistics.batches
-    left = None if steps is None else steps - done
-    if left is None or left > 0:
-        arguments = fit_arguments(data, inputs, batch_size, skip=done)
-        callbacks = [Flush(checkpoint), *(callbacks or ())]
-        if arguments is not None:
-            with warnings.catch_warnings():
-                if steps is None:
-                    # Of an iterable, Keras cannot know that its end is the end.
-                    warnings.filterwarnings("ignore", message="Your input ran out of data")
-                fitter.fit(**arguments, steps_per_epoch=left, shuffle=False, callbacks=callbacks, verbose=verbose)
-    if done and fitter.statistics.batches == done:
-        _log.warning(
-            "%s already holds %d batches, and the data (or steps=) has no more: nothing was added. A fit on other data "
-            "wants a checkpoint of its own.",
-            checkpoint,
-            done,
-        )
-    if not fitter.statistics.samples:
-        raise InvalidInputError("The data set is empty: it gave no sample.")
-    return fitter.statistics
+    size = positive(batch_size, "batch_size")
+    source = source_of(data, inputs, size, sample_weight=sample_weight, preprocess=preprocess)
+    statistics.batch_size = source.batch_size
+    replicas = backend.Replicas.of(model)
+    checkpoint = _checkpoint(checkpoint, replicas)
+    statistics = fitter.resumed(statistics, checkpoint)
+    first, step = _share(shard, replicas)
+    if _wants_more(statistics, steps, checkpoint):
+        jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
+        gathering = fitter.PatternFitter(statistics, layout, inputs, replicas, jit_compile, checkpoint)
+        done = statistics.batches
+        left = None if steps is None else steps - done
+        gathering.fit(source, first + step * done, step, left, callbacks, verbose)
+        gathering.release()
+        if done and statistics.batches == done:
+            _say_that_nothing_was_added(statistics, checkpoint)
+    statistics = fitter.summed_over_workers(statistics, replicas)
+    fitter.need_samples(statistics)
+    return statistics
+
+
+def _empty(layout, estimator, exact, settings):
+    """Statistics of no data."""
+    facts = {name: _facts(layout, name, form, estimator, exact) for name, form in layout.patterned.items()}
+    layers = {name: _zeros(form, facts[name].gathered) for name, form in layout.patterned.items()}
+    return PatternStatistics(layers, facts, _Kernels(layout), settings, DEFAULT if estimator is None else estimator)
+
+
+def _facts(layout, name, form, estimator, exact):
+    kind = layout.kind(form)
+    return LayerFacts(
+        fingerprint=layout.fingerprint(name),
+        kind=kind,
+        activation=layout.activation(form),
+        fan_in=tuple(form.fan_in),
+        is_output=form.node.values[0] in layout.graph.outputs,
+        gathered=_gathered(None if estimator is None else chosen(checked_choice(estimator), kind), exact),
+    )
+
+
+def _gathered(word, exact):
+    """What an estimator needs, a key of `statistics.GATHERED`."""
+    if not isinstance(exact, bool | np.bool_):
+        raise InvalidInputError(f"exact should be True or False, but is {exact!r}.")
+    if word == "relu" and not exact:
+        return "relu, sampled"
+    return {None: "all", "relu.negative": "all", "filter": "nothing"}.get(word, word)
+
+
+def _zeros(form, gathered):
+    units, kernel = form.unit_shape, form.kernel_shape
+    layer = LayerStatistics(np.zeros(units), 0.0, None, 0.0)
+    if gathered != "nothing":
+        layer.sum_y = np.zeros(units)
+        layer.linear_y, layer.sum_x, layer.sum_xy = np.zeros(units), np.zeros(form.input_sums_shape), np.zeros(kernel)
+    if gathered not in ("nothing", "linear"):
+        layer.active, layer.active_count = np.zeros(units), np.zeros(units)
+        layer.active_xy, layer.active_x = np.zeros(kernel), np.zeros(kernel)
+    return layer
+
+
+class _Kernels:
+    """The kernels of a model's layers, by pattern name, computed when they are asked for."""
+
+    def __init__(self, layout):
+        self._layout = layout
+
+    def __getitem__(self, name):
+        return backend.to_numpy(self._layout.patterned[name].kernel())
+
+
+def _checkpoint(path, replicas):
+    """The path of this process's checkpoint."""
+    if path is None:
+        return None
+    files.check_folder(path)
+    path = pathlib.Path(path)
+    if replicas.workers == 1:
+        return path
+    return path.with_name(f"{path.stem}-worker{replicas.worker}-of-{replicas.workers}{path.suffix}")
+
+
+def _share(shard, replicas):
+    """The number of the first batch to take, and the step to the next: a shard, shared out to the workers."""
+    try:
+        index, count = shard
+    except (TypeError, ValueError):
+        index = count = None
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (index, count))
+    if not whole or not 0 <= index < count:
+        raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
+    return index + count * replicas.worker, count * replicas.workers
+
+
+def _wants_more(statistics, steps, checkpoint):
+    """Whether there may be batches to add to what a checkpoint holds."""
+    more = not statistics.complete and (steps is None or statistics.batches < steps)
+    if not more:
+        _say_that_nothing_was_added(statistics, checkpoint)
+    return more
+
+
+def _say_that_nothing_was_added(statistics, checkpoint):
+    _log.warning(
+        "%s already holds all %d batches: nothing was added. A fit on other data wants a checkpoint of its own.",
+        checkpoint,
+        statistics.batches,
+    )

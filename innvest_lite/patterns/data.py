@@ -1,82 +1,301 @@
-"""The data sources that a fit takes, as arguments of Keras's `fit`."""
+"""The data sources of a fit: batches of arrays, one after the other, read ahead of their use.
 
+Comes in: arrays (also on disk, memory-mapped or HDF5), batched data sets, `PyDataset`s, iterables of batches, a folder of
+images. Goes out: checked NumPy batches with sample weights, of which only a few are in memory at a time. Called by the
+fitter and by the metrics.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
 import itertools
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.folders import ImageFolder
+from innvest_lite.inputs import as_array
+
+_EMPTY = "The data set is empty: patterns need samples to be fitted on."
+# Batches that are read while the one before is worked on.
+_AHEAD = 2
+# tf.data's word for a set without an end; -2 is its word for one whose length it does not know.
+_ENDLESS = -1
 
 
-def fit_arguments(data, inputs, batch_size, skip=0):
-    """Arguments for `keras.Model.fit`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """Some samples.
+
+    Attributes:
+        arrays: an array for each input of the model, in its dtype.
+        weights: float32 of shape (samples,), or None where all count the same.
+    """
+
+    arrays: list
+    weights: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Batches by their number, or, where there is no asking for one, one after the other.
+
+    Attributes:
+        read: number -> batch, `x`, `(x, y)` or `(x, y, sample_weight)`; None where there are only `batches`.
+        batches: an iterable of the same; None where there is `read`.
+        length: how many batches; None where that is not known.
+        endless: whether it is known that there is no end.
+        batch_size: in what batches arrays are cut; 0 where the data comes in batches.
+        dataset: the `PyDataset` behind `read`, whose workers read; or None.
+    """
+
+    read: Callable | None = None
+    batches: Iterable | None = None
+    length: int | None = None
+    endless: bool = False
+    batch_size: int = 0
+    dataset: keras.utils.PyDataset | None = None
+
+    def count(self, first, step, limit):
+        """How many batches `raw` will give; None where that is not known."""
+        left = None if self.length is None else len(range(first, self.length, step))
+        return min((number for number in (left, limit) if number is not None), default=None)
+
+    def raw(self, first, step, limit):
+        """The batches number `first`, `first + step`, ..., at most `limit` of them, read ahead.
+
+        Returns:
+            A generator of `(number, batch)`, which stops reading when it is closed.
+        """
+        stop = self.length if limit is None else first + step * limit
+        stop = stop if self.length is None or stop is None else min(stop, self.length)
+        numbers = itertools.count(first, step) if stop is None else iter(range(first, stop, step))
+        if self.read is None:
+            iterator = itertools.islice(self.batches, first, stop, step)
+            return _read_ahead(lambda number: next(iterator), numbers, _threads(1), _AHEAD)
+        if self.dataset is None:
+            return _read_ahead(self.read, numbers, _threads(1), _AHEAD)
+        return self._from_dataset(numbers)
+
+    def _from_dataset(self, numbers):
+        dataset = self.dataset
+        workers = max(dataset.workers, 1)
+        processes = dataset.use_multiprocessing and workers > 1
+        pool, read = (_processes(dataset, workers), _read_inside) if processes else (_threads(workers), self.read)
+        dataset.on_epoch_begin()
+        yield from _read_ahead(read, numbers, pool, max(dataset.max_queue_size, workers) if workers > 1 else _AHEAD)
+        dataset.on_epoch_end()
+
+
+def _threads(workers):
+    return concurrent.futures.ThreadPoolExecutor(workers)
+
+
+_ADOPTED = []
+
+
+def _processes(dataset, workers):
+    """Processes that each have the data set; started afresh, since a copy of a process with threads can hang."""
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(workers, context, _ADOPTED.append, (dataset,))
+
+
+def _read_inside(number):
+    return _ADOPTED[0][number]
+
+
+def _read_ahead(read, numbers, pool, ahead):
+    """`(number, read(number))` in order, some of them read by the pool before they are asked for."""
+    waiting = deque()
+
+    def submit():
+        number = next(numbers, None)
+        if number is not None:
+            waiting.append((number, pool.submit(read, number)))
+
+    try:
+        for _ in range(ahead):
+            submit()
+        while waiting:
+            number, future = waiting.popleft()
+            try:
+                batch = future.result()
+            except StopIteration:
+                return
+            submit()
+            yield number, batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"):
+    """The `Source` of a user's data.
 
     Args:
-        data: an array (or a list or dict of them for several inputs), a batched `tf.data.Dataset`, a
-            `keras.utils.PyDataset`, or an iterable of batches; of `(x, y)` batches x is used.
+        data: an array or anything that is sliced like one (a list or dict of them for several inputs), a batched
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of batches, or the path of a folder of images.
         inputs: the model's `InputSpec`.
-        batch_size: for arrays.
-        skip: how many batches to leave out at the start.
-
-    Returns:
-        A dict, or None where nothing is left after `skip`.
+        batch_size: for arrays and images.
+        sample_weight: a weight for each sample, where the data are arrays.
+        preprocess: for images, see `images.preprocess`.
 
     Raises:
         InvalidInputError: the arrays do not fit the model, or the data set is empty.
     """
-    sized = isinstance(data, list | tuple) or hasattr(data, "shape")
-    if sized and not len(data):
-        raise InvalidInputError("The data set is empty: patterns need samples to be fitted on.")
-    if _is_batched(data, inputs):
-        batches = _batches(data, skip)
-        return None if batches is None else {"x": batches}
-    arrays = [array[skip * batch_size :] for array in _arrays(data, inputs)]
-    if not len(arrays[0]):
-        return None
-    return {"x": arrays[0] if len(arrays) == 1 else arrays, "batch_size": batch_size}
+    if isinstance(data, str | os.PathLike):
+        data = _folder(data, inputs, batch_size, preprocess)
+    elif preprocess != "none":
+        raise InvalidInputError("preprocess= is for a folder of images; other data is taken as it is.")
+    if (isinstance(data, list | tuple) or hasattr(data, "shape")) and not _length(data):
+        raise InvalidInputError(_EMPTY)
+    if not _is_batched(data, inputs):
+        return _of_arrays(*_arrays(data, inputs, sample_weight), batch_size)
+    if sample_weight is not None:
+        raise InvalidInputError("sample_weight= goes with arrays; batches hold their weights: (x, y, sample_weight).")
+    if isinstance(data, keras.utils.PyDataset):
+        length = data.num_batches
+        return Source(data.__getitem__, length=length, endless=length is None, dataset=data)
+    cardinality = int(data.cardinality()) if hasattr(data, "cardinality") else None
+    if cardinality is None and hasattr(data, "element_spec") and not hasattr(data, "__next__"):
+        raise InvalidInputError("A distributed data set is cut for replicas already: pass the one that it was made of.")
+    if not isinstance(data, Iterable):
+        raise InvalidInputError(
+            f"The data should be arrays, a tf.data.Dataset, a PyDataset, batches, or a folder; it is {type(data).__name__}."
+        )
+    return Source(batches=data, endless=cardinality == _ENDLESS, length=_known(data, cardinality))
+
+
+def _known(data, cardinality):
+    if isinstance(data, list | tuple):
+        return len(data)
+    return cardinality if cardinality is not None and cardinality >= 0 else None
+
+
+def _folder(path, inputs, batch_size, preprocess):
+    shape = inputs.shapes[0][1:]
+    if len(inputs.shapes) != 1 or len(shape) != 3 or None in shape:
+        raise InvalidInputError(
+            f"A folder of images goes with a model of one input of a fixed size (height, width, channels), not with "
+            f"{list(inputs.shapes)}: innvest_lite.ImageFolder(path, shape) reads them at another size."
+        )
+    return ImageFolder(path, shape, preprocess, batch_size)
+
+
+def batches(source, inputs, first=0, step=1, limit=None):
+    """The batches of a source, checked.
+
+    Args:
+        source: a `Source`.
+        inputs: the model's `InputSpec`.
+        first: the number of the first batch to take.
+        step: 1 for every batch, 2 for every other one.
+        limit: at most so many.
+
+    Returns:
+        A generator of `Batch`; those without samples are among them.
+
+    Raises:
+        InvalidInputError: a batch does not fit the model, or holds NaN, infinite values or text.
+    """
+    with contextlib.closing(source.raw(first, step, limit)) as raw:
+        for number, given in raw:
+            try:
+                yield _checked(given, inputs)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{error} This was in batch {number} of the data (counted from 0).") from error
 
 
 def each_batch(data, inputs, batch_size):
-    """The batches of a data source as lists of arrays, one per input, in the dtypes of `inputs`.
+    """The batches of a data source that ends, as lists of arrays, one per input, in the dtypes of `inputs`.
 
     Args:
-        data: as in `fit_arguments`.
+        data: as in `source_of`.
         inputs: the model's `InputSpec`.
         batch_size: for arrays.
 
     Raises:
-        InvalidInputError: as `fit_arguments` does, or a batch does not fit the model.
+        InvalidInputError: as `source_of` and `batches`, the data has no end, or it gave no sample.
     """
-    given = fit_arguments(data, inputs, batch_size)
-    if "batch_size" in given:
-        arrays = given["x"] if isinstance(given["x"], list) else [given["x"]]
-        parts = ([array[start : start + batch_size] for array in arrays] for start in range(0, len(arrays[0]), batch_size))
-    else:
-        parts = (batch[0] if isinstance(batch, tuple) else batch for batch in _ending(given["x"]))
-    empty = True
-    for part in parts:
-        part = list(part) if isinstance(part, tuple) else part
-        empty = False
-        yield inputs.flat(part)
+    source, empty = source_of(data, inputs, batch_size), True
+    require_end(source)
+    for batch in batches(source, inputs):
+        if len(batch.arrays[0]):
+            empty = False
+            yield batch.arrays
     if empty:
-        raise InvalidInputError("The data set is empty: it gave no batch.")
+        raise InvalidInputError(_EMPTY)
 
 
-def _ending(source):
-    """The batches of a source that ends."""
-    indexed = isinstance(source, keras.utils.PyDataset)
-    # tf.data's word for a set without an end is -1.
-    without_end = hasattr(source, "cardinality") and int(source.cardinality()) == -1
-    if source.num_batches is None if indexed else without_end:
-        raise InvalidInputError("The data set has no end: take so many batches of it, as with take(100).")
-    return (source[index] for index in range(source.num_batches)) if indexed else source
+def require_end(source):
+    """Raises InvalidInputError for a source that is known to have no end."""
+    if source.endless:
+        raise InvalidInputError("The data set has no end: say how many batches of it, with steps=, or take(...) so many.")
+
+
+def _checked(given, inputs):
+    x, weights = _unpacked(given)
+    arrays = inputs.flat(list(x) if isinstance(x, tuple) else x)
+    return Batch(arrays, None if weights is None else _weights(weights, len(arrays[0])))
+
+
+def _unpacked(given):
+    """X and the weights of `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
+    if not isinstance(given, tuple):
+        return given, None
+    if len(given) > 3:
+        raise InvalidInputError(f"A batch is x, (x, y) or (x, y, sample_weight), but has {len(given)} parts.")
+    return given[0], given[2] if len(given) == 3 else None
+
+
+def _weights(given, count):
+    array = as_array(given, "sample_weight")
+    if array.dtype.kind not in "fiub" or array.shape != (count,):
+        raise InvalidInputError(
+            f"sample_weight should hold one number per sample, shape ({count},), but is {array.dtype} of shape "
+            f"{array.shape}."
+        )
+    array = array.astype("float32")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise InvalidInputError("sample_weight holds negative, NaN or infinite values.")
+    return array
+
+
+def _of_arrays(arrays, weights, batch_size):
+    """Arrays, cut in batches when these are read."""
+
+    def read(number):
+        part = slice(number * batch_size, (number + 1) * batch_size)
+        own = None if weights is None else weights[part]
+        return [array[part] for array in arrays], None, own
+
+    return Source(read, length=-(-len(arrays[0]) // batch_size), batch_size=batch_size)
+
+
+def _arrays(data, inputs, weights):
+    """The arrays, in the order of the model's inputs, and the weights."""
+    if isinstance(data, tuple) and _is_pair(data, inputs):
+        data, weights = data[0], data[2] if len(data) == 3 else weights
+    arrays = [array if hasattr(array, "shape") else as_array(array, "The data") for array in inputs.in_order(data)]
+    inputs.check_shapes(arrays)
+    if not _length(arrays[0]):
+        raise InvalidInputError(_EMPTY)
+    return arrays, None if weights is None else _weights(weights, len(arrays[0]))
+
+
+def _length(data):
+    return len(data) if not hasattr(data, "shape") or len(data.shape) else 0
 
 
 def _is_batched(data, inputs):
     if isinstance(data, dict | np.ndarray) or hasattr(data, "__array__"):
         return False
     if not isinstance(data, list | tuple):
-        return True
+        return not (hasattr(data, "shape") and hasattr(data, "__getitem__"))
     # A list is one array per input, or, for a model with one input, samples or batches: told apart by the rank.
     return len(inputs.names) == 1 and bool(data) and _rank(data[0]) == len(inputs.shapes[0]) and not _is_pair(data, inputs)
 
@@ -86,64 +305,7 @@ def _rank(item):
 
 
 def _is_pair(data, inputs):
-    """`(x, y)` arrays, as people hand them to `fit`."""
-    return isinstance(data, tuple) and len(data) == 2 and _rank(data[1]) < len(inputs.shapes[0])
-
-
-def _arrays(data, inputs):
-    if len(inputs.names) == 1 and isinstance(data, tuple) and _is_pair(data, inputs):
-        data = data[0]
-    arrays = inputs.flat(data, finite=False)
-    if not len(arrays[0]):
-        raise InvalidInputError("The data set is empty: patterns need samples to be fitted on.")
-    return arrays
-
-
-def _batches(data, skip):
-    if hasattr(data, "skip"):
-        return data.skip(skip) if skip else data
-    if isinstance(data, keras.utils.PyDataset):
-        return _Rest(data, skip) if data.num_batches is None or data.num_batches > skip else None
-    iterator = itertools.islice((batch for batch in map(_as_tuple, data) if _has_samples(batch)), skip, None)
-    first = next(iterator, None)
-    if first is None and skip:
-        return None
-    if first is None:
-        raise InvalidInputError("The data set is empty: it gave no batch.")
-    # A generator, which is what Keras knows; other iterators it does not.
-    return (batch for batch in itertools.chain([first], iterator))
-
-
-def _as_tuple(batch):
-    """`(x,)` or `(x, y)`, several inputs as a tuple, which is what Keras can read the structure of."""
-    parts = batch if isinstance(batch, tuple) else (batch,)
-    _refuse_text(parts[0])
-    return tuple(tuple(part) if isinstance(part, list) else part for part in parts)
-
-
-def _refuse_text(x):
-    if any(np.asarray(part).dtype.kind in "USO" for part in keras.tree.flatten(x)):
-        raise InvalidInputError("A batch of the data holds text or objects, where the model takes numbers.")
-
-
-def _has_samples(batch):
-    """TensorFlow's convolutions fail on a batch without."""
-    return all(len(part) for part in keras.tree.flatten(batch[0]))
-
-
-class _Rest(keras.utils.PyDataset):
-    """A `PyDataset` from some batch on, which refuses text."""
-
-    def __init__(self, dataset, skip):
-        super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
-        self._dataset, self._skip = dataset, skip
-
-    @property
-    def num_batches(self):
-        """How many are left; None where there is no end."""
-        return None if self._dataset.num_batches is None else self._dataset.num_batches - self._skip
-
-    def __getitem__(self, index):
-        batch = self._dataset[index + self._skip]
-        _refuse_text(batch[0] if isinstance(batch, tuple) else batch)
-        return batch
+    """`(x, y)` or `(x, y, sample_weight)` of arrays, as people hand them to `fit`."""
+    if not isinstance(data, tuple) or len(data) not in (2, 3) or len(inputs.names) > 1:
+        return False
+    return all(part is None or _rank(part) < len(inputs.shapes[0]) for part in data[1:])

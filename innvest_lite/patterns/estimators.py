@@ -5,15 +5,26 @@ sum(w * a) = 1 over the fan-in of every live unit.
 """
 
 import dataclasses
+import math
+from collections.abc import Mapping
 
 import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import one_of
 
 # Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4.
 ILL_CONDITIONED = 1e-3
 # Where var[y] is below this share of E[y]^2, float32 cannot tell y from a constant.
 _CONSTANT = 1e-10
+# Values of a layer that are estimated at a time: a wide layer's float64 copies would take more than its forward pass.
+_AT_A_TIME = 1 << 22
 
 ESTIMATORS = ("linear", "relu", "relu.negative", "filter")
+KINDS = ("linear", "unrectified", "sum", "average")
+"""What a choice of estimators tells apart: layers with weights whose value reaches a rectifier, those whose does not,
+sums, and average pooling."""
+DEFAULT = "relu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,63 +32,122 @@ class LayerReport:
     """What the data said of one layer.
 
     Attributes:
-        count: pairs (x, y) that the estimate rests on: samples times positions.
+        count: pairs (x, y) that the estimate rests on: samples (times their weights) times positions.
         active: mean share of pairs in the positive regime; NaN where that was not gathered.
         units: the number of units.
         dead: units never in the regime, or whose y never varies; their pattern is 0.
         ill_conditioned: units whose two-component pattern the data does not determine; theirs is the linear one.
+        estimator: by which the pattern was estimated.
+        activation: the name of the activation that decides the regime, "" where the layer's value reaches none.
     """
 
-    count: int
+    count: float
     active: float
     units: int
     dead: int
     ill_conditioned: int
+    estimator: str = ""
+    activation: str = ""
+
+    @property
+    def note(self):
+        """What the paper does not cover here; "" where it covers all."""
+        if self.activation in ("", "relu"):
+            return ""
+        return f"{self.activation}: the paper covers ReLU only"
 
 
-def estimate(estimator, statistics, kernel, fan_in):
+def checked_choice(estimator):
+    """A choice of estimators: a word for all layers, or a mapping from the kinds of `KINDS` to words.
+
+    Raises:
+        InvalidInputError: there is no such kind or estimator.
+    """
+    if not isinstance(estimator, Mapping):
+        return one_of(estimator, ESTIMATORS, "estimator")
+    unknown = [kind for kind in estimator if kind not in KINDS]
+    if unknown:
+        raise InvalidInputError(f"estimator maps kinds of layers to estimators; the kinds are {KINDS}, not {unknown[0]!r}.")
+    return {kind: one_of(word, ESTIMATORS, f"estimator[{kind!r}]") for kind, word in estimator.items()}
+
+
+def chosen(estimator, kind):
+    """The word of a choice for layers of a kind."""
+    return estimator if isinstance(estimator, str) else estimator.get(kind, DEFAULT)
+
+
+def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
     """The pattern of a layer.
 
     Args:
         estimator: one of `ESTIMATORS`.
         statistics: a `LayerStatistics`; None for "filter", which needs no data.
-        kernel: the effective kernel, float64.
+        kernel: the effective kernel.
         fan_in: the kernel axes over which a unit sums its inputs.
+        dtype: of the pattern; whatever it is, the arithmetic is float64.
 
     Returns:
-        `(pattern, report)`: float64 in the kernel's shape, and a `LayerReport`.
+        `(pattern, report)`: the pattern in the kernel's shape, and a `LayerReport`.
     """
+    pattern = np.empty(kernel.shape, dtype)
+    units = [axis for axis in range(kernel.ndim) if axis not in fan_in]
+    axis, step = units[-1], max(1, _AT_A_TIME * kernel.shape[units[-1]] // max(kernel.size, 1))
+    dead = ill = 0
+    for start in range(0, kernel.shape[axis], step):
+        part = slice(start, start + step)
+        own = statistics and statistics.of_units(part, axis, len(units) - 1)
+        at = (slice(None),) * axis + (part,)
+        pattern[at], live, unsound = _estimated(estimator, own, kernel[at].astype("float64"), fan_in)
+        dead, ill = dead + int((~live).sum()), ill + int(unsound.sum())
+    size = math.prod(kernel.shape[axis] for axis in units)
+    if statistics is None:
+        return pattern, LayerReport(0, float("nan"), size, dead, ill, estimator)
+    gathered = statistics.active is not None
+    active = float(np.mean(statistics.active) / statistics.count) if gathered else float("nan")
+    return pattern, LayerReport(statistics.count, active, size, dead, ill, estimator)
+
+
+def _estimated(estimator, statistics, kernel, fan_in):
+    """The pattern of some units, which of them are live, and which of these have the linear pattern for want of data."""
     if estimator == "filter":
         pattern, live = _normalized(kernel, kernel, fan_in, np.zeros(()))
-        return pattern, LayerReport(0, float("nan"), live.size, int((~live).sum()), 0)
-    mean_y = statistics.sum_y / statistics.count
-    covariance = statistics.sum_xy / statistics.count - (statistics.sum_x / statistics.count) * _over(mean_y, fan_in)
+        return pattern, live, np.zeros_like(live)
+    offset = statistics.sum_y / statistics.count
+    mean_y = statistics.pivot + offset
+    covariance = _linear_covariance(statistics, fan_in)
     linear, varies = _normalized(covariance, kernel, fan_in, _CONSTANT * mean_y**2)
-    ill = np.zeros_like(varies)
-    pattern, live = linear, varies
-    if estimator != "linear":
-        variance = np.sum(kernel * covariance, axis=fan_in)
-        count, sum_x, sum_xy = _regime(estimator, statistics)
-        live = varies & (count > 0)
-        share = _over(np.maximum(count, 1), fan_in)
-        in_regime = sum_xy / share - (sum_x / share) * _over(mean_y, fan_in)
-        pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED * variance)
-        ill = live & ~sound
-        pattern = np.where(_over(ill, fan_in), linear, pattern)
-    pattern = np.where(_over(live, fan_in), pattern, 0.0)
-    active = float(np.mean(statistics.active) / statistics.count) if statistics.active.size else float("nan")
-    return pattern, LayerReport(statistics.count, active, live.size, int((~live).sum()), int(ill.sum()))
+    if estimator == "linear":
+        return linear, varies, np.zeros_like(varies)
+    variance = np.sum(kernel * covariance, axis=fan_in)
+    count, mean_x, mean_xy = _regime(estimator, statistics, fan_in)
+    in_regime = mean_xy - mean_x * _over(offset, fan_in)
+    pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED * variance)
+    live = varies & (count > 0)
+    pattern = np.where(_over(sound, fan_in), pattern, linear)
+    return np.where(_over(live, fan_in), pattern, 0.0), live, live & ~sound
 
 
-def _regime(estimator, statistics):
-    """Count, sum of x and sum of x y over the regime; the negative one is what the positive one leaves."""
-    if estimator == "relu":
-        return statistics.active, statistics.active_x, statistics.active_xy
-    return (
-        statistics.count - statistics.active,
-        statistics.sum_x - statistics.active_x,
-        statistics.sum_xy - statistics.active_xy,
+def _linear_covariance(statistics, fan_in):
+    """Cov[x, y] from the pairs of which products were gathered: all, or a part of them."""
+    mean_y = statistics.linear_y / statistics.linear_count
+    return statistics.sum_xy / statistics.linear_count - (statistics.sum_x / statistics.linear_count) * _over(
+        mean_y, fan_in
     )
+
+
+def _regime(estimator, statistics, fan_in):
+    """Count, mean of x and mean of x (y - pivot) over the regime; the negative one is what the positive one leaves."""
+    count, seen = statistics.active, statistics.active_count
+    sum_x, sum_xy = statistics.active_x, statistics.active_xy
+    if estimator == "relu.negative":
+        count, seen = statistics.count - count, statistics.linear_count - seen
+        sum_x, sum_xy = statistics.sum_x - sum_x, statistics.sum_xy - sum_xy
+    return count, sum_x / _over(_at_least(seen), fan_in), sum_xy / _over(_at_least(count), fan_in)
+
+
+def _at_least(count):
+    """A count to divide by: the smallest weight of a sample may be far below 1, no sample is 0."""
+    return np.where(count > 0, count, 1.0)
 
 
 def _normalized(direction, kernel, fan_in, least):

@@ -7,6 +7,7 @@ itself does not hold.
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 
@@ -28,19 +29,29 @@ def write(path, kind, version, attributes, groups):
         kind: what it holds, one word.
         version: of the format, an int.
         attributes: name -> number or string.
-        groups: name -> `(attributes, arrays)`, with arrays name -> np.ndarray.
+        groups: `(name, attributes, arrays)` one after the other, with arrays name -> np.ndarray.
     """
     check_folder(path)
     with replacing(path) as partial:
         with h5py.File(partial, "w", userblock_size=_BLOCK) as file:
             file.attrs.update(attributes)
             # Node names may hold slashes, which are HDF5's path separator, so groups are numbered.
-            for index, (name, (attrs, arrays)) in enumerate(groups.items()):
+            for index, (name, attrs, arrays) in enumerate(groups):
                 group = file.create_group(str(index))
                 group.attrs.update({"name": name, **{f"attribute {key}": value for key, value in attrs.items()}})
                 for key, array in arrays.items():
                     group.create_dataset(key, data=array)
         _seal(partial, kind, version)
+
+
+def as_text(value):
+    """A word, or a mapping of words, as an attribute of a file."""
+    return value if isinstance(value, str) else json.dumps(dict(value))
+
+
+def from_text(text):
+    """What `as_text` was given."""
+    return json.loads(text) if text.startswith("{") else text
 
 
 def check_folder(path):
@@ -53,7 +64,7 @@ def check_folder(path):
 
 
 def read(path, kind, version):
-    """Reads a file of this kind and version; returns `(attributes, groups)` as `write` took them.
+    """Reads a file of this kind and version; returns `(attributes, groups)`, groups name -> `(attributes, arrays)`.
 
     Raises:
         CorruptFileError: anything is not as `write` left it.

@@ -1,220 +1,184 @@
-"""Gathering the statistics of patterns: a Keras model whose `fit` is Keras's own loop.
+"""Gathering the statistics of patterns over a whole data set: the loop, the float64 sums, and the checkpoints.
 
-One forward pass per batch; each linear node's sums are its VJP in the kernel (see `forms.base`). The sums are kept in
-float32 on the device around a pivot, the first batch's mean of y, and flushed to float64 on the host every few dozen
-steps (DESIGN, decision 7). Called by `api.fit_statistics`.
+Not `keras.Model.fit`: under a distribution strategy Keras 3.15's own loop takes the first batch of a generator to build
+the model and drops it, and with several workers it fails. Its callbacks and its progress bar are used. Called by `api`.
 """
 
-import math
+import contextlib
+import pathlib
 
 import keras
 import numpy as np
-from keras import ops
 
-from innvest_lite import backend
-from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import one_of
-from innvest_lite.patterns.layout import REGIMES
-from innvest_lite.patterns.statistics import LayerStatistics, PatternStatistics
+from innvest_lite.atomic import leftovers
+from innvest_lite.errors import InvalidInputError, PatternMismatchError
+from innvest_lite.patterns.data import batches, require_end
+from innvest_lite.patterns.gatherer import Gatherer
+from innvest_lite.patterns.statistics import PatternStatistics
 
 FLUSH_EVERY = 32
-_NEVER = -1
+"""Steps between two flushes."""
+FULL_SAMPLES = 1024
+"""Of so many samples everything is gathered; afterwards, what may rest on a part of the data rests on every
+`FULL_EVERY`-th batch."""
+FULL_EVERY = 32
 
 
-class PatternFitter(keras.Model):
-    """Gathers a model's `PatternStatistics` in its train step.
+class PatternFitter:
+    """Gathers a model's `PatternStatistics`.
 
     Args:
+        statistics: what there is already; more is added in place.
         layout: the `Layout` of the model.
         inputs: the `InputSpec` of the model.
-        components: whether the sums over the positive regime are wanted besides those over all data.
-        regime: see `Layout.regime`.
+        replicas: `backend.Replicas` to work on.
+        jit_compile: whether XLA compiles the step.
+        checkpoint: a path to write the statistics to at each flush, or None.
+
+    Attributes:
+        stop_training: set by a callback, it ends the fit after the batch.
     """
 
-    def __init__(self, layout, inputs, components=True, regime="rectifier"):
-        super().__init__(name="pattern_fitter")
-        self._layout, self._inputs_spec = layout, inputs
-        self._regime, self._components = one_of(regime, REGIMES, "regime"), components
-        self._sums = backend.Untracked({name: self._accumulators(name, form) for name, form in layout.patterned.items()})
-        self._seen = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="samples")
-        self._steps = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="steps")
-        self._bad = self.add_weight(
-            shape=(), dtype="int64", initializer=keras.initializers.Constant(_NEVER), trainable=False, name="bad_step"
-        )
-        self.statistics = PatternStatistics(
-            {name: self._empty(name, form) for name, form in layout.patterned.items()}, layout.fingerprints()
-        )
-        self.built = True
+    def __init__(self, statistics, layout, inputs, replicas, jit_compile, checkpoint=None):
+        self.statistics, self._inputs, self._checkpoint = statistics, inputs, checkpoint
+        gathered = {name: facts.gathered for name, facts in statistics.facts.items()}
+        self._gatherer = Gatherer(layout, inputs, gathered, statistics.settings["regime"], replicas, jit_compile)
+        self._has_pivots = statistics.samples > 0
+        if self._has_pivots:
+            self._put_pivots()
+        self._waiting, self._samples = 0, 0
+        self.stop_training = False
 
-    def _accumulators(self, name, form):
-        """The device's sums of one layer: float32, but counts, which float32 could not hold."""
-
-        def variable(kind, shape, dtype="float32"):
-            return self.add_weight(
-                shape=shape, dtype=dtype, initializer="zeros", trainable=False, name=f"{kind}_{name}".replace("/", "_")
-            )
-
-        sums = {
-            "pivot": variable("pivot", form.unit_shape),
-            "count": variable("count", (), "int64"),
-            "sum_y": variable("sum_y", form.unit_shape),
-            "sum_x": variable("sum_x", form.input_sums_shape),
-            "sum_xy": variable("sum_xy", form.kernel_shape),
-        }
-        if self._components:
-            sums["active"] = variable("active", form.unit_shape, "int64")
-            sums["active_x"] = variable("active_x", form.kernel_shape)
-            sums["active_xy"] = variable("active_xy", form.kernel_shape)
-        return sums
-
-    def _empty(self, name, form):
-        units, kernel = np.zeros(form.unit_shape), np.zeros(form.kernel_shape)
-        components = [units.copy(), kernel.copy(), kernel.copy()] if self._components else [np.zeros(0)] * 3
-        return LayerStatistics(0, units, np.zeros(form.input_sums_shape), kernel, *components)
-
-    def train_step(self, data):
-        """Adds one batch to the sums."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        tensors = self._checked(x)
-        finite = [ops.all(ops.isfinite(tensor)) for tensor in tensors if backend.is_float(tensor)]
-        bad = ops.logical_not(ops.all(ops.stack(finite))) if finite else ops.convert_to_tensor(False)
-        self._bad.assign(ops.where(ops.logical_and(bad, self._bad < 0), self._steps, self._bad))
-        self._gather(tensors)
-        self._seen.assign_add(ops.cast(ops.shape(tensors[0])[0], "int64"))
-        # A batch without samples is none: the pivot waits for the first that has some.
-        self._steps.assign_add(ops.cast(ops.shape(tensors[0])[0] > 0, "int64"))
-        return {"samples": self._seen.value}
-
-    def _checked(self, x):
-        """The batch in the model's order; shapes are checked while the step is traced."""
-        given = [x[name] for name in self._inputs_spec.names] if isinstance(x, dict) else keras.tree.flatten(x)
-        shapes = [tuple(tensor.shape) for tensor in given]
-        wanted = self._inputs_spec.shapes
-        if len(shapes) != len(wanted) or not all(map(_compatible, shapes, wanted)):
-            raise InvalidInputError(f"A batch of the data has shape {shapes}, but the model's inputs have {list(wanted)}.")
-        if any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in given):
-            raise InvalidInputError("A batch of the data holds text, where the model takes numbers.")
-        return [ops.cast(tensor, dtype) for tensor, dtype in zip(given, self._inputs_spec.dtypes, strict=True)]
-
-    def _gather(self, tensors):
-        values = self._layout.values(tensors)
-        started = set()
-        for name, owner in self._layout.owners.items():
-            form, sums = self._layout.forms[name], self._sums.value[owner]
-            inputs = tuple(values[value] for value in form.node.inputs)
-            y = form.linear_part(values[form.node.values[0]])
-            if owner not in started:
-                started.add(owner)
-                self._start(form, sums, y)
-            active = values[self._layout.regime(form, self._regime)] > 0
-            self._add(form, sums, inputs, y - ops.cast(form.spread(sums["pivot"].value), y.dtype), active)
-
-    def _start(self, form, sums, y):
-        """Sets the pivot in the very first step."""
-        pairs = ops.size(y) // max(math.prod(form.unit_shape), 1)
-        mean = form.per_unit(y) / ops.cast(ops.maximum(pairs, 1), y.dtype)
-        sums["pivot"].assign(ops.where(self._steps.value > 0, sums["pivot"].value, ops.cast(mean, "float32")))
-
-    def _add(self, form, sums, inputs, centred, active):
-        """Adds one call's products; `centred` is y minus the pivot."""
-        parts = {
-            "count": ops.size(centred) // max(math.prod(form.unit_shape), 1),
-            "sum_y": form.per_unit(centred),
-            "sum_x": form.input_sums(inputs, centred),
-            "sum_xy": form.vjp_kernel(inputs, centred),
-        }
-        if self._components:
-            mask = ops.cast(active, centred.dtype)
-            parts["active"] = form.per_unit(ops.cast(active, "int32"))
-            parts["active_x"] = form.vjp_kernel(inputs, mask)
-            parts["active_xy"] = form.vjp_kernel(inputs, mask * centred)
-        for kind, part in parts.items():
-            sums[kind].assign_add(ops.cast(part, sums[kind].dtype))
-
-    def resume(self, statistics):
-        """Continues after the batches of earlier statistics of the same model.
+    def fit(self, source, first=0, step=1, limit=None, callbacks=None, verbose="auto"):
+        """Adds the batches number `first`, `first + step`, ... of a `Source`, at most `limit` of them.
 
         Raises:
-            PatternMismatchError: they are of another model, or of other weights.
+            InvalidInputError: a batch does not fit the model or holds NaN, or a sum overflowed.
         """
-        self.statistics.merge(statistics)
-
-    def flush(self, batches):
-        """Moves the device's sums to `statistics`, in float64 and around 0 instead of the pivot.
-
-        Args:
-            batches: how many batches went into them. The device cannot tell: at the end of an iterable, TensorFlow runs
-                what does not depend on the missing batch.
-
-        Raises:
-            InvalidInputError: a batch held NaN or infinite values, or a sum overflowed.
-        """
-        if int(self._bad.numpy()) >= 0:
-            raise InvalidInputError(
-                f"The data holds NaN or infinite values in batch {int(self._bad.numpy())} (counted from 0). Remove or "
-                "mend those samples: one of them would spoil every pattern."
-            )
-        for name, sums in self._sums.value.items():
-            _add_around_zero(self.statistics.layers[name], sums, self._layout.forms[name].fan_in)
-            for kind, variable in sums.items():
-                if kind != "pivot":
-                    variable.assign(ops.zeros_like(variable))
-        self.statistics.check_finite()
-        self.statistics.samples += int(self._seen.numpy())
-        self.statistics.batches += batches
-        self._seen.assign(0)
-
-
-class Flush(keras.callbacks.Callback):
-    """Flushes every few dozen steps and at the end, and writes a checkpoint each time.
-
-    Args:
-        checkpoint: a path, or None.
-        every: how many steps lie between flushes.
-    """
-
-    def __init__(self, checkpoint=None, every=FLUSH_EVERY):
-        super().__init__()
-        self._checkpoint, self._every = checkpoint, every
-        self._waiting = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Flushes when it is time."""
-        self._waiting += 1
-        if self._waiting == self._every:
-            self._flush()
-
-    def on_train_end(self, logs=None):
-        """Flushes what is left."""
+        if limit is None:
+            require_end(source)
+        steps = source.count(first, step, limit)
+        called = keras.callbacks.CallbackList(
+            callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1, steps=steps
+        )
+        called.on_train_begin()
+        called.on_epoch_begin(0)
+        taken, logs = 0, {}
+        with contextlib.closing(batches(source, self._inputs, first, step, limit)) as feed:
+            for batch in feed:
+                called.on_train_batch_begin(taken)
+                self._add(batch)
+                taken += 1
+                logs = {"samples": self.statistics.samples + self._samples}
+                if self._waiting == FLUSH_EVERY:
+                    self._flush()
+                called.on_train_batch_end(taken - 1, logs)
+                if self.stop_training:
+                    break
+        self.statistics.complete = not self.stop_training and (limit is None or taken < limit)
         self._flush()
+        called.on_epoch_end(0, logs)
+        called.on_train_end(logs)
+
+    def _add(self, batch):
+        """Adds one batch; one without samples changes nothing but the number of batches."""
+        samples = len(batch.arrays[0])
+        if samples:
+            if not self._has_pivots:
+                self._start(batch.arrays)
+            before, number = self.statistics.samples + self._samples, self.statistics.batches + self._waiting
+            full = before < FULL_SAMPLES or number % FULL_EVERY == 0
+            self._gatherer.add(batch.arrays, batch.weights, full)
+        self._samples += samples
+        self._waiting += 1
+
+    def _start(self, arrays):
+        for name, pivot in self._gatherer.pivots(arrays).items():
+            # As float32, which the device will take.
+            self.statistics.layers[name].pivot = np.float64(np.float32(pivot))
+        self.statistics.check_finite()
+        self._put_pivots()
+        self._has_pivots = True
+
+    def _put_pivots(self):
+        layers = self.statistics.layers.items()
+        self._gatherer.put_pivots({name: layer.pivot for name, layer in layers if layer.sum_y is not None})
 
     def _flush(self):
-        self.model.flush(self._waiting)
-        self._waiting = 0
+        """Moves the device's sums to the statistics, and writes these."""
+        for name, sums in self._gatherer.take():
+            for kind, value in sums.items():
+                self.statistics.layers[name].accumulate(kind, value)
+        self.statistics.check_finite()
+        self.statistics.samples += self._samples
+        self.statistics.batches += self._waiting
+        self._waiting, self._samples = 0, 0
+        if self.statistics.samples < FULL_SAMPLES and self._has_pivots:
+            self._move_pivots()
         if self._checkpoint is not None:
-            self.model.statistics.save(self._checkpoint)
+            self.statistics.save(self._checkpoint)
+
+    def _move_pivots(self):
+        """Puts the pivots to the means so far: exact as long as everything is gathered of every batch."""
+        for name, layer in self.statistics.layers.items():
+            if layer.count:
+                mean = layer.pivot + layer.sum_y / layer.count
+                layer.move(np.float64(np.float32(mean)), self.statistics.facts[name].fan_in)
+        self._put_pivots()
+
+    def release(self):
+        """Lets go of the device's sums."""
+        self._gatherer.release()
 
 
-def _add_around_zero(layer, sums, fan_in):
-    """Adds the device's sums to a layer's: sum x (y - p) + p sum x = sum x y, exact in float64.
+def resumed(statistics, checkpoint):
+    """The statistics of a checkpoint, if there is one that belongs to the same fit; else those given.
 
-    In place and one sum after the other: the float64 sums of a wide layer are the largest arrays of a fit.
+    Args:
+        statistics: empty ones, as the fit at hand would begin with.
+        checkpoint: a path, or None.
+
+    Raises:
+        PatternMismatchError: the file is of another model, of other weights, or of another fit.
+        CorruptFileError: the file is damaged.
     """
-    pivot, count = sums["pivot"].numpy().astype("float64"), int(sums["count"].numpy())
-    over = np.expand_dims(pivot, fan_in)
-    layer.count += count
-    layer.sum_y += sums["sum_y"].numpy() + count * pivot
-    pairs = [("sum_x", "sum_xy")]
-    if "active" in sums:
-        layer.active += sums["active"].numpy()
-        pairs.append(("active_x", "active_xy"))
-    for of_inputs, of_products in pairs:
-        inputs = sums[of_inputs].numpy()
-        np.add(getattr(layer, of_inputs), inputs, out=getattr(layer, of_inputs))
-        products = getattr(layer, of_products)
-        np.add(products, sums[of_products].numpy(), out=products)
-        np.add(products, over * inputs, out=products)
+    if checkpoint is None:
+        return statistics
+    for partial in leftovers(checkpoint):
+        partial.unlink(missing_ok=True)
+    if not pathlib.Path(checkpoint).exists():
+        return statistics
+    found = PatternStatistics.load(checkpoint)
+    found.check_serves(statistics)
+    both_cut = found.batch_size and statistics.batch_size
+    if both_cut and found.batch_size != statistics.batch_size and not found.complete:
+        raise PatternMismatchError(
+            f"{checkpoint} was made with batch_size={found.batch_size}, so the place to go on from is a multiple of that: "
+            f"continue with it, not with {statistics.batch_size}, or write to another file."
+        )
+    found.kernels, found.estimator, found.batch_size = statistics.kernels, statistics.estimator, statistics.batch_size
+    return found
 
 
-def _compatible(shape, wanted):
-    return len(shape) == len(wanted) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True))
+def summed_over_workers(statistics, replicas):
+    """The statistics of all processes of a MultiWorkerMirroredStrategy together, the same in each; in place."""
+    if replicas.workers == 1:
+        return statistics
+    for name, layer in statistics.layers.items():
+        if layer.sum_y is None:
+            continue
+        count = replicas.total(np.float64(layer.count))
+        mean = replicas.total(layer.count * layer.pivot + layer.sum_y) / max(float(count), 1e-300)
+        layer.move(mean, statistics.facts[name].fan_in)
+        for kind, value in layer.items():
+            total = replicas.total(np.float64(value))
+            setattr(layer, kind, total if total.ndim else float(total))
+    for counter in ("samples", "batches"):
+        setattr(statistics, counter, int(replicas.total(np.int64(getattr(statistics, counter)))))
+    return statistics
+
+
+def need_samples(statistics):
+    """Raises InvalidInputError where no sample went in."""
+    if not statistics.samples:
+        raise InvalidInputError("The data set is empty: it gave no sample.")

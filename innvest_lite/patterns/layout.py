@@ -9,10 +9,12 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.forms import Form, LinearForm, forms_of
-from innvest_lite.forms.structure import ELEMENTWISE
+from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.graph import Graph, Value, passes, trace
+from innvest_lite.inputs import one_of
 
 REGIMES = ("rectifier", "own")
+SEPARABLE = ("split", "joint")
 _SPOT = 64
 
 
@@ -31,9 +33,16 @@ class Layout:
     owners: dict
 
     @classmethod
-    def of(cls, model):
-        """The layout of a model."""
-        graph = passes.rewrite(trace(model), fuse=True, split=True)
+    def of(cls, model, separable="split"):
+        """The layout of a model.
+
+        Args:
+            model: a Functional or Sequential `keras.Model`.
+            separable: whether separable convolutions are taken as the two maps that they are made of ("split"), or as
+                the one that these make ("joint").
+        """
+        split = one_of(separable, SEPARABLE, "separable") == "split"
+        graph = passes.rewrite(trace(model), fuse=True, split=split)
         forms = forms_of(graph)
         first = {}
         linear = [form for form in forms.values() if isinstance(form, LinearForm)]
@@ -55,7 +64,11 @@ class Layout:
 
     def fingerprints(self):
         """Pattern name -> a hash of the weights that it belongs to."""
-        return {name: fingerprint(form) for name, form in self.patterned.items()}
+        return {name: self.fingerprint(name) for name in self.patterned}
+
+    def fingerprint(self, name):
+        """The hash of one of them."""
+        return _fingerprint(self.patterned[name])
 
     def regime(self, form, choice):
         """The value whose sign says whether a unit of a linear node is in the positive regime (decision 9).
@@ -66,10 +79,22 @@ class Layout:
                 BatchNormalization, sums and dropout; the node's own value where it reaches none. "own": always that.
         """
         own = form.node.values[0]
-        return own if choice == "own" else self._activated(own) or own
+        activation = None if choice == "own" else self._activation(own)
+        return own if activation is None else activation.inputs[0]
 
-    def _activated(self, value):
-        """Breadth first, so the nearest activation; ties go to the node that comes first."""
+    def kind(self, form):
+        """What a linear node is to a choice of estimators, one of `estimators.KINDS`."""
+        if form.kind in ("sum", "average"):
+            return form.kind
+        return "linear" if self._activation(form.node.values[0]) is not None else "unrectified"
+
+    def activation(self, form):
+        """The name of the activation that a linear node's value reaches; "" where it reaches none."""
+        node = self._activation(form.node.values[0])
+        return "" if node is None else activation_name(node) or node.kind
+
+    def _activation(self, value):
+        """The node. Breadth first, so the nearest one; ties go to the node that comes first."""
         frontier: list[Value] = [value]
         while frontier:
             following = []
@@ -77,7 +102,7 @@ class Layout:
                 for node in self.graph.consumers.get(current, ()):
                     form = self.forms[node.name]
                     if form.kind in ("rectifier", "activation"):
-                        return current
+                        return node
                     if _is_elementwise(form):
                         following.append(node.values[0])
             frontier = following
@@ -100,7 +125,7 @@ def spot(form):
     return np.concatenate([backend.to_numpy(keras.ops.cast(part, "float32")) for part in flat])
 
 
-def fingerprint(form):
+def _fingerprint(form):
     """A hash of the weights of a linear form; of the raw ones, so that it is the same on every machine."""
     digest = hashlib.blake2b(digest_size=16)
     weights = [form.raw_kernel(), form.raw_bias()]

@@ -1,17 +1,24 @@
 """`Patterns`: what a fit gives and the pattern methods take, a read-only mapping that saves to HDF5."""
 
 import collections
+import csv
 import dataclasses
+import io
+import logging
+import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
+from innvest_lite.atomic import replacing
 from innvest_lite.errors import PatternMismatchError
 from innvest_lite.graph.graph import table
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport
 
-_KIND, _VERSION = "patterns", 1
+_KIND, _VERSION = "patterns", 2
+
+_log = logging.getLogger("innvest_lite")
 
 
 class Patterns(Mapping):
@@ -59,14 +66,15 @@ class Patterns(Mapping):
 
     def save(self, path):
         """Writes an HDF5 file, to a temporary name first."""
-        groups = {
-            name: (
+        groups = (
+            (
+                name,
                 {"fingerprint": self.fingerprints[name], **dataclasses.asdict(self.reports[name])},
                 {"pattern": array},
             )
             for name, array in self.items()
-        }
-        files.write(path, _KIND, _VERSION, {"estimator": self.estimator}, groups)
+        )
+        files.write(path, _KIND, _VERSION, {"estimator": files.as_text(self.estimator)}, groups)
 
     @classmethod
     def load(cls, path):
@@ -77,27 +85,80 @@ class Patterns(Mapping):
         """
         attributes, groups = files.read(path, _KIND, _VERSION)
         with files.well_formed(path):
-            fields = [field.name for field in dataclasses.fields(LayerReport)]
             return cls(
                 {name: arrays["pattern"] for name, (_, arrays) in groups.items()},
-                attributes["estimator"],
+                files.from_text(attributes["estimator"]),
                 {name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
-                {
-                    name: LayerReport(**{field: attrs[field].item() for field in fields})
-                    for name, (attrs, _) in groups.items()
-                },
+                {name: _report(attrs) for name, (attrs, _) in groups.items()},
             )
 
 
+def _report(attrs):
+    """A `LayerReport` from the attributes of a file."""
+    values = {field.name: attrs[field.name] for field in dataclasses.fields(LayerReport)}
+    return LayerReport(**{name: value.item() if hasattr(value, "item") else value for name, value in values.items()})
+
+
 class Report(collections.UserDict):
-    """Layer name -> `LayerReport`; prints as a table."""
+    """Layer name -> `LayerReport`; prints as a table, and `to_csv` gives the same as CSV."""
+
+    _HEADER = ("layer", "pairs", "active", "units", "dead", "ill-conditioned", "estimator", "note")
+
+    def _rows(self):
+        for name, row in self.items():
+            numbers = (f"{row.count:.15g}", f"{row.active:.3f}", row.units, row.dead, row.ill_conditioned)
+            yield (name, *numbers, row.estimator, row.note)
+
+    def to_csv(self, path=None):
+        """The table as comma-separated values.
+
+        Args:
+            path: a file to write; None: the text is returned.
+
+        Returns:
+            The text, or None.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([self._HEADER, *self._rows()])
+        if path is None:
+            return text.getvalue()
+        with replacing(path) as partial:
+            pathlib.Path(partial).write_text(text.getvalue(), encoding="utf-8")
+        return None
 
     def __str__(self):
-        header = ("layer", "pairs", "active", "units", "dead", "ill-conditioned")
-        rows = [
-            (name, row.count, f"{row.active:.3f}", row.units, row.dead, row.ill_conditioned) for name, row in self.items()
-        ]
-        return table(header, rows)
+        return table(self._HEADER, self._rows())
+
+
+_SILENT = {"relu": "were never positive", "relu.negative": "were never negative"}
+
+
+def warn_of_dead_units(arrays, reports, facts):
+    """Warns of layers through which nothing passes, and of outputs that cannot be explained.
+
+    Args:
+        arrays: layer name -> pattern.
+        reports: layer name -> `LayerReport`.
+        facts: layer name -> what is known of it, a `statistics.LayerFacts`.
+    """
+    dead = [name for name, report in reports.items() if report.units and report.dead == report.units]
+    if dead:
+        _log.warning(
+            "No unit of %s was ever active and varied on this data, so nothing passes there and explanations are 0. Fit on "
+            "more, and more varied, samples, preprocessed as the model expects.",
+            ", ".join(dead),
+        )
+    for name in (name for name in arrays if name not in dead and facts[name].is_output):
+        silent = np.flatnonzero(~np.any(arrays[name], axis=facts[name].fan_in))
+        if silent.size:
+            _log.warning(
+                "Outputs %s of %s %s on this data, so their patterns, and explanations of them, are 0. "
+                "Fit on samples of every class.",
+                ", ".join(map(str, silent[:10])) + (", ..." if silent.size > 10 else ""),
+                name,
+                _SILENT.get(reports[name].estimator, "never varied"),
+            )
 
 
 def check_patterns(patterns, kernels, known, fingerprints):

@@ -1,7 +1,8 @@
 """The sums that patterns are made of: per layer in float64, mergeable, saved as HDF5.
 
 Gathered by the fitter, possibly in parts on many machines; an estimator turns them into patterns. All sums run over
-samples and, for convolutions, positions.
+samples, each times its weight, and, for convolutions, positions. Sums of y and of x y are kept around a pivot near the
+mean of y, which every part may choose for itself: the closer it is, the less a sum's rounding matters.
 """
 
 import dataclasses
@@ -10,38 +11,142 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
+from innvest_lite.patterns.estimators import checked_choice, chosen, estimate
+from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
-_KIND, _VERSION = "statistics", 1
+_KIND, _VERSION = "statistics", 2
+# Values of a sum that are moved at a time, so that no float64 copy of a whole layer comes up.
+_AT_A_TIME = 1 << 22
+
+GATHERED = {
+    "all": ("linear", "relu", "relu.negative", "filter"),
+    "relu": ("relu", "filter"),
+    "relu, sampled": ("relu", "filter"),
+    "linear": ("linear", "filter"),
+    "nothing": ("filter",),
+}
+"""What was gathered of a layer -> the estimators for which that is enough."""
 
 
 @dataclasses.dataclass
 class LayerStatistics:
-    """The sums of one linear layer, with y = w'x (no bias).
+    """The sums of one linear layer, with y = w'x (no bias) and c = y - pivot. None where a sum was not gathered.
+
+    The products with all pairs serve the linear estimator; where that is only the fallback of the two-component one, a
+    part of the pairs is enough for them, so they have a count and a sum of y of their own. With `exact=False` the same
+    holds for the sum of x over the positive regime.
 
     Attributes:
-        count: the number of (x, y) pairs.
-        sum_y: sum of y, in unit shape.
+        pivot: what is taken off y, in unit shape.
+        count: the number of (x, y) pairs, samples counted by their weights.
+        sum_y: sum of c, in unit shape.
+        linear_count: the number of pairs in the two products below.
+        linear_y: sum of c over these pairs, in unit shape.
         sum_x: sum of x, broadcastable to the kernel's shape.
-        sum_xy: sum of x y, in kernel shape.
+        sum_xy: sum of x c, in kernel shape.
         active: the number of pairs in the positive regime, in unit shape.
+        active_xy: sum of x c over the positive regime, in kernel shape.
+        active_count: the number of pairs in the sum below, in unit shape.
         active_x: sum of x over the positive regime, in kernel shape.
-        active_xy: sum of x y over the positive regime, in kernel shape.
     """
 
-    count: int
+    pivot: np.ndarray
+    count: float
     sum_y: np.ndarray
-    sum_x: np.ndarray
-    sum_xy: np.ndarray
-    active: np.ndarray
-    active_x: np.ndarray
-    active_xy: np.ndarray
+    linear_count: float
+    linear_y: np.ndarray | None = None
+    sum_x: np.ndarray | None = None
+    sum_xy: np.ndarray | None = None
+    active: np.ndarray | None = None
+    active_xy: np.ndarray | None = None
+    active_count: np.ndarray | None = None
+    active_x: np.ndarray | None = None
 
-    def add(self, other):
-        """Adds the sums of another part of the data, in place."""
-        self.count += other.count
-        for field in dataclasses.fields(self)[1:]:
-            mine = getattr(self, field.name)
-            np.add(mine, getattr(other, field.name), out=mine)
+    def items(self):
+        """`(name, sum)` of all that was gathered but the pivot."""
+        fields = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self)[1:])
+        return [(name, value) for name, value in fields if value is not None]
+
+    def add(self, other, fan_in):
+        """Adds the sums of another part of the data, in place; `other` is left around this one's pivot.
+
+        Args:
+            other: a `LayerStatistics` of the same layer.
+            fan_in: the kernel axes over which a unit sums its inputs.
+        """
+        if not self.count:
+            self.move(other.pivot, fan_in)
+        other.move(self.pivot, fan_in)
+        for name, value in other.items():
+            self.accumulate(name, value)
+
+    def accumulate(self, name, value):
+        """Adds to one sum, in place."""
+        mine = getattr(self, name)
+        if np.ndim(mine):
+            np.add(mine, value, out=mine)
+        else:
+            setattr(self, name, mine + float(value))
+
+    def move(self, pivot, fan_in):
+        """Puts the sums around another pivot, in place."""
+        step = self.pivot - pivot
+        self.pivot = np.array(pivot, "float64")
+        if not step.any():
+            return
+        over = np.expand_dims(step, fan_in)
+        self.sum_y += self.count * step
+        if self.sum_xy is not None:
+            self.linear_y += self.linear_count * step
+            _add_product(self.sum_xy, over, self.sum_x)
+        if self.active_xy is not None:
+            # Where the sum of x over the regime rests on a part of the pairs, it stands for all of them.
+            share = np.divide(self.active, self.active_count, out=np.zeros_like(step), where=self.active_count > 0)
+            _add_product(self.active_xy, over * np.expand_dims(share, fan_in), self.active_x)
+
+    def of_units(self, part, axis, unit_axis):
+        """The statistics of some units: a slice along an axis of the kernel, which is `unit_axis` of the unit shape."""
+        units = (slice(None),) * unit_axis + (part,)
+        kernel = (slice(None),) * axis + (part,)
+
+        def sliced(name, value):
+            if value is None or not np.ndim(value):
+                return value
+            per_unit = name in ("pivot", "sum_y", "linear_y", "active", "active_count")
+            at = units if per_unit else kernel
+            # One entry for all units stays as it is.
+            return value if not per_unit and value.shape[axis] == 1 else value[at]
+
+        return LayerStatistics(**{name: sliced(name, value) for name, value in vars(self).items()})
+
+
+def _add_product(total, factor, values):
+    """`total += factor * values`, some rows at a time."""
+    rows = max(1, _AT_A_TIME * len(total) // max(total.size, 1))
+    for start in range(0, len(total), rows):
+        part = slice(start, start + rows)
+        total[part] += (factor if len(factor) == 1 else factor[part]) * (values if len(values) == 1 else values[part])
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFacts:
+    """What is known of a layer without data; parts of one whole agree in all of it.
+
+    Attributes:
+        fingerprint: a hash of the weights.
+        kind: one of `estimators.KINDS`.
+        activation: the name of the activation that decides the regime, "" for none.
+        fan_in: the kernel axes over which a unit sums its inputs.
+        is_output: whether the layer's value is an output of the model (a logit).
+        gathered: a key of `GATHERED`.
+    """
+
+    fingerprint: str
+    kind: str
+    activation: str
+    fan_in: tuple
+    is_output: bool
+    gathered: str
 
 
 class PatternStatistics:
@@ -49,9 +154,14 @@ class PatternStatistics:
 
     Attributes:
         layers: layer (node) name -> `LayerStatistics`.
-        fingerprints: layer name -> a hash of its weights.
+        facts: layer name -> `LayerFacts`.
+        kernels: layer name -> the effective kernel; may be computed when it is asked for.
+        settings: how the sums were gathered: "regime" and "separable", see `fit_statistics`.
+        estimator: what the patterns are to be estimated by, unless said otherwise.
         samples: how many samples went in.
         batches: how many batches of this fit went in; a checkpoint continues after them.
+        batch_size: in what batches arrays were cut; 0 where the data came in batches.
+        complete: whether the data ended; where False, there may be more of it.
 
     Example:
         >>> statistics = PatternStatistics.load("part-0.h5")
@@ -62,11 +172,16 @@ class PatternStatistics:
         'relu'
     """
 
-    def __init__(self, layers, fingerprints, samples=0, batches=0):
-        self.layers = dict(layers)
-        self.fingerprints = dict(fingerprints)
-        self.samples = int(samples)
-        self.batches = int(batches)
+    def __init__(self, layers, facts, kernels, settings, estimator="relu", *, samples=0, batches=0, batch_size=0):
+        self.layers, self.facts, self.kernels = dict(layers), dict(facts), kernels
+        self.settings, self.estimator = dict(settings), estimator
+        self.samples, self.batches, self.batch_size = int(samples), int(batches), int(batch_size)
+        self.complete = False
+
+    @property
+    def fingerprints(self):
+        """Layer name -> a hash of its weights."""
+        return {name: facts.fingerprint for name, facts in self.facts.items()}
 
     def merge(self, other):
         """Adds the sums of another part of the data, in place; any order of merging gives the same result.
@@ -78,70 +193,106 @@ class PatternStatistics:
             This object.
 
         Raises:
-            PatternMismatchError: they are of another model, or of other weights.
+            PatternMismatchError: they are of another model, of other weights, or gathered otherwise.
         """
-        if self.fingerprints != other.fingerprints:
-            differing = sorted(set(self.fingerprints.items()) ^ set(other.fingerprints.items()))
-            raise PatternMismatchError(
-                "Statistics of different models or weights cannot be merged; they differ at "
-                f"{', '.join(sorted({name for name, _ in differing}))}."
-            )
-        if self.has_components != other.has_components:
-            raise PatternMismatchError(
-                "One of the statistics was gathered for the linear estimator alone, without sums of the positive regime; "
-                "they cannot be merged."
-            )
+        if other is self:
+            raise InvalidInputError("Statistics cannot be merged with themselves: that would count all data twice.")
+        self.check_mergeable(other)
         for name, layer in self.layers.items():
-            layer.add(other.layers[name])
+            layer.add(other.layers[name], self.facts[name].fan_in)
         self.samples += other.samples
         self.batches += other.batches
+        self.complete = self.complete and other.complete
         return self
 
-    @property
-    def has_components(self):
-        """Whether the sums over the positive regime were gathered."""
-        return all(layer.active_xy.size for layer in self.layers.values())
+    def check_mergeable(self, other):
+        """Raises PatternMismatchError where the two are not parts of one whole."""
+        self.check_mergeable_weights(other)
+        if self.settings != other.settings or self.facts != other.facts:
+            raise PatternMismatchError(
+                "Statistics that were gathered in different ways cannot be merged: "
+                f"{self._way()} here, {other._way()} there."
+            )
 
-    def patterns(self, model, estimator="relu"):
-        """The patterns of a model by any estimator.
+    def check_mergeable_weights(self, other):
+        """Raises PatternMismatchError where the two are not of the same weights."""
+        if self.fingerprints != other.fingerprints:
+            raise PatternMismatchError(
+                "Statistics of different models or weights cannot be merged; they differ at "
+                f"{_differing(self.fingerprints, other.fingerprints)}."
+            )
+
+    def check_serves(self, wanted):
+        """Raises PatternMismatchError unless a fit of `wanted`, statistics of the same model, can go on from these."""
+        self.check_mergeable_weights(wanted)
+        enough = all(_serves(facts.gathered, wanted.facts[name].gathered) for name, facts in self.facts.items())
+        if self.settings != wanted.settings or not enough:
+            raise PatternMismatchError(
+                f"The fit cannot go on from statistics that were gathered in another way: {self._way()} there, "
+                f"{wanted._way()} wanted."
+            )
+
+    def _way(self):
+        words = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"{words}, sums for {' and '.join(sorted({facts.gathered for facts in self.facts.values()}))}"
+
+    def patterns(self, model=None, estimator=None):
+        """The patterns of the model by any estimator whose sums were gathered.
 
         Args:
-            model: the model that the statistics were gathered with.
-            estimator: see `fit_patterns`.
+            model: the model that the statistics were gathered with, to make sure that it is; None: no check is made.
+            estimator: see `fit_patterns`; None: the one that the fit was asked for.
 
         Returns:
             `Patterns`.
 
         Raises:
             PatternMismatchError: the statistics are of another model or of other weights.
-            InvalidInputError: there is no such estimator, or its sums were not gathered.
+            InvalidInputError: there is no such estimator, or its sums were not gathered, or there is no data in them.
         """
-        # Late, because estimating needs the graph and its forms, and reading and merging files does not.
-        from innvest_lite.patterns.api import patterns_of
-        from innvest_lite.patterns.layout import Layout
+        estimator = checked_choice(self.estimator if estimator is None else estimator)
+        if model is not None:
+            # Late, because reading and merging files needs neither graph nor forms.
+            from innvest_lite.patterns.layout import Layout
 
-        if estimator.startswith("relu") and not self.has_components:
-            raise InvalidInputError(f"The sums for {estimator!r} were not gathered; fit_statistics gathers them.")
-        layout = Layout.of(model)
-        self.check_model(layout.fingerprints())
-        return patterns_of(layout, self, estimator)
+            self.check_model(Layout.of(model, self.settings["separable"]).fingerprints())
+        arrays, reports = {}, {}
+        for name, facts in self.facts.items():
+            arrays[name], reports[name] = self._estimated(name, facts, chosen(estimator, facts.kind))
+        warn_of_dead_units(arrays, reports, self.facts)
+        return Patterns(arrays, estimator, self.fingerprints, reports)
+
+    def _estimated(self, name, facts, word):
+        if word not in GATHERED[facts.gathered]:
+            raise InvalidInputError(
+                f"The sums of {name} for {word!r} were not gathered: the fit was asked for {self.estimator!r} alone. "
+                "fit_statistics without estimator= gathers those of all estimators."
+            )
+        layer = self.layers[name] if word != "filter" else None
+        if layer is not None and not layer.count:
+            raise InvalidInputError("The statistics hold no sample (of a weight above 0) yet, so they have no patterns.")
+        pattern, report = estimate(word, layer, self.kernels[name], facts.fan_in, "float32")
+        return pattern, dataclasses.replace(report, activation=facts.activation)
 
     def check_model(self, fingerprints):
         """Raises PatternMismatchError where the statistics are not of these weights (name -> hash)."""
-        differing = {name for name, _ in set(self.fingerprints.items()) ^ set(fingerprints.items())}
-        if differing:
+        if self.fingerprints != fingerprints:
             raise PatternMismatchError(
-                f"These statistics are of another model or of other weights; they differ at {', '.join(sorted(differing))}."
+                "These statistics are of another model or of other weights; they differ at "
+                f"{_differing(self.fingerprints, fingerprints)}."
             )
 
     def save(self, path):
         """Writes an HDF5 file, to a temporary name first; float64."""
-        attributes = {"samples": self.samples, "batches": self.batches}
-        groups = {
-            name: ({"fingerprint": self.fingerprints[name], "count": layer.count}, _arrays(layer))
-            for name, layer in self.layers.items()
-        }
+        attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
+        attributes["estimator"] = files.as_text(self.estimator)
+        attributes.update({f"setting {name}": value for name, value in self.settings.items()})
+        groups = ((name, _attributes(facts), self._arrays(name)) for name, facts in self.facts.items())
         files.write(path, _KIND, _VERSION, attributes, groups)
+
+    def _arrays(self, name):
+        arrays = {key: np.asarray(value, "float64") for key, value in vars(self.layers[name]).items() if value is not None}
+        return {"kernel": self.kernels[name], **arrays}
 
     @classmethod
     def load(cls, path):
@@ -152,13 +303,28 @@ class PatternStatistics:
         """
         attributes, groups = files.read(path, _KIND, _VERSION)
         with files.well_formed(path):
-            layers = {name: LayerStatistics(int(attrs["count"]), **arrays) for name, (attrs, arrays) in groups.items()}
-            fingerprints = {name: attrs["fingerprint"] for name, (attrs, _) in groups.items()}
-            return cls(layers, fingerprints, attributes["samples"], attributes["batches"])
+            facts = {name: _facts(attrs) for name, (attrs, _) in groups.items()}
+            kernels = {name: arrays.pop("kernel") for name, (_, arrays) in groups.items()}
+            settings = {
+                name.removeprefix("setting "): str(value)
+                for name, value in attributes.items()
+                if name.startswith("setting ")
+            }
+            statistics = cls(
+                {name: LayerStatistics(**_plain(arrays)) for name, (_, arrays) in groups.items()},
+                facts,
+                kernels,
+                settings,
+                checked_choice(files.from_text(attributes["estimator"])),
+                **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
+            )
+            statistics.complete = bool(attributes["complete"])
+            return statistics
 
     def check_finite(self):
         """Raises InvalidInputError, naming the layers, where a sum is NaN or infinite."""
-        broken = [name for name, layer in self.layers.items() if not _finite(layer)]
+        sums = {name: [value for value in vars(layer).values() if value is not None] for name, layer in self.layers.items()}
+        broken = [name for name, values in sums.items() if not all(np.isfinite(value).all() for value in values)]
         if broken:
             raise InvalidInputError(
                 f"The statistics of {', '.join(broken)} are not finite: the model's values overflow on this data. Check "
@@ -166,9 +332,26 @@ class PatternStatistics:
             )
 
 
-def _arrays(layer):
-    return {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)[1:]}
+def _serves(there, wanted):
+    """Whether sums gathered in one way (keys of `GATHERED`) are at least those of another."""
+    return there in (wanted, "all") or (there, wanted) == ("relu", "relu, sampled")
 
 
-def _finite(layer):
-    return all(np.isfinite(array).all() for array in _arrays(layer).values())
+def _plain(arrays):
+    """The sums of a file, numbers as numbers."""
+    return {name: array if array.ndim else float(array) for name, array in arrays.items()}
+
+
+def _attributes(facts):
+    return {**dataclasses.asdict(facts), "fan_in": np.array(facts.fan_in, "int64")}
+
+
+def _facts(attrs):
+    words = {name: str(attrs[name]) for name in ("fingerprint", "kind", "activation", "gathered")}
+    fan_in = tuple(int(axis) for axis in attrs["fan_in"])
+    return LayerFacts(**words, fan_in=fan_in, is_output=bool(attrs["is_output"]))
+
+
+def _differing(one, other):
+    """The names at which two mappings differ, as text."""
+    return ", ".join(sorted({name for name, _ in set(one.items()) ^ set(other.items())}))

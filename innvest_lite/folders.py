@@ -1,0 +1,67 @@
+"""A folder of images as a data set, read batch by batch: for fitting patterns, in Python and on the command line."""
+
+import os
+
+import keras
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.images import find_images, load_image, preprocess
+
+_MOST_WORKERS = 4
+
+
+class ImageFolder(keras.utils.PyDataset):
+    """The images of a folder and of all folders in it, in batches; files that cannot be read are left out.
+
+    Args:
+        images: a folder, an image, or a list of the paths of images.
+        shape: their `(height, width, channels)` for the model.
+        preprocessor: how values in 0..255 become inputs, as in `innvest_lite.images.preprocess`.
+        batch_size: images in a batch; one with unreadable images has fewer.
+        shard: `(index, count)`: every `count`-th image from number `index` on, counted from 0; for many machines.
+
+    Attributes:
+        paths: of the images.
+        unreadable: a message for each image that could not be read so far.
+
+    Raises:
+        InvalidInputError: no such folder, no image in it, or the preprocessor does not take so many channels.
+
+    Example:
+        >>> folder = ImageFolder("photos", (224, 224, 3), "vgg16", batch_size=16)
+        >>> folder[0].shape
+        (2, 224, 224, 3)
+    """
+
+    def __init__(self, images, shape, preprocessor="none", batch_size=32, shard=(0, 1)):
+        super().__init__(workers=min(_MOST_WORKERS, os.cpu_count() or 1))
+        # Before anything is read.
+        preprocess(np.zeros((1, 1, shape[-1])), preprocessor)
+        paths = find_images(images) if isinstance(images, str | os.PathLike) else list(images)
+        index, count = shard
+        self.paths = paths[index::count]
+        if not self.paths:
+            raise InvalidInputError(f"There are {len(paths)} images, too few for part {index + 1} of {count}.")
+        self._shape, self._preprocessor, self._batch_size = tuple(shape), preprocessor, batch_size
+        self._messages = {}
+
+    @property
+    def unreadable(self):
+        """Sorted by path, each once."""
+        return [self._messages[path] for path in sorted(self._messages)]
+
+    def __len__(self):
+        return -(-len(self.paths) // self._batch_size)
+
+    def __getitem__(self, index):
+        paths = self.paths[index * self._batch_size : (index + 1) * self._batch_size]
+        read = [image for image in map(self._read, paths) if image is not None]
+        return preprocess(np.stack(read), self._preprocessor) if read else np.zeros((0, *self._shape), "float32")
+
+    def _read(self, path):
+        try:
+            return load_image(path, *self._shape)
+        except InvalidInputError as error:
+            self._messages[path] = str(error)
+            return None

@@ -1,0 +1,181 @@
+"""The device's side of a fit: one forward pass per batch, and the sums of each linear layer as VJPs in its kernel.
+
+Comes in: batches. Goes out: float32 sums around the pivots, per replica, which `fitter` moves to float64 on the host
+every few dozen steps.
+"""
+
+import functools
+import math
+
+import numpy as np
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.forms.base import weighted
+
+# What is gathered of each batch, and what of some batches only: see `statistics.LayerStatistics`.
+_ALL = frozenset({"linear", "active_xy", "active_x"})
+_OF_EVERY_BATCH = {
+    "all": _ALL,
+    "relu": frozenset({"active_xy", "active_x"}),
+    "relu, sampled": frozenset({"active_xy"}),
+    "linear": frozenset({"linear"}),
+}
+_OF_FULL_BATCHES = {**_OF_EVERY_BATCH, "relu": _ALL, "relu, sampled": _ALL}
+# Of the samples of a first batch that the first pivot is the mean of; any number near the mean will do.
+_FOR_THE_PIVOT = 8
+
+
+class Gatherer:
+    """Adds batches to the sums of a model's linear layers.
+
+    Args:
+        layout: the `Layout` of the model.
+        inputs: the `InputSpec` of the model.
+        gathered: pattern name -> a key of `statistics.GATHERED`.
+        regime: see `Layout.regime`.
+        replicas: `backend.Replicas` to work on.
+        jit_compile: whether XLA compiles the step.
+    """
+
+    def __init__(self, layout, inputs, gathered, regime, replicas, jit_compile):
+        self._layout, self._inputs, self._regime = layout, inputs, regime
+        self._gathered = {name: word for name, word in gathered.items() if word != "nothing"}
+        self._replicas, self._jit_compile = replicas, jit_compile
+        self._sums = {name: self._accumulators(layout.patterned[name], word) for name, word in self._gathered.items()}
+        self._programs, self._rows = {}, None
+
+    def _accumulators(self, form, word):
+        """The sums of one layer: float32, but for counts, which float32 could not hold."""
+        kinds = _OF_FULL_BATCHES[word]
+        wanted = {"pivot": form.unit_shape, "count": (), "sum_y": form.unit_shape}
+        if "linear" in kinds:
+            wanted.update(linear_count=(), linear_y=form.unit_shape)
+            wanted.update(sum_x=form.input_sums_shape, sum_xy=form.kernel_shape)
+        if "active_xy" in kinds:
+            wanted.update(active=form.unit_shape, active_xy=form.kernel_shape)
+            wanted.update(active_count=form.unit_shape, active_x=form.kernel_shape)
+        wide = ("count", "linear_count", "active", "active_count")
+        return {
+            name: self._replicas.variable(shape, "float64" if name in wide else "float32") for name, shape in wanted.items()
+        }
+
+    def pivots(self, arrays):
+        """Pattern name -> the mean of y over some samples, float64: a first pivot."""
+        some = [ops.convert_to_tensor(array[:_FOR_THE_PIVOT]) for array in arrays]
+        means = {}
+        for form, owner, _, output, _ in self._calls(some):
+            if owner not in means:
+                y = form.centred(output, ops.zeros(form.unit_shape))
+                means[owner] = backend.to_numpy(form.per_unit(y)).astype("float64") / max(int(_positions(y, form)), 1)
+        return means
+
+    def put_pivots(self, pivots):
+        """Sets the pivot of every layer, by name; the sums must be empty."""
+        for name, pivot in pivots.items():
+            for part in self._replicas.parts(self._sums[name]["pivot"]):
+                part.assign(np.asarray(pivot, "float32"))
+
+    def add(self, arrays, weights, full):
+        """Adds one batch.
+
+        Args:
+            arrays: an array for each input, of at least one sample.
+            weights: float32 (samples,), or None.
+            full: whether to gather also what is gathered of some batches only.
+        """
+        padded = self._jit_compile or self._replicas.count > 1
+        parts = self._padded(arrays, weights) if padded else [[*arrays, *([] if weights is None else [weights])]]
+        self._program(full, padded or weights is not None)(parts)
+
+    def _padded(self, arrays, weights):
+        """The batch as a part for each replica, all of one size: with copies of a sample that have the weight 0.
+
+        A size of its own for the last batch would be compiled anew.
+        """
+        count, samples = self._replicas.count, len(arrays[0])
+        self._rows = max(self._rows or 0, -(-samples // count))
+        missing = self._rows * count - samples
+        weights = np.ones(samples, "float32") if weights is None else weights
+        whole = [np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array for array in arrays]
+        whole.append(np.concatenate([weights, np.zeros(missing, "float32")]))
+        return [[array[start * self._rows : (start + 1) * self._rows] for array in whole] for start in range(count)]
+
+    def _program(self, full, with_weights):
+        key = full, with_weights
+        if key not in self._programs:
+            signature = [
+                backend.tensor_spec((None, *shape[1:]), dtype)
+                for shape, dtype in zip(self._inputs.shapes, self._inputs.dtypes, strict=True)
+            ]
+            signature += [backend.tensor_spec((None,), "float32")] if with_weights else []
+            step = functools.partial(self._step, full, with_weights)
+            # XLA compiles for the sizes that come, which the signature leaves open.
+            self._programs[key] = self._replicas.program(step, signature, self._jit_compile)
+        return self._programs[key]
+
+    def _step(self, full, with_weights, *tensors):
+        """Adds the products of a batch to the sums."""
+        weights = tensors[-1] if with_weights else None
+        kinds = _OF_FULL_BATCHES if full else _OF_EVERY_BATCH
+        for form, owner, inputs, output, regime in self._calls(tensors[: len(self._inputs.names)]):
+            sums = self._sums[owner]
+            centred = form.centred(output, ops.convert_to_tensor(sums["pivot"]))
+            parts = _products(form, kinds[self._gathered[owner]], inputs, centred, regime > 0, weights)
+            for name, part in parts.items():
+                sums[name].assign_add(ops.cast(part, sums[name].dtype))
+
+    def _calls(self, tensors):
+        """Each call of a linear layer that is fitted: `(form, owner, inputs, output, value of the regime)`."""
+        values = self._layout.values(tensors)
+        for name, owner in self._layout.owners.items():
+            if owner in self._gathered:
+                form = self._layout.forms[name]
+                inputs = tuple(values[value] for value in form.node.inputs)
+                yield form, owner, inputs, values[form.node.values[0]], values[self._layout.regime(form, self._regime)]
+
+    def take(self):
+        """Empties the sums.
+
+        Returns:
+            A generator of `(pattern name, sums)`, one layer and replica after the other; sums name -> array.
+        """
+        for name, variables in self._sums.items():
+            for replica in range(self._replicas.count):
+                yield name, {kind: self._taken(variables[kind], replica) for kind in variables if kind != "pivot"}
+
+    def _taken(self, variable, replica):
+        part = self._replicas.parts(variable)[replica]
+        value = backend.to_numpy(part)
+        part.assign(ops.zeros(part.shape, part.dtype))
+        return value
+
+    def release(self):
+        """Lets go of the sums, the largest tensors of a fit; programs refer to this object and it to them."""
+        self._programs.clear()
+        self._sums.clear()
+
+
+def _products(form, kinds, inputs, centred, active, weights):
+    """The sums of one call, by the names of `statistics.LayerStatistics`."""
+    weights = None if weights is None else ops.reshape(weights, (-1, *[1] * (len(centred.shape) - 1)))
+    heavy = weighted(centred, weights)
+    pairs = ops.cast(_positions(centred, form), "float64")
+    if weights is not None:
+        pairs = pairs * ops.mean(ops.cast(weights, "float64"))
+    parts = {"count": pairs, "sum_y": form.per_unit(heavy)}
+    if "linear" in kinds:
+        parts.update(linear_count=pairs, linear_y=parts["sum_y"])
+        parts.update(sum_x=form.input_sums(inputs, centred, weights), sum_xy=form.vjp_kernel(inputs, heavy))
+    if "active_xy" in kinds:
+        mask = weighted(ops.cast(active, centred.dtype), weights)
+        parts["active"] = form.per_unit(mask)
+        parts["active_xy"] = form.vjp_kernel(inputs, ops.where(active, heavy, ops.zeros((), heavy.dtype)))
+        if "active_x" in kinds:
+            parts.update(active_count=parts["active"], active_x=form.vjp_kernel(inputs, mask))
+    return parts
+
+
+def _positions(values, form):
+    """How many pairs a unit has in a batch: samples times positions."""
+    return ops.size(values) // max(math.prod(form.unit_shape), 1)
