@@ -143,7 +143,8 @@ class Replicas:
         compiled = tf.function(function, input_signature=signature, jit_compile=jit_compile, autograph=False)
         if self.count == 1 and self.workers == 1:
             return lambda arguments: compiled(*arguments[0])
-        run = tf.function(lambda *arguments: self._strategy.run(compiled, arguments), autograph=False)
+        # Behind a function of Python's: of a tf.function, the strategy would bind all replicas' arguments at once.
+        run = tf.function(lambda *arguments: self._strategy.run(lambda *own: compiled(*own), arguments), autograph=False)
         return lambda arguments: run(*(self._spread(values) for values in zip(*arguments, strict=True)))
 
     def _spread(self, values):
@@ -159,7 +160,9 @@ class Replicas:
         array = np.asarray(array)
         add_up = tf.function(
             lambda value: self._strategy.run(
-                lambda own: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own), (value,)
+                # The identity is on the replica's device; an argument is on none.
+                lambda own: tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(own)),
+                (value,),
             ),
             autograph=False,
         )
