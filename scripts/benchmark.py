@@ -7,6 +7,7 @@ estimators' quality of all of VGG16's linear layers takes.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -133,6 +134,63 @@ def rho(samples):
     print(f"{len(quality.layers)} layers on {samples} images: {minutes:.1f} min, peak memory {_high_water_mark():.2f} GiB")
 
 
+def fitting(batch, rounds):
+    """Prints what a fit's steps cost, against the forward pass in the same rounds, and what that makes of a whole fit.
+
+    A step adds one batch to the sums; of some batches ("full") more is gathered than of the others ("lean").
+    """
+    import tensorflow as tf
+
+    model, x = vgg16(), images(batch)
+    forward = tf.function(lambda batch: model(batch, training=False))
+    pixels = tf.constant(x)
+    steps, gatherers = {}, {}
+    for exact in (True, False):
+        gatherers[exact] = gatherer = _gatherer(model, exact)
+        gatherer.put_pivots(gatherer.pivots([x]))
+        for full in (True, False):
+            steps[exact, full] = functools.partial(gatherer.add, [x], None, full)
+    calls = {"forward": lambda: forward(pixels).numpy(), **steps}
+    ratios = {key: [] for key in steps}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        plain = timed(calls["forward"])
+        for key, call in steps.items():
+            ratios[key].append(timed(call) / plain)
+    print(f"VGG16 224x224, batch {batch}, {rounds} rounds; forward pass: {plain:.2f} s in the last")
+    for exact in (True, False):
+        flush = timed(lambda gatherer=gatherers[exact]: list(gatherer.take())) / plain
+        _print_fit(exact, {full: ratios[exact, full] for full in (True, False)}, flush, batch)
+
+
+def _print_fit(exact, ratios, flush, batch):
+    from innvest_lite.patterns.fitter import FLUSH_EVERY, FULL_EVERY, FULL_SAMPLES
+
+    lean, full = statistics.median(ratios[False]), statistics.median(ratios[True])
+    print(f"exact={exact}")
+    print(f"  lean step  {lean:.3f} of a forward pass (min {min(ratios[False]):.3f}, max {max(ratios[False]):.3f})")
+    print(f"  full step  {full:.3f} (min {min(ratios[True]):.3f}, max {max(ratios[True]):.3f})")
+    for samples in (10_000, 100_000, 1_000_000):
+        number = samples / batch
+        first = FULL_SAMPLES / batch
+        every = first + (number - first) / FULL_EVERY
+        whole = (every * full + (number - every) * lean) / number + flush / FLUSH_EVERY
+        print(f"  a fit of {samples:,} images: {whole:.3f} per batch, with the flushes ({flush:.2f} each)")
+
+
+def _gatherer(model, exact):
+    """The device's side of a fit of the default estimator."""
+    from innvest_lite import backend
+    from innvest_lite.inputs import input_spec
+    from innvest_lite.patterns.gatherer import Gatherer
+    from innvest_lite.patterns.layout import Layout
+
+    layout = Layout.of(model)
+    gathered = dict.fromkeys(layout.patterned, "relu" if exact else "relu, sampled")
+    return Gatherer(layout, input_spec(model, layout.graph), gathered, "rectifier", backend.Replicas.of(model), False)
+
+
 def _peak(name, batch):
     command = [sys.executable, __file__, "peak", "--methods", name, "--batch", str(batch)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -171,19 +229,23 @@ def machine():
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("analyze", "lrp", "memory", "peak", "rho"))
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("what", choices=("analyze", "fit", "lrp", "memory", "peak", "rho"))
+    parser.add_argument("--batch", type=int, help="32 for fit, 8 for the others")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--methods", nargs="*", default=None)
     arguments = parser.parse_args()
     arguments.methods = arguments.methods or list(LRP_METHODS if arguments.what == "lrp" else METHODS)
+    arguments.batch = arguments.batch or (32 if arguments.what == "fit" else 8)
     if arguments.what == "peak":
         peak(arguments.methods[0], arguments.batch)
         return
     machine()
     if arguments.what == "rho":
         rho(arguments.samples)
+        return
+    if arguments.what == "fit":
+        fitting(arguments.batch, arguments.rounds)
         return
     if arguments.what == "memory":
         memory(arguments.batch, arguments.methods)

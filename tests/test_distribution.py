@@ -53,7 +53,8 @@ def sources(x):
 _MIRRORED = """
 import sys
 import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu, two = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
 sys.path.insert(0, sys.argv[1])
 import test_distribution as here
 import innvest_lite
@@ -62,13 +63,15 @@ assert strategy.num_replicas_in_sync == 2
 with strategy.scope():
     model = here.small()
 for name, data in here.sources(here.samples()).items():
-    # The second half is fitted outside the scope: the model knows its strategy.
+    # Outside the scope: the model knows its strategy.
     innvest_lite.fit_statistics(model, data, batch_size=8, verbose=0).save(f"{sys.argv[2]}/{name}.h5")
 import numpy as np
 weights = np.arange(len(here.samples())) % 3
-innvest_lite.fit_statistics(model, here.samples(), batch_size=8, sample_weight=weights, verbose=0).save(f"{sys.argv[2]}/weighted.h5")
+weighted = innvest_lite.fit_statistics(model, here.samples(), batch_size=8, sample_weight=weights, verbose=0)
+weighted.save(f"{sys.argv[2]}/weighted.h5")
 with strategy.scope():
-    patterns = innvest_lite.fit_patterns(model, here.samples()[:1], "linear", batch_size=1, verbose=0)
+    # Fewer samples than replicas.
+    innvest_lite.fit_statistics(model, here.samples()[:1], batch_size=1, verbose=0).save(f"{sys.argv[2]}/one.h5")
 print("fitted")
 """
 
@@ -104,6 +107,8 @@ def test_two_replicas_equal_one(python, tmp_path):
     assert "fitted" in python(_MIRRORED, _TESTS, tmp_path)
     for name in sources(samples()):
         assert_equal_sums(PatternStatistics.load(tmp_path / f"{name}.h5"), whole())
+    one = innvest_lite.fit_statistics(small(), samples()[:1], verbose=0)
+    assert_equal_sums(PatternStatistics.load(tmp_path / "one.h5"), one)
     weights = np.arange(_SAMPLES) % 3
     assert_equal_sums(PatternStatistics.load(tmp_path / "weighted.h5"), whole(sample_weight=weights))
 

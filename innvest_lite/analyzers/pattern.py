@@ -29,7 +29,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         patterns: `Patterns` or any mapping from layer name to an array in its kernel's shape; None to `fit` later.
         estimator: how `fit` estimates patterns, see `fit_patterns`.
         separable: whether separable convolutions have a pattern for each of the two linear maps that they are made of
-            ("split"), or one for the whole ("joint").
+            ("split"), or one for the whole ("joint"). None: as the patterns were fitted; where there are none yet, "split".
         merge_patterns: whether the patterns of a sum decide how much of its relevance each branch gets; if not, each gets
             all of it, as the gradient hands it on.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
@@ -42,8 +42,10 @@ class PatternAnalyzer(ReverseAnalyzer):
     fuses_batchnorm = True
     starts_from_logit = True
 
-    def __init__(self, model, *, patterns=None, estimator=DEFAULT, separable="split", merge_patterns=True, **options):
+    def __init__(self, model, *, patterns=None, estimator=DEFAULT, separable=None, merge_patterns=True, **options):
         self.estimator = checked_choice(estimator)
+        if separable is None:
+            separable = patterns.settings["separable"] if isinstance(patterns, Patterns) else SEPARABLE[0]
         self.separable, self.merge_patterns = one_of(separable, SEPARABLE, "separable"), merge_patterns
         self.splits_separable = separable == "split"
         if not isinstance(merge_patterns, bool):
@@ -116,6 +118,7 @@ class PatternAnalyzer(ReverseAnalyzer):
             {
                 "estimator": patterns.estimator if details else "given",
                 "fingerprints": patterns.fingerprints if details else {},
+                "settings": patterns.settings if details else {},
                 "reports": {name: dataclasses.asdict(row) for name, row in patterns.reports.items()} if details else {},
             }
         )
@@ -166,7 +169,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         record = self._fitted.value
         fingerprints = record["fingerprints"] or self._layout.fingerprints()
         reports = {name: LayerReport(**row) for name, row in record["reports"].items()}
-        return Patterns(arrays, record["estimator"], fingerprints, reports)
+        return Patterns(arrays, record["estimator"], fingerprints, reports, record["settings"])
 
     def _for_model(self, model):
         self._require_fit()

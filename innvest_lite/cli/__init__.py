@@ -1,6 +1,7 @@
 """The command `innvest-lite`: parses its arguments and delegates; `main` is the console script.
 
-`parser` says what can be typed; each command is a module with a `run(arguments)` that returns the exit code. No module
+`parser` says what can be typed; each command is a function of a module that takes the
+arguments and returns the exit code. No module
 here imports TensorFlow or Keras at its top, so that `--help`, and errors that need neither, come at once.
 
 Exit codes: 0 all done; 1 done but for what was named (an unreadable image, an unsupported model); 2 an
@@ -14,13 +15,14 @@ import sys
 from innvest_lite.cli.parser import build_parser
 from innvest_lite.errors import InnvestLiteError
 
-_MODULES = {
-    "demo": "demo",
-    "methods": "methods",
-    "inspect": "inspection",
-    "fit": "fitting",
-    "analyze": "analysis",
-    "evaluate": "evaluation",
+_COMMANDS = {
+    "demo": ("demo", "run"),
+    "methods": ("methods", "run"),
+    "inspect": ("inspection", "run"),
+    "fit": ("fitting", "run"),
+    "merge": ("fitting", "merge"),
+    "analyze": ("analysis", "run"),
+    "evaluate": ("evaluation", "run"),
 }
 
 
@@ -41,9 +43,10 @@ def main(argv=None):
     """
     arguments = build_parser().parse_args(argv)
     _choose_backend()
-    command = importlib.import_module(f"innvest_lite.cli.{_MODULES[arguments.command]}")
+    module, function = _COMMANDS[arguments.command]
+    command = getattr(importlib.import_module(f"innvest_lite.cli.{module}"), function)
     try:
-        code = command.run(arguments)
+        code = command(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone, as in `innvest-lite methods | head -1`; the interpreter's last flush goes nowhere.

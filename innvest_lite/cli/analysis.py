@@ -1,4 +1,4 @@
-"""`innvest-lite analyze`: images to explanations, batch by batch; of each a picture and the values."""
+"""`innvest-lite analyze`: images to explanations, batch by batch; a picture and the values of each; of arrays, values."""
 
 import collections
 import json
@@ -8,7 +8,7 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite.atomic import replacing
-from innvest_lite.cli import folder, models
+from innvest_lite.cli import arrays, folder, models
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import find_images
@@ -18,6 +18,8 @@ from innvest_lite.visualize import overlay, save
 def run(arguments):
     """Explains all images and writes the results; returns the exit code."""
     models.check_file(arguments.model)
+    if arrays.is_array(arguments.images):
+        return _explain_array(arguments)
     places = _places(find_images(arguments.images), arguments.images, pathlib.Path(arguments.out))
     folder.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
@@ -34,6 +36,35 @@ def run(arguments):
     _note_exponents(exponents, arguments.out)
     print(f"Wrote {len(places) - len(batches.unreadable)} explanations ({arguments.method}) to {arguments.out}")
     return code
+
+
+def _explain_array(arguments):
+    """Writes the explanations of a file of samples as one array; returns the exit code."""
+    samples = arrays.read(arguments.images, arguments.preprocess)
+    if arguments.overlay:
+        raise InvalidInputError("--overlay is for images: of a .npy file, the values alone are written.")
+    out, name = pathlib.Path(arguments.out), pathlib.Path(arguments.images).name
+    if (out / name).resolve() == pathlib.Path(arguments.images).resolve():
+        raise InvalidInputError(f"The result would replace {arguments.images!r} itself; choose another --out.")
+    options = models.analyzer_options(arguments)
+    analyzer = innvest_lite.create_analyzer(arguments.method, models.load(arguments.model), **options)
+    out.mkdir(parents=True, exist_ok=True)
+    exponents, size = {}, arguments.batch_size
+    with replacing(out / name) as partial:
+        result = None
+        for start in range(0, len(samples), size):
+            values, powers = analyzer.analyze(
+                samples[start : start + size], target=arguments.target, batch_size=size, return_exponent=True
+            )
+            if result is None:
+                shape = (len(samples), *values.shape[1:])
+                result = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
+            result[start : start + size] = values
+            exponents.update({str(start + place): int(power) for place, power in enumerate(powers) if power})
+        result.flush()
+    _note_exponents(exponents, arguments.out)
+    print(f"Wrote {len(samples)} explanations ({arguments.method}) to {out / name}")
+    return 0
 
 
 def _explain(batch, analyzer, arguments, places):

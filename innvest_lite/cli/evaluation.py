@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import folder, models, reports
+from innvest_lite.cli import arrays, folder, models, reports
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.images import find_images
 
@@ -59,10 +59,8 @@ def _samples(arguments, model):
     """The samples as the model takes them, and the exit code that unreadable ones lead to."""
     data = pathlib.Path(arguments.data)
     generator = np.random.default_rng(arguments.seed)
-    if data.suffix.lower() in (".npy", ".npz"):
-        if arguments.preprocess != "none":
-            raise InvalidInputError("--preprocess is for images: a .npy file holds inputs as the model takes them.")
-        array = _array(data)
+    if arrays.is_array(data):
+        array = arrays.read(data, arguments.preprocess)
         return array[_chosen(len(array), arguments.limit, generator)], 0
     folder.check_preprocessor(arguments.preprocess)
     paths = find_images(data)
@@ -74,21 +72,6 @@ def _samples(arguments, model):
     finally:
         code = batches.report()
     return images, code
-
-
-def _array(path):
-    """The samples of a .npy file; pickled ones are refused."""
-    if not path.is_file():
-        raise InvalidInputError(f"There is no file {str(path)!r}; correct the path.")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InvalidInputError(f"Cannot read the array {str(path)!r}: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise InvalidInputError(f"{str(path)!r} holds several arrays; save the samples alone as .npy, with np.save.")
-    if not array.ndim or not len(array):
-        raise InvalidInputError(f"The array {str(path)!r} should hold samples, but has shape {array.shape}.")
-    return array
 
 
 def _chosen(count, limit, generator):

@@ -1,11 +1,10 @@
-"""`innvest-lite fit`: the patterns of a model from a folder of images, read batch by batch."""
+"""`innvest-lite fit` and `merge`: the patterns of a model from images or arrays, read batch by batch, or in parts."""
 
 import os
 import pathlib
-import warnings
 
 import innvest_lite
-from innvest_lite.cli import folder, models
+from innvest_lite.cli import arrays, folder, models
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import find_images
 
@@ -14,36 +13,80 @@ def run(arguments):
     """Fits, prints what the data said of each layer, and saves; returns the exit code."""
     models.check_file(arguments.model)
     out = _checked_out(arguments.out, arguments.model)
-    paths = find_images(arguments.images)
-    folder.check_preprocessor(arguments.preprocess)
+    if arguments.shard and not arguments.estimator:
+        # The parts are merged before anything is estimated.
+        arguments.estimator = "relu"
+    data = _data(arguments)
     model = models.load(arguments.model)
+    options = {"estimator": arguments.estimator or "relu", "exact": not arguments.sampled, "steps": arguments.steps}
+    options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
+    options.update(shard=arguments.shard or (0, 1), verbose=1)
+    if not isinstance(data, list):
+        return _saved(innvest_lite.fit_statistics(model, data, **options), out, arguments.shard)
     shape = models.image_shape(model, arguments.size)
-    batches = folder.ImageBatches(paths, shape, arguments.preprocess, arguments.batch_size)
+    images = innvest_lite.ImageFolder(data, shape, arguments.preprocess, arguments.batch_size)
     try:
-        patterns = _fit(model, batches, arguments.estimator)
+        statistics = innvest_lite.fit_statistics(model, images, **options)
     finally:
-        code = batches.report()
+        code = folder.report(images.unreadable, len(images.paths))
+    return _saved(statistics, out, arguments.shard) or code
+
+
+def merge(arguments):
+    """Adds up the parts and estimates the patterns, or writes the sums; returns the exit code."""
+    out = pathlib.Path(arguments.out)
+    _check_free(out)
+    paths = list(dict.fromkeys(arguments.parts))
+    if any(out.exists() and os.path.samefile(out, path) for path in paths if os.path.exists(path)):
+        raise InvalidInputError(f"--out {str(out)!r} is one of the parts; choose another file.")
+    merged = innvest_lite.PatternStatistics.load(paths[0])
+    for path in paths[1:]:
+        merged.merge(innvest_lite.PatternStatistics.load(path))
+    missing = merged.missing_parts
+    if missing and not arguments.partial:
+        raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or say --partial to go without.")
+    if arguments.statistics:
+        merged.save(out)
+        print(f"Saved the sums of {merged.samples} samples to {out}")
+        return 0
+    merged.estimator = arguments.estimator or merged.estimator
+    return _saved(merged, out, None)
+
+
+def _saved(statistics, out, shard):
+    """Writes the patterns, or, of one part of several, the sums."""
+    if shard:
+        statistics.save(out)
+        number, count = shard[0] + 1, shard[1]
+        print(f"Saved the sums of part {number} of {count}, {statistics.samples} samples, to {out}")
+        print("When all are there: innvest-lite merge PART... --out patterns.h5")
+        return 0
+    patterns = statistics.patterns()
     patterns.save(out)
     print(patterns.report())
     print(f"Saved the patterns of {len(patterns)} layers to {out}")
-    return code
+    return 0
 
 
-def _fit(model, batches, estimator):
-    """The patterns. The progress bar is that of the batches: Keras's own could not know how many will be readable."""
-    with warnings.catch_warnings():
-        # Keras says so at the end of every generator.
-        warnings.filterwarnings("ignore", "Your input ran out of data")
-        return innvest_lite.fit_patterns(model, (batch.inputs for batch in batches), estimator, verbose=0)
+def _data(arguments):
+    """An array, or the paths of images."""
+    if arrays.is_array(arguments.data):
+        return arrays.read(arguments.data, arguments.preprocess)
+    folder.check_preprocessor(arguments.preprocess)
+    return find_images(arguments.data)
 
 
 def _checked_out(out, model):
     """The path to write to, refused before the work starts rather than after it."""
     out = pathlib.Path(out)
+    _check_free(out)
+    if out.exists() and os.path.samefile(out, model):
+        raise InvalidInputError(f"--out names the model's own file, {str(out)!r}; choose another, such as patterns.h5.")
+    return out
+
+
+def _check_free(out):
     if not out.parent.is_dir():
         raise InvalidInputError(f"Cannot write {str(out)!r}: there is no folder {str(out.parent)!r}. Make it first.")
     if out.is_dir():
         raise InvalidInputError(f"Cannot write {str(out)!r}: it is a folder. Name a file, such as patterns.h5, in it.")
-    if out.exists() and os.path.samefile(out, model):
-        raise InvalidInputError(f"--out names the model's own file, {str(out)!r}; choose another, such as patterns.h5.")
-    return out

@@ -1,7 +1,7 @@
 """Images in batches, read while the batch before is worked on, so that a folder of any size fits in memory.
 
-In: paths. Out: batches of arrays, a progress bar, and the list of what could not be read. Called by `fitting`,
-`analysis` and `evaluation`.
+In: paths. Out: batches of arrays, a progress bar, and the list of what could not be read. Called by `analysis` and
+`evaluation`; `fitting` says with `report` what could not be read.
 """
 
 import concurrent.futures
@@ -27,6 +27,15 @@ def check_apart(out, images):
             f"--out {str(out)!r} lies in the folder of the images, {str(images)!r}: results would replace images, or be "
             "taken for images the next time. Choose a folder elsewhere."
         )
+
+
+def report(unreadable, count):
+    """Names on stderr what could not be read of so many images; returns the exit code that follows from it, 0 or 1."""
+    for message in unreadable:
+        print(f"innvest-lite: skipped: {message}", file=sys.stderr)
+    if unreadable:
+        print(f"innvest-lite: {len(unreadable)} of {count} images were skipped", file=sys.stderr)
+    return int(bool(unreadable))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,12 +94,8 @@ class ImageBatches:
             raise InvalidInputError(f"None of the {len(self._paths)} images can be read.")
 
     def report(self):
-        """Names on stderr what could not be read; returns the exit code that follows from it, 0 or 1."""
-        for message in sorted(self.unreadable):
-            print(f"innvest-lite: skipped: {message}", file=sys.stderr)
-        if self.unreadable:
-            print(f"innvest-lite: {len(self.unreadable)} of {len(self._paths)} images were skipped", file=sys.stderr)
-        return int(bool(self.unreadable))
+        """As `report`, of these images."""
+        return report(sorted(self.unreadable), len(self._paths))
 
     def _read(self, path):
         """The path and its image, or None in its place if it cannot be read."""

@@ -1,12 +1,16 @@
-"""`innvest-lite inspect`: what a method does with a model, node by node, or why it cannot."""
+"""`innvest-lite inspect`: what a method does with a model, node by node, or why it cannot; what is in a pattern file."""
 
 import innvest_lite
 from innvest_lite.cli import models
-from innvest_lite.errors import UnsupportedLayerError
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 
 
 def run(arguments):
-    """Prints shapes and plans; returns 1 if a method does not support the model, else 0."""
+    """Prints shapes and plans, or a report; returns 1 if a method does not support the model, else 0."""
+    if arguments.patterns:
+        return _print_report(arguments)
+    if not arguments.model or arguments.csv:
+        raise InvalidInputError("Name a model to inspect, or a pattern file, with --patterns, which --csv goes with.")
     model = models.load(arguments.model)
     try:
         graph = innvest_lite.graph.trace(model)
@@ -19,6 +23,22 @@ def run(arguments):
     names = list(innvest_lite.ANALYZERS) if arguments.all else [arguments.method]
     supported = [_print_plan(name, model, arguments.output_name) for name in names]
     return int(not all(supported))
+
+
+def _print_report(arguments):
+    """What the data said of each layer of a pattern file; with a model, whether the patterns belong to it."""
+    patterns = innvest_lite.Patterns.load(arguments.patterns)
+    if arguments.model:
+        model = models.load(arguments.model)
+        innvest_lite.create_analyzer("pattern.attribution", model, patterns=patterns)
+    if arguments.csv:
+        print(patterns.report().to_csv(), end="")
+        return 0
+    print(patterns.report())
+    print(f"{len(patterns)} layers, {sum(array.size for array in patterns.values()):,} values")
+    if arguments.model:
+        print(f"They belong to {arguments.model} and its present weights.")
+    return 0
 
 
 def _described(names, tensors):

@@ -8,6 +8,8 @@ import innvest_lite
 
 _MODEL = "a Functional or Sequential model: a .keras or .h5 file"
 _IMAGES = "an image, or a folder of images and folders (PNG, JPEG, BMP, GIF, WebP, TIFF)"
+_DATA = f"{_IMAGES}; or a .npy file of inputs as the model takes them"
+_ESTIMATOR = "relu (default), relu.negative, linear or filter; or by kind of layer, such as linear=relu,sum=linear"
 _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
 _PREPROCESS += "keras.applications, such as vgg16"
 
@@ -31,6 +33,7 @@ def build_parser():
     commands.add_parser("methods", help="the methods by name", description="The methods by name.")
     _add_inspect(commands)
     _add_fit(commands)
+    _add_merge(commands)
     _add_analyze(commands)
     _add_evaluate(commands)
     return parser
@@ -47,26 +50,47 @@ def _add_demo(commands):
 
 def _add_inspect(commands):
     inspect = _command(commands, "inspect", "what a method does with each layer of a model, and what is unsupported")
-    inspect.add_argument("model", metavar="MODEL", help=_MODEL)
+    inspect.add_argument("model", metavar="MODEL", nargs="?", help=_MODEL)
     which = inspect.add_mutually_exclusive_group()
     which.add_argument("--method", default="pattern.attribution", metavar="NAME", help="which one (%(default)s)")
     which.add_argument("--all", action="store_true", help="all methods, one after the other")
+    which.add_argument("--patterns", metavar="FILE", help="instead: what the data said of each layer of a pattern file")
+    inspect.add_argument("--csv", action="store_true", help="with --patterns: as comma-separated values")
     _add_output_name(inspect)
 
 
 def _add_fit(commands):
-    fit = _command(commands, "fit", "fits a model's patterns on a folder of images")
+    fit = _command(commands, "fit", "fits a model's patterns on images or arrays, all at once or in parts")
     fit.add_argument("model", metavar="MODEL", help=_MODEL)
-    fit.add_argument("images", metavar="IMAGES", help=_IMAGES)
+    fit.add_argument("data", metavar="DATA", help=_DATA)
     fit.add_argument("--out", required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
-    fit.add_argument("--estimator", default="relu", help="relu (default), relu.negative, linear or filter")
+    fit.add_argument("--estimator", type=_estimator, help=_ESTIMATOR)
+    fit.add_argument(
+        "--sampled", action="store_true", help="faster: of the means over the positive regime, one from a part of the data"
+    )
+    fit.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="the I-th of N parts of DATA; --out takes its sums, for merge"
+    )
+    fit.add_argument("--steps", type=_positive, metavar="N", help="at most so many batches")
+    fit.add_argument(
+        "--checkpoint", metavar="FILE", help="a file to keep the sums in, and to go on from when the fit was interrupted"
+    )
     _add_reading(fit)
+
+
+def _add_merge(commands):
+    merge = _command(commands, "merge", "makes the patterns of the parts that fit --shard wrote")
+    merge.add_argument("parts", metavar="PART", nargs="+", help="all parts, in any order")
+    merge.add_argument("-o", "--out", required=True, metavar="FILE", help="the pattern file to write")
+    merge.add_argument("--estimator", type=_estimator, help="as in fit; default: what the parts were fitted for")
+    merge.add_argument("--partial", action="store_true", help="go without the parts that are missing")
+    merge.add_argument("--statistics", action="store_true", help="write the sums instead, to be merged further")
 
 
 def _add_analyze(commands):
     analyze = _command(commands, "analyze", "explains images: a picture and the values (.npy) of each")
     analyze.add_argument("model", metavar="MODEL", help=_MODEL)
-    analyze.add_argument("images", metavar="IMAGES", help=_IMAGES)
+    analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, of which the values alone are written")
     analyze.add_argument("--method", required=True, metavar="NAME", help='one that "innvest-lite methods" lists')
     analyze.add_argument("--patterns", metavar="FILE", help='what "innvest-lite fit" wrote, for the pattern methods')
     analyze.add_argument("--out", default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
@@ -90,7 +114,7 @@ def _add_evaluate(commands):
     evaluate = _command(commands, "evaluate", "which method to trust: image degradation, and rho, as tables and plots")
     evaluate.epilog = _EVALUATED
     evaluate.add_argument("model", metavar="MODEL", help=f"{_MODEL}, with probabilities as output")
-    evaluate.add_argument("data", metavar="DATA", help=f"{_IMAGES}; or a .npy file of inputs as the model takes them")
+    evaluate.add_argument("data", metavar="DATA", help=_DATA)
     evaluate.add_argument(
         "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
     )
@@ -146,6 +170,22 @@ def _names(text):
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r} names no method")
     return names
+
+
+def _estimator(text):
+    """A word, or words by kind of layer: kind=word,kind=word."""
+    if "=" not in text:
+        return text
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {kind.strip(): word.strip() for kind, _, word in pairs}
+
+
+def _shard(text):
+    """I/N, with I from 1 to N, as `(index, count)` from 0."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N with I from 1 to N")
+    return int(number) - 1, int(count)
 
 
 def _option(text):

@@ -12,7 +12,7 @@ from innvest_lite.patterns import files, fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
 from innvest_lite.patterns.layout import REGIMES, Layout
-from innvest_lite.patterns.statistics import LayerFacts, LayerStatistics, PatternStatistics
+from innvest_lite.patterns.statistics import LayerFacts, LayerStatistics, PatternStatistics, part_of
 
 __all__ = ["fit_patterns", "fit_statistics"]
 
@@ -105,14 +105,17 @@ def fit_statistics(
         return statistics
     if data is None:
         raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
+    shard = _checked_shard(shard)
     inputs = input_spec(model, layout.graph)
     size = positive(batch_size, "batch_size")
     source = source_of(data, inputs, size, sample_weight=sample_weight, preprocess=preprocess)
     statistics.batch_size = source.batch_size
+    statistics.parts = [part_of(*shard)] if shard[1] > 1 else []
     replicas = backend.Replicas.of(model)
     checkpoint = _checkpoint(checkpoint, replicas)
     statistics = fitter.resumed(statistics, checkpoint)
-    first, step = _share(shard, replicas)
+    # A shard, shared out to the workers.
+    first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
     if _wants_more(statistics, steps, checkpoint):
         jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
         gathering = fitter.PatternFitter(statistics, layout, inputs, replicas, jit_compile, checkpoint)
@@ -188,8 +191,8 @@ def _checkpoint(path, replicas):
     return path.with_name(f"{path.stem}-worker{replicas.worker}-of-{replicas.workers}{path.suffix}")
 
 
-def _share(shard, replicas):
-    """The number of the first batch to take, and the step to the next: a shard, shared out to the workers."""
+def _checked_shard(shard):
+    """`(index, count)`, two ints."""
     try:
         index, count = shard
     except (TypeError, ValueError):
@@ -197,7 +200,7 @@ def _share(shard, replicas):
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (index, count))
     if not whole or not 0 <= index < count:
         raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
-    return index + count * replicas.worker, count * replicas.workers
+    return int(index), int(count)
 
 
 def _wants_more(statistics, steps, checkpoint):

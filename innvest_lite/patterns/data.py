@@ -99,10 +99,14 @@ def _threads(workers):
 _ADOPTED = []
 
 
+def _adopt(dataset):
+    _ADOPTED.append(dataset)
+
+
 def _processes(dataset, workers):
     """Processes that each have the data set; started afresh, since a copy of a process with threads can hang."""
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(workers, context, _ADOPTED.append, (dataset,))
+    return concurrent.futures.ProcessPoolExecutor(workers, context, _adopt, (dataset,))
 
 
 def _read_inside(number):
@@ -160,8 +164,8 @@ def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"
     if isinstance(data, keras.utils.PyDataset):
         length = data.num_batches
         return Source(data.__getitem__, length=length, endless=length is None, dataset=data)
-    cardinality = int(data.cardinality()) if hasattr(data, "cardinality") else None
-    if cardinality is None and hasattr(data, "element_spec") and not hasattr(data, "__next__"):
+    cardinality = int(data.cardinality()) if callable(getattr(data, "cardinality", None)) else None
+    if cardinality is None and hasattr(data, "element_spec"):
         raise InvalidInputError("A distributed data set is cut for replicas already: pass the one that it was made of.")
     if not isinstance(data, Iterable):
         raise InvalidInputError(

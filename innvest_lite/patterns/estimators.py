@@ -15,6 +15,8 @@ from innvest_lite.inputs import one_of
 
 # Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4.
 ILL_CONDITIONED = 1e-3
+# A unit above this share on the first samples will hardly end below the other on all.
+_SAFE = 0.2
 # Where var[y] is below this share of E[y]^2, float32 cannot tell y from a constant.
 _CONSTANT = 1e-10
 # Values of a layer that are estimated at a time: a wide layer's float64 copies would take more than its forward pass.
@@ -90,16 +92,11 @@ def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
         `(pattern, report)`: the pattern in the kernel's shape, and a `LayerReport`.
     """
     pattern = np.empty(kernel.shape, dtype)
-    units = [axis for axis in range(kernel.ndim) if axis not in fan_in]
-    axis, step = units[-1], max(1, _AT_A_TIME * kernel.shape[units[-1]] // max(kernel.size, 1))
     dead = ill = 0
-    for start in range(0, kernel.shape[axis], step):
-        part = slice(start, start + step)
-        own = statistics and statistics.of_units(part, axis, len(units) - 1)
-        at = (slice(None),) * axis + (part,)
-        pattern[at], live, unsound = _estimated(estimator, own, kernel[at].astype("float64"), fan_in)
+    for at, own, weights in _blocks(statistics, kernel, fan_in):
+        pattern[at], live, unsound = _estimated(estimator, own, weights, fan_in)
         dead, ill = dead + int((~live).sum()), ill + int(unsound.sum())
-    size = math.prod(kernel.shape[axis] for axis in units)
+    size = math.prod(size for axis, size in enumerate(kernel.shape) if axis not in fan_in)
     if statistics is None:
         return pattern, LayerReport(0, float("nan"), size, dead, ill, estimator)
     gathered = statistics.active is not None
@@ -107,20 +104,44 @@ def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
     return pattern, LayerReport(statistics.count, active, size, dead, ill, estimator)
 
 
+def may_need_linear(statistics, kernel, fan_in):
+    """Whether, by what was gathered so far, some unit may end with the linear pattern for want of a sound one.
+
+    Args:
+        statistics: the `LayerStatistics` of the first samples, with all products.
+        kernel: the effective kernel.
+        fan_in: the kernel axes over which a unit sums its inputs.
+    """
+    for _, own, weights in _blocks(statistics, kernel, fan_in):
+        variance = np.sum(weights * _linear_covariance(own, fan_in), axis=fan_in)
+        _, in_regime = _regime_covariance("relu", own, fan_in)
+        if np.any((own.active > 0) & (np.sum(weights * in_regime, axis=fan_in) < _SAFE * variance)):
+            return True
+    return False
+
+
+def _blocks(statistics, kernel, fan_in):
+    """Some units at a time: where in the kernel they stand, their statistics, their float64 kernel."""
+    units = [axis for axis in range(kernel.ndim) if axis not in fan_in]
+    axis, step = units[-1], max(1, _AT_A_TIME * kernel.shape[units[-1]] // max(kernel.size, 1))
+    for start in range(0, kernel.shape[axis], step):
+        part = slice(start, start + step)
+        at = (slice(None),) * axis + (part,)
+        yield at, statistics and statistics.of_units(part, axis, len(units) - 1), kernel[at].astype("float64")
+
+
 def _estimated(estimator, statistics, kernel, fan_in):
     """The pattern of some units, which of them are live, and which of these have the linear pattern for want of data."""
     if estimator == "filter":
         pattern, live = _normalized(kernel, kernel, fan_in, np.zeros(()))
         return pattern, live, np.zeros_like(live)
-    offset = statistics.sum_y / statistics.count
-    mean_y = statistics.pivot + offset
+    mean_y = statistics.pivot + statistics.sum_y / statistics.count
     covariance = _linear_covariance(statistics, fan_in)
     linear, varies = _normalized(covariance, kernel, fan_in, _CONSTANT * mean_y**2)
     if estimator == "linear":
         return linear, varies, np.zeros_like(varies)
     variance = np.sum(kernel * covariance, axis=fan_in)
-    count, mean_x, mean_xy = _regime(estimator, statistics, fan_in)
-    in_regime = mean_xy - mean_x * _over(offset, fan_in)
+    count, in_regime = _regime_covariance(estimator, statistics, fan_in)
     pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED * variance)
     live = varies & (count > 0)
     pattern = np.where(_over(sound, fan_in), pattern, linear)
@@ -135,14 +156,19 @@ def _linear_covariance(statistics, fan_in):
     )
 
 
-def _regime(estimator, statistics, fan_in):
-    """Count, mean of x and mean of x (y - pivot) over the regime; the negative one is what the positive one leaves."""
+def _regime_covariance(estimator, statistics, fan_in):
+    """Count, and E[x y] - E[x] E[y] with the first two means over the regime and the last over all.
+
+    The negative regime is what the positive one leaves.
+    """
     count, seen = statistics.active, statistics.active_count
     sum_x, sum_xy = statistics.active_x, statistics.active_xy
     if estimator == "relu.negative":
         count, seen = statistics.count - count, statistics.linear_count - seen
         sum_x, sum_xy = statistics.sum_x - sum_x, statistics.sum_xy - sum_xy
-    return count, sum_x / _over(_at_least(seen), fan_in), sum_xy / _over(_at_least(count), fan_in)
+    mean_x = sum_x / _over(_at_least(seen), fan_in)
+    mean_xy = sum_xy / _over(_at_least(count), fan_in)
+    return count, mean_xy - mean_x * _over(statistics.sum_y / statistics.count, fan_in)
 
 
 def _at_least(count):

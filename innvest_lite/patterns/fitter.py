@@ -13,14 +13,15 @@ import numpy as np
 from innvest_lite.atomic import leftovers
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns.data import batches, require_end
+from innvest_lite.patterns.estimators import may_need_linear
 from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.statistics import PatternStatistics
 
 FLUSH_EVERY = 32
 """Steps between two flushes."""
 FULL_SAMPLES = 1024
-"""Of so many samples everything is gathered; afterwards, what may rest on a part of the data rests on every
-`FULL_EVERY`-th batch."""
+"""Of so many samples, or a few more, everything is gathered; afterwards, what may rest on a part of the data rests on
+every `FULL_EVERY`-th batch."""
 FULL_EVERY = 32
 
 
@@ -46,6 +47,7 @@ class PatternFitter:
         self._has_pivots = statistics.samples > 0
         if self._has_pivots:
             self._put_pivots()
+            self._settle()
         self._waiting, self._samples = 0, 0
         self.stop_training = False
 
@@ -70,7 +72,8 @@ class PatternFitter:
                 self._add(batch)
                 taken += 1
                 logs = {"samples": self.statistics.samples + self._samples}
-                if self._waiting == FLUSH_EVERY:
+                settled = self.statistics.samples < FULL_SAMPLES <= logs["samples"]
+                if self._waiting == FLUSH_EVERY or settled:
                     self._flush()
                 called.on_train_batch_end(taken - 1, logs)
                 if self.stop_training:
@@ -110,11 +113,13 @@ class PatternFitter:
             for kind, value in sums.items():
                 self.statistics.layers[name].accumulate(kind, value)
         self.statistics.check_finite()
+        before = self.statistics.samples
         self.statistics.samples += self._samples
         self.statistics.batches += self._waiting
         self._waiting, self._samples = 0, 0
-        if self.statistics.samples < FULL_SAMPLES and self._has_pivots:
+        if before < FULL_SAMPLES and self._has_pivots:
             self._move_pivots()
+            self._settle()
         if self._checkpoint is not None:
             self.statistics.save(self._checkpoint)
 
@@ -125,6 +130,22 @@ class PatternFitter:
                 mean = layer.pivot + layer.sum_y / layer.count
                 layer.move(np.float64(np.float32(mean)), self.statistics.facts[name].fan_in)
         self._put_pivots()
+
+    def _settle(self):
+        """Once there are enough samples to tell, stops gathering of every batch what no unit seems to need.
+
+        The linear pattern is the fallback of units that have no sound one of the positive regime. A layer that seems to
+        have such units goes on with the products of every batch, as long as it has them of every batch so far.
+        """
+        if self.statistics.samples < FULL_SAMPLES:
+            return
+        kept = []
+        for name, layer in self.statistics.layers.items():
+            facts = self.statistics.facts[name]
+            going_on = facts.gathered.startswith("relu") and layer.linear_count == layer.count > 0
+            if going_on and may_need_linear(layer, self.statistics.kernels[name], facts.fan_in):
+                kept.append(name)
+        self._gatherer.keep_linear(kept)
 
     def release(self):
         """Lets go of the device's sums."""

@@ -43,7 +43,7 @@ class Gatherer:
         self._gathered = {name: word for name, word in gathered.items() if word != "nothing"}
         self._replicas, self._jit_compile = replicas, jit_compile
         self._sums = {name: self._accumulators(layout.patterned[name], word) for name, word in self._gathered.items()}
-        self._programs, self._rows = {}, None
+        self._programs, self._rows, self._with_linear = {}, None, frozenset()
 
     def _accumulators(self, form, word):
         """The sums of one layer: float32, but for counts, which float32 could not hold."""
@@ -75,6 +75,12 @@ class Gatherer:
         for name, pivot in pivots.items():
             for part in self._replicas.parts(self._sums[name]["pivot"]):
                 part.assign(np.asarray(pivot, "float32"))
+
+    def keep_linear(self, names):
+        """Says of which layers the products for the linear estimator are gathered of every batch, whatever else is."""
+        if self._with_linear != frozenset(names):
+            self._with_linear = frozenset(names)
+            self._programs.clear()
 
     def add(self, arrays, weights, full):
         """Adds one batch.
@@ -117,13 +123,18 @@ class Gatherer:
     def _step(self, full, with_weights, *tensors):
         """Adds the products of a batch to the sums."""
         weights = tensors[-1] if with_weights else None
-        kinds = _OF_FULL_BATCHES if full else _OF_EVERY_BATCH
         for form, owner, inputs, output, regime in self._calls(tensors[: len(self._inputs.names)]):
             sums = self._sums[owner]
             centred = form.centred(output, ops.convert_to_tensor(sums["pivot"]))
-            parts = _products(form, kinds[self._gathered[owner]], inputs, centred, regime > 0, weights)
+            parts = _products(form, self._kinds(owner, full), inputs, centred, regime > 0, weights)
             for name, part in parts.items():
                 sums[name].assign_add(ops.cast(part, sums[name].dtype))
+
+    def _kinds(self, owner, full):
+        word = self._gathered[owner]
+        if full:
+            return _OF_FULL_BATCHES[word]
+        return _OF_EVERY_BATCH[word] | ({"linear"} if owner in self._with_linear else set())
 
     def _calls(self, tensors):
         """Each call of a linear layer that is fitted: `(form, owner, inputs, output, value of the regime)`."""

@@ -31,6 +31,7 @@ class Patterns(Mapping):
         estimator: how they were estimated.
         fingerprints: name -> hash of the weights that they belong to.
         reports: name -> `LayerReport`.
+        settings: how they were fitted: "regime" and "separable", see `fit_statistics`.
 
     Example:
         >>> patterns = Patterns({"dense": np.ones((2, 1))}, "linear", {"dense": "ab"}, {})
@@ -38,11 +39,12 @@ class Patterns(Mapping):
         dtype('float32')
     """
 
-    def __init__(self, arrays, estimator, fingerprints, reports):
+    def __init__(self, arrays, estimator, fingerprints, reports, settings=None):
         self._arrays = {name: _frozen(array) for name, array in arrays.items()}
         self.estimator = estimator
         self.fingerprints = dict(fingerprints)
         self.reports = dict(reports)
+        self.settings = {"regime": "rectifier", "separable": "split", **(settings or {})}
 
     def __getitem__(self, name):
         return self._arrays[name]
@@ -74,7 +76,7 @@ class Patterns(Mapping):
             )
             for name, array in self.items()
         )
-        files.write(path, _KIND, _VERSION, {"estimator": files.as_text(self.estimator)}, groups)
+        files.write(path, _KIND, _VERSION, {"estimator": files.as_text(self.estimator), **self.settings}, groups)
 
     @classmethod
     def load(cls, path):
@@ -90,6 +92,7 @@ class Patterns(Mapping):
                 files.from_text(attributes["estimator"]),
                 {name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
                 {name: _report(attrs) for name, (attrs, _) in groups.items()},
+                {name: str(attributes[name]) for name in ("regime", "separable")},
             )
 
 

@@ -162,6 +162,7 @@ class PatternStatistics:
         batches: how many batches of this fit went in; a checkpoint continues after them.
         batch_size: in what batches arrays were cut; 0 where the data came in batches.
         complete: whether the data ended; where False, there may be more of it.
+        parts: which parts of a whole these are, such as ["3/8"]; empty where the data was not cut in parts.
 
     Example:
         >>> statistics = PatternStatistics.load("part-0.h5")
@@ -176,7 +177,7 @@ class PatternStatistics:
         self.layers, self.facts, self.kernels = dict(layers), dict(facts), kernels
         self.settings, self.estimator = dict(settings), estimator
         self.samples, self.batches, self.batch_size = int(samples), int(batches), int(batch_size)
-        self.complete = False
+        self.complete, self.parts = False, []
 
     @property
     def fingerprints(self):
@@ -203,7 +204,14 @@ class PatternStatistics:
         self.samples += other.samples
         self.batches += other.batches
         self.complete = self.complete and other.complete
+        self.parts = sorted(self.parts + other.parts, key=_place)
         return self
+
+    @property
+    def missing_parts(self):
+        """Which parts of the whole are not in it yet, as text; empty where the data was not cut in parts."""
+        counts = {count for _, count in map(_place, self.parts)}
+        return [part for count in counts for part in _parts_of(count) if part not in self.parts]
 
     def check_mergeable(self, other):
         """Raises PatternMismatchError where the two are not parts of one whole."""
@@ -212,6 +220,15 @@ class PatternStatistics:
             raise PatternMismatchError(
                 "Statistics that were gathered in different ways cannot be merged: "
                 f"{self._way()} here, {other._way()} there."
+            )
+        both = [part for part in self.parts if part in other.parts]
+        if both:
+            raise PatternMismatchError(f"Part {', '.join(both)} is in both; merged, it would count twice.")
+        counts = {count for _, count in map(_place, self.parts + other.parts)}
+        if len(counts) > 1 or bool(self.parts) != bool(other.parts):
+            raise PatternMismatchError(
+                f"The data was cut in different ways, {self.parts or 'not at all'} and {other.parts or 'not at all'}: "
+                "some of it would count twice."
             )
 
     def check_mergeable_weights(self, other):
@@ -226,6 +243,10 @@ class PatternStatistics:
         """Raises PatternMismatchError unless a fit of `wanted`, statistics of the same model, can go on from these."""
         self.check_mergeable_weights(wanted)
         enough = all(_serves(facts.gathered, wanted.facts[name].gathered) for name, facts in self.facts.items())
+        if self.parts != wanted.parts:
+            raise PatternMismatchError(
+                f"The checkpoint is of another part of the data, {self.parts or 'all of it'}, not {wanted.parts or 'all'}."
+            )
         if self.settings != wanted.settings or not enough:
             raise PatternMismatchError(
                 f"The fit cannot go on from statistics that were gathered in another way: {self._way()} there, "
@@ -260,7 +281,7 @@ class PatternStatistics:
         for name, facts in self.facts.items():
             arrays[name], reports[name] = self._estimated(name, facts, chosen(estimator, facts.kind))
         warn_of_dead_units(arrays, reports, self.facts)
-        return Patterns(arrays, estimator, self.fingerprints, reports)
+        return Patterns(arrays, estimator, self.fingerprints, reports, self.settings)
 
     def _estimated(self, name, facts, word):
         if word not in GATHERED[facts.gathered]:
@@ -285,7 +306,7 @@ class PatternStatistics:
     def save(self, path):
         """Writes an HDF5 file, to a temporary name first; float64."""
         attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
-        attributes["estimator"] = files.as_text(self.estimator)
+        attributes.update(estimator=files.as_text(self.estimator), parts=" ".join(self.parts))
         attributes.update({f"setting {name}": value for name, value in self.settings.items()})
         groups = ((name, _attributes(facts), self._arrays(name)) for name, facts in self.facts.items())
         files.write(path, _KIND, _VERSION, attributes, groups)
@@ -318,7 +339,7 @@ class PatternStatistics:
                 checked_choice(files.from_text(attributes["estimator"])),
                 **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
             )
-            statistics.complete = bool(attributes["complete"])
+            statistics.complete, statistics.parts = bool(attributes["complete"]), attributes["parts"].split()
             return statistics
 
     def check_finite(self):
@@ -335,6 +356,21 @@ class PatternStatistics:
 def _serves(there, wanted):
     """Whether sums gathered in one way (keys of `GATHERED`) are at least those of another."""
     return there in (wanted, "all") or (there, wanted) == ("relu", "relu, sampled")
+
+
+def part_of(index, count):
+    """How part number `index`, counted from 0, of so many is called."""
+    return f"{index + 1}/{count}"
+
+
+def _parts_of(count):
+    return [part_of(index, count) for index in range(count)]
+
+
+def _place(part):
+    """`(number, count)` of a part."""
+    number, count = part.split("/")
+    return int(number), int(count)
 
 
 def _plain(arrays):
