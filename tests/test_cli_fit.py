@@ -1,0 +1,145 @@
+"""`innvest-lite fit`, `merge` and `inspect --patterns`, in this process: arrays, parts, checkpoints, what is refused."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from command_line import MODEL, fails, run
+from models import assert_close
+
+import innvest_lite
+from innvest_lite import Patterns, PatternStatistics
+from innvest_lite.data import load_digits, load_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An array of digits, its patterns, and the same in three parts."""
+    folder = tmp_path_factory.mktemp("fit")
+    np.save(folder / "x.npy", load_digits()[0][:60])
+    assert run("fit", MODEL, folder / "x.npy", "--out", folder / "whole.h5") == 0
+    for number in (1, 2, 3):
+        options = ("--shard", f"{number}/3", "--batch-size", 8, "--out", folder / f"part-{number}.h5")
+        assert run("fit", MODEL, folder / "x.npy", *options) == 0
+    return folder
+
+
+def assert_same_patterns(path, expected, tolerance=1e-5):
+    actual = Patterns.load(path)
+    assert list(actual) == list(expected)
+    for name in expected:
+        assert_close(actual[name], expected[name], tolerance)
+
+
+def test_an_array_gives_the_patterns_of_the_python_api(folder):
+    x = np.load(folder / "x.npy")
+    assert_same_patterns(folder / "whole.h5", innvest_lite.fit_patterns(load_model(), x, verbose=0), 1e-6)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_merged_parts_are_the_whole(folder, order, tmp_path, capsys):
+    parts = [folder / f"part-{number}.h5" for number in order]
+    assert run("merge", *parts, "-o", tmp_path / "patterns.h5") == 0
+    assert_same_patterns(tmp_path / "patterns.h5", Patterns.load(folder / "whole.h5"))
+    assert "Saved the patterns of 6 layers" in capsys.readouterr().out
+
+
+def test_parts_are_merged_in_stages(folder, tmp_path):
+    first = [folder / "part-1.h5", folder / "part-3.h5"]
+    assert run("merge", *first, "-o", tmp_path / "two.h5", "--statistics", "--partial") == 0
+    assert PatternStatistics.load(tmp_path / "two.h5").parts == ["1/3", "3/3"]
+    assert run("merge", tmp_path / "two.h5", folder / "part-2.h5", "-o", tmp_path / "patterns.h5") == 0
+    assert_same_patterns(tmp_path / "patterns.h5", Patterns.load(folder / "whole.h5"))
+
+
+def test_parts_that_do_not_go_together(folder, tmp_path, capsys):
+    one, two, three = (folder / f"part-{number}.h5" for number in (1, 2, 3))
+    out = ("-o", tmp_path / "patterns.h5")
+    assert "Parts are missing: 2/3." in fails(capsys, "merge", one, three, *out)
+    (tmp_path / "copy.h5").write_bytes(one.read_bytes())
+    assert "Part 1/3 is in both" in fails(capsys, "merge", one, tmp_path / "copy.h5", *out)
+    assert "holds patterns, where statistics were expected" in fails(capsys, "merge", folder / "whole.h5", one, *out)
+    assert "is one of the parts" in fails(capsys, "merge", one, two, "-o", one)
+    assert "there is no folder" in fails(capsys, "merge", one, two, "-o", tmp_path / "absent" / "p.h5")
+    assert "for 'linear' were not gathered" in fails(capsys, "merge", one, two, three, *out, "--estimator", "linear")
+    run("fit", MODEL, folder / "x.npy", "--shard", "2/2", "--out", tmp_path / "half.h5")
+    capsys.readouterr()
+    assert "cut in different ways" in fails(capsys, "merge", one, tmp_path / "half.h5", *out)
+    assert not (tmp_path / "patterns.h5").exists()
+    assert run("merge", one, three, *out, "--partial") == 0
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_a_shard_is_one_of_so_many(folder, shard, capsys):
+    with pytest.raises(SystemExit):
+        run("fit", MODEL, folder / "x.npy", "--out", folder / "p.h5", f"--shard={shard}")
+    assert "I/N" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
+    options = ("--checkpoint", tmp_path / "run.h5", "--batch-size", 8)
+    given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", *options)
+    assert run(*given, "--steps", 3) == 0
+    assert PatternStatistics.load(tmp_path / "run.h5").batches == 3
+    assert run(*given) == 0
+    assert PatternStatistics.load(tmp_path / "run.h5").complete
+    assert_same_patterns(tmp_path / "p.h5", Patterns.load(folder / "whole.h5"))
+    assert not caplog.records
+    assert run(*given) == 0
+    assert "nothing was added" in caplog.text
+
+
+def test_estimators_by_kind(folder, tmp_path):
+    given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--estimator")
+    assert run(*given, "linear=relu, unrectified=linear") == 0
+    assert Patterns.load(tmp_path / "p.h5").estimator == {"linear": "relu", "unrectified": "linear"}
+    assert Patterns.load(tmp_path / "p.h5").reports["classes"].estimator == "linear"
+    assert run(*given, "linear") == 0
+    assert Patterns.load(tmp_path / "p.h5").estimator == "linear"
+
+
+def test_what_is_refused(folder, tmp_path, capsys):
+    given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5")
+    assert "estimator should be one of" in fails(capsys, *given, "--estimator", "mean")
+    assert "the kinds are" in fails(capsys, *given, "--estimator", "dense=relu")
+    assert "--preprocess is for images" in fails(capsys, *given, "--preprocess", "unit")
+    np.savez(tmp_path / "x.npz", a=np.ones(3))
+    assert "holds several arrays" in fails(capsys, "fit", MODEL, tmp_path / "x.npz", "--out", tmp_path / "p.h5")
+    np.save(tmp_path / "wrong.npy", np.ones((4, 3)))
+    assert "should have shape" in fails(capsys, "fit", MODEL, tmp_path / "wrong.npy", "--out", tmp_path / "p.h5")
+    assert not (tmp_path / "p.h5").exists()
+
+
+def test_inspect_prints_the_report(folder, capsys):
+    assert run("inspect", "--patterns", folder / "whole.h5") == 0
+    printed = capsys.readouterr().out
+    assert str(Patterns.load(folder / "whole.h5").report()) in printed and "49,680 values" in printed
+    assert run("inspect", MODEL, "--patterns", folder / "whole.h5") == 0
+    assert "They belong to" in capsys.readouterr().out
+    assert run("inspect", "--patterns", folder / "whole.h5", "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["layer"] for row in rows] == list(Patterns.load(folder / "whole.h5"))
+
+
+def test_inspect_refuses(folder, tmp_path, capsys):
+    assert "Name a model to inspect, or a pattern file" in fails(capsys, "inspect")
+    assert "Name a model to inspect, or a pattern file" in fails(capsys, "inspect", MODEL, "--csv")
+    assert "holds statistics, where patterns were expected" in fails(capsys, "inspect", "--patterns", folder / "part-1.h5")
+    model = load_model()
+    model.get_layer("classes").bias.assign(np.ones(10))
+    model.save(tmp_path / "other.keras")
+    message = fails(capsys, "inspect", tmp_path / "other.keras", "--patterns", folder / "whole.h5")
+    assert "classes: fitted for other weights" in message
+
+
+def test_analyze_explains_an_array(folder, tmp_path, capsys):
+    options = ("--method", "pattern.attribution", "--patterns", folder / "whole.h5", "--out", tmp_path / "out")
+    assert run("analyze", MODEL, folder / "x.npy", *options, "--batch-size", 7) == 0
+    assert "Wrote 60 explanations" in capsys.readouterr().out
+    analyzer = innvest_lite.PatternAttribution(load_model(), patterns=Patterns.load(folder / "whole.h5"))
+    expected = analyzer.analyze(np.load(folder / "x.npy"))
+    assert_close(np.load(tmp_path / "out" / "x.npy"), expected, 1e-5)
+    assert "--overlay is for images" in fails(capsys, "analyze", MODEL, folder / "x.npy", *options, "--overlay")
+    same = ("--method", "gradient", "--out", folder)
+    assert "would replace" in fails(capsys, "analyze", MODEL, folder / "x.npy", *same)
