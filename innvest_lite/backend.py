@@ -97,6 +97,7 @@ class Replicas:
         strategy: a `tf.distribute.Strategy`.
 
     Attributes:
+        distributed: whether there is a strategy at all; even one replica has its variables in its own way.
         count: how many replicas there are in this process.
         worker: the number of this process among those of a MultiWorkerMirroredStrategy; 0 with any other.
         workers: how many processes there are.
@@ -104,6 +105,8 @@ class Replicas:
 
     def __init__(self, strategy):
         self._strategy = strategy
+        with strategy.scope():
+            self.distributed = tf.distribute.has_strategy()
         self.worker, self.workers = 0, 1
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             resolver = strategy.cluster_resolver
@@ -141,7 +144,7 @@ class Replicas:
             jit_compile: whether XLA compiles it.
         """
         compiled = tf.function(function, input_signature=signature, jit_compile=jit_compile, autograph=False)
-        if self.count == 1 and self.workers == 1:
+        if not self.distributed:
             return lambda arguments: compiled(*arguments[0])
         # Behind a function of Python's: of a tf.function, the strategy would bind all replicas' arguments at once.
         run = tf.function(lambda *arguments: self._strategy.run(lambda *own: compiled(*own), arguments), autograph=False)

@@ -103,6 +103,17 @@ def assert_equal_sums(actual, expected):
         assert_close(actual[name], value, 1e-5)
 
 
+@pytest.mark.parametrize("strategy", ["MirroredStrategy", "OneDeviceStrategy"])
+def test_a_strategy_of_one_replica_equals_none(strategy):
+    """Its variables are of another kind all the same."""
+    import tensorflow as tf
+
+    with getattr(tf.distribute, strategy)(*(["CPU:0"] if strategy == "OneDeviceStrategy" else [["CPU:0"]])).scope():
+        model = small()
+    actual = innvest_lite.fit_statistics(model, samples(), batch_size=8, verbose=0)
+    assert_equal_sums(actual, whole())
+
+
 def test_two_replicas_equal_one(python, tmp_path):
     assert "fitted" in python(_MIRRORED, _TESTS, tmp_path)
     for name in sources(samples()):

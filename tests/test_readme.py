@@ -31,6 +31,7 @@ def test_python_blocks_run(tmp_path, monkeypatch):
         "images": data.load_digits()[0][:64],
         "MyScale": MyScale,
     }
+    names["model"].save("model.keras")
     exec("\n".join(blocks), names)
     assert {"explainer.keras", "patterns.h5", "heat.png", "signal.png"} <= {path.name for path in tmp_path.iterdir()}
     x = keras.Input((4,))

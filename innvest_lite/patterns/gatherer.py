@@ -90,7 +90,7 @@ class Gatherer:
             weights: float32 (samples,), or None.
             full: whether to gather also what is gathered of some batches only.
         """
-        padded = self._jit_compile or self._replicas.count > 1
+        padded = self._jit_compile or self._replicas.distributed
         parts = self._padded(arrays, weights) if padded else [[*arrays, *([] if weights is None else [weights])]]
         self._program(full, padded or weights is not None)(parts)
 

@@ -1,0 +1,42 @@
+"""The example of a map-reduce: its parts, gone on from and merged, are the whole."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+from command_line import MODEL
+from models import assert_close
+
+import innvest_lite
+from innvest_lite.data import load_digits, load_model
+
+_SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "scripts" / "map_reduce.py"
+
+
+@pytest.fixture
+def script():
+    specification = importlib.util.spec_from_file_location("map_reduce", _SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_parts_are_the_whole(script, tmp_path, monkeypatch, capsys):
+    x = load_digits()[0][:70]
+    np.save(tmp_path / "x.npy", x)
+    paths = []
+
+    def here(task, parts):
+        # Each twice, as an engine does that takes a part for lost; the second finds the first one's file.
+        paths.extend(task(index) for index in [*range(parts), *range(parts)])
+        return paths[:parts]
+
+    monkeypatch.setitem(script.ENGINES, "processes", here)
+    script.main([str(MODEL), str(tmp_path / "x.npy"), str(tmp_path / "p.h5"), "--parts", "3"])
+    assert "70 samples in 3 parts" in capsys.readouterr().out
+    expected = innvest_lite.fit_patterns(load_model(), x, verbose=0)
+    actual = innvest_lite.Patterns.load(tmp_path / "p.h5")
+    for name in expected:
+        assert_close(actual[name], expected[name], 1e-5)
+    assert paths[:3] == paths[3:]
