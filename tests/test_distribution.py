@@ -112,6 +112,9 @@ def test_a_strategy_of_one_replica_equals_none(strategy):
         model = small()
     actual = innvest_lite.fit_statistics(model, samples(), batch_size=8, verbose=0)
     assert_equal_sums(actual, whole())
+    explained = innvest_lite.PatternAttribution(model, patterns=actual.patterns()).analyze(samples()[:4])
+    expected = innvest_lite.PatternAttribution(small(), patterns=whole().patterns()).analyze(samples()[:4])
+    assert_close(explained, expected, 1e-4)
 
 
 def test_two_replicas_equal_one(python, tmp_path):

@@ -169,7 +169,8 @@ class PatternAnalyzer(ReverseAnalyzer):
         record = self._fitted.value
         fingerprints = record["fingerprints"] or self._layout.fingerprints()
         reports = {name: LayerReport(**row) for name, row in record["reports"].items()}
-        return Patterns(arrays, record["estimator"], fingerprints, reports, record["settings"])
+        settings = {**record["settings"], "separable": self.separable}
+        return Patterns(arrays, record["estimator"], fingerprints, reports, settings)
 
     def _for_model(self, model):
         self._require_fit()

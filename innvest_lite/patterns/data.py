@@ -76,7 +76,10 @@ class Source:
         stop = stop if self.length is None or stop is None else min(stop, self.length)
         numbers = itertools.count(first, step) if stop is None else iter(range(first, stop, step))
         if self.read is None:
-            iterator = itertools.islice(self.batches, first, stop, step)
+            # A tf.data.Dataset need not prepare what is passed over.
+            ahead = first if hasattr(self.batches, "skip") else 0
+            rest = self.batches.skip(ahead) if ahead else self.batches
+            iterator = itertools.islice(rest, first - ahead, None if stop is None else stop - ahead, step)
             return _read_ahead(lambda number: next(iterator), numbers, _threads(1), _AHEAD)
         if self.dataset is None:
             return _read_ahead(self.read, numbers, _threads(1), _AHEAD)
@@ -88,8 +91,10 @@ class Source:
         processes = dataset.use_multiprocessing and workers > 1
         pool, read = (_processes(dataset, workers), _read_inside) if processes else (_threads(workers), self.read)
         dataset.on_epoch_begin()
-        yield from _read_ahead(read, numbers, pool, max(dataset.max_queue_size, workers) if workers > 1 else _AHEAD)
-        dataset.on_epoch_end()
+        try:
+            yield from _read_ahead(read, numbers, pool, max(dataset.max_queue_size, workers) if workers > 1 else _AHEAD)
+        finally:
+            dataset.on_epoch_end()
 
 
 def _threads(workers):
