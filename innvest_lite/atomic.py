@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import uuid
 
 
@@ -28,7 +29,8 @@ def replacing(path):
 def leftovers(path):
     """What a process that was killed while it wrote a file at `path` left beside it."""
     path = pathlib.Path(path)
-    return [file for file in path.parent.glob(".*.partial") if file.name.startswith(_prefix(path))]
+    pattern = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]{32}\.partial")
+    return [file for file in path.parent.glob(".*.partial") if pattern.fullmatch(file.name)]
 
 
 def _prefix(path):

@@ -161,17 +161,13 @@ class Replicas:
         if self.workers == 1:
             return array
         array = np.asarray(array)
-        add_up = tf.function(
-            lambda value: self._strategy.run(
-                # The identity is on the replica's device; an argument is on none.
-                lambda own: tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(own)),
-                (value,),
-            ),
-            autograph=False,
-        )
         # Once per process, however many replicas it has.
         values = [array, *[np.zeros_like(array)] * (self.count - 1)]
-        return self.parts(add_up(self._spread(values)))[0].numpy()
+        # The identity is on the replica's device; an argument may be on none.
+        total = self._strategy.run(
+            lambda own: tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(own)), (self._spread(values),)
+        )
+        return self.parts(total)[0].numpy()
 
 
 def divide_no_nan(x, y):

@@ -5,8 +5,10 @@ import os
 import keras
 import numpy as np
 
+from innvest_lite import images as images_module
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.images import find_images, load_image, preprocess
+from innvest_lite.images import find_images, load_image
+from innvest_lite.inputs import shard_of
 
 _MOST_WORKERS = 4
 
@@ -17,7 +19,7 @@ class ImageFolder(keras.utils.PyDataset):
     Args:
         images: a folder, an image, or a list of the paths of images.
         shape: their `(height, width, channels)` for the model.
-        preprocessor: how values in 0..255 become inputs, as in `innvest_lite.images.preprocess`.
+        preprocess: how values in 0..255 become inputs, as in `innvest_lite.images.preprocess`.
         batch_size: images in a batch; one with unreadable images has fewer.
         shard: `(index, count)`: every `count`-th image from number `index` on, counted from 0; for many machines.
 
@@ -34,16 +36,16 @@ class ImageFolder(keras.utils.PyDataset):
         (2, 224, 224, 3)
     """
 
-    def __init__(self, images, shape, preprocessor="none", batch_size=32, shard=(0, 1)):
+    def __init__(self, images, shape, preprocess="none", batch_size=32, shard=(0, 1)):
         super().__init__(workers=min(_MOST_WORKERS, os.cpu_count() or 1))
         # Before anything is read.
-        preprocess(np.zeros((1, 1, shape[-1])), preprocessor)
+        images_module.preprocess(np.zeros((1, 1, shape[-1])), preprocess)
         paths = find_images(images) if isinstance(images, str | os.PathLike) else list(images)
-        index, count = shard
+        index, count = shard_of(shard)
         self.paths = paths[index::count]
         if not self.paths:
             raise InvalidInputError(f"There are {len(paths)} images, too few for part {index + 1} of {count}.")
-        self._shape, self._preprocessor, self._batch_size = tuple(shape), preprocessor, batch_size
+        self._shape, self._preprocess, self._batch_size = tuple(shape), preprocess, batch_size
         self._messages = {}
 
     @property
@@ -57,7 +59,9 @@ class ImageFolder(keras.utils.PyDataset):
     def __getitem__(self, index):
         paths = self.paths[index * self._batch_size : (index + 1) * self._batch_size]
         read = [image for image in map(self._read, paths) if image is not None]
-        return preprocess(np.stack(read), self._preprocessor) if read else np.zeros((0, *self._shape), "float32")
+        return (
+            images_module.preprocess(np.stack(read), self._preprocess) if read else np.zeros((0, *self._shape), "float32")
+        )
 
     def _read(self, path):
         try:

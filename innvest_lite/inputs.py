@@ -269,6 +269,19 @@ def whole(number, name):
     return int(number)
 
 
+def shard_of(shard):
+    """`(index, count)`, a part of so many, as two ints.
+
+    Raises:
+        InvalidInputError: it is none, with `0 <= index < count`.
+    """
+    numbers = tuple(shard) if isinstance(shard, tuple | list) else ()
+    sound = len(numbers) == 2 and all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers)
+    if not sound or not 0 <= numbers[0] < numbers[1]:
+        raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
+    return int(numbers[0]), int(numbers[1])
+
+
 def one_of(given, words, name):
     """`given`, if it is one of the words.
 

@@ -60,6 +60,7 @@ def with_ray(task, parts):
     import ray
 
     ray.init(ignore_reinit_error=True)
+
     @ray.remote(max_retries=3)
     def part(index):
         return task(index)
@@ -103,7 +104,7 @@ def main(arguments=None):
     patterns = statistics.patterns()
     patterns.save(options.out)
     print(patterns.report())
-    print(f"{statistics.samples} samples in {options.parts} parts: {options.out}")
+    print(f"{statistics.samples} samples in {options.parts} parts: {options.out}; the parts are in {folder}")
 
 
 if __name__ == "__main__":

@@ -48,25 +48,38 @@ KINDS = {
     "separable/depthwise": "unrectified",
     "separable/pointwise": "linear",
     "sum": "sum",
-    "out": "unrectified",
+    "out": "output",
 }
+AUTO = {"separable/depthwise": "linear"}
 
 
 def test_kinds(split):
     assert {name: facts.kind for name, facts in split.facts.items()} == KINDS
 
 
-@pytest.mark.parametrize("kind", ["linear", "average", "sum", "unrectified"])
-@pytest.mark.parametrize("word", ["linear", "filter", "relu.negative"])
+@pytest.mark.parametrize("kind", ["linear", "average", "sum", "unrectified", "output"])
+@pytest.mark.parametrize("word", ["relu", "linear", "filter", "relu.negative"])
 def test_an_estimator_for_a_kind(split, kind, word):
     chosen = split.patterns(estimator={kind: word})
     for name, own in KINDS.items():
-        expected = split.patterns(estimator=word if own == kind else "relu")
-        np.testing.assert_array_equal(chosen[name], expected[name])
-        assert chosen.reports[name].estimator == (word if own == kind else "relu")
+        expected = word if own == kind else AUTO.get(name, "relu")
+        np.testing.assert_array_equal(chosen[name], split.patterns(estimator=expected)[name])
+        assert chosen.reports[name].estimator == expected
     fitted = innvest_lite.fit_patterns(mixed(), images(), {kind: word}, batch_size=8, verbose=0)
     assert fitted.estimator == {kind: word}
     assert_same(fitted, chosen)
+
+
+def test_the_default_is_linear_where_no_rectifier_is_reached(split):
+    fitted = innvest_lite.fit_patterns(mixed(), images(), batch_size=8, verbose=0)
+    assert fitted.estimator == "auto" == PatternNet(mixed()).estimator
+    for name in KINDS:
+        assert fitted.reports[name].estimator == AUTO.get(name, "relu")
+    assert_same(fitted, split.patterns())
+    assert_same(fitted, split.patterns(estimator={"unrectified": "linear"}), 1e-6)
+    # The word "relu" is a+ everywhere.
+    everywhere = innvest_lite.fit_patterns(mixed(), images(), "relu", batch_size=8, verbose=0)
+    assert {report.estimator for report in everywhere.reports.values()} == {"relu"}
 
 
 def test_choices_are_kept(split, tmp_path):

@@ -59,6 +59,7 @@ def test_parts_that_do_not_go_together(folder, tmp_path, capsys):
     assert "Parts are missing: 2/3." in fails(capsys, "merge", one, three, *out)
     (tmp_path / "copy.h5").write_bytes(one.read_bytes())
     assert "Part 1/3 is in both" in fails(capsys, "merge", one, tmp_path / "copy.h5", *out)
+    assert "Part 1/3 is in both" in fails(capsys, "merge", one, one, *out)
     assert "holds patterns, where statistics were expected" in fails(capsys, "merge", folder / "whole.h5", one, *out)
     assert "is one of the parts" in fails(capsys, "merge", one, two, "-o", one)
     assert "there is no folder" in fails(capsys, "merge", one, two, "-o", tmp_path / "absent" / "p.h5")
@@ -77,6 +78,17 @@ def test_a_shard_is_one_of_so_many(folder, shard, capsys):
     assert "I/N" in capsys.readouterr().err
 
 
+def test_a_part_may_be_empty(folder, tmp_path, capsys):
+    """60 samples are two batches of 32."""
+    parts = [tmp_path / f"{number}.h5" for number in (1, 2, 3)]
+    for number, part in enumerate(parts, 1):
+        assert run("fit", MODEL, folder / "x.npy", "--shard", f"{number}/3", "--out", part) == 0
+    assert "part 3 of 3, 0 samples" in capsys.readouterr().out
+    assert run("merge", *parts, "-o", tmp_path / "p.h5") == 0
+    assert_same_patterns(tmp_path / "p.h5", Patterns.load(folder / "whole.h5"))
+    assert "hold no sample" in fails(capsys, "merge", parts[2], "--partial", "-o", tmp_path / "p.h5")
+
+
 def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
     options = ("--checkpoint", tmp_path / "run.h5", "--batch-size", 8)
     given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", *options)
@@ -92,8 +104,8 @@ def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
 
 def test_estimators_by_kind(folder, tmp_path):
     given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--estimator")
-    assert run(*given, "linear=relu, unrectified=linear") == 0
-    assert Patterns.load(tmp_path / "p.h5").estimator == {"linear": "relu", "unrectified": "linear"}
+    assert run(*given, "linear=relu, output=linear") == 0
+    assert Patterns.load(tmp_path / "p.h5").estimator == {"linear": "relu", "output": "linear"}
     assert Patterns.load(tmp_path / "p.h5").reports["classes"].estimator == "linear"
     assert run(*given, "linear") == 0
     assert Patterns.load(tmp_path / "p.h5").estimator == "linear"
@@ -108,6 +120,7 @@ def test_what_is_refused(folder, tmp_path, capsys):
     assert "holds several arrays" in fails(capsys, "fit", MODEL, tmp_path / "x.npz", "--out", tmp_path / "p.h5")
     np.save(tmp_path / "wrong.npy", np.ones((4, 3)))
     assert "should have shape" in fails(capsys, "fit", MODEL, tmp_path / "wrong.npy", "--out", tmp_path / "p.h5")
+    assert "name one file" in fails(capsys, *given, "--checkpoint", tmp_path / "p.h5")
     assert not (tmp_path / "p.h5").exists()
 
 
@@ -125,7 +138,7 @@ def test_inspect_prints_the_report(folder, capsys):
 def test_inspect_refuses(folder, tmp_path, capsys):
     assert "Name a model to inspect, or a pattern file" in fails(capsys, "inspect")
     assert "Name a model to inspect, or a pattern file" in fails(capsys, "inspect", MODEL, "--csv")
-    assert "holds statistics, where patterns were expected" in fails(capsys, "inspect", "--patterns", folder / "part-1.h5")
+    assert "made by: innvest-lite merge" in fails(capsys, "inspect", "--patterns", folder / "part-1.h5")
     model = load_model()
     model.get_layer("classes").bias.assign(np.ones(10))
     model.save(tmp_path / "other.keras")

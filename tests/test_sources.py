@@ -64,16 +64,32 @@ def test_a_resumed_fit_does_not_read_what_it_has(tmp_path):
     statistics(data(), steps=3, checkpoint=path)
     rest = Sliced(data())
     assert_same(fit(dense(), rest, checkpoint=path), fitted())
-    assert rest.lengths == [8, 8]
+    assert rest.lengths == [8, 8, 8], "the first, to know it again, and what is left"
     again = Sliced(data())
     assert_same(fit(dense(), again, checkpoint=path), fitted())
-    assert not again.lengths, "a finished fit reads no data"
+    assert again.lengths == [8], "a finished fit reads no data but the first batch"
+
+
+def test_other_data_is_told_by_its_first_batch(tmp_path, caplog):
+    path = tmp_path / "run.h5"
+    fit(dense(), data(), steps=3, checkpoint=path)
+    fit(dense(), data(), checkpoint=path)
+    assert "first batch" not in caplog.text
+    fit(dense(), data() + 1, checkpoint=path)
+    assert "The first batch of the data is another than the one that" in caplog.text
 
 
 def test_a_checkpoint_wants_its_batch_size_again(tmp_path):
     statistics(data(), steps=3, checkpoint=tmp_path / "run.h5")
-    with pytest.raises(innvest_lite.PatternMismatchError, match="made with batch_size=8.*not with 10"):
+    with pytest.raises(
+        innvest_lite.PatternMismatchError, match="holds 24 samples in 3 batches, the first of 8; with batches of 10"
+    ):
         statistics(data(), batch_size=10, checkpoint=tmp_path / "run.h5")
+    statistics(iter([data()[:5], data()[5:10]]), steps=2, checkpoint=tmp_path / "batches.h5")
+    with pytest.raises(
+        innvest_lite.PatternMismatchError, match="holds 10 samples in 2 batches, the first of 5; with batches of 8"
+    ):
+        statistics(data(), checkpoint=tmp_path / "batches.h5")
 
 
 # Data sets -----------------------------------------------------------------------------------------------------------
@@ -262,6 +278,11 @@ def test_a_folder_of_images(photos):
     assert_same(innvest_lite.fit_patterns(grey(), images, verbose=0), expected)
     assert len(images) == 4 and len(images.unreadable) == 1 and "4b.png" in images.unreadable[0]
     assert [len(images[index]) for index in range(4)] == [3, 2, 3, 2]
+
+
+def test_arrays_are_loaded_first():
+    with pytest.raises(InvalidInputError, match='np.load."x.npy", mmap_mode="r"'):
+        fit(dense(), "x.npy")
 
 
 def test_a_folder_goes_with_one_input_of_a_fixed_size(photos, tmp_path):

@@ -2,25 +2,27 @@
 
 import os
 import pathlib
+import sys
 
 import innvest_lite
 from innvest_lite.cli import arrays, folder, models
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import find_images
+from innvest_lite.patterns.estimators import DEFAULT
 
 
 def run(arguments):
     """Fits, prints what the data said of each layer, and saves; returns the exit code."""
     models.check_file(arguments.model)
     out = _checked_out(arguments.out, arguments.model)
-    if arguments.shard and not arguments.estimator:
-        # The parts are merged before anything is estimated.
-        arguments.estimator = "relu"
+    if arguments.checkpoint and pathlib.Path(arguments.checkpoint).resolve() == out.resolve():
+        raise InvalidInputError("--checkpoint and --out name one file, but they hold different things; name two.")
     data = _data(arguments)
     model = models.load(arguments.model)
-    options = {"estimator": arguments.estimator or "relu", "exact": not arguments.sampled, "steps": arguments.steps}
+    options = {"estimator": arguments.estimator or DEFAULT, "exact": not arguments.sampled, "steps": arguments.steps}
     options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
-    options.update(shard=arguments.shard or (0, 1), verbose=1)
+    # A bar that moves is for a terminal; a file takes its last line.
+    options.update(shard=arguments.shard or (0, 1), verbose=1 if sys.stdout.isatty() else 2)
     if not isinstance(data, list):
         return _saved(innvest_lite.fit_statistics(model, data, **options), out, arguments.shard)
     shape = models.image_shape(model, arguments.size)
@@ -36,7 +38,7 @@ def merge(arguments):
     """Adds up the parts and estimates the patterns, or writes the sums; returns the exit code."""
     out = pathlib.Path(arguments.out)
     _check_free(out)
-    paths = list(dict.fromkeys(arguments.parts))
+    paths = arguments.parts
     if any(out.exists() and os.path.samefile(out, path) for path in paths if os.path.exists(path)):
         raise InvalidInputError(f"--out {str(out)!r} is one of the parts; choose another file.")
     merged = innvest_lite.PatternStatistics.load(paths[0])
@@ -45,6 +47,8 @@ def merge(arguments):
     missing = merged.missing_parts
     if missing and not arguments.partial:
         raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or say --partial to go without.")
+    if not merged.complete and not arguments.partial:
+        raise InvalidInputError("Some part was cut short, by --steps or an interruption: finish it, or say --partial.")
     if arguments.statistics:
         merged.save(out)
         print(f"Saved the sums of {merged.samples} samples to {out}")

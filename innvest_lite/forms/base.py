@@ -192,7 +192,9 @@ class LinearForm(Form):
     def per_unit(self, values):
         """Sums output-shaped values over samples and positions; the result has `unit_shape`."""
         rank = len(values.shape)
-        sums = ops.sum(values, axis=tuple(axis for axis in range(rank) if axis not in self.unit_axes))
+        positions = tuple(axis for axis in range(1, rank) if axis not in self.unit_axes)
+        # Sample by sample first: TensorFlow adds up one by one in float32, in which 2**24 + 1 is 2**24.
+        sums = ops.sum(ops.sum(values, axis=positions, keepdims=True), axis=(0, *positions))
         ranks = np.argsort(np.argsort(self.unit_axes))
         return ops.reshape(ops.transpose(sums, tuple(ranks)), self.unit_shape)
 

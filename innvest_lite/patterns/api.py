@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 
 from innvest_lite import backend
-from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import input_spec, one_of, positive
+from innvest_lite.errors import InvalidInputError, PatternMismatchError
+from innvest_lite.inputs import input_spec, one_of, positive, shard_of
 from innvest_lite.patterns import files, fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
@@ -31,7 +31,8 @@ def fit_patterns(model, data=None, estimator=DEFAULT, **options):
             a folder of images. A batch is x, (x, y), of which x is used, or (x, y, sample_weight).
         estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.negative" (a-), "linear" (S_a),
             or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "linear" (with weights, and its
-            value reaches a rectifier), "unrectified" (with weights, and it does not), "sum", "average".
+            value reaches a rectifier), "unrectified" (hidden, and it does not), "output", "sum", "average". "auto" is
+            {"unrectified": "linear"} and "relu" for the others, which is "relu" for the networks of the paper.
         **options: as in `fit_statistics`.
 
     Returns:
@@ -75,7 +76,8 @@ def fit_statistics(
             batches are shared out to the replicas; with several workers each takes every so-manieth batch, and all end
             with the sums of all.
         data: see `fit_patterns`.
-        estimator: gather what this one needs, see `fit_patterns`; None: what any needs, at the cost of one product more.
+        estimator: gather what this one needs, see `fit_patterns`; None: what any needs, at the cost of one product more
+            (`patterns()` then estimates by "auto").
         batch_size: for arrays and images.
         steps: how many batches to take; None: all.
         sample_weight: for arrays, how much each sample counts, shape (samples,).
@@ -84,7 +86,7 @@ def fit_statistics(
             samples and every 32nd batch), which spares a product; the error is of second order.
         regime: "rectifier" or "own" (DESIGN, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
-        shard: `(index, count)`: take every `count`-th batch from number `index` on, counted from 0.
+        shard: `(index, count)`: take every `count`-th batch from number `index` on, counted from 0; a part may be empty.
         checkpoint: a path to write the sums to every few dozen steps and at the end. Where it exists, the fit goes on
             after the batches in it; one that holds all of the data gives its result at once, and new data wants a new
             path. Each worker of several writes a file of its own beside it.
@@ -105,7 +107,7 @@ def fit_statistics(
         return statistics
     if data is None:
         raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
-    shard = _checked_shard(shard)
+    shard = shard_of(shard)
     inputs = input_spec(model, layout.graph)
     size = positive(batch_size, "batch_size")
     source = source_of(data, inputs, size, sample_weight=sample_weight, preprocess=preprocess)
@@ -116,6 +118,10 @@ def fit_statistics(
     statistics = fitter.resumed(statistics, checkpoint)
     # A shard, shared out to the workers.
     first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
+    if statistics.batches:
+        fitter.check_place(statistics, source, inputs, first, step, checkpoint)
+        if verbose:
+            print(f"{checkpoint} holds {statistics.batches} batches; the fit goes on after them.")
     if _wants_more(statistics, steps, checkpoint):
         jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
         gathering = fitter.PatternFitter(statistics, layout, inputs, replicas, jit_compile, checkpoint)
@@ -126,7 +132,9 @@ def fit_statistics(
         if done and statistics.batches == done:
             _say_that_nothing_was_added(statistics, checkpoint)
     statistics = fitter.summed_over_workers(statistics, replicas)
-    fitter.need_samples(statistics)
+    if not statistics.parts:
+        # A part may be empty: of 60 images in batches of 32, the third of three is.
+        fitter.need_samples(statistics)
     return statistics
 
 
@@ -134,7 +142,7 @@ def _empty(layout, estimator, exact, settings):
     """Statistics of no data."""
     facts = {name: _facts(layout, name, form, estimator, exact) for name, form in layout.patterned.items()}
     layers = {name: _zeros(form, facts[name].gathered) for name, form in layout.patterned.items()}
-    return PatternStatistics(layers, facts, _Kernels(layout), settings, DEFAULT if estimator is None else estimator)
+    return PatternStatistics(layers, facts, _Kernels(layout, facts), settings, DEFAULT if estimator is None else estimator)
 
 
 def _facts(layout, name, form, estimator, exact):
@@ -171,12 +179,18 @@ def _zeros(form, gathered):
 
 
 class _Kernels:
-    """The kernels of a model's layers, by pattern name, computed when they are asked for."""
+    """The kernels of a model's layers, by pattern name, computed when they are asked for.
 
-    def __init__(self, layout):
-        self._layout = layout
+    Raises:
+        PatternMismatchError: the model's weights are no longer those of the fit.
+    """
+
+    def __init__(self, layout, facts):
+        self._layout, self._facts = layout, facts
 
     def __getitem__(self, name):
+        if self._layout.fingerprint(name) != self._facts[name].fingerprint:
+            raise PatternMismatchError(f"The weights of {name} have changed since the sums were gathered: fit again.")
         return backend.to_numpy(self._layout.patterned[name].kernel())
 
 
@@ -189,18 +203,6 @@ def _checkpoint(path, replicas):
     if replicas.workers == 1:
         return path
     return path.with_name(f"{path.stem}-worker{replicas.worker}-of-{replicas.workers}{path.suffix}")
-
-
-def _checked_shard(shard):
-    """`(index, count)`, two ints."""
-    try:
-        index, count = shard
-    except (TypeError, ValueError):
-        index = count = None
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (index, count))
-    if not whole or not 0 <= index < count:
-        raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
-    return int(index), int(count)
 
 
 def _wants_more(statistics, steps, checkpoint):

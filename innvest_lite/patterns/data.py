@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
+import pathlib
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -51,6 +52,7 @@ class Source:
         length: how many batches; None where that is not known.
         endless: whether it is known that there is no end.
         batch_size: in what batches arrays are cut; 0 where the data comes in batches.
+        total: how many samples arrays have.
         dataset: the `PyDataset` behind `read`, whose workers read; or None.
     """
 
@@ -59,12 +61,20 @@ class Source:
     length: int | None = None
     endless: bool = False
     batch_size: int = 0
+    total: int = 0
     dataset: keras.utils.PyDataset | None = None
 
     def count(self, first, step, limit):
         """How many batches `raw` will give; None where that is not known."""
         left = None if self.length is None else len(range(first, self.length, step))
         return min((number for number in (left, limit) if number is not None), default=None)
+
+    def samples(self, first, step, count):
+        """How many samples arrays have in so many batches; None where the data came in batches."""
+        if not self.batch_size:
+            return None
+        starts = (number * self.batch_size for number in range(first, first + step * count, step))
+        return sum(max(0, min(self.batch_size, self.total - start)) for start in starts)
 
     def raw(self, first, step, limit):
         """The batches number `first`, `first + step`, ..., at most `limit` of them, read ahead.
@@ -80,7 +90,7 @@ class Source:
             ahead = first if hasattr(self.batches, "skip") else 0
             rest = self.batches.skip(ahead) if ahead else self.batches
             iterator = itertools.islice(rest, first - ahead, None if stop is None else stop - ahead, step)
-            return _read_ahead(lambda number: next(iterator), numbers, _threads(1), _AHEAD)
+            return _read_ahead(lambda number: next(iterator, _END), numbers, _threads(1), _AHEAD)
         if self.dataset is None:
             return _read_ahead(self.read, numbers, _threads(1), _AHEAD)
         return self._from_dataset(numbers)
@@ -101,6 +111,7 @@ def _threads(workers):
     return concurrent.futures.ThreadPoolExecutor(workers)
 
 
+_END = object()
 _ADOPTED = []
 
 
@@ -132,9 +143,8 @@ def _read_ahead(read, numbers, pool, ahead):
             submit()
         while waiting:
             number, future = waiting.popleft()
-            try:
-                batch = future.result()
-            except StopIteration:
+            batch = future.result()
+            if batch is _END:
                 return
             submit()
             yield number, batch
@@ -169,23 +179,27 @@ def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"
     if isinstance(data, keras.utils.PyDataset):
         length = data.num_batches
         return Source(data.__getitem__, length=length, endless=length is None, dataset=data)
+    if isinstance(data, list | tuple):
+        return Source(data.__getitem__, length=len(data))
     cardinality = int(data.cardinality()) if callable(getattr(data, "cardinality", None)) else None
     if cardinality is None and hasattr(data, "element_spec"):
         raise InvalidInputError("A distributed data set is cut for replicas already: pass the one that it was made of.")
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) or isinstance(data, bytes):
+        hint = " Call it, and pass what it gives." if callable(data) else ""
         raise InvalidInputError(
-            f"The data should be arrays, a tf.data.Dataset, a PyDataset, batches, or a folder; it is {type(data).__name__}."
+            f"The data should be arrays, a tf.data.Dataset, a PyDataset, batches, or a folder; it is "
+            f"{type(data).__name__}.{hint}"
         )
-    return Source(batches=data, endless=cardinality == _ENDLESS, length=_known(data, cardinality))
+    return Source(batches=data, endless=cardinality == _ENDLESS, length=_known(cardinality))
 
 
-def _known(data, cardinality):
-    if isinstance(data, list | tuple):
-        return len(data)
+def _known(cardinality):
     return cardinality if cardinality is not None and cardinality >= 0 else None
 
 
 def _folder(path, inputs, batch_size, preprocess):
+    if pathlib.Path(path).suffix.lower() in (".npy", ".npz"):
+        raise InvalidInputError(f'Load the array first, which leaves it on disk: np.load("{path}", mmap_mode="r").')
     shape = inputs.shapes[0][1:]
     if len(inputs.shapes) != 1 or len(shape) != 3 or None in shape:
         raise InvalidInputError(
@@ -216,7 +230,8 @@ def batches(source, inputs, first=0, step=1, limit=None):
             try:
                 yield _checked(given, inputs)
             except InvalidInputError as error:
-                raise InvalidInputError(f"{error} This was in batch {number} of the data (counted from 0).") from error
+                said = str(error).replace("One sample needs a batch axis: x[None].", "Batch the data, as with .batch(32).")
+                raise InvalidInputError(f"{said} This was in batch {number} of the data (counted from 0).") from error
 
 
 def each_batch(data, inputs, batch_size):
@@ -282,7 +297,8 @@ def _of_arrays(arrays, weights, batch_size):
         own = None if weights is None else weights[part]
         return [array[part] for array in arrays], None, own
 
-    return Source(read, length=-(-len(arrays[0]) // batch_size), batch_size=batch_size)
+    total = len(arrays[0])
+    return Source(read, length=-(-total // batch_size), batch_size=batch_size, total=total)
 
 
 def _arrays(data, inputs, weights):
@@ -305,7 +321,8 @@ def _is_batched(data, inputs):
         return False
     if not isinstance(data, list | tuple):
         return not (hasattr(data, "shape") and hasattr(data, "__getitem__"))
-    # A list is one array per input, or, for a model with one input, samples or batches: told apart by the rank.
+    # A list is one array per input, or, for a model with one input, samples or batches: told apart by the rank. A tuple of
+    # as many y is x with its y, as everywhere in Keras.
     return len(inputs.names) == 1 and bool(data) and _rank(data[0]) == len(inputs.shapes[0]) and not _is_pair(data, inputs)
 
 
@@ -317,4 +334,4 @@ def _is_pair(data, inputs):
     """`(x, y)` or `(x, y, sample_weight)` of arrays, as people hand them to `fit`."""
     if not isinstance(data, tuple) or len(data) not in (2, 3) or len(inputs.names) > 1:
         return False
-    return all(part is None or _rank(part) < len(inputs.shapes[0]) for part in data[1:])
+    return all(part is None or (hasattr(part, "__len__") and len(part) == len(data[0])) for part in data[1:])

@@ -23,10 +23,12 @@ _CONSTANT = 1e-10
 _AT_A_TIME = 1 << 22
 
 ESTIMATORS = ("linear", "relu", "relu.negative", "filter")
-KINDS = ("linear", "unrectified", "sum", "average")
-"""What a choice of estimators tells apart: layers with weights whose value reaches a rectifier, those whose does not,
-sums, and average pooling."""
-DEFAULT = "relu"
+KINDS = ("linear", "unrectified", "output", "sum", "average")
+"""What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
+does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; sums; average pooling."""
+DEFAULT = "auto"
+_AUTO = {"unrectified": "linear"}
+"""By what `docs/evidence.md` shows; "relu" elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +62,13 @@ class LayerReport:
 
 
 def checked_choice(estimator):
-    """A choice of estimators: a word for all layers, or a mapping from the kinds of `KINDS` to words.
+    """A choice of estimators: a word for all layers, "auto", or a mapping from the kinds of `KINDS` to words.
 
     Raises:
         InvalidInputError: there is no such kind or estimator.
     """
     if not isinstance(estimator, Mapping):
-        return one_of(estimator, ESTIMATORS, "estimator")
+        return one_of(estimator, (DEFAULT, *ESTIMATORS), "estimator")
     unknown = [kind for kind in estimator if kind not in KINDS]
     if unknown:
         raise InvalidInputError(f"estimator maps kinds of layers to estimators; the kinds are {KINDS}, not {unknown[0]!r}.")
@@ -74,8 +76,10 @@ def checked_choice(estimator):
 
 
 def chosen(estimator, kind):
-    """The word of a choice for layers of a kind."""
-    return estimator if isinstance(estimator, str) else estimator.get(kind, DEFAULT)
+    """The word of a choice for layers of a kind; what a mapping leaves out is as in "auto"."""
+    if isinstance(estimator, str) and estimator != DEFAULT:
+        return estimator
+    return {**_AUTO, **({} if estimator == DEFAULT else estimator)}.get(kind, "relu")
 
 
 def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
@@ -114,6 +118,10 @@ def may_need_linear(statistics, kernel, fan_in):
     """
     for _, own, weights in _blocks(statistics, kernel, fan_in):
         variance = np.sum(weights * _linear_covariance(own, fan_in), axis=fan_in)
+        mean_y = own.pivot + own.sum_y / own.count
+        if np.any(variance <= _CONSTANT * mean_y**2):
+            # It has not varied yet: what there is says nothing of it, and the rest of the data may.
+            return True
         _, in_regime = _regime_covariance("relu", own, fan_in)
         if np.any((own.active > 0) & (np.sum(weights * in_regime, axis=fan_in) < _SAFE * variance)):
             return True
@@ -123,6 +131,9 @@ def may_need_linear(statistics, kernel, fan_in):
 def _blocks(statistics, kernel, fan_in):
     """Some units at a time: where in the kernel they stand, their statistics, their float64 kernel."""
     units = [axis for axis in range(kernel.ndim) if axis not in fan_in]
+    if not units:
+        yield ..., statistics, kernel.astype("float64")
+        return
     axis, step = units[-1], max(1, _AT_A_TIME * kernel.shape[units[-1]] // max(kernel.size, 1))
     for start in range(0, kernel.shape[axis], step):
         part = slice(start, start + step)

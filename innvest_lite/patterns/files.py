@@ -117,7 +117,8 @@ def _check_seal(path, kind, version):
     if len(words) != 4 or words[0] != _FORMAT:
         raise CorruptFileError(f"{path} is no file of innvest_lite, or its first bytes are damaged.")
     if words[1] != kind:
-        raise CorruptFileError(f"{path} holds {words[1]}, where {kind} were expected.")
+        hint = " Patterns of it, and of other parts, are made by: innvest-lite merge." if words[1] == "statistics" else ""
+        raise CorruptFileError(f"{path} holds {words[1]}, where {kind} were expected.{hint}")
     if words[2] != str(version):
         raise CorruptFileError(
             f"{path} is of format version {words[2]}; this version of innvest_lite reads {version}. "

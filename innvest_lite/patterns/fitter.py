@@ -5,6 +5,8 @@ the model and drops it, and with several workers it fails. Its callbacks and its
 """
 
 import contextlib
+import hashlib
+import logging
 import pathlib
 
 import keras
@@ -16,6 +18,8 @@ from innvest_lite.patterns.data import batches, require_end
 from innvest_lite.patterns.estimators import may_need_linear
 from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.statistics import PatternStatistics
+
+_log = logging.getLogger("innvest_lite")
 
 FLUSH_EVERY = 32
 """Steps between two flushes."""
@@ -96,6 +100,7 @@ class PatternFitter:
         self._waiting += 1
 
     def _start(self, arrays):
+        self.statistics.first_batch = digest(arrays)
         for name, pivot in self._gatherer.pivots(arrays).items():
             # As float32, which the device will take.
             self.statistics.layers[name].pivot = np.float64(np.float32(pivot))
@@ -120,7 +125,8 @@ class PatternFitter:
         if before < FULL_SAMPLES and self._has_pivots:
             self._move_pivots()
             self._settle()
-        if self._checkpoint is not None:
+        # Not of data without a sample: it would pass for a finished fit.
+        if self._checkpoint is not None and (self.statistics.samples or self.statistics.parts):
             self.statistics.save(self._checkpoint)
 
     def _move_pivots(self):
@@ -142,8 +148,8 @@ class PatternFitter:
         kept = []
         for name, layer in self.statistics.layers.items():
             facts = self.statistics.facts[name]
-            going_on = facts.gathered.startswith("relu") and layer.linear_count == layer.count > 0
-            if going_on and may_need_linear(layer, self.statistics.kernels[name], facts.fan_in):
+            going_on = facts.gathered.startswith("relu") and layer.linear_count == layer.count
+            if going_on and (not layer.count or may_need_linear(layer, self.statistics.kernels[name], facts.fan_in)):
                 kept.append(name)
         self._gatherer.keep_linear(kept)
 
@@ -170,15 +176,55 @@ def resumed(statistics, checkpoint):
     if not pathlib.Path(checkpoint).exists():
         return statistics
     found = PatternStatistics.load(checkpoint)
-    found.check_serves(statistics)
-    both_cut = found.batch_size and statistics.batch_size
-    if both_cut and found.batch_size != statistics.batch_size and not found.complete:
-        raise PatternMismatchError(
-            f"{checkpoint} was made with batch_size={found.batch_size}, so the place to go on from is a multiple of that: "
-            f"continue with it, not with {statistics.batch_size}, or write to another file."
-        )
+    found.check_serves(statistics, checkpoint)
     found.kernels, found.estimator, found.batch_size = statistics.kernels, statistics.estimator, statistics.batch_size
     return found
+
+
+def check_place(statistics, source, inputs, first, step, checkpoint):
+    """Makes sure that the batches of a checkpoint are the first ones of the data that is to be gone on with.
+
+    As far as that can be seen: of batches that come one after the other, none is looked at.
+
+    Args:
+        statistics: those of the checkpoint.
+        source: the `Source` of the data.
+        inputs: the model's `InputSpec`.
+        first: the number of the first batch of this fit's share.
+        step: from one batch of the share to the next.
+        checkpoint: the path, for messages.
+
+    Raises:
+        PatternMismatchError: the data is cut in batches of another size, so that the place to go on from is another.
+    """
+    if source.read is None or (source.length is not None and first >= source.length):
+        return
+    (batch,) = batches(source, inputs, first, step, 1)
+    now = digest(batch.arrays)
+    if statistics.first_batch in ("", now):
+        return
+    rows, own = (int(text.partition(" ")[0]) for text in (statistics.first_batch, now))
+    samples = source.samples(first, step, statistics.batches)
+    elsewhere = samples != statistics.samples if samples is not None else rows != own
+    if elsewhere and not statistics.complete:
+        raise PatternMismatchError(
+            f"{checkpoint} holds {statistics.samples} samples in {statistics.batches} batches, the first of {rows}; with "
+            f"batches of {own} that is another place of the data. Go on with the batches that it was made with, or name "
+            "another checkpoint."
+        )
+    _log.warning(
+        "The first batch of the data is another than the one that %s began with. If the data is another, its patterns will "
+        "be those of both: name another checkpoint for it.",
+        checkpoint,
+    )
+
+
+def digest(arrays):
+    """The number of samples of a batch, and a hash of its inputs."""
+    found = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        found.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return f"{len(arrays[0])} {found.hexdigest()}"
 
 
 def summed_over_workers(statistics, replicas):

@@ -180,7 +180,8 @@ def _products(form, kinds, inputs, centred, active, weights):
         parts.update(sum_x=form.input_sums(inputs, centred, weights), sum_xy=form.vjp_kernel(inputs, heavy))
     if "active_xy" in kinds:
         mask = weighted(ops.cast(active, centred.dtype), weights)
-        parts["active"] = form.per_unit(mask)
+        # Of integers, or in float64: what is left of all pairs, the negative regime, may be a few.
+        parts["active"] = form.per_unit(ops.cast(active, "int32") if weights is None else ops.cast(mask, "float64"))
         parts["active_xy"] = form.vjp_kernel(inputs, ops.where(active, heavy, ops.zeros((), heavy.dtype)))
         if "active_x" in kinds:
             parts.update(active_count=parts["active"], active_x=form.vjp_kernel(inputs, mask))

@@ -86,7 +86,9 @@ class Layout:
         """What a linear node is to a choice of estimators, one of `estimators.KINDS`."""
         if form.kind in ("sum", "average"):
             return form.kind
-        return "linear" if self._activation(form.node.values[0]) is not None else "unrectified"
+        if self._activation(form.node.values[0]) is not None:
+            return "linear"
+        return "output" if form.node.values[0] in self.graph.outputs else "unrectified"
 
     def activation(self, form):
         """The name of the activation that a linear node's value reaches; "" where it reaches none."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
-from innvest_lite.patterns.estimators import checked_choice, chosen, estimate
+from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen, estimate
 from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
 _KIND, _VERSION = "statistics", 2
@@ -52,8 +52,8 @@ class LayerStatistics:
 
     pivot: np.ndarray
     count: float
-    sum_y: np.ndarray
-    linear_count: float
+    sum_y: np.ndarray | None = None
+    linear_count: float = 0.0
     linear_y: np.ndarray | None = None
     sum_x: np.ndarray | None = None
     sum_xy: np.ndarray | None = None
@@ -162,6 +162,7 @@ class PatternStatistics:
         batches: how many batches of this fit went in; a checkpoint continues after them.
         batch_size: in what batches arrays were cut; 0 where the data came in batches.
         complete: whether the data ended; where False, there may be more of it.
+        first_batch: a hash of the first batch that went in, by which other data is told; "" for none.
         parts: which parts of a whole these are, such as ["3/8"]; empty where the data was not cut in parts.
 
     Example:
@@ -173,11 +174,11 @@ class PatternStatistics:
         'relu'
     """
 
-    def __init__(self, layers, facts, kernels, settings, estimator="relu", *, samples=0, batches=0, batch_size=0):
+    def __init__(self, layers, facts, kernels, settings, estimator=DEFAULT, *, samples=0, batches=0, batch_size=0):
         self.layers, self.facts, self.kernels = dict(layers), dict(facts), kernels
         self.settings, self.estimator = dict(settings), estimator
         self.samples, self.batches, self.batch_size = int(samples), int(batches), int(batch_size)
-        self.complete, self.parts = False, []
+        self.complete, self.parts, self.first_batch = False, [], ""
 
     @property
     def fingerprints(self):
@@ -239,18 +240,18 @@ class PatternStatistics:
                 f"{_differing(self.fingerprints, other.fingerprints)}."
             )
 
-    def check_serves(self, wanted):
-        """Raises PatternMismatchError unless a fit of `wanted`, statistics of the same model, can go on from these."""
+    def check_serves(self, wanted, path):
+        """Raises PatternMismatchError unless a fit of `wanted`, statistics of the same model, can go on from this file."""
         self.check_mergeable_weights(wanted)
         enough = all(_serves(facts.gathered, wanted.facts[name].gathered) for name, facts in self.facts.items())
         if self.parts != wanted.parts:
             raise PatternMismatchError(
-                f"The checkpoint is of another part of the data, {self.parts or 'all of it'}, not {wanted.parts or 'all'}."
+                f"{path} is of another part of the data, {self.parts or 'all of it'}, not {wanted.parts or 'all'}."
             )
         if self.settings != wanted.settings or not enough:
             raise PatternMismatchError(
-                f"The fit cannot go on from statistics that were gathered in another way: {self._way()} there, "
-                f"{wanted._way()} wanted."
+                f"The fit cannot go on from {path}, which was gathered in another way: {self._way()} there, "
+                f"{wanted._way()} wanted. Name another checkpoint."
             )
 
     def _way(self):
@@ -305,7 +306,7 @@ class PatternStatistics:
 
     def save(self, path):
         """Writes an HDF5 file, to a temporary name first; float64."""
-        attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
+        attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete", "first_batch")}
         attributes.update(estimator=files.as_text(self.estimator), parts=" ".join(self.parts))
         attributes.update({f"setting {name}": value for name, value in self.settings.items()})
         groups = ((name, _attributes(facts), self._arrays(name)) for name, facts in self.facts.items())
@@ -340,6 +341,7 @@ class PatternStatistics:
                 **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
             )
             statistics.complete, statistics.parts = bool(attributes["complete"]), attributes["parts"].split()
+            statistics.first_batch = str(attributes["first_batch"])
             return statistics
 
     def check_finite(self):
@@ -374,8 +376,8 @@ def _place(part):
 
 
 def _plain(arrays):
-    """The sums of a file, numbers as numbers."""
-    return {name: array if array.ndim else float(array) for name, array in arrays.items()}
+    """The sums of a file, counts as numbers."""
+    return {name: float(array) if name in ("count", "linear_count") else array for name, array in arrays.items()}
 
 
 def _attributes(facts):
