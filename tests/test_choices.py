@@ -50,7 +50,7 @@ KINDS = {
     "sum": "sum",
     "out": "output",
 }
-AUTO = {"separable/depthwise": "linear"}
+AUTO = dict.fromkeys(KINDS, "relu.safe") | {"separable/depthwise": "linear"}
 
 
 def test_kinds(split):
@@ -58,11 +58,11 @@ def test_kinds(split):
 
 
 @pytest.mark.parametrize("kind", ["linear", "average", "sum", "unrectified", "output"])
-@pytest.mark.parametrize("word", ["relu", "linear", "filter", "relu.negative"])
+@pytest.mark.parametrize("word", ["relu", "relu.safe", "linear", "filter", "relu.negative"])
 def test_an_estimator_for_a_kind(split, kind, word):
     chosen = split.patterns(estimator={kind: word})
     for name, own in KINDS.items():
-        expected = word if own == kind else AUTO.get(name, "relu")
+        expected = word if own == kind else AUTO[name]
         np.testing.assert_array_equal(chosen[name], split.patterns(estimator=expected)[name])
         assert chosen.reports[name].estimator == expected
     fitted = innvest_lite.fit_patterns(mixed(), images(), {kind: word}, batch_size=8, verbose=0)
@@ -74,7 +74,7 @@ def test_the_default_is_linear_where_no_rectifier_is_reached(split):
     fitted = innvest_lite.fit_patterns(mixed(), images(), batch_size=8, verbose=0)
     assert fitted.estimator == "auto" == PatternNet(mixed()).estimator
     for name in KINDS:
-        assert fitted.reports[name].estimator == AUTO.get(name, "relu")
+        assert fitted.reports[name].estimator == AUTO[name]
     assert_same(fitted, split.patterns())
     assert_same(fitted, split.patterns(estimator={"unrectified": "linear"}), 1e-6)
     # The word "relu" is a+ everywhere.
@@ -222,9 +222,28 @@ def test_the_report_as_csv(split, tmp_path):
         "units": "4",
         "dead": str(report["conv"].dead),
         "ill-conditioned": str(report["conv"].ill_conditioned),
-        "estimator": "relu",
+        "estimator": "relu.safe",
         "note": "",
     }
     assert {row["layer"]: row["estimator"] for row in rows}["sum"] == "linear"
     assert report.to_csv(tmp_path / "report.csv") is None
     assert (tmp_path / "report.csv").read_text() == report.to_csv()
+
+
+# Sound enough --------------------------------------------------------------------------------------------------------
+def test_safe_is_linear_where_little_is_left_to_divide_by():
+    """Units of which w'cov+ is 0.01 to 0.1 of var[y]: a+ is determined there, and long."""
+    x = keras.Input((6,), name="x")
+    model = models.randomize(keras.Model(x, layers.Dense(40, activation="relu", name="dense")(x)), seed=45)
+    values = models.normal(600, 6, seed=46) + np.linspace(-2, 2, 6, dtype="float32")
+    layer = model.get_layer("dense")
+    layer.bias.assign(-np.quantile(values @ layer.kernel.numpy(), 0.4, axis=0))
+    ratios, _ = replicas.layer_condition(layer, values.astype("float64"), "relu")
+    between = (ratios > 0.002) & (ratios < 0.0999)
+    assert between.any() and (ratios > 0.1001).any() and not np.any((ratios > 0.0999) & (ratios < 0.1001))
+    found = statistics(values, model)
+    relu, safe, linear = (found.patterns(estimator=word)["dense"] for word in ("relu", "relu.safe", "linear"))
+    np.testing.assert_array_equal(safe, np.where(ratios > 0.1, relu, linear))
+    assert np.abs(relu[:, between]).max() > 5 * np.abs(linear[:, between]).max()
+    reports = {word: found.patterns(estimator=word).reports["dense"] for word in ("relu", "relu.safe")}
+    assert reports["relu.safe"].ill_conditioned == np.sum(ratios < 0.1) > reports["relu"].ill_conditioned

@@ -197,7 +197,7 @@ def test_samples_of_weight_zero_at_first(soon):
 
 
 def test_a_unit_near_the_threshold_keeps_its_linear_products(soon):
-    """Sound on the first samples, but not by much, and not sound in the end."""
+    """Sound on the first samples, also for "relu.safe", but not by much, and not sound in the end."""
     weight = one_layer(1).get_layer("dense").kernel.numpy()
     x = normal(400, 6, seed=57) - np.float32(2) * weight[:, 0] / (weight[:, 0] @ weight[:, 0])
     y = (x @ weight)[:, 0]
@@ -208,7 +208,7 @@ def test_a_unit_near_the_threshold_keeps_its_linear_products(soon):
         first = y[order[:64]]
         above = first > np.quantile(y, 0.3)
         ratio = (np.mean(first[above] ** 2) - first[above].mean() * first.mean()) / first.var()
-        if estimators.ILL_CONDITIONED < ratio < 0.15:
+        if 0.1 < ratio < 0.25:
             break
     else:
         pytest.fail("choose another seed")

@@ -29,10 +29,11 @@ def fit_patterns(model, data=None, estimator=DEFAULT, **options):
         data: samples that the model sees in use, preprocessed as it expects: an array (also on disk: memory-mapped,
             HDF5), a tensor, a batched `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of batches, or the path of
             a folder of images. A batch is x, (x, y), of which x is used, or (x, y, sample_weight).
-        estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.negative" (a-), "linear" (S_a),
+        estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.safe" (the same, but S_a for units
+            of which w'cov is below a tenth of var[y], not just below a thousandth), "relu.negative" (a-), "linear" (S_a),
             or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "linear" (with weights, and its
             value reaches a rectifier), "unrectified" (hidden, and it does not), "output", "sum", "average". "auto" is
-            {"unrectified": "linear"} and "relu" for the others, which is "relu" for the networks of the paper.
+            "linear" for the unrectified and "relu.safe" for the others.
         **options: as in `fit_statistics`.
 
     Returns:
@@ -161,8 +162,8 @@ def _gathered(word, exact):
     """What an estimator needs, a key of `statistics.GATHERED`."""
     if not isinstance(exact, bool | np.bool_):
         raise InvalidInputError(f"exact should be True or False, but is {exact!r}.")
-    if word == "relu" and not exact:
-        return "relu, sampled"
+    if word in ("relu", "relu.safe"):
+        return "relu" if exact else "relu, sampled"
     return {None: "all", "relu.negative": "all", "filter": "nothing"}.get(word, word)
 
 

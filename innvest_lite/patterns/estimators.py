@@ -13,22 +13,23 @@ import numpy as np
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import one_of
 
-# Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4.
-ILL_CONDITIONED = 1e-3
-# A unit above this share on the first samples will hardly end below the other on all.
-_SAFE = 0.2
+# Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4. Divided by
+# less than a tenth, it is determined but so long that it drowns all others: see docs/evidence.md.
+ILL_CONDITIONED = {"relu": 1e-3, "relu.negative": 1e-3, "relu.safe": 0.1}
+# A unit above this share on the first samples will hardly end below those on all.
+_SAFE = 0.3
 # Where var[y] is below this share of E[y]^2, float32 cannot tell y from a constant.
 _CONSTANT = 1e-10
 # Values of a layer that are estimated at a time: a wide layer's float64 copies would take more than its forward pass.
 _AT_A_TIME = 1 << 22
 
-ESTIMATORS = ("linear", "relu", "relu.negative", "filter")
+ESTIMATORS = ("linear", "relu", "relu.safe", "relu.negative", "filter")
 KINDS = ("linear", "unrectified", "output", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
 does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; sums; average pooling."""
 DEFAULT = "auto"
-_AUTO = {"unrectified": "linear"}
-"""By what `docs/evidence.md` shows; "relu" elsewhere."""
+_AUTO = {kind: "linear" if kind == "unrectified" else "relu.safe" for kind in KINDS}
+"""By what `docs/evidence.md` shows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ def chosen(estimator, kind):
     """The word of a choice for layers of a kind; what a mapping leaves out is as in "auto"."""
     if isinstance(estimator, str) and estimator != DEFAULT:
         return estimator
-    return {**_AUTO, **({} if estimator == DEFAULT else estimator)}.get(kind, "relu")
+    return {**_AUTO, **({} if estimator == DEFAULT else estimator)}[kind]
 
 
 def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
@@ -153,7 +154,7 @@ def _estimated(estimator, statistics, kernel, fan_in):
         return linear, varies, np.zeros_like(varies)
     variance = np.sum(kernel * covariance, axis=fan_in)
     count, in_regime = _regime_covariance(estimator, statistics, fan_in)
-    pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED * variance)
+    pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED[estimator] * variance)
     live = varies & (count > 0)
     pattern = np.where(_over(sound, fan_in), pattern, linear)
     return np.where(_over(live, fan_in), pattern, 0.0), live, live & ~sound

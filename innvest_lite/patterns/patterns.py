@@ -134,7 +134,7 @@ class Report(collections.UserDict):
         return table(self._HEADER, self._rows())
 
 
-_SILENT = {"relu": "were never positive", "relu.negative": "were never negative"}
+_SILENT = {"relu": "were never positive", "relu.safe": "were never positive", "relu.negative": "were never negative"}
 
 
 def warn_of_dead_units(arrays, reports, facts):

@@ -11,7 +11,7 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
-from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen, estimate
+from innvest_lite.patterns.estimators import DEFAULT, ESTIMATORS, checked_choice, chosen, estimate
 from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
 _KIND, _VERSION = "statistics", 2
@@ -19,9 +19,9 @@ _KIND, _VERSION = "statistics", 2
 _AT_A_TIME = 1 << 22
 
 GATHERED = {
-    "all": ("linear", "relu", "relu.negative", "filter"),
-    "relu": ("relu", "filter"),
-    "relu, sampled": ("relu", "filter"),
+    "all": ESTIMATORS,
+    "relu": ("relu", "relu.safe", "filter"),
+    "relu, sampled": ("relu", "relu.safe", "filter"),
     "linear": ("linear", "filter"),
     "nothing": ("filter",),
 }
