@@ -1,8 +1,7 @@
 """Compares Gradient with `tf.GradientTape` on the logits of all keras.applications models (weights=None).
 
 Usage: `python scripts/gradient_check.py [NAME ...]`. Each model runs in a process of its own, at the smallest input it
-allows; a line each, exit code 1 if one is off by more than 1e-6 of the maximum. `--patterns` instead fits patterns and runs
-PatternNet and PatternAttribution, and prints what `check` leaves unexplained.
+allows; a line each, exit code 1 if one is off by more than 1e-6 of the maximum. (The pattern methods: `coverage.py`.)
 """
 
 import argparse
@@ -13,7 +12,6 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 SMALLEST = {"Inception": 75, "Xception": 71, "NASNet": 32}
-PAPER_LIKE = ("VGG16", "VGG19", "ResNet50", "MobileNet", "MobileNetV2", "DenseNet121", "InceptionV3", "Xception")
 
 
 def names():
@@ -106,45 +104,16 @@ def gradient(name):
     return good
 
 
-def patterns(name):
-    """Fits patterns, explains, and prints whether all is finite and what `check` leaves unexplained."""
-    import numpy as np
-
-    import innvest_lite
-
-    model, x = build(name)
-    fitted = innvest_lite.fit_patterns(model, x, batch_size=8, verbose=0)
-    rows, good = [], all(np.isfinite(array).all() for array in fitted.values())
-    for method in (innvest_lite.PatternNet, innvest_lite.PatternAttribution):
-        analyzer = method(model, patterns=fitted)
-        heat, exponent = analyzer.analyze(x[:4], return_exponent=True)
-        report = analyzer.check(x[:4])
-        unexplained = report.unexplained.max()
-        good &= bool(np.isfinite(heat).all() and np.abs(heat).max() > 0 and unexplained < 1e-3)
-        share = float(np.mean(report.at_input / report.start))
-        rows.append(
-            f"{method.__name__}: largest {np.abs(heat).max():.1e} x 2^{exponent.max()}, at input {share:.2g} of the logit, "
-            f"unexplained {unexplained:.0e}"
-        )
-    report = fitted.report()
-    dead, ill = sum(row.dead for row in report.values()), sum(row.ill_conditioned for row in report.values())
-    units = sum(row.units for row in report.values())
-    print(f"{'ok ' if good else 'BAD'} {name:12s} units {units}, dead {dead}, ill {ill}; " + "; ".join(rows), flush=True)
-    return good
-
-
 def main():
     """Runs each model in a process of its own: some take gigabytes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--patterns", action="store_true")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
-        sys.exit(not (patterns if arguments.patterns else gradient)(arguments.models[0]))
-    flags = ["--inside", *(["--patterns"] if arguments.patterns else [])]
-    chosen = arguments.models or (PAPER_LIKE if arguments.patterns else names())
-    bad = [name for name in chosen if subprocess.run([sys.executable, __file__, name, *flags]).returncode]
+        sys.exit(not gradient(arguments.models[0]))
+    chosen = arguments.models or names()
+    bad = [name for name in chosen if subprocess.run([sys.executable, __file__, name, "--inside"]).returncode]
     print(f"{len(chosen) - len(bad)} of {len(chosen)} good" + (f"; bad: {', '.join(bad)}" if bad else ""))
     sys.exit(bool(bad))
 

@@ -50,7 +50,7 @@ KINDS = {
     "sum": "sum",
     "out": "output",
 }
-AUTO = dict.fromkeys(KINDS, "relu.safe") | {"separable/depthwise": "linear"}
+DEFAULT = "relu.safe"
 
 
 def test_kinds(split):
@@ -62,7 +62,7 @@ def test_kinds(split):
 def test_an_estimator_for_a_kind(split, kind, word):
     chosen = split.patterns(estimator={kind: word})
     for name, own in KINDS.items():
-        expected = word if own == kind else AUTO[name]
+        expected = word if own == kind else DEFAULT
         np.testing.assert_array_equal(chosen[name], split.patterns(estimator=expected)[name])
         assert chosen.reports[name].estimator == expected
     fitted = innvest_lite.fit_patterns(mixed(), images(), {kind: word}, batch_size=8, verbose=0)
@@ -70,14 +70,12 @@ def test_an_estimator_for_a_kind(split, kind, word):
     assert_same(fitted, chosen)
 
 
-def test_the_default_is_linear_where_no_rectifier_is_reached(split):
+def test_the_default(split):
     fitted = innvest_lite.fit_patterns(mixed(), images(), batch_size=8, verbose=0)
-    assert fitted.estimator == "auto" == PatternNet(mixed()).estimator
-    for name in KINDS:
-        assert fitted.reports[name].estimator == AUTO[name]
+    assert fitted.estimator == DEFAULT == PatternNet(mixed()).estimator
+    assert {report.estimator for report in fitted.reports.values()} == {DEFAULT}
     assert_same(fitted, split.patterns())
-    assert_same(fitted, split.patterns(estimator={"unrectified": "linear"}), 1e-6)
-    # The word "relu" is a+ everywhere.
+    # The word "relu" is the paper's a+ everywhere.
     everywhere = innvest_lite.fit_patterns(mixed(), images(), "relu", batch_size=8, verbose=0)
     assert {report.estimator for report in everywhere.reports.values()} == {"relu"}
 

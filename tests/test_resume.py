@@ -30,7 +30,7 @@ def test_statistics_give_every_estimator():
     gathered = statistics(data())
     for estimator in ("relu", "linear", "relu.negative"):
         assert_same(gathered.patterns(dense(), estimator), fitted(estimator))
-    assert gathered.patterns(dense()).estimator == "auto"
+    assert gathered.patterns(dense()).estimator == "relu.safe"
     with pytest.raises(PatternMismatchError):
         gathered.patterns(models.build("dense", seed=99))
 

@@ -32,8 +32,7 @@ def fit_patterns(model, data=None, estimator=DEFAULT, **options):
         estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.safe" (the same, but S_a for units
             of which w'cov is below a tenth of var[y], not just below a thousandth), "relu.negative" (a-), "linear" (S_a),
             or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "linear" (with weights, and its
-            value reaches a rectifier), "unrectified" (hidden, and it does not), "output", "sum", "average". "auto" is
-            "linear" for the unrectified and "relu.safe" for the others.
+            value reaches a rectifier), "unrectified" (hidden, and it does not), "output", "sum", "average".
         **options: as in `fit_statistics`.
 
     Returns:
@@ -78,7 +77,7 @@ def fit_statistics(
             with the sums of all.
         data: see `fit_patterns`.
         estimator: gather what this one needs, see `fit_patterns`; None: what any needs, at the cost of one product more
-            (`patterns()` then estimates by "auto").
+            (`patterns()` then estimates by the default).
         batch_size: for arrays and images.
         steps: how many batches to take; None: all.
         sample_weight: for arrays, how much each sample counts, shape (samples,).

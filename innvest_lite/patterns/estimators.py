@@ -27,8 +27,7 @@ ESTIMATORS = ("linear", "relu", "relu.safe", "relu.negative", "filter")
 KINDS = ("linear", "unrectified", "output", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
 does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; sums; average pooling."""
-DEFAULT = "auto"
-_AUTO = {kind: "linear" if kind == "unrectified" else "relu.safe" for kind in KINDS}
+DEFAULT = "relu.safe"
 """By what `docs/evidence.md` shows."""
 
 
@@ -63,13 +62,13 @@ class LayerReport:
 
 
 def checked_choice(estimator):
-    """A choice of estimators: a word for all layers, "auto", or a mapping from the kinds of `KINDS` to words.
+    """A choice of estimators: a word for all layers, or a mapping from the kinds of `KINDS` to words.
 
     Raises:
         InvalidInputError: there is no such kind or estimator.
     """
     if not isinstance(estimator, Mapping):
-        return one_of(estimator, (DEFAULT, *ESTIMATORS), "estimator")
+        return one_of(estimator, ESTIMATORS, "estimator")
     unknown = [kind for kind in estimator if kind not in KINDS]
     if unknown:
         raise InvalidInputError(f"estimator maps kinds of layers to estimators; the kinds are {KINDS}, not {unknown[0]!r}.")
@@ -77,10 +76,8 @@ def checked_choice(estimator):
 
 
 def chosen(estimator, kind):
-    """The word of a choice for layers of a kind; what a mapping leaves out is as in "auto"."""
-    if isinstance(estimator, str) and estimator != DEFAULT:
-        return estimator
-    return {**_AUTO, **({} if estimator == DEFAULT else estimator)}[kind]
+    """The word of a choice for layers of a kind; of one that a mapping leaves out, the default."""
+    return estimator if isinstance(estimator, str) else estimator.get(kind, DEFAULT)
 
 
 def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
