@@ -333,7 +333,7 @@ class PatternStatistics:
                 if name.startswith("setting ")
             }
             statistics = cls(
-                {name: LayerStatistics(**_plain(arrays)) for name, (_, arrays) in groups.items()},
+                {name: LayerStatistics(**_plain(arrays, facts[name].gathered)) for name, (_, arrays) in groups.items()},
                 facts,
                 kernels,
                 settings,
@@ -375,8 +375,20 @@ def _place(part):
     return int(number), int(count)
 
 
-def _plain(arrays):
-    """The sums of a file, counts as numbers."""
+_OF_ALL = ("sum_y", "linear_y", "sum_x", "sum_xy")
+_OF_REGIME = ("active", "active_xy", "active_count", "active_x")
+
+
+def _plain(arrays, gathered):
+    """The sums of a file, counts as numbers.
+
+    Raises:
+        ValueError: they are not those that were gathered.
+    """
+    wanted = {"pivot", "count", "linear_count", *(_OF_ALL if gathered != "nothing" else ())}
+    wanted.update(_OF_REGIME if gathered not in ("nothing", "linear") else ())
+    if set(arrays) != wanted:
+        raise ValueError(f"it should hold {sorted(wanted)}, but holds {sorted(arrays)}.")
     return {name: float(array) if name in ("count", "linear_count") else array for name, array in arrays.items()}
 
 
