@@ -52,7 +52,7 @@ def _choose(count, seed, available):
 def _explain(model, digits, images, methods):
     """Method -> pictures of its explanations; all pattern methods share one fit on all digits."""
     start = time.perf_counter()
-    patterns = innvest_lite.fit_patterns(model, digits, estimator="relu", verbose=0)
+    patterns = innvest_lite.fit_patterns(model, digits, verbose=0)
     print(f"Fitted the patterns of {len(patterns)} layers on {len(digits)} digits{_since(start)}")
     columns = {}
     for name in methods:
