@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from command_line import MODEL, fails, run
+from models import assert_close
 from pictures import picture, write_digits
 
 import innvest_lite
@@ -46,7 +47,7 @@ def test_fit_writes_the_patterns_of_the_python_api(fitted, capsys):
     linear = innvest_lite.Patterns.load(folder / "linear.h5")
     assert linear.estimator == "linear"
     assert str(linear.report()) in printed
-    assert "6/6" in printed
+    assert "3/3" in printed
 
 
 def test_analyze_takes_options_of_the_method(fitted, tmp_path, capsys):
@@ -166,7 +167,8 @@ def test_unreadable_images_are_named_and_the_rest_is_done(tmp_path, capsys):
     assert run("fit", MODEL, tmp_path / "images", "--out", tmp_path / "p.h5", *options) == 1
     fit_errors = capsys.readouterr().err
     expected = fit_in_batches(images, 3)
-    assert np.array_equal(innvest_lite.Patterns.load(tmp_path / "p.h5")["classes"], expected["classes"])
+    # In other batches: those with unreadable images are smaller.
+    assert_close(innvest_lite.Patterns.load(tmp_path / "p.h5")["classes"], expected["classes"], 1e-5)
     given = ["--method", "gradient", "--out", tmp_path / "out", *options]
     assert run("analyze", MODEL, tmp_path / "images", *given) == 1
     expected = innvest_lite.Gradient(load_model()).analyze(images, batch_size=3)

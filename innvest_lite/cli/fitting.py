@@ -29,6 +29,10 @@ def run(arguments):
     images = innvest_lite.ImageFolder(data, shape, arguments.preprocess, arguments.batch_size)
     try:
         statistics = innvest_lite.fit_statistics(model, images, **options)
+    except InvalidInputError as error:
+        if len(images.unreadable) == len(images.paths):
+            raise InvalidInputError(f"None of the {len(images.paths)} images can be read.") from error
+        raise
     finally:
         code = folder.report(images.unreadable, len(images.paths))
     return _saved(statistics, out, arguments.shard) or code
