@@ -202,16 +202,24 @@ def exponents(x):
     return tf.where(x == 0, 0, exponent)
 
 
-def scale_by_power_of_two(x, exponent):
-    """`x * 2**exponent` for int32 exponents of either sign, exact unless the result leaves float32's range.
+def scale_by_powers_of_two(tensors, exponent):
+    """Each tensor times `2**exponent` of its sample: exact unless the result leaves float32's range.
 
     float16 and bfloat16 come back as float32, float64 stays.
+
+    Args:
+        tensors: tensors (batch, ...).
+        exponent: int32 (batch,), of either sign.
     """
-    x = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
     # In two halves: a single factor 2**exponent may not be a float32 where the product still is.
     half = exponent // 2
-    first, second = _power_of_two(half), _power_of_two(exponent - half)
-    return x * tf.cast(first, x.dtype) * tf.cast(second, x.dtype)
+    halves = _power_of_two(half), _power_of_two(exponent - half)
+    scaled = []
+    for x in tensors:
+        x = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+        first, second = (tf.cast(tf.reshape(factor, (-1, *[1] * (len(x.shape) - 1))), x.dtype) for factor in halves)
+        scaled.append(x * first * second)
+    return scaled
 
 
 def scale_wide(x, exponent):

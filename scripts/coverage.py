@@ -10,12 +10,8 @@ Where layers have no pattern, the line says which, and the gradient stands in th
 reasons are shares of the explained logit, means over the samples.
 """
 
-import argparse
-import json
 import os
 import resource
-import subprocess
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -30,7 +26,7 @@ ROUNDING = 1e-5
 
 
 def one(name):
-    """Prints, as JSON, the line of one model and whether it is good."""
+    """Prints the line of one model and returns whether it is good."""
     import numpy as np
     from gradient_check import build
 
@@ -63,7 +59,9 @@ def one(name):
         f"{seconds[1] - seconds[0]:.0f} s fit, {seconds[2] - seconds[1]:.0f} s explain, "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB",
     ]
-    print(json.dumps(["; ".join(parts), bool(all(finite.values()) and explained)]))
+    good = bool(all(finite.values()) and explained)
+    print(f"{'ok ' if good else 'BAD'} {name:20s} {'; '.join(parts)}", flush=True)
+    return good
 
 
 def fallback(model):
@@ -159,32 +157,7 @@ def listed(counts):
     return ", ".join(f"{count} {thing}" for thing, count in counts.items())
 
 
-def row(name):
-    """Runs one model and prints its line; returns whether it is good."""
-    done = subprocess.run([sys.executable, __file__, "--inside", name], capture_output=True, text=True)
-    text, good = (f"exit code {done.returncode}: {done.stderr[-300:]}", False)
-    if not done.returncode:
-        text, good = json.loads(done.stdout.splitlines()[-1])
-    print(f"{'ok ' if good else 'BAD'} {name:20s} {text}", flush=True)
-    return good
-
-
-def main():
-    """Runs one model at a time: some take many gigabytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.inside:
-        one(arguments.models[0])
-        return
-    from gradient_check import names
-
-    chosen = arguments.models or names()
-    bad = [name for name in chosen if not row(name)]
-    print(f"{len(chosen) - len(bad)} of {len(chosen)} good" + (f"; bad: {', '.join(bad)}" if bad else ""))
-    sys.exit(bool(bad))
-
-
 if __name__ == "__main__":
-    main()
+    from gradient_check import run_each
+
+    run_each(__file__, __doc__, one)

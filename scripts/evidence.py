@@ -2,7 +2,7 @@
 
     python scripts/evidence.py --cache nets --out evidence             # all networks, two training seeds each
     python scripts/evidence.py --cache nets --out evidence_light --light 0.5
-    python scripts/evidence.py --nets mobile --seeds 1 --samples 200   # a part of it
+    python scripts/evidence.py --nets mobile --seeds 0 --samples 200   # a part of it
 
 Three classifiers of digits, small but each of another kind: VGG-like (nothing but convolutions, ReLUs, maxima and dense
 layers), residual (BatchNormalization, sums, global average pooling), and mobile (separable and depthwise convolutions,
@@ -78,7 +78,7 @@ class Setting:
 
 SETTINGS = {
     DEFAULT: Setting(),
-    **{f"all: {word}": Setting(word) for word in ("relu", "relu.safe", "linear", "filter")},
+    **{f"all: {word}": Setting(word) for word in ("relu", "linear", "filter")},
     **{f"rectified: {word}": Setting({"linear": word}) for word in ("relu", "linear")},
     **{f"unrectified: {word}": Setting({"unrectified": word}) for word in ("relu", "filter")},
     **{f"output: {word}": Setting({"output": word}) for word in ("linear", "filter")},
@@ -88,7 +88,9 @@ SETTINGS = {
     "regime: own": Setting(regime="own"),
     "separable: joint": Setting(separable="joint"),
     **{f"least: {least}": Setting(least=least) for least in (0.01, 0.03, 0.3)},
-    "all: relu.safe; separable: joint": Setting("relu.safe", separable="joint"),
+    "all: relu; regime: own": Setting("relu", regime="own"),
+    "all: relu; separable: joint": Setting("relu", separable="joint"),
+    "all: relu; sums: gradient": Setting("relu", merge=False),
     "all: relu; unrectified: linear": Setting(dict.fromkeys(estimators.KINDS, "relu") | {"unrectified": "linear"}),
 }
 PATTERN_METHODS = {"pattern.attribution": innvest_lite.PatternAttribution, "pattern.net": innvest_lite.PatternNet}
@@ -347,7 +349,7 @@ def run(arguments):
     samples, light = held_out.seen[: arguments.samples], f"-light-{arguments.light}" if arguments.light else ""
     found, written = {}, {"rho": [], "degradation": []}
     for net in arguments.nets:
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             label = f"{net} {seed}"
             model = network(net, seed, shown, held_out, arguments.cache and arguments.cache / f"{net}-{seed}{light}.keras")
             start = time.perf_counter()
@@ -361,8 +363,8 @@ def run(arguments):
             # After each network, so that a broken run leaves what it found.
             for name, rows in written.items() if arguments.out else ():
                 save_rows(arguments.out, f"{name}.csv", tuple(rows[0]), rows)
-        own = [found[f"{net} {seed}"] for seed in range(arguments.seeds)]
-        print(f"\ndegradation, {net}, {arguments.seeds} seed(s)\n{comparison_table(compared(averaged(own)))}\n", flush=True)
+        own = [found[f"{net} {seed}"] for seed in arguments.seeds]
+        print(f"\ndegradation, {net}, {len(own)} seed(s)\n{comparison_table(compared(averaged(own)))}\n", flush=True)
     if len(arguments.nets) > 1:
         print(f"degradation, mean of {len(found)} networks\n{comparison_table(compared(averaged([*found.values()])))}")
     rows = {label: compared(results) for label, results in found.items()}
@@ -375,7 +377,7 @@ def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=tuple(NETS), default=tuple(NETS))
-    parser.add_argument("--seeds", type=int, default=2, help="how many of each, trained from seeds 0, 1, ...")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="a network of each kind is trained from each")
     parser.add_argument("--samples", type=int, default=600, help="how many held-out digits, at most 600")
     parser.add_argument("--light", type=float, default=0.0, help="the standard deviation of the waves at each pixel")
     parser.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="keep trained networks here")

@@ -104,19 +104,25 @@ def gradient(name):
     return good
 
 
-def main():
-    """Runs each model in a process of its own: some take gigabytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def run_each(script, description, good):
+    """The command line of a script that runs models one at a time, each in a process of its own: some take gigabytes.
+
+    Args:
+        script: its file.
+        description: its docstring.
+        good: prints the line of the model of a name, and returns whether it is good.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
-        sys.exit(not gradient(arguments.models[0]))
+        sys.exit(not good(arguments.models[0]))
     chosen = arguments.models or names()
-    bad = [name for name in chosen if subprocess.run([sys.executable, __file__, name, "--inside"]).returncode]
+    bad = [name for name in chosen if subprocess.run([sys.executable, script, name, "--inside"]).returncode]
     print(f"{len(chosen) - len(bad)} of {len(chosen)} good" + (f"; bad: {', '.join(bad)}" if bad else ""))
     sys.exit(bool(bad))
 
 
 if __name__ == "__main__":
-    main()
+    run_each(__file__, __doc__, gradient)

@@ -16,7 +16,7 @@ from innvest_lite import PatternMismatchError, PatternStatistics
 from innvest_lite.atomic import leftovers, replacing
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.patterns import estimators, fitter
-from innvest_lite.patterns import statistics as statistics_module
+from innvest_lite.patterns import layers as layer_statistics
 
 
 def one_layer(units=5, bias=0.0, kernel=None):
@@ -91,7 +91,7 @@ def test_blocks_of_any_size_give_the_same(name, size, monkeypatch):
     expected = {word: found.patterns(estimator=word) for word in words}
     merged = sums(copy.deepcopy(found).merge(copy.deepcopy(other)))
     monkeypatch.setattr(estimators, "_AT_A_TIME", size)
-    monkeypatch.setattr(statistics_module, "_AT_A_TIME", size)
+    monkeypatch.setattr(layer_statistics, "_AT_A_TIME", size)
     for word in words:
         again = found.patterns(estimator=word)
         for layer in again:

@@ -115,32 +115,33 @@ def check(analyzer, arrays, weights, batch_size):
         return CheckReport((), np.zeros(0), np.zeros(0))
     whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     rules = {step.node.name: str(step.rule) for step in analyzer.plan().steps}
-    nodes = list(dict.fromkeys(name.rsplit(" ", 1)[0] for name in whole if " " in name))
-    rows = tuple(CheckRow(node, rules[node], **{field: whole[f"{node} {field}"] for field in _FIELDS}) for node in nodes)
+    start, at_input = whole.pop(_START), whole.pop(_INPUT)
     # Dict outputs of a compiled function come back sorted; the plan knows the order.
-    order = {step.node.name: index for index, step in enumerate(analyzer.plan().steps)}
-    rows = tuple(sorted(rows, key=lambda row: -order[row.node]))
-    return CheckReport(rows, whole["start"], whole["input"])
+    rows = tuple(CheckRow(node, rule, *whole[node].T) for node, rule in reversed(rules.items()) if node in whole)
+    return CheckReport(rows, start, at_input)
 
 
-_FIELDS = ("arrived", "handed_on", "bias", *REASONS)
+_FIELDS = tuple(field.name for field in dataclasses.fields(CheckRow))[2:]
+# No nodes are called so.
+_START, _INPUT = " start", " input"
 
 
 def measured(start, swept, inputs):
-    """The numbers of a sweep as tensors: `"<node> <field>"`, "start" and "input" -> float64 (batch,).
+    """The numbers of a sweep as float64 tensors: node -> (batch, fields), and the totals (batch,).
 
     Args:
         start: the relevance at the output.
         swept: a `Swept`.
         inputs: the graph's input values.
     """
-    numbers = {"start": _sum((start,)), "input": ops.zeros_like(_sum((start,)))}
+    numbers = {_START: _sum((start,)), _INPUT: ops.zeros_like(_sum((start,)))}
     for value in inputs:
         if value in swept.relevance:
-            numbers["input"] += _unscaled(_sum((swept.relevance[value],)), swept.exponents[value])
+            numbers[_INPUT] += backend.scale_wide(_sum((swept.relevance[value],)), swept.exponents[value])
     for passage in swept.passages:
-        for field, value in _row(passage).items():
-            numbers[f"{passage.call.form.name} {field}"] = _unscaled(value, passage.exponent)
+        row = _row(passage)
+        fields = ops.stack([row[field] for field in _FIELDS], axis=1)
+        numbers[passage.call.form.name] = backend.scale_wide(fields, passage.exponent[:, None])
     return numbers
 
 
@@ -184,7 +185,3 @@ def _sum(relevances):
     """Sums over everything but the samples, in float64."""
     sums = [ops.sum(ops.cast(r, "float64"), axis=tuple(range(1, len(r.shape)))) for r in relevances if r is not None]
     return sum(sums[1:], sums[0])
-
-
-def _unscaled(values, exponent):
-    return backend.scale_wide(values, exponent)

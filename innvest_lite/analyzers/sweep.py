@@ -130,7 +130,10 @@ def largest(logits):
 def undo_rescaling(swept):
     """Brings each sample whose true values fit in float32 back to them; the others keep one exponent for all values."""
     left = ops.where(_fits(swept), 0, swept.exponent)
-    relevance = {value: _scaled(tensor, swept.exponents[value] - left) for value, tensor in swept.relevance.items()}
+    relevance = {
+        value: backend.scale_by_powers_of_two([tensor], swept.exponents[value] - left)[0]
+        for value, tensor in swept.relevance.items()
+    }
     return dataclasses.replace(swept, relevance=relevance, exponents=dict.fromkeys(relevance, left), exponent=left)
 
 
@@ -174,7 +177,8 @@ def _total(relevances):
 def _rescaled(pending, exponent):
     pending = {value: _total(relevances) for value, relevances in pending.items()}
     shift = backend.exponents(_magnitude(pending.values()))
-    return {value: [_scaled(tensor, -shift)] for value, tensor in pending.items()}, exponent + shift
+    scaled = backend.scale_by_powers_of_two(pending.values(), -shift)
+    return {value: [tensor] for value, tensor in zip(pending, scaled, strict=True)}, exponent + shift
 
 
 def _magnitude(tensors):
@@ -182,8 +186,3 @@ def _magnitude(tensors):
     largest = [ops.max(ops.abs(tensor), axis=tuple(range(1, len(tensor.shape)))) for tensor in tensors]
     largest = [ops.cast(maximum, "float32") for maximum in largest]
     return largest[0] if len(largest) == 1 else ops.max(ops.stack(largest), axis=0)
-
-
-def _scaled(tensor, exponent):
-    exponent = ops.reshape(exponent, (-1, *[1] * (len(tensor.shape) - 1)))
-    return backend.scale_by_power_of_two(tensor, exponent)

@@ -23,8 +23,8 @@ from innvest_lite.metrics.windows import windows
 from innvest_lite.patterns import fit_statistics
 from innvest_lite.patterns.data import each_batch
 from innvest_lite.patterns.estimators import estimate
+from innvest_lite.patterns.layers import LayerStatistics
 from innvest_lite.patterns.layout import Layout
-from innvest_lite.patterns.statistics import LayerStatistics
 
 ESTIMATORS = ("random", "filter", "linear", "two_component")
 TARGETS = ("preactivation", "activation", "active")

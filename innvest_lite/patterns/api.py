@@ -11,8 +11,9 @@ from innvest_lite.inputs import input_spec, one_of, positive, shard_of
 from innvest_lite.patterns import files, fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
+from innvest_lite.patterns.layers import LayerFacts, LayerStatistics
 from innvest_lite.patterns.layout import REGIMES, Layout
-from innvest_lite.patterns.statistics import LayerFacts, LayerStatistics, PatternStatistics, part_of
+from innvest_lite.patterns.statistics import PatternStatistics, part_of
 
 __all__ = ["fit_patterns", "fit_statistics"]
 
@@ -158,7 +159,7 @@ def _facts(layout, name, form, estimator, exact):
 
 
 def _gathered(word, exact):
-    """What an estimator needs, a key of `statistics.GATHERED`."""
+    """What an estimator needs, a key of `layers.GATHERED`."""
     if not isinstance(exact, bool | np.bool_):
         raise InvalidInputError(f"exact should be True or False, but is {exact!r}.")
     if word in ("relu", "relu.safe"):

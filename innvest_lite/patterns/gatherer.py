@@ -32,7 +32,7 @@ class Gatherer:
     Args:
         layout: the `Layout` of the model.
         inputs: the `InputSpec` of the model.
-        gathered: pattern name -> a key of `statistics.GATHERED`.
+        gathered: pattern name -> a key of `layers.GATHERED`.
         regime: see `Layout.regime`.
         replicas: `backend.Replicas` to work on.
         jit_compile: whether XLA compiles the step.

@@ -1,0 +1,143 @@
+"""The sums of one linear layer, around a pivot, and what is known of the layer without data.
+
+Of the module `statistics`, which keeps them for all layers of a model.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from innvest_lite.patterns.estimators import ESTIMATORS
+
+# Values of a sum that are moved at a time, so that no float64 copy of a whole layer comes up.
+_AT_A_TIME = 1 << 22
+
+GATHERED = {
+    "all": ESTIMATORS,
+    "relu": ("relu", "relu.safe", "filter"),
+    "relu, sampled": ("relu", "relu.safe", "filter"),
+    "linear": ("linear", "filter"),
+    "nothing": ("filter",),
+}
+"""What was gathered of a layer -> the estimators for which that is enough."""
+
+
+@dataclasses.dataclass
+class LayerStatistics:
+    """The sums of one linear layer, with y = w'x (no bias) and c = y - pivot. None where a sum was not gathered.
+
+    The products with all pairs serve the linear estimator; where that is only the fallback of the two-component one, a
+    part of the pairs is enough for them, so they have a count and a sum of y of their own. With `exact=False` the same
+    holds for the sum of x over the positive regime.
+
+    Attributes:
+        pivot: what is taken off y, in unit shape.
+        count: the number of (x, y) pairs, samples counted by their weights.
+        sum_y: sum of c, in unit shape.
+        linear_count: the number of pairs in the two products below.
+        linear_y: sum of c over these pairs, in unit shape.
+        sum_x: sum of x, broadcastable to the kernel's shape.
+        sum_xy: sum of x c, in kernel shape.
+        active: the number of pairs in the positive regime, in unit shape.
+        active_xy: sum of x c over the positive regime, in kernel shape.
+        active_count: the number of pairs in the sum below, in unit shape.
+        active_x: sum of x over the positive regime, in kernel shape.
+    """
+
+    pivot: np.ndarray
+    count: float
+    sum_y: np.ndarray | None = None
+    linear_count: float = 0.0
+    linear_y: np.ndarray | None = None
+    sum_x: np.ndarray | None = None
+    sum_xy: np.ndarray | None = None
+    active: np.ndarray | None = None
+    active_xy: np.ndarray | None = None
+    active_count: np.ndarray | None = None
+    active_x: np.ndarray | None = None
+
+    def items(self):
+        """`(name, sum)` of all that was gathered but the pivot."""
+        fields = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self)[1:])
+        return [(name, value) for name, value in fields if value is not None]
+
+    def add(self, other, fan_in):
+        """Adds the sums of another part of the data, in place; `other` is left around this one's pivot.
+
+        Args:
+            other: a `LayerStatistics` of the same layer.
+            fan_in: the kernel axes over which a unit sums its inputs.
+        """
+        if not self.count:
+            self.move(other.pivot, fan_in)
+        other.move(self.pivot, fan_in)
+        for name, value in other.items():
+            self.accumulate(name, value)
+
+    def accumulate(self, name, value):
+        """Adds to one sum, in place."""
+        mine = getattr(self, name)
+        if np.ndim(mine):
+            np.add(mine, value, out=mine)
+        else:
+            setattr(self, name, mine + float(value))
+
+    def move(self, pivot, fan_in):
+        """Puts the sums around another pivot, in place."""
+        step = self.pivot - pivot
+        self.pivot = np.array(pivot, "float64")
+        if not step.any():
+            return
+        over = np.expand_dims(step, fan_in)
+        self.sum_y += self.count * step
+        if self.sum_xy is not None:
+            self.linear_y += self.linear_count * step
+            _add_product(self.sum_xy, over, self.sum_x)
+        if self.active_xy is not None:
+            # Where the sum of x over the regime rests on a part of the pairs, it stands for all of them.
+            share = np.divide(self.active, self.active_count, out=np.zeros_like(step), where=self.active_count > 0)
+            _add_product(self.active_xy, over * np.expand_dims(share, fan_in), self.active_x)
+
+    def of_units(self, part, axis, unit_axis):
+        """The statistics of some units: a slice along an axis of the kernel, which is `unit_axis` of the unit shape."""
+        units = (slice(None),) * unit_axis + (part,)
+        kernel = (slice(None),) * axis + (part,)
+
+        def sliced(name, value):
+            if value is None or not np.ndim(value):
+                return value
+            per_unit = name in ("pivot", "sum_y", "linear_y", "active", "active_count")
+            at = units if per_unit else kernel
+            # One entry for all units stays as it is.
+            return value if not per_unit and value.shape[axis] == 1 else value[at]
+
+        return LayerStatistics(**{name: sliced(name, value) for name, value in vars(self).items()})
+
+
+def _add_product(total, factor, values):
+    """`total += factor * values`, some rows at a time."""
+    rows = max(1, _AT_A_TIME * len(total) // max(total.size, 1))
+    for start in range(0, len(total), rows):
+        part = slice(start, start + rows)
+        total[part] += (factor if len(factor) == 1 else factor[part]) * (values if len(values) == 1 else values[part])
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFacts:
+    """What is known of a layer without data; parts of one whole agree in all of it.
+
+    Attributes:
+        fingerprint: a hash of the weights.
+        kind: one of `estimators.KINDS`.
+        activation: the name of the activation that decides the regime, "" for none.
+        fan_in: the kernel axes over which a unit sums its inputs.
+        is_output: whether the layer's value is an output of the model (a logit).
+        gathered: a key of `GATHERED`.
+    """
+
+    fingerprint: str
+    kind: str
+    activation: str
+    fan_in: tuple
+    is_output: bool
+    gathered: str
