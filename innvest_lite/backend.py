@@ -77,6 +77,11 @@ def add_up(tensors):
     return tf.add_n(tensors)
 
 
+def after(operation):
+    """A context in which a graph's operations wait for an earlier one, or for nothing if that is None."""
+    return tf.control_dependencies([] if operation is None else [operation])
+
+
 def loop(count, body, state):
     """Runs `state = body(index, state)` `count` times, one after the other; in a compiled function as one loop."""
     # One at a time: TensorFlow else begins the next rounds early, and needs the memory of all of them.

@@ -114,9 +114,8 @@ class PatternFitter:
 
     def _flush(self):
         """Moves the device's sums to the statistics, and writes these."""
-        for name, sums in self._gatherer.take():
-            for kind, value in sums.items():
-                self.statistics.layers[name].accumulate(kind, value)
+        for name, kind, value in self._gatherer.take():
+            self.statistics.layers[name].accumulate(kind, value)
         self.statistics.check_finite()
         before = self.statistics.samples
         self.statistics.samples += self._samples

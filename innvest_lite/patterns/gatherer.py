@@ -5,6 +5,7 @@ every few dozen steps.
 """
 
 import functools
+import gc
 import math
 
 import numpy as np
@@ -126,9 +127,11 @@ class Gatherer:
         for form, owner, inputs, output, regime in self._calls(tensors[: len(self._inputs.names)]):
             sums = self._sums[owner]
             centred = form.centred(output, ops.convert_to_tensor(sums["pivot"]))
-            parts = _products(form, self._kinds(owner, full), inputs, centred, regime > 0, weights)
-            for name, part in parts.items():
-                sums[name].assign_add(ops.cast(part, sums[name].dtype))
+            products, done = _products(form, self._kinds(owner, full), inputs, centred, regime > 0, weights), None
+            for name, product in products.items():
+                # One after the other: they are as large as the kernel, and TensorFlow would hold all of them at once.
+                with backend.after(done):
+                    done = sums[name].assign_add(ops.cast(product(), sums[name].dtype))
 
     def _kinds(self, owner, full):
         word = self._gathered[owner]
@@ -149,11 +152,12 @@ class Gatherer:
         """Empties the sums.
 
         Returns:
-            A generator of `(pattern name, sums)`, one layer and replica after the other; sums name -> array.
+            A generator of `(pattern name, name of the sum, array)`, one sum and replica after the other.
         """
         for name, variables in self._sums.items():
-            for replica in range(self._replicas.count):
-                yield name, {kind: self._taken(variables[kind], replica) for kind in variables if kind != "pivot"}
+            for kind in (kind for kind in variables if kind != "pivot"):
+                for replica in range(self._replicas.count):
+                    yield name, kind, self._taken(variables[kind], replica)
 
     def _taken(self, variable, replica):
         part = self._replicas.parts(variable)[replica]
@@ -162,29 +166,33 @@ class Gatherer:
         return value
 
     def release(self):
-        """Lets go of the sums, the largest tensors of a fit; programs refer to this object and it to them."""
+        """Lets go of the sums, the largest tensors of a fit."""
         self._programs.clear()
         self._sums.clear()
+        # TensorFlow's graphs hold them, in cycles; the next fit may come before the collector does.
+        gc.collect()
 
 
 def _products(form, kinds, inputs, centred, active, weights):
-    """The sums of one call, by the names of `statistics.LayerStatistics`."""
+    """Functions that give the sums of one call, by the names of `layers.LayerStatistics`."""
     weights = None if weights is None else ops.reshape(weights, (-1, *[1] * (len(centred.shape) - 1)))
     heavy = weighted(centred, weights)
     pairs = ops.cast(_positions(centred, form), "float64")
     if weights is not None:
         pairs = pairs * ops.mean(ops.cast(weights, "float64"))
-    parts = {"count": pairs, "sum_y": form.per_unit(heavy)}
+    sum_y = form.per_unit(heavy)
+    parts = {"count": lambda: pairs, "sum_y": lambda: sum_y}
     if "linear" in kinds:
-        parts.update(linear_count=pairs, linear_y=parts["sum_y"])
-        parts.update(sum_x=form.input_sums(inputs, centred, weights), sum_xy=form.vjp_kernel(inputs, heavy))
+        parts.update(linear_count=lambda: pairs, linear_y=lambda: sum_y)
+        parts.update(sum_x=lambda: form.input_sums(inputs, centred, weights), sum_xy=lambda: form.vjp_kernel(inputs, heavy))
     if "active_xy" in kinds:
         mask = weighted(ops.cast(active, centred.dtype), weights)
         # Of integers, or in float64: what is left of all pairs, the negative regime, may be a few.
-        parts["active"] = form.per_unit(ops.cast(active, "int32") if weights is None else ops.cast(mask, "float64"))
-        parts["active_xy"] = form.vjp_kernel(inputs, ops.where(active, heavy, ops.zeros((), heavy.dtype)))
+        count = form.per_unit(ops.cast(active, "int32") if weights is None else ops.cast(mask, "float64"))
+        parts["active"] = lambda: count
+        parts["active_xy"] = lambda: form.vjp_kernel(inputs, ops.where(active, heavy, ops.zeros((), heavy.dtype)))
         if "active_x" in kinds:
-            parts.update(active_count=parts["active"], active_x=form.vjp_kernel(inputs, mask))
+            parts.update(active_count=lambda: count, active_x=lambda: form.vjp_kernel(inputs, mask))
     return parts
 
 
