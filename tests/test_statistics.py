@@ -66,6 +66,13 @@ def test_merging_counts_and_completes():
     assert not short.merge(one).complete
 
 
+def test_a_copy_of_the_same_sums_is_refused():
+    whole = statistics(data())
+    with pytest.raises(PatternMismatchError, match="of the same data, which would count twice"):
+        whole.merge(copy.deepcopy(whole))
+    assert whole.samples == 40
+
+
 def test_a_merge_into_nothing_takes_the_pivot():
     whole, nothing = statistics(data()), statistics(data(), sample_weight=np.zeros(40))
     merged = nothing.merge(copy.deepcopy(whole))
@@ -115,7 +122,7 @@ def test_a_layer_of_one_unit_without_an_axis(tmp_path):
         covariance = (flat - flat.mean(0)).T @ (y - y.mean())
         expected = covariance / (model.get_layer("einsum").kernel.numpy() @ covariance)
         replicas.assert_same_pattern(pattern, expected)
-    assert copy.deepcopy(found).merge(found).samples == 100
+    assert copy.deepcopy(found).merge(statistics(values[:20], model)).samples == 70
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

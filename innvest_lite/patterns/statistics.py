@@ -64,7 +64,7 @@ class PatternStatistics:
             This object.
 
         Raises:
-            PatternMismatchError: they are of another model, of other weights, or gathered otherwise.
+            PatternMismatchError: they are of another model, of other weights, or gathered otherwise; or of the same data.
         """
         if other is self:
             raise InvalidInputError("Statistics cannot be merged with themselves: that would count all data twice.")
@@ -100,6 +100,16 @@ class PatternStatistics:
                 f"The data was cut in different ways, {self.parts or 'not at all'} and {other.parts or 'not at all'}: "
                 "some of it would count twice."
             )
+        if self.samples and self._same_sums(other):
+            raise PatternMismatchError("Both hold the very same sums: those of the same data, which would count twice.")
+
+    def _same_sums(self, other):
+        """Whether the sums that are cheap to compare are equal in all bits, those of y."""
+        pairs = [(layer, other.layers[name]) for name, layer in self.layers.items() if layer.sum_y is not None]
+        return bool(pairs) and all(
+            one.count == two.count and np.array_equal(one.pivot, two.pivot) and np.array_equal(one.sum_y, two.sum_y)
+            for one, two in pairs
+        )
 
     def check_mergeable_weights(self, other):
         """Raises PatternMismatchError where the two are not of the same weights."""
