@@ -322,11 +322,11 @@ def _as_interval(gain):
     return "-" if gain is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*gain)
 
 
-def networks_table(found, over):
-    """Gains of PatternAttribution over one of `COMPARED`, a column a network; `found` maps them to rows of `compared`."""
+def networks_table(found, over, method):
+    """Gains of a pattern method over one of `COMPARED`, a column a network; `found` maps them to rows of `compared`."""
     gains = [{row["method"]: row["gains"].get(over) for row in rows} for rows in found.values()]
-    cells = [(name, *(_starred(column[f"pattern.attribution, {name}"]) for column in gains)) for name in SETTINGS]
-    return table((f"pattern.attribution: gain over {over}", *found), cells)
+    cells = [(name, *(_starred(column[f"{method}, {name}"]) for column in gains)) for name in SETTINGS]
+    return table((f"{method}: gain over {over}", *found), cells)
 
 
 def _starred(gain):
@@ -368,8 +368,9 @@ def run(arguments):
     if len(arguments.nets) > 1:
         print(f"degradation, mean of {len(found)} networks\n{comparison_table(compared(averaged([*found.values()])))}")
     rows = {label: compared(results) for label, results in found.items()}
-    for over in COMPARED:
-        print(f"\n{networks_table(rows, over)}")
+    for method in PATTERN_METHODS:
+        for over in COMPARED:
+            print(f"\n{networks_table(rows, over, method)}")
     print("*: the 95 % interval does not hold 0")
 
 
