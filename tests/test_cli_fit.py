@@ -37,6 +37,13 @@ def test_an_array_gives_the_patterns_of_the_python_api(folder):
     assert_same_patterns(folder / "whole.h5", innvest_lite.fit_patterns(load_model(), x, verbose=0), 1e-6)
 
 
+def test_sampled_sums_are_gathered_as_asked_for(folder, tmp_path):
+    for options, gathered in (((), "relu"), (("--sampled",), "relu, sampled")):
+        out = tmp_path / f"part{len(options)}.h5"
+        assert run("fit", MODEL, folder / "x.npy", "--shard", "1/3", "--out", out, *options) == 0
+        assert {facts.gathered for facts in PatternStatistics.load(out).facts.values()} == {gathered}
+
+
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_merged_parts_are_the_whole(folder, order, tmp_path, capsys):
     parts = [folder / f"part-{number}.h5" for number in order]

@@ -88,6 +88,8 @@ data = here.sources(here.samples())[sys.argv[3]]
 path = f"{sys.argv[2]}/run.h5"
 statistics = innvest_lite.fit_statistics(model, data, batch_size=8, checkpoint=path, verbose=0)
 statistics.save(f"{sys.argv[2]}/result-{strategy.cluster_resolver.task_id}.h5")
+shard = innvest_lite.fit_statistics(model, here.samples(), batch_size=8, shard=(1, 2), verbose=0)
+shard.save(f"{sys.argv[2]}/shard-{strategy.cluster_resolver.task_id}.h5")
 """
 
 
@@ -157,3 +159,5 @@ def test_two_workers_equal_one_process(source, tmp_path):
     parts = [PatternStatistics.load(tmp_path / f"run-worker{index}-of-2.h5") for index in range(2)]
     assert sorted(part.batches for part in parts) == [2, 3]
     assert_equal_sums(parts[0].merge(parts[1]), whole())
+    for index in range(2):
+        assert_equal_sums(PatternStatistics.load(tmp_path / f"shard-{index}.h5"), whole(shard=(1, 2)))

@@ -39,6 +39,8 @@ def test_a_checkpoint_continues(feed, tmp_path):
     path = tmp_path / "part.h5"
     statistics(data(), steps=2, checkpoint=path)
     assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (16, 2)
+    # The steps are those of the whole fit, not of what is left of it.
+    assert statistics(data(), steps=3, checkpoint=path).batches == 3
     assert_same(fit(dense(), data(), checkpoint=path), fitted())
     assert PatternStatistics.load(path).samples == SAMPLES
     # All is done, so nothing is read or added any more.
