@@ -236,8 +236,7 @@ def _one_hot(indices, count, shape):
         )
     if indices.ndim == 1 and len(indices) != count:
         raise InvalidInputError(f"Got {len(indices)} targets for {count} samples; give one for each, or a single int.")
-    outputs = shape[1]
-    flat = np.atleast_1d(indices)
+    outputs, flat = shape[1], np.atleast_1d(indices)
     outside = flat[(flat < 0) | (flat >= outputs)]
     if outside.size:
         raise InvalidInputError(f"Target {int(outside[0])} is out of range: the model has outputs 0 to {outputs - 1}.")
@@ -252,8 +251,7 @@ def positive(number, name):
     Raises:
         InvalidInputError: it is no whole number of at least 1.
     """
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not whole or number < 1:
+    if not _is_whole(number) or number < 1:
         raise InvalidInputError(f"{name} should be a whole number of at least 1, but is {number!r}.")
     return int(number)
 
@@ -264,9 +262,13 @@ def whole(number, name):
     Raises:
         InvalidInputError: it is none.
     """
-    if not isinstance(number, int | np.integer) or isinstance(number, bool):
+    if not _is_whole(number):
         raise InvalidInputError(f"{name} should be a whole number, but is {number!r}.")
     return int(number)
+
+
+def _is_whole(number):
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def shard_of(shard):
@@ -276,10 +278,9 @@ def shard_of(shard):
         InvalidInputError: it is none, with `0 <= index < count`.
     """
     numbers = tuple(shard) if isinstance(shard, tuple | list) else ()
-    sound = len(numbers) == 2 and all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers)
-    if not sound or not 0 <= numbers[0] < numbers[1]:
+    if len(numbers) != 2 or not all(map(_is_whole, numbers)) or not 0 <= numbers[0] < numbers[1]:
         raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
-    return int(numbers[0]), int(numbers[1])
+    return tuple(map(int, numbers))
 
 
 def one_of(given, words, name):

@@ -81,14 +81,7 @@ class CheckReport:
         if not self.start.size:
             return "no samples, nothing to check"
         header = ("node", "rule", "arrived", "handed on", "bias", *REASONS)
-        rows = [
-            (
-                row.node,
-                row.rule,
-                *(f"{np.mean(getattr(row, f)):.4g}" for f in ("arrived", "handed_on", "bias", *REASONS)),
-            )
-            for row in self.rows
-        ]
+        rows = [(row.node, row.rule, *(f"{np.mean(getattr(row, field)):.4g}" for field in _FIELDS)) for row in self.rows]
         total = (
             f"start {np.mean(self.start):.4g}, at the input {np.mean(self.at_input):.4g}, gap {np.mean(self.gap):.4g}, "
             f"unexplained at most {np.max(self.unexplained, initial=0):.2g} of the largest sum (means over samples)"

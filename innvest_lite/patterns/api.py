@@ -142,7 +142,7 @@ def fit_statistics(
 def _empty(layout, estimator, exact, settings):
     """Statistics of no data."""
     facts = {name: _facts(layout, name, form, estimator, exact) for name, form in layout.patterned.items()}
-    layers = {name: _zeros(form, facts[name].gathered) for name, form in layout.patterned.items()}
+    layers = {name: LayerStatistics.empty(form, facts[name].gathered) for name, form in layout.patterned.items()}
     return PatternStatistics(layers, facts, _Kernels(layout, facts), settings, DEFAULT if estimator is None else estimator)
 
 
@@ -165,18 +165,6 @@ def _gathered(word, exact):
     if word in ("relu", "relu.safe"):
         return "relu" if exact else "relu, sampled"
     return {None: "all", "relu.negative": "all", "filter": "nothing"}.get(word, word)
-
-
-def _zeros(form, gathered):
-    units, kernel = form.unit_shape, form.kernel_shape
-    layer = LayerStatistics(np.zeros(units), 0.0, None, 0.0)
-    if gathered != "nothing":
-        layer.sum_y = np.zeros(units)
-        layer.linear_y, layer.sum_x, layer.sum_xy = np.zeros(units), np.zeros(form.input_sums_shape), np.zeros(kernel)
-    if gathered not in ("nothing", "linear"):
-        layer.active, layer.active_count = np.zeros(units), np.zeros(units)
-        layer.active_xy, layer.active_x = np.zeros(kernel), np.zeros(kernel)
-    return layer
 
 
 class _Kernels:

@@ -13,6 +13,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms.base import weighted
+from innvest_lite.patterns.layers import sums_of
 
 # What is gathered of each batch, and what of some batches only: see `statistics.LayerStatistics`.
 _ALL = frozenset({"linear", "active_xy", "active_x"})
@@ -48,17 +49,10 @@ class Gatherer:
 
     def _accumulators(self, form, word):
         """The sums of one layer: float32, but for counts, which float32 could not hold."""
-        kinds = _OF_FULL_BATCHES[word]
-        wanted = {"pivot": form.unit_shape, "count": (), "sum_y": form.unit_shape}
-        if "linear" in kinds:
-            wanted.update(linear_count=(), linear_y=form.unit_shape)
-            wanted.update(sum_x=form.input_sums_shape, sum_xy=form.kernel_shape)
-        if "active_xy" in kinds:
-            wanted.update(active=form.unit_shape, active_xy=form.kernel_shape)
-            wanted.update(active_count=form.unit_shape, active_x=form.kernel_shape)
+        shapes = {name: getattr(form, shape) if shape else () for name, shape in sums_of(word).items()}
         wide = ("count", "linear_count", "active", "active_count")
         return {
-            name: self._replicas.variable(shape, "float64" if name in wide else "float32") for name, shape in wanted.items()
+            name: self._replicas.variable(shape, "float64" if name in wide else "float32") for name, shape in shapes.items()
         }
 
     def pivots(self, arrays):

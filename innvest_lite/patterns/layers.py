@@ -21,6 +21,26 @@ GATHERED = {
 }
 """What was gathered of a layer -> the estimators for which that is enough."""
 
+# Each sum -> the attribute of a layer's form that says its shape; None for a number.
+_COUNTS = {"pivot": "unit_shape", "count": None, "linear_count": None}
+_OF_ALL = {"sum_y": "unit_shape", "linear_y": "unit_shape", "sum_x": "input_sums_shape", "sum_xy": "kernel_shape"}
+_OF_REGIME = {
+    "active": "unit_shape",
+    "active_xy": "kernel_shape",
+    "active_count": "unit_shape",
+    "active_x": "kernel_shape",
+}
+
+
+def sums_of(gathered):
+    """The sums that a layer has: name -> the attribute of its form that says the shape, or None for a number.
+
+    Args:
+        gathered: a key of `GATHERED`.
+    """
+    of_all = {} if gathered == "nothing" else _OF_ALL
+    return {**_COUNTS, **of_all, **({} if gathered in ("nothing", "linear") else _OF_REGIME)}
+
 
 @dataclasses.dataclass
 class LayerStatistics:
@@ -55,6 +75,12 @@ class LayerStatistics:
     active_xy: np.ndarray | None = None
     active_count: np.ndarray | None = None
     active_x: np.ndarray | None = None
+
+    @classmethod
+    def empty(cls, form, gathered):
+        """Sums of no data, of a `LinearForm`; `gathered` is a key of `GATHERED`."""
+        shapes = sums_of(gathered).items()
+        return cls(**{name: 0.0 if shape is None else np.zeros(getattr(form, shape)) for name, shape in shapes})
 
     def items(self):
         """`(name, sum)` of all that was gathered but the pivot."""
@@ -103,10 +129,12 @@ class LayerStatistics:
         units = (slice(None),) * unit_axis + (part,)
         kernel = (slice(None),) * axis + (part,)
 
+        shapes = sums_of("all")
+
         def sliced(name, value):
             if value is None or not np.ndim(value):
                 return value
-            per_unit = name in ("pivot", "sum_y", "linear_y", "active", "active_count")
+            per_unit = shapes[name] == "unit_shape"
             at = units if per_unit else kernel
             # One entry for all units stays as it is.
             return value if not per_unit and value.shape[axis] == 1 else value[at]

@@ -12,7 +12,7 @@ import numpy as np
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen, estimate
-from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics
+from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics, sums_of
 from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
 _KIND, _VERSION = "statistics", 2
@@ -254,21 +254,16 @@ def _place(part):
     return int(number), int(count)
 
 
-_OF_ALL = ("sum_y", "linear_y", "sum_x", "sum_xy")
-_OF_REGIME = ("active", "active_xy", "active_count", "active_x")
-
-
 def _plain(arrays, gathered):
     """The sums of a file, counts as numbers.
 
     Raises:
         ValueError: they are not those that were gathered.
     """
-    wanted = {"pivot", "count", "linear_count", *(_OF_ALL if gathered != "nothing" else ())}
-    wanted.update(_OF_REGIME if gathered not in ("nothing", "linear") else ())
-    if set(arrays) != wanted:
+    wanted = sums_of(gathered)
+    if set(arrays) != set(wanted):
         raise ValueError(f"it should hold {sorted(wanted)}, but holds {sorted(arrays)}.")
-    return {name: float(array) if name in ("count", "linear_count") else array for name, array in arrays.items()}
+    return {name: float(array) if wanted[name] is None else array for name, array in arrays.items()}
 
 
 def _attributes(facts):
