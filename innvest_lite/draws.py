@@ -9,6 +9,8 @@ import math
 
 from keras import ops
 
+from innvest_lite import backend
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _WORD = 2**32
@@ -19,7 +21,7 @@ def normal(shape, seed, keys):
 
     Args:
         shape: of a row; sizes may be tensors.
-        seed: an int of at least 0.
+        seed: an int of at least 0, or an int64 scalar tensor.
         keys: int32 `(rows, numbers)`.
     """
     # Box and Muller: radius and angle.
@@ -36,11 +38,18 @@ def uniform(shape, seed, keys):
 def _bits(shape, seed, keys):
     """Two uint32 `(len(keys), size of shape)`."""
     keys = ops.cast(keys, "uint32")
-    first, second = (ops.full_like(keys[:, 0], word) for word in (seed % _WORD, seed // _WORD % _WORD))
+    first, second = (ops.broadcast_to(word, ops.shape(keys)[:1]) for word in _words(seed))
     for number in ops.unstack(keys, axis=1):
         first, second = _threefry(first, second, number, ops.zeros_like(number))
     counters = ops.cast(ops.arange(math.prod(shape)), "uint32")[None]
     return _threefry(first[:, None], second[:, None], counters, ops.zeros_like(counters))
+
+
+def _words(seed):
+    """The low and the high 32 bits of a seed."""
+    if not ops.is_tensor(seed):
+        return _word(seed % _WORD), _word(seed // _WORD % _WORD)
+    return backend.words(seed)
 
 
 def _threefry(key0, key1, x0, x1):

@@ -123,7 +123,7 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
 def largest(logits):
     """One-hot weights of each sample's largest logit, in the logits' shape and dtype."""
     flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
-    one_hot = ops.one_hot(ops.argmax(flat, axis=-1), flat.shape[-1] or ops.shape(flat)[-1], dtype=logits.dtype)
+    one_hot = ops.one_hot(backend.argmax(flat), flat.shape[-1] or ops.shape(flat)[-1], dtype=logits.dtype)
     return ops.reshape(one_hot, ops.shape(logits))
 
 

@@ -1,7 +1,7 @@
 """Everything that needs TensorFlow itself: reverse mode, compilation, replicas, exact powers of two.
 
 The rest of the package is written with `keras.ops`. Called by the forms (vector-Jacobian products), the sweep
-(rescaling), the analyzers and the fitter (compilation).
+(rescaling), the analyzers and the fitter (compilation). `portable` and `formats` make files of compiled functions.
 """
 
 import os
@@ -19,9 +19,12 @@ if keras.backend.backend() != "tensorflow":
         "Set the environment variable KERAS_BACKEND=tensorflow before keras is first imported."
     )
 
-# The bits of a float32: 23 of mantissa, then 8 of exponent with this bias.
-_MANTISSA_BITS = 23
+VERSION = tf.__version__
+
+# All powers of two that are normal float32 numbers. A table, not bits: LiteRT and ONNX have no operations on bits, and
+# `pow` is not exact on every device.
 _EXPONENT_BIAS = 127
+_POWERS_OF_TWO = np.ldexp(np.float32(1), np.arange(1 - _EXPONENT_BIAS, _EXPONENT_BIAS + 1)).astype("float32")
 
 
 class Untracked:
@@ -65,6 +68,23 @@ def compiled(function, signature, jit_compile):
     return tf.function(
         function, input_signature=signature, jit_compile=jit_compile, autograph=False
     ).get_concrete_function()
+
+
+def stablehlo(function, signature):
+    """The program that XLA compiles of a function, before its own optimizations.
+
+    Args:
+        function: a function of tensors.
+        signature: a `tensor_spec` of a fixed shape for each.
+
+    Returns:
+        `(text, weights)`: StableHLO, and the arrays that the program takes behind its arguments.
+    """
+    program = tf.function(function, input_signature=signature, jit_compile=True, autograph=False)
+    graph = program.get_concrete_function().graph
+    text = program.experimental_get_compiler_ir(*signature)(stage="stablehlo")
+    variables = {id(variable.handle): variable for variable in graph.variables}
+    return text, [variables.get(id(outside), outside).numpy() for outside, _ in graph.captures]
 
 
 def tensor_spec(shape, dtype):
@@ -180,6 +200,24 @@ def divide_no_nan(x, y):
     return tf.math.divide_no_nan(x, y)
 
 
+def argmax(x):
+    """The index of the largest along the last axis, int32; the first of several. `ops.argmax` works on bits."""
+    return tf.argmax(x, axis=-1, output_type=tf.int32)
+
+
+def require_within(indices, count, message):
+    """The indices, behind a check when the program runs that they lie in 0 to count - 1; else it stops with a message."""
+    within = tf.reduce_all(tf.logical_and(indices >= 0, indices < count))
+    with tf.control_dependencies([tf.debugging.Assert(within, [message, indices])]):
+        return tf.identity(indices)
+
+
+def words(number):
+    """The low and the high 32 bits of an int64 scalar, as uint32. (In `keras.ops`, 64 bits become 32.)"""
+    bits = tf.cast(number, tf.uint64)
+    return tf.cast(bits, tf.uint32), tf.cast(tf.bitwise.right_shift(bits, tf.constant(32, tf.uint64)), tf.uint32)
+
+
 def numpy_dtype(tensor):
     """The NumPy dtype of a tensor."""
     return tensor.dtype.as_numpy_dtype
@@ -201,10 +239,10 @@ def has_accelerator():
 
 
 def exponents(x):
-    """The power of two `e` of each finite float32 in `x`, such that 2**e <= |x| < 2**(e + 1); 0 where x is 0."""
-    bits = tf.bitcast(tf.abs(x), tf.int32)
-    exponent = tf.bitwise.right_shift(bits, _MANTISSA_BITS) - _EXPONENT_BIAS
-    return tf.where(x == 0, 0, exponent)
+    """The power of two `e` of each float32 of a vector, such that 2**e <= |x| < 2**(e + 1); 0 where x is 0."""
+    # Counted: the number of powers that are not larger.
+    reached = tf.cast(tf.abs(x)[:, None] >= _POWERS_OF_TWO[None], tf.int32)
+    return tf.where(x == 0, 0, tf.reduce_sum(reached, axis=1) - _EXPONENT_BIAS)
 
 
 def scale_by_powers_of_two(tensors, exponent):
@@ -233,7 +271,6 @@ def scale_wide(x, exponent):
 
 
 def _power_of_two(exponent):
-    """2**exponent as float32, made from its bits: `pow` is not exact on every device."""
-    # At most 2**127: 0 times infinity would be no number.
-    biased = tf.clip_by_value(exponent + _EXPONENT_BIAS, 0, 2 * _EXPONENT_BIAS)
-    return tf.bitcast(tf.bitwise.left_shift(biased, _MANTISSA_BITS), tf.float32)
+    """2**exponent as float32, at most 2**127 (0 times infinity would be no number); 0 below the normal numbers."""
+    table = np.concatenate([np.zeros(1, "float32"), _POWERS_OF_TWO])
+    return tf.gather(tf.constant(table), tf.clip_by_value(exponent + _EXPONENT_BIAS, 0, len(table) - 1))
