@@ -165,7 +165,7 @@ def drawn(analyzer, points, number):
     """The points under the analyzer's own noise of one draw."""
     numbers, places = tf.constant([number]), tf.range(len(points[0]))
     return [
-        analyzer._altered(tf.constant(point), None, (position, numbers, places)).numpy()
+        analyzer._altered(tf.constant(point), None, (position, numbers, places, None)).numpy()
         for position, point in enumerate(points)
     ]
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers import sweep
+from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.looped import Looped, by_sample, no_exponent, repeated
 from innvest_lite.errors import UnsupportedLayerError
 from innvest_lite.forms import forms_of
@@ -23,7 +24,8 @@ class AveragedGradient(Looped):
         values = zip(self._graph.inputs, self._graph.input_specs, strict=True)
         self._points = [_points(self._graph, forms, value, spec) for value, spec in values]
 
-    def _looped(self, inputs, target, keep, index, together):
+    def _looped(self, inputs, target, keep, place, seed=None):
+        index, together = place
         values, _ = sweep.forward(self._plan, inputs)
         logits = values[self._graph.outputs[0]]
         weights = self._weights(logits, target)
@@ -43,7 +45,7 @@ class AveragedGradient(Looped):
         def body(round_number, sums):
             draws = round_number * together + ops.arange(together, dtype="int32")
             points = enumerate(zip(clean, origins, strict=True))
-            altered = [self._altered(x, origin, (number, draws, index)) for number, (x, origin) in points]
+            altered = [self._altered(x, origin, (number, draws, index, seed)) for number, (x, origin) in points]
             found = [by_sample(g, together) for g in gradients(altered)]
             return self._added(sums, found, draws)
 
@@ -51,7 +53,7 @@ class AveragedGradient(Looped):
         sums = backend.loop(self._rounds(together), body, start)
         averaged = self._average(sums, clean, origins)
         kept = self._gap(inputs, weights, logits, origins, averaged) if keep else []
-        return self._folded(averaged), kept, no_exponent(inputs[0])
+        return Explained(self._folded(averaged), kept, no_exponent(inputs[0]), logits)
 
     def _origins(self, inputs):
         """Where the path to each point starts, with a batch axis of 1; None for methods without a path."""
@@ -62,7 +64,7 @@ class AveragedGradient(Looped):
         Args:
             x: the clean samples.
             origin: of the path, or None.
-            place: the number of the point, the numbers of the evaluations, the numbers of the samples.
+            place: the number of the point, the numbers of the evaluations, those of the samples, and the seed.
         """
         raise NotImplementedError
 

@@ -6,6 +6,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms import forms_of
@@ -84,7 +85,7 @@ class GradCAM(ReverseAnalyzer):
         shape = node.output_specs[0].shape
         return forms[following.name].kind in _SAME_PLACE and following.output_specs[0].shape[:-1] == shape[:-1]
 
-    def _explain(self, inputs, target, keep):
+    def _explain(self, inputs, target, keep, seed=None):
         values, calls = sweep.forward(self._plan, inputs)
         logits = values[self._graph.outputs[0]]
         weights = sweep.largest(logits) if target is None else ops.broadcast_to(target, ops.shape(logits))
@@ -96,7 +97,7 @@ class GradCAM(ReverseAnalyzer):
         weight = ops.mean(self._channel_weights(features, gradient, axes), axis=axes, keepdims=True)
         heat = ops.relu(ops.sum(weight * features, axis=channel, keepdims=True))
         kept = [ops.cast(swept.relevance.get(value, ops.zeros_like(values[value])), "float32") for value in keep]
-        return [_over_input(heat, inputs[0], axes, channel)], kept, swept.exponent
+        return Explained([_over_input(heat, inputs[0], axes, channel)], kept, swept.exponent, logits)
 
     def _channel_weights(self, features, gradient, axes):
         """The weights whose mean over positions each channel gets."""

@@ -42,9 +42,9 @@ class Gradient(ReverseAnalyzer):
         """The chain rule everywhere."""
         return [(rules.kind("embedding"), rules.TokenSum()), (rules.anything(), rules.Gradient())]
 
-    def _explain(self, inputs, target, keep):
-        relevance, kept, exponent = super()._explain(inputs, target, keep)
-        return [postprocessed(r, self.postprocess) for r in relevance], kept, exponent
+    def _explain(self, inputs, target, keep, seed=None):
+        found = super()._explain(inputs, target, keep, seed)
+        return found.replace(relevance=[postprocessed(r, self.postprocess) for r in found.relevance])
 
     def get_config(self):
         """The model and the options, as Keras serializes them."""
@@ -65,11 +65,11 @@ class InputTimesGradient(ReverseAnalyzer):
     # What the sweep hands back is the gradient, which is not yet the attribution.
     check = Analyzer.check
 
-    def _explain(self, inputs, target, keep):
-        relevance, kept, exponent = super()._explain(inputs, target, keep)
+    def _explain(self, inputs, target, keep, seed=None):
+        found = super()._explain(inputs, target, keep, seed)
+        pairs = zip(inputs, found.relevance, strict=True)
         # Tokens are multiplied where they are embedded.
-        products = [r if is_integer(x.dtype) else r * ops.cast(x, r.dtype) for x, r in zip(inputs, relevance, strict=True)]
-        return products, kept, exponent
+        return found.replace(relevance=[r if is_integer(x.dtype) else r * ops.cast(x, r.dtype) for x, r in pairs])
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")

@@ -14,6 +14,9 @@ from innvest_lite.analyzers.batches import run
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.rules import Gradient, anything, bind
 
+# How many samples a model evaluates at a time.
+_BATCH = 32
+
 
 class Looped(Analyzer):
     """Evaluates each sample `_evaluations()` times.
@@ -30,20 +33,26 @@ class Looped(Analyzer):
         """How many times each sample is evaluated."""
         raise NotImplementedError
 
-    def _looped(self, inputs, target, keep, index, together):
+    def _looped(self, inputs, target, keep, place, seed=None):
         """As `_explain`.
 
         Args:
             inputs: a tensor per input.
             target: None or weights in the shape of the output.
             keep: as `_explain` takes it.
-            index: int32 (batch,), the number of each sample in `analyze`; random numbers hang on it.
-            together: how many evaluations of each sample go at a time.
+            place: `(index, together)`: int32 (batch,), the number of each sample in `analyze`, on which random numbers
+                hang; and how many evaluations of each sample go at a time.
+            seed: as `_explain` takes it.
         """
         raise NotImplementedError
 
-    def _explain(self, inputs, target, keep):
-        return self._looped(inputs, target, keep, ops.arange(ops.shape(inputs[0])[0], dtype="int32"), 1)
+    def _explain(self, inputs, target, keep, seed=None):
+        index = ops.arange(ops.shape(inputs[0])[0], dtype="int32")
+        return self._looped(inputs, target, keep, (index, self._together(inputs[0].shape[0])), seed)
+
+    def _together(self, count):
+        """How many evaluations of each sample go at a time where nobody says: 32 samples make a batch."""
+        return 1 if count is None else min(max(_BATCH // max(count, 1), 1), self._evaluations())
 
     def _values(self, names):
         if names:
@@ -67,7 +76,8 @@ class Looped(Analyzer):
             def explain(*tensors):
                 *rest, index = tensors
                 target = rest.pop() if with_target else None
-                return self._looped(rest, target, values, index, together)
+                found = self._looped(rest, target, values, (index, together))
+                return found.relevance, found.kept, found.exponent
 
             signature = [*self._signature(with_target), backend.tensor_spec((None,), "int32")]
             self._programs.value[key] = backend.compiled(explain, signature, self.jit_compile)

@@ -26,6 +26,8 @@ class NoisyGradient(AveragedGradient):
         **options: as in `Analyzer`.
     """
 
+    is_random = True
+
     def __init__(self, model, augment_by_n=64, noise_scale=0.15, *, relative=True, seed=0, postprocess=None, **options):
         self.augment_by_n = positive(augment_by_n, "augment_by_n")
         self.noise_scale, self.relative, self.seed = finite(noise_scale, "noise_scale"), bool(relative), seed_of(seed)
@@ -38,12 +40,12 @@ class NoisyGradient(AveragedGradient):
         return self.augment_by_n
 
     def _altered(self, x, origin, place):
-        position, draws, index = place
+        position, draws, index, seed = place
         together, count = draws.shape[0], ops.shape(index)[0]
         places = ops.reshape(ops.broadcast_to(index[:, None], (count, together)), (-1,))
         numbers = ops.reshape(ops.broadcast_to(draws[None], (count, together)), (-1,))
         keys = ops.stack([ops.full_like(places, position), places, numbers], axis=1)
-        noise = normal(ops.shape(x)[1:], self.seed, keys)
+        noise = normal(ops.shape(x)[1:], self.seed if seed is None else seed, keys)
         axes = tuple(range(1, len(x.shape)))
         scale = self.noise_scale
         if self.relative:

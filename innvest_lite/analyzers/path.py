@@ -132,7 +132,7 @@ class IntegratedGradients(AveragedGradient):
         return any(is_integer(spec.dtype) for spec in self._graph.input_specs)
 
     def _altered(self, x, origin, place):
-        _, draws, _ = place
+        _, draws, _, _ = place
         nodes = ops.take(ops.convert_to_tensor(self._nodes), ops.minimum(draws, self._evaluations() - 1))
         nodes = ops.reshape(nodes, (1, -1, *[1] * (len(x.shape) - 1)))
         path = origin[:, None] + nodes * (x - origin)[:, None]

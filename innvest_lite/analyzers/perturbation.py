@@ -11,13 +11,11 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers import sweep
+from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.looped import Looped, by_sample, no_exponent, repeated
 from innvest_lite.draws import uniform
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph import passes
 from innvest_lite.inputs import finite, one_of, positive, seed_of, spatial_axes
-from innvest_lite.rules import Gradient, anything, bind
 
 SCORES = ("logit", "probability")
 
@@ -44,8 +42,6 @@ class Perturbation(Looped):
 
     def _set_graph(self, graph):
         super()._set_graph(graph)
-        whole = passes.select_output(passes.split_activations(graph), self.output_choice)
-        self._whole_plan = bind(whole, [(anything(), Gradient())], type(self).__name__)
         if any(None in spec.shape[1:] for spec in self._graph.input_specs):
             raise InvalidInputError(f"{type(self).__name__} wants inputs of a fixed size; this model's are open.")
 
@@ -62,13 +58,14 @@ class Perturbation(Looped):
         """How many masks an input of these sizes gets."""
         raise NotImplementedError
 
-    def _visible(self, draws, sizes, channels=None):
+    def _visible(self, draws, sizes, channels=None, seed=None):
         """What stays visible under the masks `draws`: float32 (masks, *sizes) in [0, 1].
 
         Args:
             draws: the numbers of the masks.
             sizes: of the input's spatial axes.
             channels: whether the input has channels; None: as the model's input of these sizes.
+            seed: as `_explain` takes it.
         """
         raise NotImplementedError
 
@@ -80,21 +77,19 @@ class Perturbation(Looped):
         """The attribution from the sum over all masks."""
         raise NotImplementedError
 
-    def _looped(self, inputs, target, keep, index, together):
-        logits, outputs = self._outputs(inputs)
+    def _looped(self, inputs, target, keep, place, seed=None):
+        logits = self._evaluated(inputs)
         weights = self._weights(logits, target)
-        clean = _weighted(outputs, weights)
-        results = [self._attribution(inputs, number, weights, clean, together) for number in range(len(self._graph.inputs))]
-        return results, [], no_exponent(inputs[0])
+        clean = _weighted(self._watched(logits), weights)
+        numbers, together = range(len(self._graph.inputs)), place[1]
+        results = [self._attribution(inputs, number, weights, clean, together, seed) for number in numbers]
+        return Explained(results, [], no_exponent(inputs[0]), logits)
 
-    def _outputs(self, inputs):
-        """The logits, which decide what is explained, and what is watched."""
-        logits = sweep.forward(self._plan, inputs)[0][self._graph.outputs[0]]
-        if self.score == "logit":
-            return logits, logits
-        return logits, sweep.forward(self._whole_plan, inputs)[0][self._whole_plan.graph.outputs[0]]
+    def _watched(self, logits):
+        """What the score is taken of."""
+        return logits if self.score == "logit" else self._predictions(logits)
 
-    def _attribution(self, inputs, number, weights, clean, together):
+    def _attribution(self, inputs, number, weights, clean, together, seed):
         x, sizes = inputs[number], self._sizes(number)
         axes, channel = spatial_axes(self._graph, x)
         count = self._masks(sizes)
@@ -103,12 +98,12 @@ class Perturbation(Looped):
 
         def body(round_number, state):
             draws = round_number * together + ops.arange(together, dtype="int32")
-            visible = self._visible(ops.minimum(draws, count - 1), sizes, channel is not None)
+            visible = self._visible(ops.minimum(draws, count - 1), sizes, channel is not None, seed)
             shown = visible if channel is None else ops.expand_dims(visible, channel)
             shown = ops.tile(shown, (ops.shape(x)[0], *[1] * (len(x.shape) - 1)))
             values = ops.cast(many[number], "float32") * shown + self.fill * (1 - shown)
             altered = [ops.cast(values, x.dtype) if place == number else other for place, other in enumerate(many)]
-            scores = by_sample(_weighted(self._outputs(altered)[1], many_weights), together)
+            scores = by_sample(_weighted(self._watched(self._evaluated(altered)), many_weights), together)
             real = ops.cast(draws < count, "float32")
             effect = self._effect(ops.cast(scores, "float32"), ops.cast(clean, "float32"), visible, sizes)
             return (state[0] + ops.einsum("bm,m...->b...", effect * real, self._credited(visible)),)
@@ -165,7 +160,7 @@ class Occlusion(Perturbation):
     def _masks(self, sizes):
         return len(self._corners(sizes))
 
-    def _visible(self, draws, sizes, channels=None):
+    def _visible(self, draws, sizes, channels=None, seed=None):
         window, _ = self._window(sizes)
         corners = ops.take(ops.convert_to_tensor(self._corners(sizes)), draws, axis=0)
         hidden = ops.ones((1,) * (len(sizes) + 1), "float32")
@@ -213,6 +208,8 @@ class RISE(Perturbation):
         **options: as in `Perturbation` and `Analyzer`.
     """
 
+    is_random = True
+
     def __init__(self, model, masks=2000, *, cells=7, probability=0.5, seed=0, score="probability", **options):
         self.masks, self.cells, self.seed = positive(masks, "masks"), positive(cells, "cells"), seed_of(seed)
         self.probability = finite(probability, "probability")
@@ -223,18 +220,19 @@ class RISE(Perturbation):
     def _masks(self, sizes):
         return self.masks
 
-    def _visible(self, draws, sizes, channels=None):
+    def _visible(self, draws, sizes, channels=None, seed=None):
+        seed = self.seed if seed is None else seed
         if channels is None:
             channels = sizes not in [spec.shape[1:] for spec in self._graph.input_specs]
         if not channels:
             # A table or a text, without channels: a position is not mixed with its neighbours.
-            shown = uniform(sizes, self.seed, draws[:, None])
+            shown = uniform(sizes, seed, draws[:, None])
             return ops.cast(shown < self.probability, "float32")
         cells = tuple(min(self.cells, size) for size in sizes)
-        grid = uniform(tuple(cell + 1 for cell in cells), self.seed, draws[:, None])
+        grid = uniform(tuple(cell + 1 for cell in cells), seed, draws[:, None])
         masks = ops.cast(grid < self.probability, "float32")
         keys = ops.stack([draws, ops.full_like(draws, 1)], axis=1)
-        shifts = uniform((len(sizes),), self.seed, keys)
+        shifts = uniform((len(sizes),), seed, keys)
         for axis, (size, cell) in enumerate(zip(sizes, cells, strict=True)):
             enlarge, extent = _enlarging(size, cell)
             first = ops.cast(ops.floor(shifts[:, axis] * extent), "int32")

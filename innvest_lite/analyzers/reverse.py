@@ -6,6 +6,7 @@ from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.check import check, measured
+from innvest_lite.analyzers.explained import Explained
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.inputs import is_integer, positive
 from innvest_lite.rules import Gradient, anything, bind
@@ -69,7 +70,7 @@ class ReverseAnalyzer(Analyzer):
 
         def numbers(*tensors):
             inputs = tensors[: len(self._inputs_spec.names)]
-            start, swept = self._swept(inputs, tensors[-1] if with_target else None, ())
+            start, swept, _ = self._swept(inputs, tensors[-1] if with_target else None, ())
             return measured(start, swept, self._graph.inputs)
 
         if key not in self._programs.value:
@@ -81,7 +82,7 @@ class ReverseAnalyzer(Analyzer):
         return {}
 
     def _swept(self, inputs, target, keep):
-        """The forward and the backward sweep: the relevance that it starts from, and a `Swept`."""
+        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits."""
         values, calls = sweep.forward(self._plan, inputs)
         logits = values[self._graph.outputs[0]]
         weights = (
@@ -89,21 +90,21 @@ class ReverseAnalyzer(Analyzer):
         )
         start = self._start(weights, logits)
         swept = sweep.backward(self._plan, calls, start, self._kernels(), keep, self.rescales)
-        return start, swept
+        return start, swept, logits
 
     def _start(self, weights, logits):
         """The relevance of the output, from the weights on the outputs and their values."""
         return weights * logits if self.starts_from_logit else weights
 
-    def _explain(self, inputs, target, keep):
-        _, swept = self._swept(inputs, target, keep)
+    def _explain(self, inputs, target, keep, seed=None):
+        _, swept, logits = self._swept(inputs, target, keep)
         swept = sweep.undo_rescaling(swept) if self.rescales else swept
         relevance = [self._arrived(swept, value, x) for value, x in zip(self._graph.inputs, inputs, strict=True)]
         kept = [swept.relevance.get(value) for value in keep]
         missing = [value.node for value, tensor in zip(keep, kept, strict=True) if tensor is None]
         if missing:
             raise InvalidInputError(f"No relevance passes through {', '.join(missing)}; leave them out of keep.")
-        return relevance, [_single(tensor) for tensor in kept], swept.exponent
+        return Explained(relevance, [_single(tensor) for tensor in kept], swept.exponent, logits)
 
     def _arrived(self, swept, value, x):
         """The relevance of an input; zeros where the output does not depend on it."""

@@ -136,6 +136,11 @@ class Graph:
         """The node that makes a value; None for an input."""
         return self.node_of.get(value.node)
 
+    def spec(self, value):
+        """The `Spec` of a value."""
+        producer = self.producer(value)
+        return producer.output_specs[value.index] if producer else self.input_specs[self.inputs.index(value)]
+
     def replace(self, **changes):
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)

@@ -6,6 +6,7 @@ Called by the analyzers and the fitter, in the order in which the functions stan
 
 import keras
 
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.graph import Node, Slot
 
 _HEADS = ("softmax", "sigmoid")
@@ -72,7 +73,15 @@ def select_output(graph, name):
     Args:
         graph: a `Graph`.
         name: an output name, or None where the model has a single output.
+
+    Raises:
+        InvalidInputError: there is no such output, or several and no name.
     """
+    names = list(graph.output_names)
+    if name is None and len(names) > 1:
+        raise InvalidInputError(f"The model has several outputs; choose one: output= one of {names}.")
+    if name is not None and name not in names:
+        raise InvalidInputError(f"The model has no output {name!r}; it has {names}.")
     index = 0 if name is None else graph.output_names.index(name)
     return _without_unused(graph.replace(outputs=(graph.outputs[index],), output_names=(graph.output_names[index],)))
 
@@ -150,9 +159,14 @@ def strip_softmax(graph):
 
     The activation may be inline (after `split_activations`), an Activation or Softmax layer, or a keras.ops call.
     """
-    heads = [graph.producer(value) for value in graph.outputs]
-    renamed = {node.values[0]: node.inputs[0] for node in heads if node is not None and _is_head(node)}
+    renamed = {node.values[0]: node.inputs[0] for node in heads(graph) if node is not None}
     return _without_unused(_renamed(graph, graph.nodes, renamed))
+
+
+def heads(graph):
+    """What `strip_softmax` takes off each output: the node of a softmax or a sigmoid, or None where there is none."""
+    nodes = [graph.producer(value) for value in graph.outputs]
+    return tuple(node if node is not None and _is_head(node) else None for node in nodes)
 
 
 def _is_head(node):

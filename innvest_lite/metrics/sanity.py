@@ -314,7 +314,7 @@ def _passed(subject):
     Whether a rule hands relevance to an input (a gate gets none) only the rule knows: one sample is swept to see.
     """
     one = [ops.convert_to_tensor(array[:1]) for array in subject.arrays]
-    _, swept = subject.analyzer._swept(one, None, ())
+    _, swept, _ = subject.analyzer._swept(one, None, ())
     nodes = [passage.call.form.node for passage in swept.passages]
     reached = {
         value
