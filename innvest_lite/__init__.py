@@ -28,7 +28,7 @@ _HOMES = {
     "innvest_lite.forms": ("Form", "LinearForm", "register_form"),
     "innvest_lite.rules": ("Rule", "register_rule"),
     "innvest_lite.errors": (
-        *("CorruptFileError", "InnvestLiteError", "InvalidInputError", "NotFittedError"),
+        *("CorruptFileError", "ExportError", "InnvestLiteError", "InvalidInputError", "NotFittedError"),
         *("PatternMismatchError", "UnsupportedLayerError"),
     ),
 }

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import uuid
 
 
@@ -24,6 +25,25 @@ def replacing(path):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+    """As `replacing`, for a folder: what is at `path` goes when the new one is whole."""
+    path = pathlib.Path(path).absolute()
+    partial = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.partial")
+    old = partial.with_suffix(".old")
+    try:
+        yield partial
+        # A folder is not replaced by a name, as a file is: the old one steps aside first.
+        if path.exists():
+            os.replace(path, old)
+        os.replace(partial, path)
+    finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def leftovers(path):

@@ -40,5 +40,9 @@ class InvalidInputError(InnvestLiteError, ValueError):
     """Data, a target or an option has a wrong shape, type, value or range."""
 
 
+class ExportError(InnvestLiteError, RuntimeError):
+    """A file format cannot hold an analyzer; the message names the operations that it lacks."""
+
+
 class CorruptFileError(InnvestLiteError, OSError):
     """A pattern or statistics file is truncated, damaged, unsafe, or of an unknown format version."""

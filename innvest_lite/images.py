@@ -158,17 +158,30 @@ def preprocess(images, name):
             "(batch, height, width, channels) or (height, width, channels), in 0..255."
         )
     values = np.array(values, np.float32)  # a copy: preprocess_input edits NumPy arrays in place
+    return np.asarray(preprocessing(name, values.shape[-1])(values), np.float32)
+
+
+def preprocessing(name, channels):
+    """What `preprocess` does with float32 images, as a function, of arrays (which it may edit) or tensors.
+
+    Args:
+        name: as `preprocess` takes it.
+        channels: how many the images have.
+
+    Raises:
+        InvalidInputError: as `preprocess`.
+    """
     if name == "none":
-        return values
+        return lambda images: images
     if name == "unit":
-        return values / np.float32(255)
+        return lambda images: images / np.float32(255)
     module = _application(name)
-    if values.shape[-1] != 3:
+    if channels != 3:
         raise InvalidInputError(
-            f"The preprocessor {name!r} expects 3 channels (red, green, blue), but images has {values.shape[-1]}; "
+            f"The preprocessor {name!r} expects 3 channels (red, green, blue), but images has {channels}; "
             'load them with channels=3, or choose "none" or "unit".'
         )
-    return np.asarray(module.preprocess_input(values, data_format="channels_last"), np.float32)
+    return lambda images: module.preprocess_input(images, data_format="channels_last")
 
 
 def _looks_like_image(file, folder):

@@ -51,6 +51,17 @@ def python():
     return run
 
 
+@pytest.fixture
+def exported(tmp_path):
+    """A function that exports an analyzer and loads it as somebody else would."""
+
+    def run(analyzer, **options):
+        analyzer.export(tmp_path / "served", **options)
+        return tf.saved_model.load(tmp_path / "served")
+
+    return run
+
+
 class Batches(keras.utils.PyDataset):
     """Batches of eight, with labels."""
 

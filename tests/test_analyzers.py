@@ -102,15 +102,6 @@ def test_an_analyzer_is_a_keras_model(method):
     assert_close(keras.Model(inputs, analyzer(inputs)).predict(x, verbose=0), expected, 2e-6)
 
 
-def test_export(tmp_path):
-    """Also before the analyzer was ever called, and for any batch size."""
-    analyzer = PatternNet(models.case("dense").model, patterns=fitted(PatternNet, "dense").patterns)
-    analyzer.export(tmp_path / "served", verbose=False)
-    served = tf.saved_model.load(tmp_path / "served")
-    for x in (models.case("dense").x, models.case("dense").x[:1]):
-        assert_close(served.serve(x), analyzer.analyze(x), 2e-6)
-
-
 # Tracing -------------------------------------------------------------------------------------------------------------
 
 

@@ -287,9 +287,6 @@ def test_files_and_batches(method, tmp_path):
     heat = analyzer.analyze(case.x, batch_size=1)
     assert_close(heat, analyzer.analyze(case.x, batch_size=4))
     assert analyzer.analyze(case.x[:0]).shape == (0, 8, 7, 2)
-    method(case.model, layer="pool").export(tmp_path / "served", verbose=False)
-    served = tf.saved_model.load(tmp_path / "served")
-    assert_close(served.serve(case.x), heat)
 
 
 # Errors --------------------------------------------------------------------------------------------------------------

@@ -5,11 +5,9 @@ import models
 import numpy as np
 import pytest
 import slow
-import tensorflow as tf
 from models import assert_close
-from slow import assert_all_close, assert_saved
+from slow import assert_saved
 
-import innvest_lite
 from innvest_lite import RISE, IntegratedGradients, InvalidInputError, Occlusion, SmoothGrad, SquareGrad, VarGrad
 from innvest_lite.analyzers.looped import Looped
 
@@ -83,20 +81,6 @@ def test_saved_with_references(name, reference, tmp_path):
     assert_saved(analyzer, x, tmp_path)
     one, two = (keras.tree.flatten(each.analyze(x))[0] for each in (analyzer, make(IntegratedGradients, name)))
     assert np.abs(one - two).max() > 1e-3
-
-
-@pytest.mark.parametrize("method, name", [*((m, "dense") for m in FEW), (SmoothGrad, "text"), (VarGrad, "two_inputs")])
-def test_exported(method, name, tmp_path):
-    make(method, name).export(tmp_path / "served", verbose=False)
-    served, case = tf.saved_model.load(tmp_path / "served"), models.case(name)
-    assert_all_close(served.serve(case.x), make(method, name).analyze(case.x), 2e-6)
-
-
-@pytest.mark.parametrize("method", [SmoothGrad, innvest_lite.Gradient])
-def test_exported_after_use(method, tmp_path):
-    analyzer = method(models.case("dense").model)
-    analyzer.analyze(models.case("dense").x)
-    analyzer.export(tmp_path / "served", verbose=False)
 
 
 @pytest.mark.parametrize("method", FEW)

@@ -11,15 +11,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from innvest_lite import backend
+from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus, sweep
 from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.check import CheckReport
-from innvest_lite.errors import InvalidInputError
+from innvest_lite.errors import InvalidInputError, did_you_mean
+from innvest_lite.forms.registry import form_of
 from innvest_lite.graph import passes, trace
 from innvest_lite.inputs import input_spec, is_integer, one_of, positive, weights_of, with_token_inputs
 from innvest_lite.patterns import files
 from innvest_lite.rules import Evaluated, Gradient, anything, bind
+from innvest_lite.visualize.colormaps import DEFAULT
 
 SELECTION_MODES = ("max_activation", "index", "all")
 
@@ -46,6 +48,7 @@ class Analyzer(keras.Model):
     fuses_batchnorm = False
     splits_separable = False
     hands_back = True
+    is_random = False
 
     def __init__(self, model, *, output=None, jit_compile="auto", neuron_selection_mode="max_activation", name=None):
         super().__init__(name=name or _snake_case(type(self).__name__))
@@ -62,10 +65,13 @@ class Analyzer(keras.Model):
 
     def _set_graph(self, graph):
         """Rewrites the model's graph and learns from it what inputs and outputs look like."""
+        whole = passes.select_output(passes.split_activations(graph), self.output_choice)
+        (head,) = passes.heads(whole)
+        self._head = head and form_of(head, whole)
         graph = passes.rewrite(graph, self.fuses_batchnorm, self.splits_separable)
-        self._graph = with_token_inputs(_selected(graph, self.output_choice))
+        self._graph = with_token_inputs(passes.select_output(graph, self.output_choice))
         self._inputs_spec = input_spec(self.model, self._graph)
-        self._output_spec = _spec_of(self._graph, self._graph.outputs[0])
+        self._output_spec = self._graph.spec(self._graph.outputs[0])
 
     def plan(self):
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
@@ -90,8 +96,7 @@ class Analyzer(keras.Model):
         target = self._selected_target(target)
         if target is not None:
             target = self._tensor_target(target, tensors[0])
-        relevance, _, _ = self._explain(tensors, target, ())
-        return self._inputs_spec.packed(inputs, relevance)
+        return self._inputs_spec.packed(inputs, self._explain(tensors, target, ()).relevance)
 
     def _tensor_target(self, target, x):
         """Weights on the outputs from what `call` takes; Keras has made tensors of arrays."""
@@ -189,14 +194,22 @@ class Analyzer(keras.Model):
 
     def _logits(self, arrays, batch_size):
         """All outputs that can be explained, float64 (samples, outputs), flat."""
-        plan = bind(self._graph, [(anything(), Gradient())], type(self).__name__)
-
-        def logits(*tensors):
-            return sweep.forward(plan, tensors)[0][self._graph.outputs[0]]
-
-        program = backend.compiled(logits, self._signature(with_target=False), self.jit_compile)
+        signature = self._signature(with_target=False)
+        program = backend.compiled(lambda *tensors: self._evaluated(tensors), signature, self.jit_compile)
         (outputs,) = run(program, arrays, batch_size, self.jit_compile)
         return outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
+
+    def _evaluated(self, inputs):
+        """The logits of tensors, by the model alone."""
+        plan = bind(self._graph, [(anything(), Gradient())], type(self).__name__)
+        return sweep.forward(plan, inputs)[0][self._graph.outputs[0]]
+
+    def _predictions(self, logits):
+        """What the model itself puts out, from its logits."""
+        return logits if self._head is None else self._head.forward(logits)[0]
+
+    def _require_ready(self):
+        """Raises where the analyzer cannot explain yet."""
 
     def _checked(self, x, target):
         """The arrays of `x`, one per input, and weights on the outputs or None for the largest."""
@@ -232,7 +245,8 @@ class Analyzer(keras.Model):
 
             def explain(*tensors):
                 target = tensors[-1] if with_target else None
-                return self._explain(tensors[: len(self._inputs_spec.names)], target, values)
+                found = self._explain(tensors[: len(self._inputs_spec.names)], target, values)
+                return found.relevance, found.kept, found.exponent
 
             self._programs.value[key] = backend.compiled(explain, self._signature(with_target), self.jit_compile)
         return self._programs.value[key]
@@ -253,16 +267,17 @@ class Analyzer(keras.Model):
             raise InvalidInputError(f"keep names no node of the model: {unknown}. print(analyzer.plan()) lists them.")
         return tuple(known[name] for name in names)
 
-    def _explain(self, inputs, target, keep):
+    def _explain(self, inputs, target, keep, seed=None):
         """The explanation on tensors.
 
         Args:
             inputs: a tensor per input.
             target: None or weights in the shape of the output.
             keep: values whose relevance is wanted too.
+            seed: an int64 tensor in place of the seed of a method that `is_random`; None: its own.
 
         Returns:
-            `(relevance, kept, exponent)`: a list per input, a list per value of `keep`, int32 (batch,).
+            An `Explained`.
         """
         raise NotImplementedError
 
@@ -277,11 +292,73 @@ class Analyzer(keras.Model):
         files.check_folder(filepath)
         super().save(filepath, **options)
 
-    def export(self, filepath, **options):
-        """Writes a SavedModel that needs no innvest_lite to run; options as in `keras.Model.export`."""
-        specs = self._signature(with_target=False)
-        options.setdefault("input_signature", specs if len(specs) == 1 else [specs])
-        return super().export(filepath, **options)
+    def export(self, filepath, format="tf_saved_model", target="argmax", predictions=True, batch=None, **options):
+        """Writes the analyzer as a file that runs without this package, in Python or not.
+
+        Its signatures (LiteRT and ONNX have the first alone), of named tensors:
+
+        - `serve`: from `x` (for several inputs, one argument for each, by name), with `target="input"` also `target`, int32
+          (samples,), and for random methods `seed`, an int64 scalar; to `attributions` (`attributions_NAME` for several
+          inputs), as `analyze` gives them, `target`, int32 (samples,), and `predictions`, what the model itself puts out.
+          Prediction and explanation share one forward pass.
+        - `explain`: the same without `predictions`.
+        - `predict`: from the inputs to `predictions`.
+
+        Where `analyze` would return an exponent, the values come divided by that power of two. ONNX does not hand out a
+        target that came in.
+
+        Args:
+            filepath: a folder for a SavedModel, else a file that ends in .tflite or .onnx. A SavedModel there is replaced.
+            format: "tf_saved_model", which holds every analyzer; "litert" or "onnx", which hold those that need no
+                operation that these formats lack ("onnx" wants `pip install "innvest_lite[export]"`).
+            target: which output is explained: "argmax", the largest of each sample, or "input", what the caller says.
+            predictions: whether to hand out the model's output too.
+            batch: the number of samples of a call; None: any number. With a number, methods that evaluate a sample many
+                times do so side by side.
+            **options: `preprocess`, a name that `innvest_lite.images.preprocess` takes: then `x` is uint8 images in
+                0..255. `render`: "heatmap", "signal" or "overlay", for uint8 pictures (samples, height, width, 3) as
+                `innvest_lite.visualize` makes them, handed out as `picture`; `colormap`, of the pictures. `input_range`,
+                `(low, high)` of the model's input, for the description. `verbose`: True prints the path.
+
+        Raises:
+            NotFittedError: a pattern method without patterns.
+            PatternMismatchError: the model's weights have changed since the patterns were fitted.
+            InvalidInputError: an option is unknown or does not fit the model, or the path cannot be written.
+            ExportError: the format lacks an operation that the analyzer needs; the message names it.
+
+        Example:
+            >>> innvest_lite.Gradient(model).export("served")
+            >>> import tensorflow as tf
+            >>> served = tf.saved_model.load("served")
+            >>> sorted(served.serve(images[:2]))
+            ['attributions', 'predictions', 'target']
+        """
+        known = {"preprocess": None, "render": None, "colormap": DEFAULT, "input_range": None, "verbose": None}
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise InvalidInputError(f"export has no option {unknown[0]!r}.{did_you_mean(unknown[0], list(known))}")
+        options = {**known, **options}
+        verbose = options.pop("verbose")
+        self._require_ready()
+        export.export(self, filepath, format, target=target, predictions=predictions, batch=batch, **options)
+        if verbose:
+            print(f"Saved {type(self).__name__} as {format} to {filepath}")
+
+    def stablehlo(self, batch, target="argmax"):
+        """The explanation as XLA compiles it, as StableHLO text, which any PJRT client compiles and runs.
+
+        It takes the inputs, with `target="input"` weights on the outputs, then weights of model and analyzer, and returns a
+        tensor per input and the exponents.
+
+        Args:
+            batch: the number of samples, or samples, for models that leave sizes open.
+            target: "argmax" or "input", as in `export`.
+
+        Raises:
+            InvalidInputError: `batch` is neither, or a size stays open.
+        """
+        self._require_ready()
+        return export.stablehlo(self, batch, one_of(target, export.TARGETS, "target"))[0]
 
     def get_config(self):
         """The model and the options, as Keras serializes them."""
@@ -306,19 +383,6 @@ class Analyzer(keras.Model):
     def _for_model(self, model):
         """An analyzer of the same method and options for another model."""
         return type(self).from_config({**self.get_config(), "model": model})
-
-
-def _selected(graph, output):
-    if output is None and len(graph.outputs) > 1:
-        raise InvalidInputError(f"The model has several outputs; choose one: output= one of {list(graph.output_names)}.")
-    if output is not None and output not in graph.output_names:
-        raise InvalidInputError(f"The model has no output {output!r}; it has {list(graph.output_names)}.")
-    return passes.select_output(graph, output)
-
-
-def _spec_of(graph, value):
-    producer = graph.producer(value)
-    return producer.output_specs[value.index] if producer else graph.input_specs[graph.inputs.index(value)]
 
 
 def _names(keep):

@@ -35,6 +35,9 @@ COLORMAPS = types.MappingProxyType(
 """Name of a map -> its colours (red, green, blue in 0..255) at equal distances from -1 to 1."""
 
 
+DEFAULT = "blue-white-red"
+
+
 def colorize(values, colormap):
     """The colours of numbers from -1 to 1.
 
@@ -52,14 +55,18 @@ def colorize(values, colormap):
         >>> colorize(np.array([-1.0, 0.0, 1.0]), "seismic").tolist()
         [[0, 0, 96], [255, 255, 255], [96, 0, 0]]
     """
-    colors = np.array(_colors_of(colormap), np.float64)
+    colors = np.array(colors_of(colormap), np.float64)
     positions = np.linspace(-1, 1, len(colors))
     channels = [np.interp(values, positions, colors[:, channel]) for channel in range(3)]
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def _colors_of(colormap):
-    """The table of a map's colours, or an error that lists the names."""
+def colors_of(colormap):
+    """The colours of the map of that name.
+
+    Raises:
+        InvalidInputError: there is none; the message lists the names.
+    """
     if isinstance(colormap, str) and colormap in COLORMAPS:
         return COLORMAPS[colormap]
     hint = did_you_mean(colormap, list(COLORMAPS))

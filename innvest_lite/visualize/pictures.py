@@ -8,12 +8,13 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.visualize.checks import as_batch, check_colour_channels
-from innvest_lite.visualize.colormaps import colorize
+from innvest_lite.visualize.colormaps import DEFAULT, colorize
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow's mode "L" uses
+LUMA = (0.299, 0.587, 0.114)
+"""The lightness of red, green and blue (ITU-R BT.601), what Pillow's mode "L" uses."""
 
 
-def heatmap(relevance, colormap="blue-white-red", limit=None):
+def heatmap(relevance, colormap=DEFAULT, limit=None):
     """A diverging heat map: channels are summed, zero is neutral, and the largest |sum| gets a full colour.
 
     With `s = sum over channels`, the colour is that of `s / max|s|`, image by image. An all-zero map is all neutral.
@@ -66,7 +67,7 @@ def project(signal):
     return pictures if is_batch else pictures[0]
 
 
-def overlay(relevance, image, colormap="blue-white-red", limit=None, opacity=0.9):
+def overlay(relevance, image, colormap=DEFAULT, limit=None, opacity=0.9):
     """A heat map over the image in grey: a pixel takes on as much colour as its relevance is large.
 
     The weight of the colour is `opacity * min(1, 2 |s| / max|s|)`, so where nothing is relevant the plain image shows.
@@ -131,7 +132,7 @@ def _grey(image, shape):
             f"image has the shape {np.shape(image)} and relevance {shape}; expected the same rank, batch, height and "
             "width. Hand over the image that was explained, resized as the model saw it."
         )
-    lightness = batch[..., 0] if batch.shape[-1] == 1 else batch @ _LUMA
+    lightness = batch[..., 0] if batch.shape[-1] == 1 else batch @ LUMA
     return lightness / 255 if np.asarray(image).dtype == np.uint8 else _stretch(lightness)
 
 

@@ -1,0 +1,175 @@
+"""Files of compiled functions: SavedModel, LiteRT, ONNX. Called by `innvest_lite.export`.
+
+A SavedModel takes a function as TensorFlow traced it. The other two take it `lowered`, and say which operation they lack.
+"""
+
+import os
+import re
+import tempfile
+import warnings
+
+import keras
+import tensorflow as tf
+from tensorflow.lite.python.convert_phase import ConverterError
+
+from innvest_lite.backend.portable import lowered
+from innvest_lite.errors import ExportError
+
+
+def named_spec(shape, dtype, name):
+    """The shape (None where it may vary), dtype and name of an argument."""
+    return tf.TensorSpec(shape, dtype, name)
+
+
+def endpoint(function, signature, jit_compile=False):
+    """A function of named tensors that returns a dict of them, traced once, now.
+
+    Args:
+        function: takes one tensor per spec and returns a dict from name to tensor.
+        signature: a `named_spec` for each argument.
+        jit_compile: whether XLA compiles it where it runs.
+    """
+    traced = tf.function(function, input_signature=signature, jit_compile=jit_compile or None, autograph=False)
+    traced.get_concrete_function()
+    return traced
+
+
+def write_saved_model(folder, endpoints, assets):
+    """Writes a SavedModel; the first endpoint is the default signature of servers too.
+
+    Args:
+        folder: where to.
+        endpoints: name -> an `endpoint`; both the name of a signature and of an attribute of what `tf.saved_model.load`
+            gives.
+        assets: name -> text of a file in `assets.extra`, TensorFlow's place for what its runtime does not read.
+    """
+    module = tf.Module()
+    module.weights = _weights(endpoints.values())
+    for name, traced in endpoints.items():
+        setattr(module, name, traced)
+    concrete = {name: traced.get_concrete_function() for name, traced in endpoints.items()}
+    default = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: next(iter(concrete.values()))}
+    tf.saved_model.save(module, folder, signatures={**concrete, **default})
+    os.makedirs(os.path.join(folder, "assets.extra"), exist_ok=True)
+    for name, text in assets.items():
+        with open(os.path.join(folder, "assets.extra", name), "w", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+def is_saved_model(folder):
+    """Whether a folder holds a SavedModel."""
+    return tf.saved_model.contains_saved_model(folder)
+
+
+def _weights(endpoints):
+    """The variables that endpoints take; a graph also lists those that were only looked at while it was traced."""
+    found = {}
+    for traced in endpoints:
+        graph = traced.get_concrete_function().graph
+        taken = {id(outside) for outside, _ in graph.captures}
+        found.update((id(variable), variable) for variable in graph.variables if id(variable.handle) in taken)
+    return list(found.values())
+
+
+def litert_model(traced):
+    """The bytes of a LiteRT file of one endpoint, the signature "serve", of LiteRT's own operations alone.
+
+    Raises:
+        ExportError: LiteRT lacks an operation; the message names all.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(folder, {"serve": _portable(traced)}, {})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            return converter.convert()
+        except ConverterError as error:
+            raise ExportError(_stopped_by("LiteRT", _named_in(str(error)), str(error))) from error
+
+
+def _named_in(message):
+    """The operations that the converter's message lists."""
+    found = re.findall(r"(?:TF Select|Custom) ops: ([\w, ]+)", message)
+    return sorted({name.removeprefix("Flex") for names in found for name in names.split(", ") if name})
+
+
+def onnx_model(traced, metadata):
+    """The bytes of an ONNX file of one endpoint.
+
+    Args:
+        traced: an `endpoint`.
+        metadata: name -> text.
+
+    Raises:
+        ExportError: ONNX lacks an operation; the message names all. Or tf2onnx is not installed.
+    """
+    try:
+        import onnx
+        import tf2onnx  # noqa: F401  Keras looks for it.
+    except ImportError as error:
+        raise ExportError('ONNX files want tf2onnx, which is not installed: pip install "innvest_lite[export]".') from error
+    signature = traced.input_signature
+    whole = _Whole(_portable(traced))
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        try:
+            with warnings.catch_warnings():
+                # How tf2onnx uses NumPy is its own affair.
+                warnings.simplefilter("ignore", FutureWarning)
+                whole.export(path, format="onnx", verbose=False, input_signature=[list(signature)], opset_version=_OPSET)
+            model = onnx.load(path)
+        except _TF2ONNX_ERRORS as error:
+            raise ExportError(_stopped_by("ONNX", [], str(error))) from error
+    missing = sorted({node.op_type for node in _nodes(model.graph) if not onnx.defs.has(node.op_type, node.domain)})
+    if missing:
+        raise ExportError(_stopped_by("ONNX", missing, ""))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ExportError(_stopped_by("ONNX", [], str(error))) from error
+    onnx.helper.set_model_props(model, metadata)
+    return model.SerializeToString()
+
+
+# What its Python code meets in graphs that it does not expect.
+_TF2ONNX_ERRORS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# What onnxruntime has had since 2023.
+_OPSET = 18
+
+
+class _Whole(keras.Model):
+    """A traced function as a Keras model, which Keras can hand to tf2onnx."""
+
+    def __init__(self, traced):
+        super().__init__(name="portable")
+        self._traced = (traced,)
+        self.built = True
+
+    def call(self, inputs):
+        return self._traced[0](*inputs)
+
+
+def _portable(traced):
+    """An endpoint of the same signature and outputs whose operations are `lowered`."""
+    concrete = traced.get_concrete_function()
+    names = sorted(concrete.structured_outputs)
+    function = lowered(concrete)
+    return endpoint(lambda *tensors: dict(zip(names, function(*tensors), strict=True)), traced.input_signature)
+
+
+def _nodes(graph):
+    """All nodes of an ONNX graph, also of those within loops."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _nodes(inner)
+
+
+def _stopped_by(name, operations, detail):
+    if operations:
+        return (
+            f"{name} cannot hold this analyzer: it has no {', '.join(operations)}. Export it as a SavedModel, which holds "
+            "every analyzer, or choose another method."
+        )
+    return f"{name} cannot hold this analyzer: {detail.strip()[:500] or 'the converter gave no reason'}"

@@ -1,0 +1,31 @@
+"""Explainers as files that run without this package: SavedModel, LiteRT, ONNX. Called by `Analyzer.export`.
+
+- `served`: an analyzer as functions of named tensors: `serve`, `explain`, `predict`.
+- `pictures`: pictures of explanations, and inputs made of uint8 images, inside the graph.
+- `description`: what a file says of itself.
+- `programs`: the StableHLO of an explanation.
+- `files`: the formats, and writing whole files only.
+"""
+
+from innvest_lite.export.description import description, fingerprint
+from innvest_lite.export.files import FORMATS, check_path, write
+from innvest_lite.export.programs import stablehlo
+from innvest_lite.export.served import TARGETS, Served
+
+__all__ = ["FORMATS", "TARGETS", "Served", "export", "fingerprint", "stablehlo"]
+
+
+def export(analyzer, filepath, file_format, *, input_range=None, **options):
+    """Writes an analyzer; see `Analyzer.export`.
+
+    Args:
+        analyzer: an `Analyzer`.
+        filepath: the file or folder to write.
+        file_format: a name in `FORMATS`.
+        input_range: for the description.
+        **options: as in `Served`.
+    """
+    path = check_path(filepath, file_format)
+    served = Served(analyzer, **options, checks=file_format == "tf_saved_model", echoes=file_format != "onnx")
+    endpoints = served.endpoints()
+    write(endpoints, path, file_format, description(served, endpoints, input_range))

@@ -1,0 +1,88 @@
+"""What an exported file says of itself, as JSON: method, model, versions, what goes in and what comes out."""
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+
+import innvest_lite
+from innvest_lite import backend
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.images import preprocess
+from innvest_lite.inputs import is_number
+
+_FORMAT = 1
+
+
+def description(served, endpoints, input_range):
+    """The text of the description.
+
+    Args:
+        served: a `Served`.
+        endpoints: what it gave.
+        input_range: `(low, high)` of the model's input, or None: that of the preprocessing, where there is one.
+    """
+    analyzer = served.analyzer
+    facts = {
+        "format": _FORMAT,
+        "method": type(analyzer).__name__,
+        "options": _options(analyzer),
+        "model": {"name": analyzer.model.name, "fingerprint": fingerprint(analyzer.model)},
+        "input_range": input_range_of(served.preprocess, input_range),
+        "preprocess": served.preprocess,
+        "render": served.render and {"kind": served.render, "colormap": served.colormap},
+        "signatures": {name: _signature(traced) for name, traced in endpoints.items()},
+        "versions": {"innvest_lite": innvest_lite.__version__, "keras": keras.__version__, "tensorflow": backend.VERSION},
+    }
+    return json.dumps(facts, indent=2, default=_plain) + "\n"
+
+
+def fingerprint(model):
+    """A hash of all weights of a model, the same on every machine."""
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in model.weights:
+        array = np.ascontiguousarray(backend.to_numpy(weight))
+        digest.update(repr((array.shape, str(array.dtype))).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def input_range_of(preprocessor, given):
+    """`[low, high]` of what the model takes, or None where nobody says.
+
+    Raises:
+        InvalidInputError: what is given is no range.
+    """
+    if given is not None:
+        pair = list(given) if isinstance(given, tuple | list) else []
+        if len(pair) != 2 or not all(map(is_number, pair)) or not pair[0] < pair[1]:
+            raise InvalidInputError(f"input_range should be (low, high), two finite numbers, but is {given!r}.")
+        return [float(number) for number in pair]
+    if preprocessor is None:
+        return None
+    channels = 1 if preprocessor in ("none", "unit") else 3
+    ends = preprocess(np.broadcast_to(np.array([0, 255])[:, None, None], (2, 1, channels)), preprocessor)
+    return [float(ends.min()), float(ends.max())]
+
+
+def _options(analyzer):
+    """The options that the analyzer was made with; what is large is left out."""
+    config = analyzer.get_config()
+    return {name: value for name, value in config.items() if name not in ("model", "fitted", "name", "jit_compile")}
+
+
+def _signature(traced):
+    outputs = traced.get_concrete_function().structured_outputs
+    return {
+        "inputs": {spec.name: _spec(spec) for spec in traced.input_signature},
+        "outputs": {name: _spec(tensor) for name, tensor in outputs.items()},
+    }
+
+
+def _spec(tensor):
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype.name}
+
+
+def _plain(value):
+    return value.tolist() if hasattr(value, "tolist") else repr(value)

@@ -1,0 +1,33 @@
+"""An explanation as the program that XLA compiles. Called by `Analyzer.stablehlo`, and by scripts, for its weights."""
+
+import numpy as np
+
+from innvest_lite import backend
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.inputs import positive
+
+
+def stablehlo(analyzer, batch, target):
+    """`(text, weights)`: the program of `analyzer` for so many samples, and what it takes behind its arguments.
+
+    Args:
+        analyzer: an `Analyzer` that can explain.
+        batch: the number of samples, or samples.
+        target: "argmax" or "input".
+    """
+    spec, with_target = analyzer._inputs_spec, target == "input"
+    if np.ndim(batch) or isinstance(batch, list | tuple | dict):
+        shapes = [array.shape for array in spec.flat(batch)]
+    else:
+        shapes = [(positive(batch, "batch"), *shape[1:]) for shape in spec.shapes]
+    if any(None in shape for shape in shapes):
+        raise InvalidInputError(f"The model leaves sizes open, {shapes}: hand samples over, analyzer.stablehlo(x).")
+    signature = [backend.tensor_spec(shape, dtype) for shape, dtype in zip(shapes, spec.dtypes, strict=True)]
+    if with_target:
+        signature.append(backend.tensor_spec((shapes[0][0], *analyzer._output_spec.shape[1:]), "float32"))
+
+    def explain(*tensors):
+        found = analyzer._explain(tensors[: len(shapes)], tensors[-1] if with_target else None, ())
+        return [*found.relevance, found.exponent]
+
+    return backend.stablehlo(explain, signature)

@@ -1,0 +1,169 @@
+"""`Served`: an analyzer as functions of named tensors, the endpoints of an exported file."""
+
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.backend import formats
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.export.pictures import RENDERERS
+from innvest_lite.images import preprocessing
+from innvest_lite.inputs import one_of, positive, spatial_axes
+from innvest_lite.visualize.colormaps import colors_of
+
+TARGETS = ("argmax", "input")
+# What an exported function takes besides the model's inputs.
+_OWN = ("target", "seed")
+
+
+class Served:
+    """What an exported analyzer takes and gives; see `Analyzer.export`.
+
+    Args:
+        analyzer: an `Analyzer` that can explain.
+        target: "argmax" or "input".
+        predictions: whether the model's output is handed out too.
+        batch: the number of samples, or None for any.
+        preprocess: None, or what `images.preprocess` takes: inputs are uint8 images.
+        render: None, "heatmap", "signal" or "overlay": pictures are handed out too.
+        colormap: of the pictures.
+        checks: whether a target out of range stops the program; without, its attributions are NaN. LiteRT and ONNX
+            programs cannot stop.
+        echoes: whether a target that came in is handed out again; ONNX's inputs and outputs cannot share a name.
+
+    Raises:
+        InvalidInputError: an option is unknown, or does not fit the model.
+    """
+
+    def __init__(self, analyzer, target, *, predictions, batch, preprocess, render, colormap, checks, echoes):
+        self.analyzer, self.colormap, self.checks, self.echoes = analyzer, colormap, checks, echoes
+        self.target = one_of(target, TARGETS, "target")
+        self.batch = None if batch is None else positive(batch, "batch")
+        self.preprocess, self.render = preprocess, render if render is None else one_of(render, tuple(RENDERERS), "render")
+        if not isinstance(predictions, bool):
+            raise InvalidInputError(f"predictions should be True or False, but is {predictions!r}.")
+        self.predictions = predictions
+        self._inputs = analyzer._inputs_spec
+        self._outputs = analyzer._output_spec.shape
+        if self.target == "input" and (len(self._outputs) != 2 or self._outputs[1] is None):
+            raise InvalidInputError(
+                f"The model's output has shape {self._outputs}, where one number names no output: export with "
+                "target='argmax'."
+            )
+        self._prepare = self._preprocessing()
+        self._check_pictures()
+
+    @property
+    def names(self):
+        """The names of the inputs: "x" where there is one."""
+        if len(self._inputs.names) == 1:
+            return ("x",)
+        names = []
+        for name in map(_identifier, self._inputs.names):
+            while name in (*names, *_OWN):
+                name += "_"
+            names.append(name)
+        return tuple(names)
+
+    def endpoints(self):
+        """Name -> a traced function of named tensors that returns a dict of them; "serve" comes first."""
+        options = {"jit_compile": self.analyzer._jit_choice is True}
+        inputs, others = self._input_specs(), self._other_specs()
+        served = {"serve": formats.endpoint(self._serve, [*inputs, *others], **options)}
+        if self.predictions:
+            served["explain"] = formats.endpoint(self._explain, [*inputs, *others], **options)
+            served["predict"] = formats.endpoint(self._predict, inputs, **options)
+        else:
+            served["explain"] = served["serve"]
+        return served
+
+    def _input_specs(self):
+        dtypes = self._inputs.dtypes if self.preprocess is None else ("uint8",)
+        shapes = [(self.batch, *shape[1:]) for shape in self._inputs.shapes]
+        return [formats.named_spec(*spec) for spec in zip(shapes, dtypes, self.names, strict=True)]
+
+    def _other_specs(self):
+        specs = [formats.named_spec((self.batch,), "int32", "target")] if self.target == "input" else []
+        return [*specs, *([formats.named_spec((), "int64", "seed")] if self.analyzer.is_random else [])]
+
+    def _serve(self, *tensors):
+        found, results = self._explained(tensors)
+        if self.predictions:
+            results["predictions"] = self._plain(self.analyzer._predictions(found.logits))
+        return results
+
+    def _explain(self, *tensors):
+        return self._explained(tensors)[1]
+
+    def _predict(self, *tensors):
+        analyzer = self.analyzer
+        return {"predictions": self._plain(analyzer._predictions(analyzer._evaluated(self._prepare(tensors))))}
+
+    def _explained(self, tensors):
+        """An `Explained`, and what is handed out of it."""
+        given, others = tensors[: len(self.names)], list(tensors[len(self.names) :])
+        target = others.pop(0) if self.target == "input" else None
+        weights = None if target is None else self._weights(target)
+        found = self.analyzer._explain(self._prepare(given), weights, (), others.pop(0) if others else None)
+        relevance = [self._plain(tensor) for tensor in found.relevance]
+        keys = ["attributions"] if len(relevance) == 1 else [f"attributions_{name}" for name in self.names]
+        results = dict(zip(keys, relevance, strict=True))
+        if target is None:
+            target = backend.argmax(ops.reshape(found.logits, (ops.shape(found.logits)[0], -1)))
+        if self.echoes or self.target == "argmax":
+            results["target"] = target
+        if self.render is not None:
+            results["picture"] = RENDERERS[self.render](relevance[0], given[0], self.colormap)
+        return found, results
+
+    def _weights(self, target):
+        """One for the target of each sample; NaN everywhere where there is no such output."""
+        count = self._outputs[1]
+        if self.checks:
+            message = f"target is out of range: the model has outputs 0 to {count - 1}, but got"
+            target = backend.require_within(target, count, message)
+        within = ops.logical_and(target >= 0, target < count)
+        weights = ops.one_hot(ops.where(within, target, 0), count, dtype="float32")
+        return weights + ops.where(within, 0.0, float("nan"))[:, None]
+
+    def _plain(self, tensor):
+        """float32, as `analyze` gives it; float64 for a model with float64 inputs."""
+        return ops.cast(tensor, "float64" if "float64" in self._inputs.dtypes else "float32")
+
+    def _preprocessing(self):
+        """From what comes to what the model takes."""
+        if self.preprocess is None:
+            return list
+        shape = self._image_shape("preprocess")
+        prepared = preprocessing(self.preprocess, shape[-1])
+        return lambda tensors: [ops.cast(prepared(ops.cast(tensors[0], "float32")), self._inputs.dtypes[0])]
+
+    def _check_pictures(self):
+        colors_of(self.colormap)
+        if self.render is not None:
+            channels = self._image_shape("render")[-1]
+            if self.render != "heatmap" and channels not in (1, 3):
+                raise InvalidInputError(f"render={self.render!r} wants 1 or 3 channels, but the input has {channels}.")
+
+    def _image_shape(self, option):
+        """The shape of the model's only input, an image with its channels last."""
+        shapes = self._inputs.shapes
+        channel = len(shapes) == 1 and len(shapes[0]) == 4 and spatial_axes(self.analyzer._graph, _Shaped(shapes[0]))[1]
+        if channel != 3 or shapes[0][3] is None:
+            raise InvalidInputError(
+                f"{option}= is for models with one input of images, (batch, height, width, channels), but this model's "
+                f"inputs have the shapes {list(shapes)}."
+            )
+        return shapes[0]
+
+
+class _Shaped:
+    """Something of a shape."""
+
+    def __init__(self, shape):
+        self.shape = shape
+
+
+def _identifier(name):
+    """A name that a signature may have as an argument."""
+    name = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name)
+    return name if name[:1].isalpha() else f"x_{name}"

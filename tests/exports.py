@@ -1,0 +1,17 @@
+"""For the tests of exported analyzers: endpoints that are not written to files, and a model of images."""
+
+import keras
+import models
+
+from innvest_lite.export import Served
+
+
+def served_by(analyzer, **options):
+    """The endpoints before they are written."""
+    defaults = {"target": "argmax", "predictions": True, "batch": None, "preprocess": None, "render": None}
+    return Served(analyzer, **{**defaults, "colormap": "seismic", "checks": True, "echoes": True, **options}).endpoints()
+
+
+def image_model(channels=3):
+    stack = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten(), keras.layers.Dense(3)]
+    return models.randomize(keras.Sequential([keras.Input((9, 8, channels)), *stack]), 2)

@@ -1,0 +1,317 @@
+"""LiteRT and ONNX: the same numbers from their own runtimes, gradient kernels as forward operations, what is refused."""
+
+import json
+
+import keras
+import models
+import numpy as np
+import pytest
+import tensorflow as tf
+from models import assert_close
+from test_registry import create, model
+
+import innvest_lite
+from innvest_lite import ExportError, InvalidInputError
+from innvest_lite.backend import formats
+from innvest_lite.backend.portable import lowered
+
+interpreters = pytest.importorskip("ai_edge_litert.interpreter")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+X = models.normal(5, 9, 8, 2)
+TARGETS = np.array([2, 0, 1, 1, 2], "int32")
+
+
+def litert(path):
+    """A LiteRT file as a function of named arrays."""
+    return interpreters.Interpreter(str(path)).get_signature_runner("serve")
+
+
+def onnx_session(path):
+    """An ONNX file as a function of named arrays."""
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    return lambda **arrays: dict(zip(names, session.run(None, arrays), strict=True))
+
+
+RUNTIMES = {"litert": (".tflite", litert), "onnx": (".onnx", onnx_session)}
+
+
+@pytest.fixture(params=RUNTIMES)
+def run(request, tmp_path):
+    """A function that exports an analyzer to a format and gives the file as a function of named arrays."""
+    ending, load = RUNTIMES[request.param]
+
+    def exported(analyzer, **options):
+        path = tmp_path / f"served{ending}"
+        analyzer.export(path, format=request.param, **options)
+        return load(path)
+
+    exported.format = request.param
+    return exported
+
+
+@pytest.mark.parametrize("name", ["gradient", "pattern.net", "pattern.attribution", "lrp.epsilon"])
+def test_other_runtimes_give_the_same(name, run):
+    analyzer = create(name)
+    served = run(analyzer, target="input")
+    for samples in (5, 1):
+        results = served(x=X[:samples], target=TARGETS[:samples])
+        assert_close(results["attributions"], analyzer.analyze(X[:samples], TARGETS[:samples]), 1e-4)
+        assert_close(results["predictions"], model().predict(X[:samples], verbose=0), 1e-4)
+        if run.format == "litert":
+            np.testing.assert_array_equal(results["target"], TARGETS[:samples])
+
+
+@pytest.mark.parametrize("name", ["residual", "shapes"])
+def test_other_models(name, run):
+    if (run.format, name) == ("litert", "shapes"):
+        pytest.skip("LiteRT's XNNPACK cannot prepare sums over values of five axes, as behind UpSampling2D")
+    case = models.case(name)
+    analyzer = models.fitted(innvest_lite.PatternAttribution, name)
+    results = run(analyzer)(x=case.x)
+    assert_close(results["attributions"], analyzer.analyze(case.x), 1e-4)
+    np.testing.assert_array_equal(results["target"], models.predicted(name)[0][0].argmax(1))
+
+
+def test_several_inputs(run):
+    case = models.case("two_inputs")
+    analyzer = innvest_lite.Gradient(case.model)
+    results = run(analyzer, predictions=False)(a=case.x[0], b=case.x[1])
+    for name, expected in zip("ab", analyzer.analyze(case.x), strict=True):
+        assert_close(results[f"attributions_{name}"], expected, 1e-4)
+    assert "predictions" not in results
+
+
+def test_images_in_and_pictures_out(run):
+    stack = [keras.Input((9, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten()]
+    analyzer = innvest_lite.Gradient(models.randomize(keras.Sequential([*stack, keras.layers.Dense(3)]), 2))
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 8, 3)).astype("uint8")
+    results = run(analyzer, preprocess="vgg16", render="overlay")(x=images)
+    heat = analyzer.analyze(innvest_lite.images.preprocess(images, "vgg16"))
+    assert_close(results["attributions"], heat, 1e-4)
+    picture = innvest_lite.visualize.overlay(heat, images)
+    assert np.abs(results["picture"].astype(int) - picture.astype(int)).max() <= 1
+
+
+def test_a_target_out_of_range_gives_no_number(run):
+    """These programs cannot stop."""
+    results = run(create("gradient"), target="input", batch=5)(x=X, target=np.array([0, 3, 1, -1, 2], "int32"))
+    lost = [np.isnan(one).any() for one in results["attributions"]]
+    assert lost == [False, True, False, True, False]
+
+
+def test_a_loop(run):
+    analyzer = create("integrated_gradients")
+    assert_close(run(analyzer)(x=X)["attributions"], analyzer.analyze(X), 1e-4)
+
+
+def test_random_methods_in_onnx(tmp_path):
+    analyzer = create("random")
+    analyzer.export(tmp_path / "served.onnx", format="onnx")
+    for seed in (0, 2**40 + 3):
+        results = onnx_session(tmp_path / "served.onnx")(x=X, seed=np.array(seed))
+        assert_close(results["attributions"], create("random", seed=seed).analyze(X), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["random"])
+def test_litert_says_which_operations_it_lacks(name, tmp_path):
+    with pytest.raises(ExportError, match=r"LiteRT cannot hold this analyzer: it has no .*LeftShift.* SavedModel"):
+        create(name).export(tmp_path / "served.tflite", format="litert")
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_says_which_operations_it_lacks(tmp_path):
+    case = models.case("conv3d")
+    analyzer = innvest_lite.Gradient(case.model)
+    with pytest.raises(ExportError, match="ONNX cannot hold this analyzer: it has no .*AvgPool3DGrad"):
+        analyzer.export(tmp_path / "served.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_without_its_converter(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tf2onnx", None)
+    with pytest.raises(ExportError, match="tf2onnx, which is not installed: pip install"):
+        create("gradient").export(tmp_path / "served.onnx", format="onnx")
+
+
+def test_an_onnx_file_carries_the_description(tmp_path):
+    create("gradient").export(tmp_path / "served.onnx", format="onnx")
+    (entry,) = onnx.load(tmp_path / "served.onnx").metadata_props
+    assert entry.key == "description" and json.loads(entry.value)["method"] == "Gradient"
+
+
+def test_a_folder_for_the_file_must_be_there(tmp_path):
+    with pytest.raises(OSError, match="There is no folder"):
+        create("gradient").export(tmp_path / "nowhere" / "served.onnx", format="onnx")
+    (tmp_path / "served.onnx").mkdir()
+    with pytest.raises(OSError, match="is a folder"):
+        create("gradient").export(tmp_path / "served.onnx", format="onnx")
+    with pytest.raises(InvalidInputError, match="ends in .onnx"):
+        create("gradient").export(tmp_path / "served.tflite", format="onnx")
+
+
+# Operations ----------------------------------------------------------------------------------------------------------
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def gradient_of(function):
+    """The gradient of a function of one tensor, with cotangents that differ everywhere."""
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        weights = tf.reshape(tf.math.cos(tf.range(tf.size(y), dtype=tf.float32)), tf.shape(y))
+        return tape.gradient(y, x, weights)
+
+    return gradient
+
+
+def assert_lowered(function, x, gone, open_batch=True):
+    """The lowered gradient is the plain one, without the operations `gone`."""
+    shape = (None, *x.shape[1:]) if open_batch else x.shape
+    signature = [tf.TensorSpec(shape, x.dtype)]
+    plain = tf.function(gradient_of(function), input_signature=signature, autograph=False).get_concrete_function()
+    low = tf.function(lowered(plain), input_signature=signature, autograph=False).get_concrete_function()
+    before, after = ({operation.type for operation in one.graph.get_operations()} for one in (plain, low))
+    assert gone in before and gone not in after
+    np.testing.assert_allclose(low(tf.constant(x))[0], plain(tf.constant(x)), rtol=2e-5, atol=1e-6)
+
+
+ACTIVATIONS = {
+    "ReluGrad": tf.nn.relu,
+    "Relu6Grad": lambda x: tf.nn.relu6(4 * x),
+    "EluGrad": tf.nn.elu,
+    "SeluGrad": tf.nn.selu,
+    "LeakyReluGrad": lambda x: tf.nn.leaky_relu(x, 0.3),
+    "SoftsignGrad": tf.nn.softsign,
+    "TanhGrad": tf.tanh,
+    "SigmoidGrad": tf.sigmoid,
+    "RsqrtGrad": lambda x: tf.math.rsqrt(x * x + 1),
+    "SqrtGrad": lambda x: tf.sqrt(x * x + 1),
+    "ReciprocalGrad": lambda x: tf.math.reciprocal(x * x + 1),
+}
+
+
+@pytest.mark.parametrize("gone", ACTIVATIONS)
+def test_activations(gone):
+    x = random(7, 5)
+    x[0] = 0
+    assert_lowered(ACTIVATIONS[gone], x, gone)
+
+
+WINDOWS = [
+    (2, 2, "VALID"),
+    (2, 2, "SAME"),
+    (3, 2, "SAME"),
+    (3, 1, "SAME"),
+    (3, 2, "VALID"),
+    (2, 3, "VALID"),
+    (1, 2, "SAME"),
+]
+
+
+@pytest.mark.parametrize("size, stride, padding", [*WINDOWS, ((2, 3), (1, 2), "SAME")])
+@pytest.mark.parametrize("ties", [False, True])
+def test_maxima(size, stride, padding, ties):
+    """With ties, which go to the first; values below 0 must not lose against the padding."""
+    x = random(3, 7, 8, 2) - 3
+    x = np.round(x) if ties else x
+    assert_lowered(lambda x: tf.nn.max_pool2d(x, size, stride, padding), x, "MaxPoolGrad")
+
+
+@pytest.mark.parametrize("size, stride, padding", [*WINDOWS, ((2, 3), (1, 2), "SAME")])
+def test_averages(size, stride, padding):
+    assert_lowered(lambda x: tf.nn.avg_pool2d(x, size, stride, padding), random(3, 7, 8, 2), "AvgPoolGrad")
+
+
+CONVOLUTIONS = [
+    *((kernel, stride, 1, padding) for kernel in (1, 2, 3) for stride in (1, 2) for padding in ("SAME", "VALID")),
+    *((3, 1, 2, padding) for padding in ("SAME", "VALID")),
+    (2, 3, 1, "SAME"),
+]
+
+
+@pytest.mark.parametrize("kernel, stride, dilation, padding", CONVOLUTIONS)
+def test_convolutions(kernel, stride, dilation, padding):
+    weights = random(kernel, kernel + 1, 4, 6)
+    convolve = lambda x: tf.nn.conv2d(x, weights, stride, padding, dilations=dilation)  # noqa: E731
+    assert_lowered(convolve, random(2, 9, 8, 4), "Conv2DBackpropInput")
+
+
+@pytest.mark.parametrize("stride, padding", [(1, "SAME"), (2, "VALID")])
+def test_grouped_convolutions(stride, padding):
+    weights = random(3, 3, 2, 6)
+    assert_lowered(lambda x: tf.nn.conv2d(x, weights, stride, padding), random(2, 9, 8, 4), "Conv2DBackpropInput", False)
+
+
+@pytest.mark.parametrize("multiplier", [1, 3])
+@pytest.mark.parametrize("kernel, stride, dilation, padding", CONVOLUTIONS)
+def test_depthwise_convolutions(kernel, stride, dilation, padding, multiplier):
+    weights = random(kernel, kernel, 4, multiplier)
+    strides = (1, stride, stride, 1)
+    convolve = lambda x: tf.nn.depthwise_conv2d(x, weights, strides, padding, dilations=(dilation,) * 2)  # noqa: E731
+    assert_lowered(convolve, random(2, 9, 8, 4), "DepthwiseConv2dNativeBackpropInput")
+
+
+SLICES = {
+    "rows": lambda x: x[:, 1:4],
+    "strided": lambda x: x[:, ::2, 1::3],
+    "one": lambda x: x[:, 2],
+    "last": lambda x: x[:, -1],
+    "from the end": lambda x: x[:, -3:-1],
+    "backwards": lambda x: x[:, ::-1, 5:0:-2],
+    "ellipsis": lambda x: x[..., 1],
+    "new axis": lambda x: x[:, None, 1:, ..., None],
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_slices(name):
+    assert_lowered(SLICES[name], random(3, 6, 7, 2), "StridedSliceGrad")
+
+
+BROADCASTS = {
+    "a number": lambda x: x * tf.reduce_sum(x, axis=(1, 2), keepdims=True),
+    "an outer product": lambda x: x[:, :, :1] * x[:, :1],
+    "einsum": lambda x: tf.einsum("...d,df->...f", x, random(7, 3)),
+}
+
+
+@pytest.mark.parametrize("name", BROADCASTS)
+def test_broadcast_shapes(name):
+    assert_lowered(BROADCASTS[name], random(3, 6, 7), "BroadcastGradientArgs")
+
+
+def test_division_by_zero():
+    x = random(4, 3)
+    x[1] = 0
+    signature = [tf.TensorSpec((None, 3))]
+    plain = tf.function(lambda x: tf.math.divide_no_nan(x + 1, x), signature, autograph=False).get_concrete_function()
+    low = tf.function(lowered(plain), signature, autograph=False).get_concrete_function()
+    np.testing.assert_array_equal(low(tf.constant(x))[0], plain(tf.constant(x)))
+    assert "DivNoNan" not in {operation.type for operation in low.graph.get_operations()}
+
+
+def test_joined_values():
+    assert_lowered(lambda x: tf.concat([x, 2 * x[:, 1:]], axis=1), random(3, 6, 2), "ConcatOffset")
+
+
+@pytest.mark.parametrize("axis", [1, (1, 2), -1])
+def test_maxima_along_axes(axis):
+    assert_lowered(lambda x: tf.reduce_max(x, axis=axis), random(3, 6, 2), "DynamicStitch")
+
+
+def test_weights_become_constants():
+    weight = tf.Variable(random(3, 2))
+    traced = formats.endpoint(lambda x: {"y": x @ weight}, [formats.named_spec((None, 3), "float32", "x")])
+    low = formats._portable(traced).get_concrete_function()
+    assert not low.graph.captures and formats._weights([traced]) == [weight]
+    expected = traced(tf.constant(random(4, 3)))["y"]
+    weight.assign_add(tf.ones((3, 2)))
+    np.testing.assert_array_equal(low(tf.constant(random(4, 3)))["y"], expected)
