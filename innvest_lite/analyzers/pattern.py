@@ -20,6 +20,8 @@ from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choic
 from innvest_lite.patterns.layout import SEPARABLE, Layout, spot
 from innvest_lite.patterns.patterns import check_patterns
 
+KERNEL_DTYPES = ("float32", "bfloat16")
+
 
 class PatternAnalyzer(ReverseAnalyzer):
     """What PatternNet and PatternAttribution share.
@@ -32,6 +34,8 @@ class PatternAnalyzer(ReverseAnalyzer):
             ("split"), or one for the whole ("joint"). None: as the patterns were fitted; where there are none yet, "split".
         merge_patterns: whether the patterns of a sum decide how much of its relevance each branch gets; if not, each gets
             all of it, as the gradient hands it on.
+        dtype: in which the analyzer keeps its kernels: "float32", or "bfloat16", which takes half the memory and leaves 8
+            bits of each number (about 0.4 %). It computes in float32.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
 
     Raises:
@@ -42,7 +46,18 @@ class PatternAnalyzer(ReverseAnalyzer):
     fuses_batchnorm = True
     starts_from_logit = True
 
-    def __init__(self, model, *, patterns=None, estimator=DEFAULT, separable=None, merge_patterns=True, **options):
+    def __init__(
+        self,
+        model,
+        *,
+        patterns=None,
+        estimator=DEFAULT,
+        separable=None,
+        merge_patterns=True,
+        dtype="float32",
+        **options,
+    ):
+        self._kernel_dtype = one_of(dtype, KERNEL_DTYPES, "dtype")
         self.estimator = checked_choice(estimator)
         if separable is None:
             separable = patterns.settings["separable"] if isinstance(patterns, Patterns) else SEPARABLE[0]
@@ -86,9 +101,12 @@ class PatternAnalyzer(ReverseAnalyzer):
             NotFittedError: there are no patterns yet.
             PatternMismatchError: the model's weights have changed since the patterns were taken.
         """
+        self._require_ready()
+        return super().analyze(x, target, **options)
+
+    def _require_ready(self):
         self._require_fit()
         self._require_same_weights()
-        return super().analyze(x, target, **options)
 
     def _require_same_weights(self):
         """A look at some numbers of every weight: training changes them all, and a look at all would cost too much."""
@@ -140,8 +158,8 @@ class PatternAnalyzer(ReverseAnalyzer):
             return
         self._backward_kernels[name] = self.add_weight(
             shape=self._layout.patterned[name].kernel_shape,
-            dtype="float32",
-            initializer=lambda shape, dtype: keras.ops.convert_to_tensor(value),
+            dtype=self._kernel_dtype,
+            initializer=lambda shape, dtype: keras.ops.convert_to_tensor(value, dtype),
             trainable=False,
             name=name.replace("/", "_"),
         )
@@ -163,7 +181,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         """
         self._require_fit()
         arrays = {
-            name: self._pattern(self._layout.patterned[name], backend.to_numpy(variable))
+            name: self._pattern(self._layout.patterned[name], backend.to_numpy(variable).astype("float32"))
             for name, variable in self._backward_kernels.items()
         }
         record = self._fitted.value
@@ -192,7 +210,7 @@ class PatternAnalyzer(ReverseAnalyzer):
     def _kernels(self):
         self._require_fit()
         return {
-            form.name: keras.ops.convert_to_tensor(self._backward_kernels[self._layout.owners[form.name]])
+            form.name: keras.ops.cast(self._backward_kernels[self._layout.owners[form.name]], "float32")
             for form in self.plan().kernel_forms
         }
 
@@ -200,7 +218,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         """The model, the options and, where there are patterns, what is known of them."""
         fitted = None if self._fitted is None else self._fitted.value
         choices = {name: getattr(self, name) for name in ("estimator", "separable", "merge_patterns")}
-        return {**super().get_config(), **choices, "fitted": fitted}
+        return {**super().get_config(), **choices, "dtype": self._kernel_dtype, "fitted": fitted}
 
     @classmethod
     def from_config(cls, config):
