@@ -23,6 +23,7 @@ _COMMANDS = {
     "merge": ("fitting", "merge"),
     "analyze": ("analysis", "run"),
     "evaluate": ("evaluation", "run"),
+    "export": ("exporting", "run"),
 }
 
 

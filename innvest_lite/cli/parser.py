@@ -38,6 +38,7 @@ def build_parser():
     _add_merge(commands)
     _add_analyze(commands)
     _add_evaluate(commands)
+    _add_export(commands)
     return parser
 
 
@@ -93,23 +94,32 @@ def _add_analyze(commands):
     analyze = _command(commands, "analyze", "explains images: a picture and the values (.npy) of each")
     analyze.add_argument("model", metavar="MODEL", help=_MODEL)
     analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, of which the values alone are written")
-    analyze.add_argument("--method", required=True, metavar="NAME", help='one that "innvest-lite methods" lists')
-    analyze.add_argument("--patterns", metavar="FILE", help='what "innvest-lite fit" wrote, for the pattern methods')
+    _add_method(analyze)
     analyze.add_argument("--out", default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
     analyze.add_argument(
         "--target", type=_target, metavar="K", help='the output to explain, from 0, or "all"; default: the largest'
     )
-    analyze.add_argument(
-        "--option",
-        type=_option,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the method, such as steps=16, epsilon=0.01 or input_layer_rule=0,1; may be repeated",
-    )
-    _add_output_name(analyze)
     analyze.add_argument("--overlay", action="store_true", help="pictures: a heat map on the image in grey")
     _add_reading(analyze)
+
+
+def _add_export(commands):
+    export = _command(commands, "export", "writes a method for a model as a file that runs without this package")
+    export.add_argument("model", metavar="MODEL", help=_MODEL)
+    _add_method(export)
+    export.add_argument("--out", required=True, metavar="PATH", help="a folder, or a file that ends in .tflite or .onnx")
+    export.add_argument(
+        "--format", choices=("tf_saved_model", "litert", "onnx"), help="default: by the ending of PATH, else a SavedModel"
+    )
+    export.add_argument("--target", choices=("argmax", "input"), default="argmax", help="what is explained (%(default)s)")
+    export.add_argument("--no-predictions", action="store_true", help="leave the model's own output out")
+    export.add_argument("--batch", type=_positive, metavar="N", help="samples of a call; default: any number")
+    export.add_argument("--preprocess", metavar="NAME", help=f"take uint8 images; {_PREPROCESS.replace(' (default)', '')}")
+    export.add_argument("--render", choices=("heatmap", "signal", "overlay"), help="give pictures too")
+    export.add_argument("--colormap", default="blue-white-red", metavar="NAME", help="of the pictures (%(default)s)")
+    export.add_argument(
+        "--input-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of what the model takes, for the description"
+    )
 
 
 def _add_evaluate(commands):
@@ -137,6 +147,20 @@ def _add_evaluate(commands):
 
 def _command(commands, name, summary):
     return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
+
+
+def _add_method(command):
+    command.add_argument("--method", required=True, metavar="NAME", help='one that "innvest-lite methods" lists')
+    command.add_argument("--patterns", metavar="FILE", help='what "innvest-lite fit" wrote, for the pattern methods')
+    command.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, such as steps=16, epsilon=0.01 or input_layer_rule=0,1; may be repeated",
+    )
+    _add_output_name(command)
 
 
 def _add_output_name(command):

@@ -1,0 +1,34 @@
+"""`innvest-lite export`: a method for a model as a SavedModel, a LiteRT or an ONNX file."""
+
+import pathlib
+
+import innvest_lite
+from innvest_lite.cli import folder, models
+from innvest_lite.errors import InvalidInputError
+
+_FORMAT_OF = {".tflite": "litert", ".onnx": "onnx"}
+
+
+def run(arguments):
+    """Writes the file; returns the exit code."""
+    models.check_file(arguments.model)
+    out = pathlib.Path(arguments.out)
+    if out.resolve() == pathlib.Path(arguments.model).resolve():
+        raise InvalidInputError(f"--out {str(out)!r} is the model itself; choose another path.")
+    if arguments.preprocess is not None:
+        folder.check_preprocessor(arguments.preprocess)
+    options = models.analyzer_options(arguments)
+    analyzer = innvest_lite.create_analyzer(arguments.method, models.load(arguments.model), **options)
+    analyzer.export(
+        out,
+        format=arguments.format or _FORMAT_OF.get(out.suffix.lower(), "tf_saved_model"),
+        target=arguments.target,
+        predictions=not arguments.no_predictions,
+        batch=arguments.batch,
+        preprocess=arguments.preprocess,
+        render=arguments.render,
+        colormap=arguments.colormap,
+        input_range=arguments.input_range,
+        verbose=True,
+    )
+    return 0
