@@ -118,14 +118,27 @@ class Gatherer:
     def _step(self, full, with_weights, *tensors):
         """Adds the products of a batch to the sums."""
         weights = tensors[-1] if with_weights else None
-        for form, owner, inputs, output, regime in self._calls(tensors[: len(self._inputs.names)]):
-            sums = self._sums[owner]
-            centred = form.centred(output, ops.convert_to_tensor(sums["pivot"]))
-            products, done = _products(form, self._kinds(owner, full), inputs, centred, regime > 0, weights), None
+        for owner, products in self.added(tensors[: len(self._inputs.names)], full, weights):
+            sums, done = self._sums[owner], None
             for name, product in products.items():
                 # One after the other: they are as large as the kernel, and TensorFlow would hold all of them at once.
                 with backend.after(done):
                     done = sums[name].assign_add(ops.cast(product(), sums[name].dtype))
+
+    def added(self, tensors, full=True, weights=None):
+        """What a batch adds, call by call.
+
+        Args:
+            tensors: a tensor for each input.
+            full: as in `add`.
+            weights: as in `add`, a tensor.
+
+        Returns:
+            A generator of `(pattern name, sums)`; sums: name -> a function that computes what is to be added.
+        """
+        for form, owner, inputs, output, regime in self._calls(tensors):
+            centred = form.centred(output, ops.convert_to_tensor(self._sums[owner]["pivot"]))
+            yield owner, _products(form, self._kinds(owner, full), inputs, centred, regime > 0, weights)
 
     def _kinds(self, owner, full):
         word = self._gathered[owner]
