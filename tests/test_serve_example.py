@@ -1,0 +1,437 @@
+"""The example of a service: its answers are the SavedModel's, whatever comes it says what is wrong and lives on."""
+
+import base64
+import concurrent.futures
+import contextlib
+import importlib.util
+import io
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from serving import (
+    BLOCKED,
+    JPEG,
+    MIB,
+    PATIENCE,
+    PNG,
+    SCRIPT,
+    Service,
+    animated,
+    asked,
+    bomb,
+    digits,
+    encoded,
+    explained,
+    jpeg,
+    noise,
+    png,
+    raw,
+)
+
+import innvest_lite
+from innvest_lite.data import load_digits, load_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "served"
+    analyzer = innvest_lite.PatternAttribution(load_model())
+    analyzer.fit(load_digits()[0][:200], verbose=0)
+    analyzer.export(folder, preprocess="unit", render="heatmap")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(folder, tmp_path_factory):
+    service = Service([SCRIPT, folder], tmp_path_factory.mktemp("service") / "log")
+    yield service
+    assert service.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def script():
+    specification = importlib.util.spec_from_file_location("serve_example", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def saved(folder):
+    """A function of uint8 images (height, width): what the SavedModel says."""
+    loaded = tf.saved_model.load(str(folder))
+
+    def explain(image):
+        return {name: tensor.numpy()[0] for name, tensor in loaded.signatures["serve"](x=image[None, ..., None]).items()}
+
+    return explain
+
+
+def assert_answer(answer, expected, tolerance=1e-5, levels=1):
+    assert set(answer) == {"target", "score", "predictions", "heatmap"}
+    assert answer["target"] == expected["target"]
+    np.testing.assert_allclose(answer["score"], expected["predictions"].max(), atol=tolerance)
+    np.testing.assert_allclose(answer["predictions"], expected["predictions"], atol=tolerance)
+    picture = Image.open(io.BytesIO(base64.b64decode(answer["heatmap"])))
+    assert (picture.format, picture.mode) == ("PNG", "RGB")
+    np.testing.assert_allclose(np.asarray(picture, int), expected["picture"], atol=levels)
+
+
+# Answers -------------------------------------------------------------------------------------------------------------
+def test_answers_are_those_of_the_saved_model(service, saved):
+    images = digits(200)
+    bodies = [(encoded(image), PNG) if index % 2 else (encoded(image, "JPEG"), JPEG) for index, image in enumerate(images)]
+
+    def client(number):
+        with service.connect() as connection:
+            return [explained(connection, *image)[1:] for image in bodies[number::8]]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(client, range(8)))
+    for index, (image, (body, content_type)) in enumerate(zip(images, bodies, strict=True)):
+        status, answer = answers[index % 8][index // 8]
+        assert status == 200
+        seen = image if content_type == PNG else tf.io.decode_jpeg(body, channels=1).numpy()[..., 0]
+        assert_answer(answer, saved(seen))
+    targets = {answer["target"] for some in answers for _, answer in some}
+    assert targets == set(range(10))
+
+
+@pytest.mark.parametrize("shape", [(200, 120), (200, 120, 3), (9, 15, 4)])
+def test_images_come_in_any_size_and_colour(service, saved, shape):
+    image = noise(*shape)
+    status, answer = service.explain(encoded(image))
+    grey = Image.fromarray(image[..., :3]).convert("L") if len(shape) == 3 else Image.fromarray(image)
+    assert status == 200
+    assert_answer(answer, saved(np.asarray(grey.resize((28, 28), Image.Resampling.BILINEAR))), 0.03, 255)
+
+
+def test_what_it_says_of_itself(service):
+    assert service.line == f"Serving PatternAttribution on http://127.0.0.1:{service.port}\n"
+    with service.connect() as connection:
+        size = {"height": 28, "width": 28, "channels": 1}
+        description = {"method": "PatternAttribution", "input": size, "limit": 10 * MIB}
+        assert asked(connection, "GET", "/")[1:] == (200, description)
+        assert asked(connection, "GET", "/health?from=probe")[1:] == (200, {"status": "ok"})
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(plain("HEAD / HTTP/1.1", "Connection: close"))
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\n"), "no body"
+
+
+# What is wrong is said -----------------------------------------------------------------------------------------------
+def wrong():
+    """Name -> status, a part of the message, body, Content-Type."""
+    good, photo = encoded(digits(1)[0]), encoded(digits(1)[0], "JPEG")
+    garbage = noise(5000).tobytes()
+    return {
+        "empty": (400, "but it is empty", b"", PNG),
+        "text": (400, "Expected a PNG or JPEG", b"Dear service,\n" * 20, PNG),
+        "text as JPEG": (400, "Expected a PNG or JPEG", b"Dear service,\n" * 20, JPEG),
+        "PNG as JPEG": (400, "the type that Content-Type says, image/jpeg", good, JPEG),
+        "JPEG as PNG": (400, "the type that Content-Type says, image/png", photo, PNG),
+        "GIF as PNG": (400, "Expected a PNG or JPEG", encoded(digits(1)[0], "GIF"), PNG),
+        "GIF": (415, "image/png or image/jpeg, but it is image/gif", encoded(digits(1)[0], "GIF"), "image/gif"),
+        "no sense": (415, "but it is text/plain", good, "png"),
+        "garbage behind PNG's magic": (400, "header is missing", good[:8] + garbage, PNG),
+        "garbage behind PNG's header": (400, "ends within its header", good[:33] + garbage, PNG),
+        "garbage as PNG's pixels": (400, "damaged", png(28, 28, garbage), PNG),
+        "garbage behind JPEG's magic": (400, "frame header is missing", photo[:3] + garbage, JPEG),
+        "garbage behind JPEG's header": (400, "damaged", photo[: photo.index(b"\xff\xc0") + 19] + garbage, JPEG),
+        "JPEG of segments without length": (400, "frame header is missing", b"\xff\xd8\xff\xe0\0\0" * 99, JPEG),
+        "animation": (400, "the PNG is animated", animated(), PNG),
+        "many scans": (400, "at most 100 scans", jpeg(28, 28, 101), JPEG),
+        "PNG without width": (400, "28 x 0 pixels", png(0, 28, zlib.compress(bytes(28))), PNG),
+        "JPEG without height": (400, "0 x 28 pixels", jpeg(28, 0), JPEG),
+        "100 megapixels": (413, "at most 16000000 pixels, but the image's header says 10000 x 10000", bomb, PNG),
+        "JPEG that claims as much": (413, "header says 65500 x 65500", jpeg(65500, 65500), JPEG),
+        "PNG header that claims as much": (413, "header says 4001 x 4000", png(4000, 4001, b"")[:33], PNG),
+        **{f"PNG up to {end}": (400, "PNG|png", good[:end], PNG) for end in (3, 8, 20, 33, 40, 300, len(good) - 1)},
+        **{f"JPEG up to {end}": (400, "JPEG|jpeg", photo[:end], JPEG) for end in (3, 20, 170, 400, len(photo) - 1)},
+    }
+
+
+@pytest.mark.parametrize("name", wrong())
+def test_bad_images(service, saved, name):
+    expected, message, body, content_type = wrong()[name]
+    body = body() if callable(body) else body
+    before = service.peak()
+    with service.connect() as connection:
+        response, status, answer = explained(connection, body, content_type)
+        assert (status, list(answer)) == (expected, ["error"])
+        assert re.search(message, answer["error"]), answer["error"]
+        assert (response.headers["Connection"] == "close") == (status == 415), "only what was not read closes"
+        image = digits(2)[1]
+        status, answer = explained(connection, encoded(image))[1:]
+    assert status == 200
+    assert_answer(answer, saved(image))
+    assert service.peak() - before < 50 * MIB, "the 100 megapixels would be 95 MiB in grey"
+    assert service.process.poll() is None
+
+
+def plain(line, *headers, body=b""):
+    return "\r\n".join([line, *headers, "", ""]).encode() + body
+
+
+def post(*headers, body=b""):
+    return plain("POST /explain HTTP/1.1", f"Content-Type: {PNG}", *headers, body=body)
+
+
+_REQUESTS = {
+    "no Content-Length": (411, "Expected Content-Length", post(body=b"x")),
+    "chunked": (411, "in one piece", post("Content-Length: 3", "Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
+    "a byte too much": (413, "at most 10485760 bytes, but Content-Length is 10485761", post("Content-Length: 10485761")),
+    "too much, and sent": (413, "at most 10485760 bytes", lambda: post("Content-Length: 60000000", body=bytes(60_000_000))),
+    "long Content-Length": (400, "Expected one number", post(f"Content-Length: {'9' * 5000}")),
+    "negative Content-Length": (400, "Expected one number", post("Content-Length: -1")),
+    "two Content-Lengths": (400, "Expected one number", post("Content-Length: 1", "Content-Length: 2")),
+    "a body that is not wanted": (200, "ok", plain("GET /health HTTP/1.1", "Content-Length: 5", body=b"hello")),
+    "no HTTP": (400, "Bad request version", plain("GET / HTTP/one")),
+    "many headers": (431, "many headers", plain("GET / HTTP/1.1", *["A: b"] * 200)),
+    "unknown method": (501, "Unsupported method", plain("BREW /explain HTTP/1.1")),
+    "GET": (405, "Expected POST /explain", plain("GET /explain HTTP/1.1", "Connection: close")),
+    "PUT": (405, "Expected POST /explain", plain("PUT /explain HTTP/1.1", "Content-Length: 1", body=b"x")),
+    "DELETE": (405, "Expected GET /health", plain("DELETE /health HTTP/1.1")),
+    "unknown path": (404, "Expected POST /explain", plain("POST /explain/ HTTP/1.1", "Content-Length: 1", body=b"x")),
+}
+
+
+@pytest.mark.parametrize("name", _REQUESTS)
+def test_bad_requests(service, name):
+    expected, message, request_ = _REQUESTS[name]
+    before, begin = service.peak(), time.monotonic()
+    response, answer = raw(service.port, request_() if callable(request_) else request_)
+    assert response.status == expected and message in answer.get("error", answer.get("status"))
+    assert response.headers["Connection"] == "close"
+    assert time.monotonic() - begin < 8, "who waits for the end gets it at once, not after 10 s"
+    assert response.headers["Allow"] == (message.split()[1] if expected == 405 else None)
+    assert service.explain(encoded(digits(1)[0]))[0] == 200
+    assert service.peak() - before < 30 * MIB
+
+
+def test_a_connection_is_kept(service):
+    with service.connect() as connection:
+        asked(connection, "GET", "/health")
+        kept = connection.sock
+        for body, expected in ((b"text", 400), (encoded(digits(1)[0]), 200)):
+            assert explained(connection, body)[1] == expected
+            assert connection.sock is kept
+
+
+def test_bytes_of_any_kind_are_judged(script):
+    generator = np.random.default_rng(5)
+    good = {PNG: encoded(digits(1)[0]), JPEG: encoded(digits(1)[0], "JPEG")}
+    refused = 0
+    for content_type, body in good.items():
+        script.check_image(body, content_type)
+        for _ in range(1500):
+            changed = bytearray(body[: generator.integers(1, len(body) + 1)])
+            for place in generator.integers(0, min(len(changed), 200), 3):
+                changed[place] = generator.integers(256)
+            try:
+                script.check_image(bytes(changed), content_type)
+            except script.Refused as error:
+                assert error.status in (400, 413)
+                refused += 1
+    assert 500 < refused < 2900
+
+
+# A server in this process, whose explainer is ours ---------------------------------------------------------------------
+@contextlib.contextmanager
+def serving(script, explainer, **attributes):
+    explainer.method, explainer.height, explainer.width, explainer.channels = "Ours", 28, 28, 1
+    server = script.Server(("127.0.0.1", 0), explainer, MIB)
+    server.RequestHandlerClass = type("Handler", (script.Handler,), attributes)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("failure", ["an error", "not a number"])
+def test_what_fails_inside_is_500(script, failure, capfd):
+    def explain(body, content_type):
+        if body != encoded(digits(1)[0]):
+            return {"target": 3}
+        if failure == "an error":
+            raise RuntimeError("secret")
+        return {"score": float("nan")}
+
+    with serving(script, explain) as server:
+        response, answer = raw(server.server_port, _request(0, "Connection: close"))
+        assert response.status == 500
+        assert answer == {"error": "The image could not be explained; the service's log says why."}
+        assert raw(server.server_port, _request(1, "Connection: close"))[1] == {"target": 3}
+    assert ("secret" if failure == "an error" else "JSON compliant") in capfd.readouterr().err
+
+
+def _request(index, *headers):
+    body = encoded(digits(index + 1)[index])
+    return post(f"Content-Length: {len(body)}", *headers, body=body)
+
+
+@pytest.mark.parametrize("sent", [0, 20])
+def test_a_slow_client_is_not_waited_for(script, sent):
+    assert script.Handler.timeout == 10
+    with serving(script, lambda *_: {}, timeout=0.3) as server:
+        body = encoded(digits(1)[0])
+        response, answer = raw(server.server_port, post("Content-Length: 900", body=body[:sent]))
+    assert response.status == 408
+    assert answer == {"error": f"Expected 900 bytes as Content-Length says, but got {sent} in time."}
+
+
+def test_neither_is_one_that_drips(script, monkeypatch):
+    monkeypatch.setattr(script, "_BODY", 0.5)
+    with serving(script, lambda *_: {}) as server, socket.create_connection(server.server_address) as connection:
+        connection.sendall(post("Content-Length: 900"))
+        connection.settimeout(0.05)
+        begin, answer = time.monotonic(), b""
+        while not answer and time.monotonic() < begin + 20:
+            connection.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(1000)
+    assert b" 408 " in answer
+
+
+def test_a_client_that_leaves_is_told_nothing(script, capfd):
+    with serving(script, lambda *_: {}) as server:
+        with socket.create_connection(server.server_address) as connection:
+            connection.sendall(post("Content-Length: 900", body=b"x"))
+            connection.shutdown(socket.SHUT_WR)
+            assert b"Expected 900 bytes as Content-Length says, but got 1." in connection.makefile("rb").read()
+        with socket.create_connection(server.server_address) as connection:
+            # Closed by a reset.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.sendall(post("Content-Length: 900", body=b"x"))
+        assert raw(server.server_port, _request(0, "Connection: close"))[0].status == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_closing_waits_for_answers_and_for_nobody_else(script):
+    begun = threading.Event()
+
+    def explain(body, content_type):
+        begun.set()
+        time.sleep(0.5)
+        return {"target": 3}
+
+    with contextlib.ExitStack() as stack:
+        with serving(script, explain) as server:
+            idle, asking = (stack.enter_context(socket.create_connection(server.server_address)) for _ in range(2))
+            asking.sendall(_request(0))
+            assert begun.wait(PATIENCE)
+            begin = time.monotonic()
+        assert 0.2 < time.monotonic() - begin < 8, "the idle one would have 10 s"
+        assert b'{"target": 3}' in asking.recv(1000)
+        assert idle.recv(1) == b""
+
+
+def test_few_images_are_explained_at_a_time(script, folder, monkeypatch):
+    explainer, running, most = script.Explainer(folder), [], []
+
+    def slowly(**inputs):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return found(**inputs)
+
+    found = explainer._serve
+    monkeypatch.setattr(explainer, "_serve", slowly)
+    body = encoded(digits(1)[0])
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: explainer(body, PNG), range(16)))
+    assert len(answers) == 16 and max(most) == 2
+
+
+# Starting and stopping -----------------------------------------------------------------------------------------------
+def test_it_needs_neither_this_package_nor_pillow(folder, saved, tmp_path):
+    service = Service(["-c", BLOCKED, folder, "--limit", "1"], tmp_path / "log")
+    with service.connect() as connection:
+        image = digits(3)[2]
+        assert_answer(explained(connection, encoded(image))[2], saved(image))
+        assert explained(connection, bytes(MIB + 1))[1] == 413
+        asked(connection, "GET", "/health")
+        begin = time.monotonic()
+        assert service.stop(signal.SIGINT) == 0
+        assert time.monotonic() - begin < 8, "an open connection is not waited for"
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_may_be_stopped_while_it_loads(script, monkeypatch, number):
+    before = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(number, lambda *_: None)
+    monkeypatch.setattr(script, "Explainer", lambda folder: signal.raise_signal(number) or pytest.fail("it goes on"))
+    try:
+        with pytest.raises(SystemExit) as stop:
+            script.main(["folder"])
+        assert not stop.value.code
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+
+def test_a_folder_that_cannot_be_served_ends_it(tmp_path):
+    command = [sys.executable, "-c", BLOCKED, str(tmp_path / "missing")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.search("error: .*missing' cannot be loaded as a SavedModel", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preprocess": "unit"}, "Expected serve to give picture, but it gives .*render="),
+        ({"preprocess": "unit", "render": "heatmap", "predictions": False}, "Expected serve to give predictions"),
+        ({"render": "heatmap"}, "Expected x to be uint8 .*but it is float32 of shape .*preprocess="),
+        ({"preprocess": "unit", "render": "heatmap", "batch": 4}, "the first for 1 image, .* shape .4, 28, 28, 1"),
+        ({"preprocess": "unit", "render": "heatmap", "target": "input"}, "take x alone, but it takes .*target"),
+    ],
+)
+def test_other_exports_are_refused(script, tmp_path, options, message):
+    innvest_lite.Gradient(load_model()).export(tmp_path / "served", **options)
+    with pytest.raises(script.Unsuitable, match=message):
+        script.Explainer(tmp_path / "served")
+
+
+def test_other_saved_models_are_refused(script, tmp_path):
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    tf.saved_model.save(module, str(tmp_path / "other"), signatures={"apply": module.f})
+    with pytest.raises(script.Unsuitable, match="Expected a signature called serve, .* there is: apply"):
+        script.Explainer(tmp_path / "other")
+    (tmp_path / "other" / "saved_model.pb").write_bytes(b"garbage")
+    with pytest.raises(script.Unsuitable, match="cannot be loaded as a SavedModel"):
+        script.Explainer(tmp_path / "other")
+
+
+def test_a_model_of_any_size_and_in_colour(script, tmp_path):
+    x = keras.Input((None, 20, 3))
+    value = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(x))
+    model = keras.Model(x, keras.layers.Dense(5)(value))
+    innvest_lite.Gradient(model).export(tmp_path / "served", preprocess="unit", render="heatmap", batch=1)
+    explainer = script.Explainer(tmp_path / "served")
+    assert (explainer.method, explainer.height, explainer.width, explainer.channels) == ("Gradient", None, 20, 3)
+    image = noise(31, 20, 3)
+    answer = explainer(encoded(image), PNG)
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serve"](x=image[None])
+    assert_answer(answer, {name: tensor.numpy()[0] for name, tensor in served.items()})
+    heatmap = base64.b64decode(explainer(encoded(noise(31, 50, 3)), PNG)["heatmap"])
+    assert Image.open(io.BytesIO(heatmap)).size == (20, 31)
