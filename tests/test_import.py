@@ -7,7 +7,7 @@ import pytest
 
 import innvest_lite
 
-MODULES = ("analyzers", "forms", "graph", "inputs", "patterns", "rules")
+MODULES = ("analyzers", "export", "forms", "patterns", "rules")
 REGISTERED = "import keras; assert keras.saving.get_registered_object('innvest_lite>PatternNet'), 'not registered'"
 
 

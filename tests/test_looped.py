@@ -33,8 +33,10 @@ def test_values_do_not_depend_on_the_batch_size(method):
     assert_close(analyzer(x, target=np.array(target)), whole)
 
 
-@pytest.mark.parametrize("method", FEW)
-@pytest.mark.parametrize("name", ["dense", "conv_bn"])
+XLA_CASES = [*((method, "dense") for method in FEW), (SmoothGrad, "conv_bn"), (RISE, "conv_bn")]
+
+
+@pytest.mark.parametrize("method, name", XLA_CASES)
 def test_values_do_not_depend_on_xla(method, name):
     case = models.case(name)
     analyzers = [method(case.model, **FEW[method], jit_compile=jit) for jit in (False, True)]
