@@ -10,7 +10,6 @@ import warnings
 
 import keras
 import tensorflow as tf
-from tensorflow.lite.python.convert_phase import ConverterError
 
 from innvest_lite.backend.portable import lowered
 from innvest_lite.errors import ExportError
@@ -77,6 +76,9 @@ def litert_model(traced):
     Raises:
         ExportError: LiteRT lacks an operation; the message names all.
     """
+    # Not at the top: TensorFlow itself loads its converter late.
+    from tensorflow.lite.python.convert_phase import ConverterError
+
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(folder, {"serve": _portable(traced)}, {})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])

@@ -136,15 +136,15 @@ def _placed(padding, size, extent, stride):
 
 
 def _spread(x, axis, stride):
-    """Puts `stride - 1` zeros behind each place of an axis of (batch, height, width, channels)."""
+    """Puts `stride - 1` zeros behind each place of an axis; at most one axis is open."""
     if stride == 1:
         return x
-    _, height, width, channels = x.shape
-    # Four axes at most: LiteRT pads no more than five.
-    rows = tf.reshape(x, (-1, height, 1, width * channels) if axis == 1 else (-1, width, 1, channels))
-    rows = tf.pad(rows, ((0, 0), (0, 0), (0, stride - 1), (0, 0)))
-    sizes = (height * stride, width) if axis == 1 else (height, width * stride)
-    return tf.reshape(rows, (-1, *sizes, channels))
+    sizes = [-1 if size is None else size for size in x.shape]
+    before, behind = (-1 if -1 in part else math.prod(part) for part in (sizes[: axis + 1], sizes[axis + 1 :]))
+    # Three axes, since LiteRT pads no more than five.
+    rows = tf.pad(tf.reshape(x, (before, 1, behind)), ((0, 0), (0, stride - 1), (0, 0)))
+    sizes[axis] *= stride
+    return tf.reshape(rows, sizes)
 
 
 def _fitted(x, axis, before, after):
@@ -207,15 +207,13 @@ def _strided_slice(operation, shape, begin, end, strides, gradient):
     if rows is None:
         return None
     # Axes that the slice dropped come back, those that it made go.
-    lengths = [1 if row is None else row[1] for row in rows]
-    gradient = tf.reshape(gradient, [-1 if length is None else length for length in lengths])
-    for axis, row in enumerate(rows):
-        if row is None or row[1] is None:
+    gradient = tf.reshape(gradient, [-1 if count is None else count for _, count, _ in rows])
+    for axis, (start, count, step) in enumerate(rows):
+        if count is None:
             continue
-        start, count, step = row
         gradient = tf.reverse(gradient, (axis,)) if step < 0 else gradient
         start, step = (start + (count - 1) * step, -step) if step < 0 else (start, step)
-        gradient = _apart(gradient, axis, step)
+        gradient = _spread(gradient, axis, step)
         gradient = _fitted(gradient, axis, start, whole[axis] - start - gradient.shape[axis])
     return [gradient]
 
@@ -242,18 +240,6 @@ def _sliced_axes(operation, whole, begin, end, strides):
         taken = range(size)[row] if size is not None else None
         found.append((0, None, 1) if taken is None else (taken.start, len(taken), taken.step))
     return found if sum(1 for row in found if row[1] is None) < 2 else None
-
-
-def _apart(x, axis, step):
-    """The places of an axis, `step` apart, with zeros between them."""
-    if step == 1 or x.shape[axis] == 1:
-        return x
-    sizes = [-1 if size is None else size for size in x.shape]
-    pads = [(0, 0)] * (len(sizes) + 1)
-    pads[axis + 1] = (0, step - 1)
-    x = tf.pad(tf.expand_dims(x, axis + 1), pads)
-    sizes[axis] *= step
-    return _fitted(tf.reshape(x, sizes), axis, 0, 1 - step)
 
 
 def _broadcast_axes(operation, *shapes):

@@ -84,7 +84,7 @@ def _made(graph, operation, inputs):
 
 
 def _constant(variable):
-    # In the outermost graph, once: a loop's body takes it from there.
+    # Its value is read now, outside of the graph that is being traced.
     with tf.init_scope():
         value = variable.numpy()
     return tf.constant(value)
