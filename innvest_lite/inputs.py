@@ -380,12 +380,11 @@ def _feeds_integers(graph, forms, value):
     return False
 
 
-def spatial_axes(graph, x):
-    """The axes of a tensor along which positions lie, and that of its channels (None where there is none).
+def spatial_axes(graph, rank):
+    """The axes of a tensor of this rank along which positions lie, and that of its channels (None where there is none).
 
     A table of features or of tokens, (batch, features), has positions alone.
     """
-    rank = len(x.shape)
     if rank < 3:
         return tuple(range(1, rank)), None
     # A Flatten layer has a data format too, which says nothing of the layers before it.

@@ -91,7 +91,7 @@ class GradCAM(ReverseAnalyzer):
         weights = sweep.largest(logits) if target is None else ops.broadcast_to(target, ops.shape(logits))
         swept = sweep.backward(self._plan, calls, weights, {}, (self._value, *keep))
         features = values[self._value]
-        axes, channel = spatial_axes(self._graph, features)
+        axes, channel = spatial_axes(self._graph, len(features.shape))
         gradient = swept.relevance.get(self._value, ops.zeros_like(features))
         features, gradient = ops.cast(features, "float32"), ops.cast(gradient, "float32")
         weight = ops.mean(self._channel_weights(features, gradient, axes), axis=axes, keepdims=True)

@@ -48,7 +48,7 @@ class Perturbation(Looped):
     def _sizes(self, number):
         """The number of positions of an input along each of its spatial axes."""
         shape = self._graph.input_specs[number].shape
-        axes, _ = spatial_axes(self._graph, np.empty((1,) * len(shape)))
+        axes, _ = spatial_axes(self._graph, len(shape))
         return tuple(shape[axis] for axis in axes)
 
     def _evaluations(self):
@@ -91,7 +91,7 @@ class Perturbation(Looped):
 
     def _attribution(self, inputs, number, weights, clean, together, seed):
         x, sizes = inputs[number], self._sizes(number)
-        axes, channel = spatial_axes(self._graph, x)
+        axes, channel = spatial_axes(self._graph, len(x.shape))
         count = self._masks(sizes)
         many = [repeated(other, together) for other in inputs]
         many_weights = repeated(weights, together)

@@ -85,7 +85,7 @@ def _checked_targets(targets, shape):
 
 def _is_channels_first(analyzer, array, said):
     """Whether the channels of a model that has them last come first; `said` decides where the shape leaves it open."""
-    if array.ndim < 3 or spatial_axes(analyzer._graph, array)[1] != array.ndim - 1:
+    if array.ndim < 3 or spatial_axes(analyzer._graph, array.ndim)[1] != array.ndim - 1:
         return False
     samples, channels, *places = array.shape
     first, last = (analyzer._inputs_spec.fits(0, shape) for shape in ((samples, *places, channels), array.shape))

@@ -147,20 +147,13 @@ class Served:
     def _image_shape(self, option):
         """The shape of the model's only input, an image with its channels last."""
         shapes = self._inputs.shapes
-        channel = len(shapes) == 1 and len(shapes[0]) == 4 and spatial_axes(self.analyzer._graph, _Shaped(shapes[0]))[1]
+        channel = len(shapes) == 1 and len(shapes[0]) == 4 and spatial_axes(self.analyzer._graph, 4)[1]
         if channel != 3 or shapes[0][3] is None:
             raise InvalidInputError(
                 f"{option}= is for models with one input of images, (batch, height, width, channels), but this model's "
                 f"inputs have the shapes {list(shapes)}."
             )
         return shapes[0]
-
-
-class _Shaped:
-    """Something of a shape."""
-
-    def __init__(self, shape):
-        self.shape = shape
 
 
 def _identifier(name):

@@ -138,5 +138,5 @@ def similarities(one, two):
 
 
 def _without_channels(graph, part):
-    channels = spatial_axes(graph, part)[1]
+    channels = spatial_axes(graph, len(part.shape))[1]
     return part if channels is None else part.sum(channels)

@@ -139,7 +139,7 @@ class _Watched:
 
     def patches(self, x, patch):
         """The `Patches` of the samples."""
-        axes, channel = spatial_axes(self._graph, x)
+        axes, channel = spatial_axes(self._graph, len(x.shape))
         sizes = tuple(x.shape[axis] for axis in axes)
         return Patches(axes, channel, sizes, min(patch, max(sizes, default=1)))
 
