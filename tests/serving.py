@@ -14,11 +14,12 @@ import threading
 import zlib
 
 import numpy as np
+from loading import SCRIPTS
 from PIL import Image
 
 from innvest_lite.data import load_digits
 
-SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "scripts" / "serve_example.py"
+SCRIPT = SCRIPTS / "serve_example.py"
 BLOCKED = f"""
 import runpy, sys
 sys.modules["innvest_lite"] = sys.modules["PIL"] = None

@@ -1,6 +1,5 @@
 """The shipped digits and classifier: what they are, how good it is, and whether the README tells the truth."""
 
-import importlib.util
 import pathlib
 import re
 import subprocess
@@ -10,12 +9,12 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from loading import load_script
 
 import innvest_lite.data
 from innvest_lite.data import load_digits, load_model
 
 FOLDER = pathlib.Path(innvest_lite.data.__file__).parent
-SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "scripts" / "train_demo_model.py"
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def training_script():
-    specification = importlib.util.spec_from_file_location("train_demo_model", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("train_demo_model")
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ tests/innvestigate.npz signed average add`, with TensorFlow 2.14.1. Its networks
 """
 
 import functools
-import importlib.util
 import json
 import pathlib
 
 import keras
 import numpy as np
 import pytest
+from loading import load_script
 
 import innvest_lite
 
@@ -24,10 +24,7 @@ RECTIFIED = ("deconvnet", "guided_backprop")
 
 @functools.cache
 def script():
-    spec = importlib.util.spec_from_file_location("compare_innvestigate", HERE.parent / "scripts/compare_innvestigate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("compare_innvestigate")
 
 
 @functools.cache

@@ -1,25 +1,18 @@
 """The example of a map-reduce: its parts, gone on from and merged, are the whole."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
 from command_line import MODEL
+from loading import load_script
 from models import assert_close
 
 import innvest_lite
 from innvest_lite.data import load_digits, load_model
 
-_SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "scripts" / "map_reduce.py"
-
 
 @pytest.fixture
 def script():
-    specification = importlib.util.spec_from_file_location("map_reduce", _SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("map_reduce")
 
 
 def test_the_parts_are_the_whole(script, tmp_path, monkeypatch, capsys):

@@ -3,7 +3,6 @@
 import base64
 import concurrent.futures
 import contextlib
-import importlib.util
 import io
 import re
 import signal
@@ -18,6 +17,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from loading import load_script
 from PIL import Image
 from serving import (
     BLOCKED,
@@ -61,10 +61,7 @@ def service(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def script():
-    specification = importlib.util.spec_from_file_location("serve_example", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("serve_example")
 
 
 @pytest.fixture(scope="module")
