@@ -17,7 +17,7 @@ from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismat
 from innvest_lite.inputs import one_of
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
-from innvest_lite.patterns.layout import SEPARABLE, Layout, spot
+from innvest_lite.patterns.layout import SEPARABLE, Layout
 from innvest_lite.patterns.patterns import check_patterns
 
 KERNEL_DTYPES = ("float32", "bfloat16")
@@ -110,10 +110,13 @@ class PatternAnalyzer(ReverseAnalyzer):
 
     def _require_same_weights(self):
         """A look at some numbers of every weight: training changes them all, and a look at all would cost too much."""
-        now = {name: spot(form) for name, form in self._layout.patterned.items()}
+        if "spots" not in self._programs.value:
+            self._programs.value["spots"] = backend.compiled(self._layout.spots, [], False)
+        now = [np.asarray(numbers) for numbers in self._programs.value["spots"]()]
         before = self._spots.value if self._spots else now
         self._spots = backend.Untracked(before)
-        changed = [name for name in now if not np.array_equal(now[name], before[name])]
+        triples = zip(self._layout.patterned, now, before, strict=True)
+        changed = [name for name, new, old in triples if not np.array_equal(new, old)]
         if changed:
             raise PatternMismatchError(
                 f"The model's weights have changed since the patterns were fitted ({', '.join(changed)}): call fit again."
@@ -288,8 +291,9 @@ class PatternAttribution(PatternAnalyzer):
         ]
 
     def _backward_kernel(self, form, pattern):
-        # Patterns and what is made of them are float32, whatever the model's kernel is.
-        return keras.ops.cast(form.kernel(), "float32") * keras.ops.cast(pattern, "float32")
+        # Patterns and what is made of them are float32, whatever the model's kernel is. TensorFlow multiplies the array as
+        # it is; making a tensor of it first would copy it.
+        return keras.ops.cast(form.kernel(), "float32") * pattern
 
     def _pattern(self, form, kernel):
         weight = backend.to_numpy(form.kernel())

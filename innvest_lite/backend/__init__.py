@@ -233,6 +233,11 @@ def to_numpy(tensor):
     return tf.convert_to_tensor(tensor).numpy()
 
 
+def view(tensor):
+    """The values of a concrete tensor or variable without a copy, to be read at once."""
+    return np.asarray(tf.convert_to_tensor(tensor))
+
+
 def has_accelerator():
     """Whether TensorFlow sees a GPU or a TPU, where XLA is the better default; on CPU its own kernels are."""
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))

@@ -70,6 +70,10 @@ class Layout:
         """The hash of one of them."""
         return _fingerprint(self.patterned[name])
 
+    def spots(self):
+        """A tensor per pattern: some numbers of each of its weights, enough to see that training has changed them."""
+        return [_spot(form) for form in self.patterned.values()]
+
     def regime(self, form, choice):
         """The value whose sign says whether a unit of a linear node is in the positive regime (decision 9).
 
@@ -118,13 +122,12 @@ def _is_elementwise(form: Form):
     return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
 
 
-def spot(form):
-    """Some numbers of each weight of a linear form, enough to see that training has changed them."""
+def _spot(form):
     weights = [form.raw_kernel(), form.raw_bias()]
     if form.node.batchnorm is not None:
         weights += form.node.batchnorm.weights
     flat = [keras.ops.reshape(weight, (-1,))[:_SPOT] for weight in weights if weight is not None]
-    return np.concatenate([backend.to_numpy(keras.ops.cast(part, "float32")) for part in flat])
+    return keras.ops.concatenate([keras.ops.cast(part, "float32") for part in flat])
 
 
 def _fingerprint(form):
@@ -136,7 +139,7 @@ def _fingerprint(form):
         weights += [batchnorm.moving_mean, batchnorm.moving_variance, batchnorm.gamma, batchnorm.beta]
         digest.update(repr(batchnorm.epsilon).encode())
     for weight in weights:
-        array = np.zeros(0) if weight is None else np.ascontiguousarray(backend.to_numpy(weight))
+        array = np.zeros(0) if weight is None else np.ascontiguousarray(backend.view(weight))
         digest.update(repr((array.shape, str(array.dtype))).encode())
         digest.update(array.view(np.uint8).data if array.size and array.ndim else array.tobytes())
     return digest.hexdigest()
