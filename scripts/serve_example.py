@@ -6,7 +6,8 @@
 
 answers {"target": 7, "score": 0.99, "predictions": [...], "heatmap": "..."}: the explained output, the prediction for it
 and for all outputs, and the explanation as a PNG in base64. `GET /` says what is served, `GET /health` that it is. Whatever
-goes wrong is answered with {"error": "..."}.
+goes wrong is answered with {"error": "..."}. An explainer that was exported with target="input" explains what is asked
+for, POST /explain?target=3; one of a random method takes ?seed=1 (else 0).
 
 Images are brought to the model's size and channels. Transparency is dropped, and an orientation in EXIF is not followed.
 What is too large is refused before it is read or decoded. A network that is not trusted wants a proxy in front, which
@@ -26,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+import urllib.parse
 
 import tensorflow as tf
 
@@ -42,6 +44,11 @@ _METHODS = {"/": "GET", "/health": "GET", "/explain": "POST"}
 
 _DECODERS = {"image/png": tf.io.decode_png, "image/jpeg": tf.io.decode_jpeg}
 _ADVICE = 'Export with analyzer.export(folder, preprocess="unit", render="heatmap"), or with another preprocess.'
+# What a signature may take besides the image; a seed is 0 where the request does not say it.
+_ARGUMENTS = {
+    "target": lambda number: tf.constant([number], tf.int32),
+    "seed": lambda number: tf.constant(number, tf.int64),
+}
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 
 
@@ -61,7 +68,7 @@ class Unsuitable(Exception):
 def check_image(body, content_type):
     """Raises `Refused` for what is not one still image of the type, or has too many pixels."""
     if not body.startswith(_MAGIC[content_type]):
-        raise Refused(400, f"Expected a PNG or JPEG of the type that Content-Type says, {content_type}; the body is none.")
+        raise Refused(400, f"Expected a PNG or JPEG of the type that Content-Type says, {content_type}; this is none.")
     height, width = {"image/png": png_size, "image/jpeg": jpeg_size}[content_type](body)
     if not height or not width:
         raise Refused(400, f"Expected an image, but its header says {height} x {width} pixels.")
@@ -123,6 +130,9 @@ class Explainer:
     """
 
     def __init__(self, folder):
+        versions = sorted(path.parent.name for path in pathlib.Path(folder).glob("*/saved_model.pb"))
+        if versions:
+            raise Unsuitable(f"{str(folder)!r} is a folder of SavedModels; name one of them: {', '.join(versions)}.")
         try:
             # Its variables live as long as it does.
             self._loaded = tf.saved_model.load(str(folder))
@@ -135,12 +145,34 @@ class Explainer:
         self._serve = self._loaded.signatures["serve"]
         check_signature(self._serve)
         self.height, self.width, self.channels = self._serve.structured_input_signature[1]["x"].shape[1:]
+        self._outputs = self._serve.structured_outputs["predictions"].shape[1]
+        self._takes = set(self._serve.structured_input_signature[1]) - {"x"}
         self._turns = threading.Semaphore(_AT_ONCE)
 
-    def __call__(self, body, content_type):
-        """What is answered for an image that passed `check_image`."""
+    def arguments(self, query):
+        """What the query of a request says besides the image, name -> tensor.
+
+        Raises:
+            Refused: it says something else.
+        """
+        try:
+            pairs = urllib.parse.parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=8)
+        except ValueError:
+            pairs = [("", "")]
+        given, takes = dict(pairs), " and ".join(sorted(self._takes)) or "nothing"
+        if set(given) - self._takes or len(given) < len(pairs):
+            raise Refused(400, f"Expected a query of {takes}, each once, as in ?NAME=NUMBER.")
+        if not all(re.fullmatch("[0-9]{1,18}", text) for text in given.values()):
+            raise Refused(400, "Expected whole numbers of at least 0 in the query.")
+        numbers = {**dict.fromkeys(self._takes - {"target"}, 0), **{name: int(text) for name, text in given.items()}}
+        if "target" in self._takes and not numbers.get("target", self._outputs) < self._outputs:
+            raise Refused(400, f"Expected ?target=K with the output to explain, from 0 to {self._outputs - 1}.")
+        return {name: _ARGUMENTS[name](number) for name, number in numbers.items()}
+
+    def __call__(self, body, content_type, **arguments):
+        """What is answered for an image that passed `check_image`, and what `arguments` gave."""
         with self._turns:
-            results = self._serve(x=self._pixels(body, content_type))
+            results = self._serve(x=self._pixels(body, content_type), **arguments)
             heatmap = tf.io.encode_png(results["picture"][0]).numpy()
         target, predictions = int(results["target"][0]), results["predictions"][0].numpy().tolist()
         return {
@@ -172,8 +204,8 @@ def method_of(folder):
 def check_signature(function):
     """Raises `Unsuitable` where a signature does not make pictures of explanations from uint8 images."""
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
-    if list(inputs) != ["x"]:
-        raise Unsuitable(f"Expected serve to take x alone, but it takes {', '.join(inputs)}. {_ADVICE}")
+    if "x" not in inputs or set(inputs) - {"x", *_ARGUMENTS}:
+        raise Unsuitable(f"Expected serve to take one image, x, but it takes {', '.join(inputs)}.")
     _check_tensor("x", inputs["x"], 4, (tf.uint8,))
     if inputs["x"].shape[3] not in (1, 3):
         raise Unsuitable(f"Expected x to have 1 or 3 channels, but its shape is {inputs['x'].shape}.")
@@ -253,9 +285,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(405, f"Expected {method} {path}.")
         explainer = self.server.explainer
         if path == "/explain":
+            arguments = explainer.arguments(self.path.partition("?")[2])
             body, content_type = self._body()
             check_image(body, content_type)
-            return explainer(body, content_type)
+            return explainer(body, content_type, **arguments)
         if path == "/health":
             return {"status": "ok"}
         size = {"height": explainer.height, "width": explainer.width, "channels": explainer.channels}

@@ -26,7 +26,6 @@ def write(folder, small, batch):
 
     import innvest_lite
     from innvest_lite.data import load_digits, load_model
-    from innvest_lite.export import stablehlo
 
     keras.utils.set_random_seed(0)
     if small:
@@ -39,7 +38,7 @@ def write(folder, small, batch):
     for name in METHODS:
         options = {"patterns": kernels} if name.startswith("pattern.") else {}
         analyzer = innvest_lite.create_analyzer(name, model, **options)
-        text, weights = stablehlo(analyzer, batch, "argmax")
+        text, weights = analyzer.stablehlo(batch, return_weights=True)
         _save(folder, name, text, [x, *weights], [analyzer.analyze(x, batch_size=batch)])
     text, arguments, results = fit_step(model, x)
     _save(folder, FIT, text, arguments, results)

@@ -67,6 +67,18 @@ def test_refused(options, message, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_saved_explainer_is_no_model(tmp_path, capsys):
+    innvest_lite.Gradient(load_model()).save(tmp_path / "explainer.keras")
+    message = fails(capsys, "export", tmp_path / "explainer.keras", "--method", "gradient", "--out", tmp_path / "served")
+    assert "holds a saved explainer, Gradient, where the model itself is expected" in message
+
+
+def test_pythons_words_for_options(tmp_path):
+    assert run("export", MODEL, "--method", "gradient", "--option", "jit_compile=True", "--out", tmp_path / "served") == 0
+    served = tf.saved_model.load(tmp_path / "served")
+    assert served.serve.get_concrete_function().function_def.attr["_XlaMustCompile"].b
+
+
 def test_a_format_that_lacks_an_operation(tmp_path, capsys):
     message = fails(capsys, "export", MODEL, "--method", "random", "--out", tmp_path / "served.tflite")
     assert "LiteRT cannot hold this analyzer: it has no" in message

@@ -125,9 +125,20 @@ def test_the_largest_is_explained(exported):
     np.testing.assert_array_equal(served.predict(X)["predictions"], results["predictions"])
 
 
+def test_functions_take_their_arguments_by_name(exported):
+    served = exported(create("smoothgrad"), target="input")
+    seed = tf.constant(1, tf.int64)
+    by_place = served.serve(X, TARGETS, seed)
+    by_name = served.serve(seed=seed, target=TARGETS, x=X)
+    np.testing.assert_array_equal(by_name["attributions"], by_place["attributions"])
+    assert_close(served.predict(x=X)["predictions"], model().predict(X, verbose=0), 2e-6)
+    with pytest.raises(TypeError, match="missing a required argument: 'target'"):
+        served.explain(X, seed=seed)
+
+
 def test_without_predictions(exported):
     served = exported(create("gradient"), predictions=False)
-    assert sorted(served.serve(X)) == ["attributions", "target"]
+    assert sorted(served.serve(X)) == sorted(served.explain(X)) == ["attributions", "target"]
     assert "predict" not in served.signatures and "explain" in served.signatures
 
 

@@ -139,7 +139,15 @@ def test_onnx_without_its_converter(tmp_path, monkeypatch):
 def test_an_onnx_file_carries_the_description(tmp_path):
     create("gradient").export(tmp_path / "served.onnx", format="onnx")
     (entry,) = onnx.load(tmp_path / "served.onnx").metadata_props
-    assert entry.key == "description" and json.loads(entry.value)["method"] == "Gradient"
+    facts = json.loads(entry.value)
+    assert entry.key == "description" and facts["method"] == "Gradient" and list(facts["signatures"]) == ["serve"]
+
+
+def test_an_onnx_file_names_its_open_axis(tmp_path):
+    create("gradient").export(tmp_path / "served.onnx", format="onnx", target="input")
+    graph = onnx.load(tmp_path / "served.onnx").graph
+    axes = {value.name: value.type.tensor_type.shape.dim[0].dim_param for value in (*graph.input, *graph.output)}
+    assert axes == dict.fromkeys(("x", "target", "attributions", "predictions"), "batch")
 
 
 def test_a_folder_for_the_file_must_be_there(tmp_path):
@@ -150,6 +158,9 @@ def test_a_folder_for_the_file_must_be_there(tmp_path):
         create("gradient").export(tmp_path / "served.onnx", format="onnx")
     with pytest.raises(InvalidInputError, match="ends in .onnx"):
         create("gradient").export(tmp_path / "served.tflite", format="onnx")
+    with pytest.raises(InvalidInputError, match="ends as a file of the format 'onnx' does: say format='onnx'"):
+        create("gradient").export(tmp_path / "other.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["served.onnx"]
 
 
 # Operations ----------------------------------------------------------------------------------------------------------

@@ -248,6 +248,7 @@ def test_bytes_of_any_kind_are_judged(script):
 @contextlib.contextmanager
 def serving(script, explainer, **attributes):
     explainer.method, explainer.height, explainer.width, explainer.channels = "Ours", 28, 28, 1
+    explainer.arguments = lambda query: {}
     server = script.Server(("127.0.0.1", 0), explainer, MIB)
     server.RequestHandlerClass = type("Handler", (script.Handler,), attributes)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -399,13 +400,52 @@ def test_a_folder_that_cannot_be_served_ends_it(tmp_path):
         ({"preprocess": "unit", "render": "heatmap", "predictions": False}, "Expected serve to give predictions"),
         ({"render": "heatmap"}, "Expected x to be uint8 .*but it is float32 of shape .*preprocess="),
         ({"preprocess": "unit", "render": "heatmap", "batch": 4}, "the first for 1 image, .* shape .4, 28, 28, 1"),
-        ({"preprocess": "unit", "render": "heatmap", "target": "input"}, "take x alone, but it takes .*target"),
     ],
 )
 def test_other_exports_are_refused(script, tmp_path, options, message):
     innvest_lite.Gradient(load_model()).export(tmp_path / "served", **options)
     with pytest.raises(script.Unsuitable, match=message):
         script.Explainer(tmp_path / "served")
+
+
+def test_the_query_says_what_is_explained(tmp_path):
+    model, body = load_model(), encoded(digits(1)[0])
+    innvest_lite.Gradient(model).export(tmp_path / "asked", preprocess="unit", render="heatmap", target="input")
+    loaded = tf.saved_model.load(str(tmp_path / "asked"))
+    service = Service([SCRIPT, tmp_path / "asked"], tmp_path / "log")
+    try:
+        with service.connect() as connection:
+            for target in (3, 9):
+                headers = {"Content-Type": PNG}
+                answer = asked(connection, "POST", f"/explain?target={target}", body, headers)[2]
+                expected = loaded.serve(x=digits(1)[..., None], target=[target])
+                assert (answer["target"], answer["score"]) == (target, answer["predictions"][target])
+                picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["heatmap"]))), int)
+                np.testing.assert_allclose(picture, expected["picture"][0], atol=1)
+        for query in (
+            "",
+            "?target=10",
+            "?target=-1",
+            "?target=",
+            "?target=1&target=1",
+            "?target=1&seed=1",
+            "?target",
+            "?a=1",
+        ):
+            with service.connect() as connection:
+                _, status, answer = asked(connection, "POST", f"/explain{query}", body, {"Content-Type": PNG})
+                assert status == 400 and re.search("target|whole numbers", answer["error"]), query
+    finally:
+        assert service.stop() == 0
+
+
+def test_a_seed_is_0_or_what_the_query_says(script, tmp_path):
+    innvest_lite.SmoothGrad(load_model(), augment_by_n=2).export(tmp_path / "1", preprocess="unit", render="heatmap")
+    explainer = script.Explainer(tmp_path / "1")
+    answers = [explainer(encoded(digits(1)[0]), PNG, **explainer.arguments(query)) for query in ("", "seed=0", "seed=1")]
+    assert answers[0] == answers[1] != answers[2]
+    with pytest.raises(script.Unsuitable, match="is a folder of SavedModels; name one of them: 1"):
+        script.Explainer(tmp_path)
 
 
 def test_other_saved_models_are_refused(script, tmp_path):

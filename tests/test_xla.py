@@ -75,6 +75,10 @@ def test_the_text_of_the_program(name):
     assert arguments_of(text)[0] == "4x9x8x2xf32"
     assert operations_of(analyzer.stablehlo(X[:4])) == operations_of(text)
     assert arguments_of(analyzer.stablehlo(7))[0] == "7x9x8x2xf32"
+    again, weights = create(name).stablehlo(4, return_weights=True)
+    assert operations_of(again) == operations_of(text)
+    shapes = ["x".join(map(str, array.shape)) + "xf32" for array in weights]
+    assert arguments_of(text)[1:] == shapes
 
 
 def test_the_text_with_a_target():

@@ -300,7 +300,8 @@ class Analyzer(keras.Model):
         - `serve`: from `x` (for several inputs, one argument for each, by name), with `target="input"` also `target`, int32
           (samples,), and for random methods `seed`, an int64 scalar; to `attributions` (`attributions_NAME` for several
           inputs), as `analyze` gives them, `target`, int32 (samples,), and `predictions`, what the model itself puts out.
-          Prediction and explanation share one forward pass.
+          Prediction and explanation share one forward pass. A target that the model does not have is an error; in LiteRT
+          and ONNX, whose programs cannot stop, the attributions are then NaN (or their runtime stops).
         - `explain`: the same without `predictions`.
         - `predict`: from the inputs to `predictions`.
 
@@ -310,15 +311,16 @@ class Analyzer(keras.Model):
         Args:
             filepath: a folder for a SavedModel, else a file that ends in .tflite or .onnx. A SavedModel there is replaced.
             format: "tf_saved_model", which holds every analyzer; "litert" or "onnx", which hold those that need no
-                operation that these formats lack ("onnx" wants `pip install "innvest_lite[export]"`).
+                operation that these formats lack, and all weights as float32 ("onnx" wants the packages onnx and tf2onnx).
             target: which output is explained: "argmax", the largest of each sample, or "input", what the caller says.
             predictions: whether to hand out the model's output too.
             batch: the number of samples of a call; None: any number. With a number, methods that evaluate a sample many
                 times do so side by side.
             **options: `preprocess`, a name that `innvest_lite.images.preprocess` takes: then `x` is uint8 images in
-                0..255. `render`: "heatmap", "signal" or "overlay", for uint8 pictures (samples, height, width, 3) as
-                `innvest_lite.visualize` makes them, handed out as `picture`; `colormap`, of the pictures. `input_range`,
-                `(low, high)` of the model's input, for the description. `verbose`: True prints the path.
+                0..255. (Hand over uint8: TensorFlow makes uint8 of NumPy floats without a word.) `render`: "heatmap",
+                "signal" or "overlay", for uint8 pictures (samples, height, width, 3) as `innvest_lite.visualize` makes
+                them, handed out as `picture`; `colormap`, of the pictures. `input_range`, `(low, high)` of the model's
+                input, for the description. `verbose`: True prints the path.
 
         Raises:
             NotFittedError: a pattern method without patterns.
@@ -344,21 +346,33 @@ class Analyzer(keras.Model):
         if verbose:
             print(f"Saved {type(self).__name__} as {format} to {filepath}")
 
-    def stablehlo(self, batch, target="argmax"):
+    def stablehlo(self, batch, target="argmax", *, return_weights=False):
         """The explanation as XLA compiles it, as StableHLO text, which any PJRT client compiles and runs.
 
-        It takes the inputs, with `target="input"` weights on the outputs, then weights of model and analyzer, and returns a
-        tensor per input and the exponents.
+        The program takes the inputs, with `target="input"` float32 weights on the outputs in their shape, then the weights
+        of model and analyzer. It returns the attributions of each input, and last int32 (samples,), the exponents: true
+        values are `attributions * 2**exponent` (`analyze(x, return_exponent=True)`).
 
         Args:
             batch: the number of samples, or samples, for models that leave sizes open.
             target: "argmax" or "input", as in `export`.
+            return_weights: whether to return the weights too.
+
+        Returns:
+            The text. With `return_weights`, `(text, weights)`: also a list of arrays, in the order in which the program
+            takes them.
 
         Raises:
             InvalidInputError: `batch` is neither, or a size stays open.
+
+        Example:
+            >>> text, weights = innvest_lite.Gradient(model).stablehlo(8, return_weights=True)
+            >>> "stablehlo.convolution" in text
+            True
         """
         self._require_ready()
-        return export.stablehlo(self, batch, one_of(target, export.TARGETS, "target"))[0]
+        text, weights = export.stablehlo(self, batch, one_of(target, export.TARGETS, "target"))
+        return (text, weights) if return_weights else text
 
     def get_config(self):
         """The model and the options, as Keras serializes them."""

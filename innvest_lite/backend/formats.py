@@ -3,6 +3,7 @@
 A SavedModel takes a function as TensorFlow traced it. The other two take it `lowered`, and say which operation they lack.
 """
 
+import inspect
 import os
 import re
 import tempfile
@@ -21,14 +22,21 @@ def named_spec(shape, dtype, name):
 
 
 def endpoint(function, signature, jit_compile=False):
-    """A function of named tensors that returns a dict of them, traced once, now.
+    """A function of named tensors, by place or by name, that returns a dict of them; traced once, now.
 
     Args:
         function: takes one tensor per spec and returns a dict from name to tensor.
         signature: a `named_spec` for each argument.
         jit_compile: whether XLA compiles it where it runs.
     """
-    traced = tf.function(function, input_signature=signature, jit_compile=jit_compile or None, autograph=False)
+
+    def named(*tensors):
+        return function(*tensors)
+
+    # Whoever loads a SavedModel calls its functions by the names that stand here.
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    named.__signature__ = inspect.Signature([inspect.Parameter(spec.name, kind) for spec in signature])
+    traced = tf.function(named, input_signature=signature, jit_compile=jit_compile or None, autograph=False)
     traced.get_concrete_function()
     return traced
 
@@ -109,7 +117,7 @@ def onnx_model(traced, metadata):
         import onnx
         import tf2onnx  # noqa: F401  Keras looks for it.
     except ImportError as error:
-        raise ExportError('ONNX files want tf2onnx, which is not installed: pip install "innvest_lite[export]".') from error
+        raise ExportError("ONNX files want tf2onnx, which is not installed: pip install tf2onnx onnx") from error
     signature = traced.input_signature
     whole = _Whole(_portable(traced))
     with tempfile.TemporaryDirectory() as folder:
@@ -129,6 +137,7 @@ def onnx_model(traced, metadata):
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ExportError(_stopped_by("ONNX", [], str(error))) from error
+    _name_batches(model.graph)
     onnx.helper.set_model_props(model, metadata)
     return model.SerializeToString()
 
@@ -157,6 +166,14 @@ def _portable(traced):
     names = sorted(concrete.structured_outputs)
     function = lowered(concrete)
     return endpoint(lambda *tensors: dict(zip(names, function(*tensors), strict=True)), traced.input_signature)
+
+
+def _name_batches(graph):
+    """Calls the open first axis of what comes in and goes out "batch"; tf2onnx numbers it anew each time."""
+    for value in (*graph.input, *graph.output):
+        axes = value.type.tensor_type.shape.dim
+        if axes and axes[0].HasField("dim_param"):
+            axes[0].dim_param = "batch"
 
 
 def _nodes(graph):

@@ -48,13 +48,19 @@ def load(path):
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except _LOAD_ERRORS as error:
         detail = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise InvalidInputError(
             f"Keras cannot load the model {str(path)!r} in safe mode: {detail or type(error).__name__} "
             "(A damaged file? Save or copy it again. Lambda layers or classes of your own? Use the Python API.)"
         ) from error
+    if isinstance(model, innvest_lite.Analyzer):
+        raise InvalidInputError(
+            f"{str(path)!r} holds a saved explainer, {type(model).__name__}, where the model itself is expected. Use it "
+            "from Python: keras.saving.load_model(path).analyze(images), or .export(folder)."
+        )
+    return model
 
 
 def image_shape(model, size):

@@ -111,12 +111,22 @@ def _add_export(commands):
     export.add_argument(
         "--format", choices=("tf_saved_model", "litert", "onnx"), help="default: by the ending of PATH, else a SavedModel"
     )
-    export.add_argument("--target", choices=("argmax", "input"), default="argmax", help="what is explained (%(default)s)")
+    export.add_argument(
+        "--target",
+        choices=("argmax", "input"),
+        default="argmax",
+        help="what is explained: the largest output, or what the caller names as a further input (%(default)s)",
+    )
     export.add_argument("--no-predictions", action="store_true", help="leave the model's own output out")
     export.add_argument("--batch", type=_positive, metavar="N", help="samples of a call; default: any number")
     export.add_argument("--preprocess", metavar="NAME", help=f"take uint8 images; {_PREPROCESS.replace(' (default)', '')}")
     export.add_argument("--render", choices=("heatmap", "signal", "overlay"), help="give pictures too")
-    export.add_argument("--colormap", default="blue-white-red", metavar="NAME", help="of the pictures (%(default)s)")
+    export.add_argument(
+        "--colormap",
+        default="blue-white-red",
+        metavar="NAME",
+        help="of the pictures: seismic, blue-black-red or %(default)s",
+    )
     export.add_argument(
         "--input-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of what the model takes, for the description"
     )
@@ -215,11 +225,15 @@ def _shard(text):
 
 
 def _option(text):
-    """A name and a value: a number, true, false, null, a list in JSON, (low, high) or low,high, else a word."""
+    """A name and a value: a number, true, false, null, a list in JSON, (low, high) or low,high, else a word.
+
+    Python's True, False and None will do too.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
     bare = value[1:-1] if value[:1] + value[-1:] == "()" else value
+    value = {"True": "true", "False": "false", "None": "null"}.get(value, value)
     for text in (value, f"[{bare}]" if "," in bare else value):
         with contextlib.suppress(json.JSONDecodeError):
             return name, json.loads(text)

@@ -8,7 +8,7 @@
 """
 
 from innvest_lite.export.description import description, fingerprint
-from innvest_lite.export.files import FORMATS, check_path, write
+from innvest_lite.export.files import ENDPOINTS, FORMATS, check_path, write
 from innvest_lite.export.programs import stablehlo
 from innvest_lite.export.served import TARGETS, Served
 
@@ -27,5 +27,5 @@ def export(analyzer, filepath, file_format, *, input_range=None, **options):
     """
     path = check_path(filepath, file_format)
     served = Served(analyzer, **options, checks=file_format == "tf_saved_model", echoes=file_format != "onnx")
-    endpoints = served.endpoints()
+    endpoints = served.endpoints(ENDPOINTS[file_format])
     write(endpoints, path, file_format, description(served, endpoints, input_range))

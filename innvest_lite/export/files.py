@@ -11,6 +11,9 @@ from innvest_lite.patterns.files import check_folder
 FORMATS = {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 """Name of a format -> how its files end; a SavedModel is a folder."""
 
+ENDPOINTS = {"tf_saved_model": ("serve", "explain", "predict"), "litert": ("serve",), "onnx": ("serve",)}
+"""Name of a format -> the functions of a `Served` that it holds."""
+
 # Where in a file the description stands.
 _DESCRIPTION = "description"
 
@@ -26,6 +29,12 @@ def check_path(filepath, file_format):
     path, ending = pathlib.Path(filepath), FORMATS[file_format]
     if ending and path.suffix.lower() != ending:
         raise InvalidInputError(f"A file of the format {file_format!r} ends in {ending}, but the path is {str(path)!r}.")
+    other = next((name for name, end in FORMATS.items() if end and end == path.suffix.lower()), file_format)
+    if other != file_format:
+        raise InvalidInputError(
+            f"A SavedModel is a folder, but {str(path)!r} ends as a file of the format {other!r} does: say "
+            f"format={other!r}, or choose another folder."
+        )
     if ending:
         check_folder(path)
     if not ending and path.exists() and not _may_go(path):

@@ -64,17 +64,20 @@ class Served:
             names.append(name)
         return tuple(names)
 
-    def endpoints(self):
-        """Name -> a traced function of named tensors that returns a dict of them; "serve" comes first."""
-        options = {"jit_compile": self.analyzer._jit_choice is True}
+    def endpoints(self, names):
+        """Name -> a traced function of named tensors that returns a dict of them.
+
+        Args:
+            names: some of "serve", "explain" and "predict", in this order.
+        """
         inputs, others = self._input_specs(), self._other_specs()
-        served = {"serve": formats.endpoint(self._serve, [*inputs, *others], **options)}
+        functions = {"serve": (self._serve, [*inputs, *others])}
         if self.predictions:
-            served["explain"] = formats.endpoint(self._explain, [*inputs, *others], **options)
-            served["predict"] = formats.endpoint(self._predict, inputs, **options)
-        else:
-            served["explain"] = served["serve"]
-        return served
+            functions.update(explain=(self._explain, [*inputs, *others]), predict=(self._predict, inputs))
+        compiled = self.analyzer._jit_choice is True
+        served = {name: formats.endpoint(*functions[name], compiled) for name in names if name in functions}
+        # Without predictions, they are the same.
+        return served if self.predictions else {name: served["serve"] for name in names if name != "predict"}
 
     def _input_specs(self):
         dtypes = self._inputs.dtypes if self.preprocess is None else ("uint8",)
