@@ -42,6 +42,13 @@ def test_distributions(shape):
         assert abs((x**power).mean() - moment) < 4 * deviation * np.sqrt(variance)
 
 
+def test_the_rarest_bits_are_numbers_too(monkeypatch):
+    """A radius of 0 has a logarithm, and so has the largest."""
+    ends = ops.convert_to_tensor([[0, 2**32 - 1]], "uint32")
+    monkeypatch.setattr(draws, "_bits", lambda *_: (ends, ops.zeros_like(ends)))
+    np.testing.assert_allclose(draws.normal((2,), 0, KEYS[:1]), [[0, np.sqrt(48 * np.log(2))]], rtol=1e-6)
+
+
 def test_neighbours_are_unrelated():
     """Rows of neighbouring keys, neighbouring seeds, and numbers side by side in a row."""
     x, y = (ops.convert_to_numpy(draws.normal((20,), seed, KEYS)) for seed in (3, 4))
@@ -54,7 +61,7 @@ def test_a_row_depends_on_its_keys_and_the_seed(draw):
     rows = ops.convert_to_numpy(draw((3, 2), 5, KEYS))
     np.testing.assert_array_equal(ops.convert_to_numpy(draw((3, 2), 5, KEYS[::-7])), rows[::-7])
     assert len(np.unique(rows[:, 0, 0])) > 0.99 * len(rows)
-    for seed in (4, 5 + 2**32):
+    for seed in (4, 5 + 2**32, 5 + 2**63):
         assert not np.any(ops.convert_to_numpy(draw((3, 2), seed, KEYS)) == rows)
 
 

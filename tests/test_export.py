@@ -4,6 +4,7 @@ LiteRT and ONNX have `test_portable.py`, images and pictures `test_export_pictur
 """
 
 import json
+import os
 
 import keras
 import models
@@ -26,6 +27,9 @@ from innvest_lite import (
     SmoothGrad,
 )
 from innvest_lite.analyzers import ANALYZERS
+from innvest_lite.atomic import replacing_folder
+from innvest_lite.export import fingerprint
+from innvest_lite.export.files import check_path
 
 X = models.normal(5, 9, 8, 2)
 TARGETS = np.array([2, 0, 1, 1, 2], "int32")
@@ -134,6 +138,34 @@ def test_functions_take_their_arguments_by_name(exported):
     assert_close(served.predict(x=X)["predictions"], model().predict(X, verbose=0), 2e-6)
     with pytest.raises(TypeError, match="missing a required argument: 'target'"):
         served.explain(X, seed=seed)
+
+
+def test_float64_models_and_names_that_are_taken(exported):
+    inputs = [keras.Input((3,), name=name, dtype="float64") for name in ("target_", "target")]
+    total = keras.layers.Dense(2, dtype="float64")(keras.layers.Concatenate(dtype="float64")(inputs))
+    analyzer = innvest_lite.InputTimesGradient(keras.Model(inputs, total))
+    served, x = exported(analyzer), [np.random.default_rng(seed).normal(size=(4, 3)) for seed in (0, 1)]
+    results = served.serve(target_=x[0], target__=x[1])
+    for name, expected in zip(("target_", "target__"), analyzer.analyze(x), strict=True):
+        assert results[f"attributions_{name}"].dtype == results["predictions"].dtype == tf.float64
+        np.testing.assert_allclose(results[f"attributions_{name}"], expected, rtol=1e-13)
+
+
+def test_one_number_names_no_output_of_open_shape(tmp_path):
+    x = keras.Input((None,))
+    analyzer = Gradient(keras.Model(x, keras.layers.ReLU()(x)))
+    with pytest.raises(InvalidInputError, match="one number names no output: export with target='argmax'"):
+        analyzer.export(tmp_path / "served", target="input")
+
+
+def test_fingerprints_know_shapes():
+    weights = np.arange(6, dtype="float32")
+    prints = set()
+    for shape in ((2, 3), (3, 2)):
+        stack = keras.Sequential([keras.Input(shape[:1]), keras.layers.Dense(shape[1], use_bias=False)])
+        stack.set_weights([weights.reshape(shape)])
+        prints.add(fingerprint(stack))
+    assert len(prints) == 2
 
 
 def test_without_predictions(exported):
@@ -272,6 +304,7 @@ WRONG = [
     ({"render": "overlay"}, "wants 1 or 3 channels, but the input has 2"),
     ({"render": "heatmap", "colormap": "red"}, "No colour map is called 'red'"),
     ({"input_range": (1, 0)}, r"input_range should be \(low, high\)"),
+    ({"input_range": (1, 1)}, r"input_range should be \(low, high\)"),
     ({"rendr": "heatmap"}, "export has no option 'rendr'. Did you mean 'render'"),
     ({"format": "onnx"}, "ends in .onnx"),
     ({"format": "litert"}, "ends in .tflite"),
@@ -366,3 +399,25 @@ def test_exported_after_use_and_as_loaded_from_a_file(tmp_path):
     keras.saving.load_model(tmp_path / "analyzer.keras").export(tmp_path / "served")
     served = tf.saved_model.load(tmp_path / "served")
     assert_close(served.serve(X)["attributions"], expected)
+
+
+def test_endings_in_capitals(tmp_path):
+    assert check_path(tmp_path / "SERVED.ONNX", "onnx") == tmp_path / "SERVED.ONNX"
+    with pytest.raises(InvalidInputError, match="say format='litert'"):
+        check_path(tmp_path / "SERVED.TFLITE", "tf_saved_model")
+
+
+def test_what_was_there_comes_back_where_the_new_folder_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "old").touch()
+    replace = os.replace
+
+    def failing(source, place):
+        if str(source).endswith(".partial"):
+            raise OSError("full")
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="full"), replacing_folder(tmp_path / "served") as partial:
+        partial.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["served", "old"]

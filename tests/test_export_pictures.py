@@ -1,5 +1,6 @@
 """Exported analyzers with images in and pictures out: as `images.preprocess` and `visualize` have them."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,6 +21,17 @@ def test_images_are_prepared_inside(name):
     endpoints = served_by(analyzer, preprocess=name)
     assert_close(endpoints["serve"](IMAGES)["attributions"], analyzer.analyze(preprocess(IMAGES, name)))
     assert_close(endpoints["predict"](IMAGES)["predictions"], analyzer.model(preprocess(IMAGES, name)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_images_come_in_the_models_dtype(dtype):
+    x = keras.Input((9, 8, 3), dtype=dtype)
+    model = keras.Model(x, keras.layers.Dense(3, dtype=dtype)(keras.layers.Flatten(dtype=dtype)(x)))
+    analyzer = Gradient(model)
+    results = served_by(analyzer, preprocess="unit")["serve"](IMAGES)
+    prepared = preprocess(IMAGES, "unit").astype(dtype)
+    np.testing.assert_allclose(results["attributions"], analyzer.analyze(prepared), rtol=1e-6)
+    np.testing.assert_allclose(results["predictions"], model.predict(prepared, verbose=0), rtol=1e-3)
 
 
 PICTURES = {

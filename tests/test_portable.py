@@ -183,14 +183,19 @@ def gradient_of(function):
     return gradient
 
 
-def assert_lowered(function, x, gone, open_batch=True):
-    """The lowered gradient is the plain one, without the operations `gone`."""
-    shape = (None, *x.shape[1:]) if open_batch else x.shape
-    signature = [tf.TensorSpec(shape, x.dtype)]
-    plain = tf.function(gradient_of(function), input_signature=signature, autograph=False).get_concrete_function()
+def plain_and_lowered(function, shape, dtype="float32"):
+    """Both as concrete functions, and for each the types of its operations."""
+    signature = [tf.TensorSpec(shape, dtype)]
+    plain = tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
     low = tf.function(lowered(plain), input_signature=signature, autograph=False).get_concrete_function()
-    before, after = ({operation.type for operation in one.graph.get_operations()} for one in (plain, low))
-    assert gone in before and gone not in after
+    return plain, low, *({operation.type for operation in one.graph.get_operations()} for one in (plain, low))
+
+
+def assert_lowered(function, x, gone, open_axes=(0,), stays=False):
+    """The lowered gradient is the plain one, without the operations `gone`."""
+    shape = [None if axis in open_axes else size for axis, size in enumerate(x.shape)]
+    plain, low, before, after = plain_and_lowered(gradient_of(function), shape, x.dtype)
+    assert gone in before and (gone in after) == stays
     np.testing.assert_allclose(low(tf.constant(x))[0], plain(tf.constant(x)), rtol=2e-5, atol=1e-6)
 
 
@@ -212,7 +217,8 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("gone", ACTIVATIONS)
 def test_activations(gone):
     x = random(7, 5)
-    x[0] = 0
+    # Where rectifiers have corners.
+    x[0], x[1] = 0, 1.5
     assert_lowered(ACTIVATIONS[gone], x, gone)
 
 
@@ -258,7 +264,7 @@ def test_convolutions(kernel, stride, dilation, padding):
 @pytest.mark.parametrize("stride, padding", [(1, "SAME"), (2, "VALID")])
 def test_grouped_convolutions(stride, padding):
     weights = random(3, 3, 2, 6)
-    assert_lowered(lambda x: tf.nn.conv2d(x, weights, stride, padding), random(2, 9, 8, 4), "Conv2DBackpropInput", False)
+    assert_lowered(lambda x: tf.nn.conv2d(x, weights, stride, padding), random(2, 9, 8, 4), "Conv2DBackpropInput", ())
 
 
 @pytest.mark.parametrize("multiplier", [1, 3])
@@ -285,6 +291,41 @@ SLICES = {
 @pytest.mark.parametrize("name", SLICES)
 def test_slices(name):
     assert_lowered(SLICES[name], random(3, 6, 7, 2), "StridedSliceGrad")
+
+
+def test_slices_of_open_axes():
+    assert_lowered(lambda x: x[..., ::2], random(3, 6, 7), "StridedSliceGrad", (1,))
+    assert_lowered(lambda x: x[..., 1:4], random(3, 6, 7), "StridedSliceGrad", (0, 1), stays=True)
+
+
+def test_what_has_no_forward_form_is_copied():
+    """Channels first, which TensorFlow's kernels on CPU refuse to run."""
+    pool = lambda x: tf.nn.max_pool2d(x, 2, 2, "VALID", data_format="NCHW")  # noqa: E731
+    _, _, before, after = plain_and_lowered(gradient_of(pool), (None, 2, 6, 6))
+    assert "MaxPoolGrad" in before & after
+
+
+def test_sums_over_no_axes():
+    plain, low, before, after = plain_and_lowered(lambda x: tf.reduce_sum(x, tf.constant([], "int32")), (None, 3))
+    assert "Sum" in before and "Sum" not in after
+    np.testing.assert_array_equal(low(tf.constant(random(4, 3)))[0], plain(tf.constant(random(4, 3))))
+
+
+def test_functions_within():
+    inner = tf.function(gradient_of(tf.nn.relu), autograph=False)
+    plain, low, before, after = plain_and_lowered(lambda x: inner(2 * x), (None, 3))
+    assert {"PartitionedCall", "StatefulPartitionedCall"} & before and "ReluGrad" not in after
+    assert not {"PartitionedCall", "StatefulPartitionedCall"} & after
+    np.testing.assert_array_equal(low(tf.constant(random(4, 3)))[0], plain(tf.constant(random(4, 3))))
+
+
+def test_a_loop_whose_state_grows():
+    def grown(x):
+        more = lambda rows: (tf.concat([rows, tf.nn.relu(rows[:1])], 0),)  # noqa: E731
+        return tf.while_loop(lambda rows: tf.shape(rows)[0] < 5, more, (x[:1],), (tf.TensorShape((None, 3)),))
+
+    plain, low, _, _ = plain_and_lowered(grown, (4, 3))
+    np.testing.assert_array_equal(low(tf.constant(random(4, 3)))[0], plain(tf.constant(random(4, 3)))[0])
 
 
 BROADCASTS = {

@@ -448,6 +448,29 @@ def test_a_seed_is_0_or_what_the_query_says(script, tmp_path):
         script.Explainer(tmp_path)
 
 
+def test_what_just_passes(script):
+    """The most pixels, the scans of common encoders, tables and filling before a JPEG's frame."""
+    script.check_image(png(4000, 4000, b""), PNG)
+    script.check_image(jpeg(28, 28, 100), JPEG)
+    photo = encoded(digits(1)[0], "JPEG")
+    table = b"\xff\xc4\x00\x08\x11\x22\x33\x44\x55\x66"
+    assert script.jpeg_size(photo[:2] + table + photo[2:]) == (28, 28)
+    assert script.jpeg_size(photo[:2] + b"\xff\xff" + photo[2:]) == (28, 28)
+
+
+def test_a_progressive_jpeg(service):
+    status, answer = service.explain(encoded(digits(1)[0], "JPEG", progressive=True), JPEG)
+    assert status == 200 and answer["score"] == max(answer["predictions"])
+
+
+def test_images_of_another_size_are_resized_and_rounded(service, saved):
+    image = noise(61, 50)
+    resized = tf.image.resize(image[None, ..., None], (28, 28), "bilinear", antialias=True).numpy()
+    status, answer = service.explain(encoded(image))
+    assert status == 200
+    assert_answer(answer, saved(np.rint(resized[0, ..., 0]).astype("uint8")), 1e-6)
+
+
 def test_other_saved_models_are_refused(script, tmp_path):
     module = tf.Module()
     module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])

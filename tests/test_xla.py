@@ -10,7 +10,7 @@ from models import assert_close
 from test_registry import create, model, patterns
 
 import innvest_lite
-from innvest_lite import InvalidInputError
+from innvest_lite import InvalidInputError, NotFittedError
 
 X = models.normal(5, 9, 8, 2)
 # One of each way in which programs are made; `scripts/check_xla.py` goes through all names.
@@ -79,6 +79,19 @@ def test_the_text_of_the_program(name):
     assert operations_of(again) == operations_of(text)
     shapes = ["x".join(map(str, array.shape)) + "xf32" for array in weights]
     assert arguments_of(text)[1:] == shapes
+
+
+def test_the_text_has_the_exponents_and_the_inputs_types():
+    (line,) = [line for line in create("pattern.net").stablehlo(4).splitlines() if "func.func @main" in line]
+    assert re.findall(r"tensor<([^>]+)>", line.partition("->")[2])[:2] == ["4x9x8x2xf32", "4xi32"]
+    tokens = keras.Sequential([keras.Input((5,), dtype="int32"), keras.layers.Embedding(9, 3), keras.layers.Flatten()])
+    tokens.add(keras.layers.Dense(2))
+    assert arguments_of(innvest_lite.Gradient(tokens).stablehlo(4))[0] == "4x5xi32"
+
+
+def test_no_text_without_patterns():
+    with pytest.raises(NotFittedError, match="has none yet"):
+        innvest_lite.PatternNet(model()).stablehlo(4)
 
 
 def test_the_text_with_a_target():
