@@ -458,6 +458,27 @@ def test_what_just_passes(script):
     assert script.jpeg_size(photo[:2] + b"\xff\xff" + photo[2:]) == (28, 28)
 
 
+def test_the_largest_body_is_read_and_connections_are_let_go(script):
+    with serving(script, lambda *_: {}) as server:
+        for length, status in ((MIB, 400), (MIB + 1, 413)):
+            body = post(f"Content-Length: {length}", "Connection: close", body=bytes(length))
+            response = raw(server.server_port, body)[0]
+            assert response.status == status
+        deadline = time.monotonic() + PATIENCE
+        while server._open and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not server._open
+
+
+def test_images_of_other_channels_are_refused(script, tmp_path):
+    module = tf.Module()
+    signature = [tf.TensorSpec((None, 4, 4, 2), "uint8", name="x")]
+    module.serve = tf.function(lambda x: {"predictions": tf.zeros((1, 2))}, input_signature=signature)
+    tf.saved_model.save(module, str(tmp_path / "other"), signatures={"serve": module.serve})
+    with pytest.raises(script.Unsuitable, match="1 or 3 channels, but its shape is .None, 4, 4, 2"):
+        script.Explainer(tmp_path / "other")
+
+
 def test_a_progressive_jpeg(service):
     status, answer = service.explain(encoded(digits(1)[0], "JPEG", progressive=True), JPEG)
     assert status == 200 and answer["score"] == max(answer["predictions"])
