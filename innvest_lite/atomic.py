@@ -30,7 +30,8 @@ def replacing(path):
 @contextlib.contextmanager
 def replacing_folder(path):
     """As `replacing`, for a folder: what is at `path` goes when the new one is whole."""
-    path = pathlib.Path(path).absolute()
+    # Behind links, which stay what they are.
+    path = pathlib.Path(path).resolve()
     partial = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.partial")
     old = partial.with_suffix(".old")
     try:

@@ -28,6 +28,7 @@ import threading
 import time
 import traceback
 import urllib.parse
+import zlib
 
 import tensorflow as tf
 
@@ -36,8 +37,8 @@ _PIXELS = 16_000_000
 _SCANS = 100
 # Images that are decoded and explained at a time.
 _AT_ONCE = 2
-# Seconds in which a body has to come, and in which what nobody wants of one is thrown away.
-_BODY, _DISCARD = 20, 2
+# Seconds in which a request's header and its body have to come, and in which what nobody wants is thrown away.
+_HEADER, _BODY, _DISCARD = 20, 20, 2
 _PIECE = 2**16
 
 _METHODS = {"/": "GET", "/health": "GET", "/explain": "POST"}
@@ -74,8 +75,8 @@ def check_image(body, content_type):
         raise Refused(400, f"Expected an image, but its header says {height} x {width} pixels.")
     if height * width > _PIXELS:
         raise Refused(413, f"Expected at most {_PIXELS} pixels, but the image's header says {height} x {width}.")
-    if content_type == "image/png" and _is_animated(body):
-        raise Refused(400, "Expected one still image, but the PNG is animated.")
+    if content_type == "image/png":
+        _check_png(body, height, width)
     if content_type == "image/jpeg" and body.count(b"\xff\xda") > _SCANS:
         raise Refused(400, f"Expected a JPEG of at most {_SCANS} scans.")
 
@@ -87,12 +88,34 @@ def png_size(body):
     return _number(body, 20, 4), _number(body, 16, 4)
 
 
-def _is_animated(body):
-    """Whether a PNG has an animation's chunk before its pixels, where readers look for one."""
-    place = 8
-    while body[place + 4 : place + 8] not in (b"IDAT", b"acTL"):
-        place += 12 + _number(body, place, 4)
-    return body[place + 4 : place + 8] == b"acTL"
+def _check_png(body, height, width):
+    """Refuses animations, and pixels that unpack to more than the header says, which decoders read to their end."""
+    # At most 8 bytes for a pixel, and one for a row, of which the seven passes of an interlaced image have more.
+    most, packer = 2 * height * (8 * width + 1) + 7 * (height + width), zlib.decompressobj()
+    place, kind, unpacked = 8, b"", None
+    # Before the pixels, what is missing is the header's; behind them, it is for the decoder to say.
+    while unpacked is None or (place < len(body) and kind != b"IEND"):
+        length, kind = _number(body, place, 4), body[place + 4 : place + 8]
+        if kind == b"acTL" and unpacked is None:
+            raise Refused(400, "Expected one still image, but the PNG is animated.")
+        if kind == b"IDAT":
+            unpacked = (unpacked or 0) + _unpacked(packer, body[place + 8 : place + 8 + length], most)
+        if unpacked is not None and unpacked > most:
+            raise Refused(400, "Expected the pixels that the PNG's header says, but there are more.")
+        place += 12 + length
+
+
+def _unpacked(packer, packed, most):
+    """How many bytes some packed ones make, counted not far beyond `most`; those that are damaged make none."""
+    count = 0
+    try:
+        while packed and count <= most and not packer.eof:
+            count += len(packer.decompress(packed, _PIECE))
+            packed = packer.unconsumed_tail
+    except zlib.error:
+        # The decoder will say so.
+        return 0
+    return count
 
 
 # Another marker before the frame's header is no JPEG, or one that other readers read in another way.
@@ -172,7 +195,7 @@ class Explainer:
     def __call__(self, body, content_type, **arguments):
         """What is answered for an image that passed `check_image`, and what `arguments` gave."""
         with self._turns:
-            results = self._serve(x=self._pixels(body, content_type), **arguments)
+            results = self._explained(self._pixels(body, content_type), arguments)
             heatmap = tf.io.encode_png(results["picture"][0]).numpy()
         target, predictions = int(results["target"][0]), results["predictions"][0].numpy().tolist()
         return {
@@ -181,6 +204,15 @@ class Explainer:
             "predictions": predictions,
             "heatmap": base64.b64encode(heatmap).decode(),
         }
+
+    def _explained(self, pixels, arguments):
+        try:
+            return self._serve(x=pixels, **arguments)
+        except tf.errors.InvalidArgumentError as error:
+            if self.height and self.width:
+                raise
+            size = " x ".join(map(str, pixels.shape[1:3]))
+            raise Refused(400, f"Expected an image of a size that the model takes; it fails on {size} pixels.") from error
 
     def _pixels(self, body, content_type):
         """The image as the model takes it: uint8 (1, height, width, channels)."""
@@ -241,6 +273,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """A client that goes away is no error of ours."""
         with contextlib.suppress(ConnectionError):
             super().handle()
+
+    def handle_one_request(self):
+        """A client that sends its header byte by byte has no longer than others: what it sends then is not read."""
+        self._watch = threading.Timer(_HEADER, self._stop_reading)
+        self._watch.daemon = True
+        self._watch.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self._watch.cancel()
+
+    def parse_request(self):
+        """Reads the header."""
+        try:
+            return super().parse_request()
+        finally:
+            self._watch.cancel()
+
+    def _stop_reading(self):
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RD)
 
     def finish(self):
         """Closing on bytes that nobody read would reset the connection, and the client would not see the answer."""

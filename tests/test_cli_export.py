@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from command_line import MODEL, fails, run
 from models import assert_close
+from test_export import is_compiled
 
 import innvest_lite
 from innvest_lite.data import load_digits, load_model
@@ -76,7 +77,7 @@ def test_a_saved_explainer_is_no_model(tmp_path, capsys):
 def test_pythons_words_for_options(tmp_path):
     assert run("export", MODEL, "--method", "gradient", "--option", "jit_compile=True", "--out", tmp_path / "served") == 0
     served = tf.saved_model.load(tmp_path / "served")
-    assert served.serve.get_concrete_function().function_def.attr["_XlaMustCompile"].b
+    assert is_compiled(served.serve)
 
 
 def test_a_format_that_lacks_an_operation(tmp_path, capsys):

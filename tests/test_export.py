@@ -50,6 +50,12 @@ def operations(concrete):
     return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
 
 
+def is_compiled(traced):
+    """Whether XLA compiles what a function does, behind its checks."""
+    library = traced.get_concrete_function().graph.as_graph_def().library.function
+    return any(function.attr["_XlaMustCompile"].b for function in library)
+
+
 # A name of each class; `scripts/check_export.py` goes through all names, in an environment that has TensorFlow alone.
 NAMES = {method.analyzer: name for name, method in reversed(ANALYZERS.items())}.values()
 
@@ -127,6 +133,18 @@ def test_the_largest_is_explained(exported):
     np.testing.assert_array_equal(explained["attributions"], results["attributions"])
     assert list(served.predict(X)) == ["predictions"]
     np.testing.assert_array_equal(served.predict(X)["predictions"], results["predictions"])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_no_samples(jit_compile, exported):
+    """Max pooling's gradient would end the process."""
+    stack = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.MaxPooling2D(), keras.layers.Flatten()]
+    pooled = keras.Sequential([keras.Input((9, 8, 2)), *stack, keras.layers.Dense(3)])
+    served = exported(Gradient(pooled, jit_compile=jit_compile), target="input")
+    results = served.serve(X[:0], TARGETS[:0])
+    shapes = {name: tuple(tensor.shape) for name, tensor in results.items()}
+    assert shapes == {"attributions": (0, 9, 8, 2), "predictions": (0, 3), "target": (0,)}
+    assert served.predict(X[:0])["predictions"].shape == (0, 3)
 
 
 def test_functions_take_their_arguments_by_name(exported):
@@ -256,7 +274,10 @@ def test_mixed_precision(exported):
 
 def test_compiled_where_the_analyzer_says_so(exported):
     served = exported(create("gradient", jit_compile=True))
-    assert served.serve.get_concrete_function().function_def.attr["_XlaMustCompile"].b
+    assert is_compiled(served.serve)
+    asked = exported(create("gradient", jit_compile=True), target="input")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="out of range"):
+        asked.serve(X, TARGETS + 1)
     assert_close(served.serve(X)["attributions"], create("gradient").analyze(X))
 
 
@@ -421,3 +442,12 @@ def test_what_was_there_comes_back_where_the_new_folder_cannot_take_its_place(tm
     with pytest.raises(OSError, match="full"), replacing_folder(tmp_path / "served") as partial:
         partial.mkdir()
     assert [path.name for path in tmp_path.rglob("*")] == ["served", "old"]
+
+
+def test_a_link_to_a_folder_stays_a_link(exported, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for _ in range(2):
+        create("gradient").export(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "saved_model.pb").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]

@@ -147,6 +147,7 @@ def wrong():
         "garbage behind JPEG's magic": (400, "frame header is missing", photo[:3] + garbage, JPEG),
         "garbage behind JPEG's header": (400, "damaged", photo[: photo.index(b"\xff\xc0") + 19] + garbage, JPEG),
         "JPEG of segments without length": (400, "frame header is missing", b"\xff\xd8\xff\xe0\0\0" * 99, JPEG),
+        "more pixels than the header says": (400, "there are more", png(28, 28, zlib.compress(bytes(50_000_000))), PNG),
         "animation": (400, "the PNG is animated", animated(), PNG),
         "many scans": (400, "at most 100 scans", jpeg(28, 28, 101), JPEG),
         "PNG without width": (400, "28 x 0 pixels", png(0, 28, zlib.compress(bytes(28))), PNG),
@@ -291,6 +292,18 @@ def test_a_slow_client_is_not_waited_for(script, sent):
         response, answer = raw(server.server_port, post("Content-Length: 900", body=body[:sent]))
     assert response.status == 408
     assert answer == {"error": f"Expected 900 bytes as Content-Length says, but got {sent} in time."}
+
+
+def test_nor_one_whose_header_drips(script, monkeypatch):
+    monkeypatch.setattr(script, "_HEADER", 0.5)
+    with serving(script, lambda *_: {}) as server, socket.create_connection(server.server_address) as connection:
+        connection.sendall(b"POST /explain HTTP/1.1\r\n")
+        start = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - start < 9:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - start < 9, "idle connections are closed after 10"
 
 
 def test_neither_is_one_that_drips(script, monkeypatch):
@@ -451,6 +464,8 @@ def test_a_seed_is_0_or_what_the_query_says(script, tmp_path):
 def test_what_just_passes(script):
     """The most pixels, the scans of common encoders, tables and filling before a JPEG's frame."""
     script.check_image(png(4000, 4000, b""), PNG)
+    script.check_image(encoded(digits(1)[0]) + b"\n", PNG)
+    script.check_image(encoded(noise(9, 7, 4)), PNG)
     script.check_image(jpeg(28, 28, 100), JPEG)
     photo = encoded(digits(1)[0], "JPEG")
     table = b"\xff\xc4\x00\x08\x11\x22\x33\x44\x55\x66"
@@ -516,3 +531,6 @@ def test_a_model_of_any_size_and_in_colour(script, tmp_path):
     assert_answer(answer, {name: tensor.numpy()[0] for name, tensor in served.items()})
     heatmap = base64.b64decode(explainer(encoded(noise(31, 50, 3)), PNG)["heatmap"])
     assert Image.open(io.BytesIO(heatmap)).size == (20, 31)
+    with pytest.raises(script.Refused, match="of a size that the model takes; it fails on 2 x 20 pixels") as refused:
+        explainer(encoded(noise(2, 20, 3)), PNG)
+    assert refused.value.status == 400

@@ -301,7 +301,7 @@ class Analyzer(keras.Model):
           (samples,), and for random methods `seed`, an int64 scalar; to `attributions` (`attributions_NAME` for several
           inputs), as `analyze` gives them, `target`, int32 (samples,), and `predictions`, what the model itself puts out.
           Prediction and explanation share one forward pass. A target that the model does not have is an error; in LiteRT
-          and ONNX, whose programs cannot stop, the attributions are then NaN (or their runtime stops).
+          and ONNX, whose programs cannot stop, that sample's attributions are then NaN.
         - `explain`: the same without `predictions`.
         - `predict`: from the inputs to `predictions`.
 

@@ -205,6 +205,17 @@ def argmax(x):
     return tf.argmax(x, axis=-1, output_type=tf.int32)
 
 
+def within(function, jit_compile):
+    """The function, as one that XLA compiles within whatever calls it, or as it is."""
+    return tf.function(function, jit_compile=True, autograph=False) if jit_compile else function
+
+
+def at_least_one(x):
+    """The tensor, with a sample of zeros where it has none."""
+    missing = tf.cast(tf.equal(tf.shape(x)[0], 0), tf.int32)
+    return tf.ensure_shape(tf.pad(x, [[0, missing], *[[0, 0]] * (len(x.shape) - 1)]), x.shape)
+
+
 def require_within(indices, count, message):
     """The indices, behind a check when the program runs that they lie in 0 to count - 1; else it stops with a message."""
     within = tf.reduce_all(tf.logical_and(indices >= 0, indices < count))

@@ -21,13 +21,12 @@ def named_spec(shape, dtype, name):
     return tf.TensorSpec(shape, dtype, name)
 
 
-def endpoint(function, signature, jit_compile=False):
+def endpoint(function, signature):
     """A function of named tensors, by place or by name, that returns a dict of them; traced once, now.
 
     Args:
         function: takes one tensor per spec and returns a dict from name to tensor.
         signature: a `named_spec` for each argument.
-        jit_compile: whether XLA compiles it where it runs.
     """
 
     def named(*tensors):
@@ -36,7 +35,7 @@ def endpoint(function, signature, jit_compile=False):
     # Whoever loads a SavedModel calls its functions by the names that stand here.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     named.__signature__ = inspect.Signature([inspect.Parameter(spec.name, kind) for spec in signature])
-    traced = tf.function(named, input_signature=signature, jit_compile=jit_compile or None, autograph=False)
+    traced = tf.function(named, input_signature=signature, autograph=False)
     traced.get_concrete_function()
     return traced
 
@@ -94,7 +93,7 @@ def litert_model(traced):
         try:
             return converter.convert()
         except ConverterError as error:
-            raise ExportError(_stopped_by("LiteRT", _named_in(str(error)), str(error))) from error
+            raise ExportError(_stopped_by("LiteRT", traced, _named_in(str(error)), str(error))) from error
 
 
 def _named_in(message):
@@ -129,14 +128,14 @@ def onnx_model(traced, metadata):
                 whole.export(path, format="onnx", verbose=False, input_signature=[list(signature)], opset_version=_OPSET)
             model = onnx.load(path)
         except _TF2ONNX_ERRORS as error:
-            raise ExportError(_stopped_by("ONNX", [], str(error))) from error
+            raise ExportError(_stopped_by("ONNX", traced, [], str(error))) from error
     missing = sorted({node.op_type for node in _nodes(model.graph) if not onnx.defs.has(node.op_type, node.domain)})
     if missing:
-        raise ExportError(_stopped_by("ONNX", missing, ""))
+        raise ExportError(_stopped_by("ONNX", traced, missing, ""))
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise ExportError(_stopped_by("ONNX", [], str(error))) from error
+        raise ExportError(_stopped_by("ONNX", traced, [], str(error))) from error
     _name_batches(model.graph)
     onnx.helper.set_model_props(model, metadata)
     return model.SerializeToString()
@@ -185,7 +184,14 @@ def _nodes(graph):
                 yield from _nodes(inner)
 
 
-def _stopped_by(name, operations, detail):
+def _stopped_by(name, traced, operations, detail):
+    dtypes = {x.dtype for operation in traced.get_concrete_function().graph.get_operations() for x in operation.outputs}
+    others = sorted(dtype.name for dtype in dtypes if dtype.is_floating and dtype != tf.float32)
+    if others:
+        return (
+            f"{name} cannot hold this analyzer, which computes in {', '.join(others)}; {name}'s converter wants float32. "
+            "Export it as a SavedModel, which holds every analyzer, or a copy of the model in float32."
+        )
     if operations:
         return (
             f"{name} cannot hold this analyzer: it has no {', '.join(operations)}. Export it as a SavedModel, which holds "

@@ -60,7 +60,7 @@ def write(endpoints, path, file_format, text):
         ExportError: the format cannot hold the analyzer.
     """
     if file_format == "tf_saved_model":
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(path) as partial:
             formats.write_saved_model(str(partial), endpoints, {f"{_DESCRIPTION}.json": text})
         return

@@ -50,7 +50,8 @@ def _colors(strength, colormap):
     place = (strength + 1) / 2 * (len(colors) - 1)
     low = ops.floor(ops.clip(place, 0.0, len(colors) - 2.0))
     share = (place - low)[..., None]
-    index, table = ops.cast(low, "int32"), ops.convert_to_tensor(colors)
+    # What is no number must not become a place beyond the table.
+    index, table = ops.clip(ops.cast(low, "int32"), 0, len(colors) - 2), ops.convert_to_tensor(colors)
     return (1 - share) * ops.take(table, index, axis=0) + share * ops.take(table, index + 1, axis=0)
 
 

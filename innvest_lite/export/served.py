@@ -74,10 +74,29 @@ class Served:
         functions = {"serve": (self._serve, [*inputs, *others])}
         if self.predictions:
             functions.update(explain=(self._explain, [*inputs, *others]), predict=(self._predict, inputs))
-        compiled = self.analyzer._jit_choice is True
-        served = {name: formats.endpoint(*functions[name], compiled) for name in names if name in functions}
+        served = {name: self._endpoint(*functions[name]) for name in names if name in functions}
         # Without predictions, they are the same.
         return served if self.predictions else {name: served["serve"] for name in names if name != "predict"}
+
+    def _endpoint(self, function, signature):
+        """What XLA compiles lies within: it drops checks."""
+        compiled = backend.within(function, self.analyzer._jit_choice is True)
+
+        def checked(*tensors):
+            given = {spec.name: tensor for spec, tensor in zip(signature, tensors, strict=True)}
+            if "target" in given:
+                given["target"] = self._in_range(given["target"])
+            return self._filled(compiled, given)
+
+        return formats.endpoint(checked if self.checks else compiled, signature)
+
+    def _filled(self, function, given):
+        """Without a sample, one of zeros goes through: TensorFlow's gradient of max pooling would end the process."""
+        if self.batch is not None:
+            return function(*given.values())
+        samples = ops.shape(given[self.names[0]])[0]
+        filled = [x if name == "seed" else backend.at_least_one(x) for name, x in given.items()]
+        return {name: x[:samples] for name, x in function(*filled).items()}
 
     def _input_specs(self):
         dtypes = self._inputs.dtypes if self.preprocess is None else ("uint8",)
@@ -105,7 +124,8 @@ class Served:
         """An `Explained`, and what is handed out of it."""
         given, others = tensors[: len(self.names)], list(tensors[len(self.names) :])
         target = others.pop(0) if self.target == "input" else None
-        weights = None if target is None else self._weights(target)
+        within = None if target is None else ops.logical_and(target >= 0, target < self._outputs[1])
+        weights = None if target is None else ops.one_hot(ops.where(within, target, 0), self._outputs[1], dtype="float32")
         found = self.analyzer._explain(self._prepare(given), weights, (), others.pop(0) if others else None)
         relevance = [self._plain(tensor) for tensor in found.relevance]
         keys = ["attributions"] if len(relevance) == 1 else [f"attributions_{name}" for name in self.names]
@@ -115,18 +135,17 @@ class Served:
         if self.echoes or self.target == "argmax":
             results["target"] = target
         if self.render is not None:
-            results["picture"] = RENDERERS[self.render](relevance[0], given[0], self.colormap)
+            shown = relevance[0] if within is None else _where(within, relevance[0], 0.0)
+            results["picture"] = RENDERERS[self.render](shown, given[0], self.colormap)
+        if within is not None and not self.checks:
+            results.update({name: _where(within, results[name], float("nan")) for name in keys})
         return found, results
 
-    def _weights(self, target):
-        """One for the target of each sample; NaN everywhere where there is no such output."""
+    def _in_range(self, target):
+        """The target, behind a check when the program runs that the model has such outputs."""
         count = self._outputs[1]
-        if self.checks:
-            message = f"target is out of range: the model has outputs 0 to {count - 1}, but got"
-            target = backend.require_within(target, count, message)
-        within = ops.logical_and(target >= 0, target < count)
-        weights = ops.one_hot(ops.where(within, target, 0), count, dtype="float32")
-        return weights + ops.where(within, 0.0, float("nan"))[:, None]
+        message = f"target is out of range: the model has outputs 0 to {count - 1}, but got"
+        return backend.require_within(target, count, message)
 
     def _plain(self, tensor):
         """float32, as `analyze` gives it; float64 for a model with float64 inputs."""
@@ -157,6 +176,11 @@ class Served:
                 f"inputs have the shapes {list(shapes)}."
             )
         return shapes[0]
+
+
+def _where(samples, x, other):
+    """The values of some samples, and another number for all of the others."""
+    return ops.where(ops.reshape(samples, (-1, *[1] * (len(x.shape) - 1))), x, ops.cast(other, x.dtype))
 
 
 def _identifier(name):
