@@ -5,8 +5,10 @@ and kept in the folder `--environments`. VGG16 and ResNet50 have random weights 
 
 In a round each contestant explains the same batch once, one after the other while the others wait, and the round's order
 is turned by one. A figure is the median over rounds of the ratio to the plain gradient of the same round. Building,
-tracing and the first call are not timed. Without `--methods`, most methods run on single images only. What cannot be
-installed or run is told below the table.
+tracing and the first call are not timed. Slow cases have fewer rounds, 3 at least (`--patience`). Without `--methods`, most
+methods run on single images only. What cannot be installed or run is told below the table.
+
+`tape_2_14` is a control: the plain gradient under iNNvestigate's TensorFlow, which is older and has other kernels.
 """
 
 import argparse
@@ -27,6 +29,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+INNVESTIGATE = ("innvestigate==2.1.2", "tensorflow-cpu==2.14.1", "numpy<2")
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
 XPLIQUE = ("tensorflow-cpu==2.20.0", "tensorflow-probability==0.25.0", "einops", "deprecated", "matplotlib")
 XPLIQUE_MORE = ("opencv-python-headless", "scikit-image<=0.25.2", "scikit-learn<=1.7.2", "scipy<=1.15.3")
@@ -55,6 +58,7 @@ MODELS = ("VGG16", "ResNet50")
 OURS, PLAIN = "innvest_lite", "tape"
 # An idle pool of threads spins for a moment after its work.
 SETTLE = 0.3
+LEAST_ROUNDS = 3
 LONG = 60  # seconds of building are told
 COLUMNS = (
     *("model", "batch", "method", "contestant", "version", "seconds_median"),
@@ -75,18 +79,23 @@ class Contestant:
         requirements: for pip; without any, the Python that runs the race has it.
         alone: what is installed without its own requirements.
         leaks: whether it never lets go of what it built or traced, so that each case needs a process of its own.
+        environment: the name of the contestant whose environment it runs in; "" for its own.
+        worker: the name of the contestant whose worker it runs; "" for its own.
     """
 
     name: str
     requirements: tuple = ()
     alone: tuple = ()
     leaks: bool = False
+    environment: str = ""
+    worker: str = ""
 
 
 CONTESTANTS = (
     Contestant(PLAIN),
     Contestant(OURS),
-    Contestant("innvestigate", ("innvestigate==2.1.2", "tensorflow-cpu==2.14.1", "numpy<2"), leaks=True),
+    Contestant("tape_2_14", INNVESTIGATE, environment="innvestigate", worker=PLAIN),
+    Contestant("innvestigate", INNVESTIGATE, leaks=True),
     Contestant("zennit", ("zennit==0.5.1", *TORCH)),
     Contestant("captum", ("captum==0.9.0", *TORCH)),
     # Its own requirements bring several gigabytes of CUDA.
@@ -98,12 +107,12 @@ def python_of(contestant, folder, version):
     """The contestant's Python, in an environment that is made unless it is there."""
     if not contestant.requirements:
         return sys.executable
-    place = folder / contestant.name
+    place = folder / (contestant.environment or contestant.name)
     python, done = place / "bin" / "python", place / "installed.json"
     wanted = json.dumps([contestant.requirements, contestant.alone])
     if done.exists() and done.read_text() == wanted:
         return str(python)
-    say(f"installing {contestant.name} into {place}")
+    say(f"installing into {place}")
     shutil.rmtree(place, ignore_errors=True)
     steps = [[version, "-m", "venv", str(place)], [str(python), "-m", "pip", "install", "-q", *contestant.requirements]]
     if contestant.alone:
@@ -130,7 +139,7 @@ class Worker:
 
     def __init__(self, contestant, python, folder, limit):
         self.name, self.limit, self.leaks = contestant.name, limit, contestant.leaks
-        self._command = [python, str(HERE / "race_peers" / f"{contestant.name}_peer.py")]
+        self._command = [python, str(HERE / "race_peers" / f"{contestant.worker or contestant.name}_peer.py")]
         self._log = folder / f"{contestant.name}.log"
         given = [os.environ.get("PYTHONPATH", "")] if not contestant.requirements else []
         paths = os.pathsep.join(filter(None, [str(HERE), *given]))
@@ -208,20 +217,24 @@ def say(text):
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
-def raced(case, workers, rounds):
+def raced(case, workers, rounds, patience):
     """Runs all that have the method, by turns.
 
     Args:
         case: model, batch and method.
         workers: name -> worker, of all contestants.
         rounds: how often each is timed.
+        patience: seconds after which no round is begun, once there are `LEAST_ROUNDS`.
 
     Returns:
         (contestant -> seconds of each round, contestant -> what there is to say, such as why it has no times).
     """
     notes = {}
     seconds = {name: [] for name, worker in workers.items() if is_prepared(worker, case, notes)}
+    start = time.perf_counter()
     for number in range(rounds):
+        if number >= LEAST_ROUNDS and time.perf_counter() - start > patience:
+            break
         names = [*seconds]
         turn = number % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
@@ -322,13 +335,14 @@ def started(chosen, folder, version, limit):
     return workers, failed
 
 
-def race(cases, start, rounds, keep):
+def race(cases, start, rounds, patience, keep):
     """Runs all cases; each model and batch has processes of its own, so that little piles up in them.
 
     Args:
         cases: dicts of model, batch and method, in this order.
         start: a function that gives `started`.
         rounds: how often each contestant is timed.
+        patience: as in `raced`.
         keep: called with the rows of each case, as soon as they are there.
 
     Returns:
@@ -342,7 +356,7 @@ def race(cases, start, rounds, keep):
         try:
             for case in group:
                 say(" ".join(map(str, case.values())))
-                keep(rows_of(case, workers, *raced(case, workers, rounds)))
+                keep(rows_of(case, workers, *raced(case, workers, rounds, patience)))
         finally:
             for worker in workers.values():
                 worker.stop()
@@ -358,6 +372,7 @@ def parsed(arguments):
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="on all batches; without, see METHODS")
     parser.add_argument("--contestants", nargs="+", default=names, choices=names, help=f"{PLAIN} always runs")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--patience", type=float, default=60, help="seconds after which a case has no further round")
     parser.add_argument("--environments", type=pathlib.Path, default=pathlib.Path("race-environments"))
     parser.add_argument("--python", default="python3.11", help="what the environments are made with")
     parser.add_argument("--limit", type=float, default=400, help="seconds for one answer")
@@ -388,9 +403,9 @@ def main(arguments=None):
                 writer.writerows(rows)
 
     start = functools.partial(started, chosen, folder, options.python, options.limit)
-    versions, failed = race(cases, start, options.rounds, keep)
+    versions, failed = race(cases, start, options.rounds, options.patience, keep)
     print(f"`python scripts/race.py {' '.join(given)}`, {platform.machine()}, {os.cpu_count()} cores,")
-    print(f"Python {platform.python_version()}, {options.rounds} rounds; medians of ratios to the plain gradient.")
+    print(f"Python {platform.python_version()}, at most {options.rounds} rounds; medians of ratios to the plain gradient.")
     print(*(f"- {name}: {version}" for name, version in versions.items()), sep="\n", end="\n\n")
     print(table(rows, [contestant.name for contestant in chosen]))
     print(*(f"- {name} did not start: {reason}" for name, reason in failed.items()), sep="\n")

@@ -18,7 +18,7 @@ import sys
 import numpy as np
 from benchmark import images, timed
 
-EPSILON, STEPS, SAMPLES, NOISE, MASKS, CELLS, WINDOW = 1e-6, 16, 16, 10.0, 64, 7, 32
+EPSILON, STEPS, SAMPLES, NOISE, MASKS, CELLS, WINDOW = 1e-6, 8, 8, 10.0, 32, 7, 32
 # How many altered samples go through the model at a time, where a package lets one choose.
 TOGETHER = 16
 
