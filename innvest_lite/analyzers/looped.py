@@ -52,7 +52,12 @@ class Looped(Analyzer):
 
     def _together(self, count):
         """How many evaluations of each sample go at a time where nobody says: 32 samples make a batch."""
-        return 1 if count is None else min(max(_BATCH // max(count, 1), 1), self._evaluations())
+        return 1 if count is None else self._evenly(_BATCH // max(count, 1))
+
+    def _evenly(self, most):
+        """How many go at a time where at most so many may: so many that no round is left with a few, and filled up."""
+        rounds = self._rounds(max(most, 1))
+        return self._rounds(rounds)
 
     def _values(self, names):
         if names:
@@ -62,7 +67,7 @@ class Looped(Analyzer):
     def _in_batches(self, arrays, weights, keep, batch_size, verbose):
         count = len(arrays[0])
         at_a_time = min(max(count, 1), batch_size)
-        together = min(max(batch_size // at_a_time, 1), self._evaluations())
+        together = self._evenly(batch_size // at_a_time)
         flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
         program = self._looped_program(weights is not None, keep, together)
         whole = run(program, flat, at_a_time, self.jit_compile, verbose)
@@ -90,6 +95,7 @@ class Looped(Analyzer):
         return ops.broadcast_to(ops.cast(target, logits.dtype), ops.shape(logits))
 
     def _rounds(self, together):
+        """How many rounds there are of so many evaluations."""
         return -(-self._evaluations() // together)
 
 
