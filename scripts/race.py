@@ -317,7 +317,7 @@ def cell(row, notes):
     """A table's cell: the ratio, for the plain gradient its seconds; and the number of the note, where there is one."""
     note = f"{row['contestant']}: {row['note']}"
     number = f" [{notes.setdefault(note, len(notes) + 1)}]" if row["note"] else ""
-    if row.get("seconds_median") is None:
+    if not row.get("seconds_median"):
         return f"none{number}"
     by_ratio = row["contestant"] != PLAIN and row["ratio_to_gradient"]
     return (f"x{float(by_ratio):.2f}" if by_ratio else f"{float(row['seconds_median']):.2f} s") + number
@@ -363,6 +363,18 @@ def race(cases, start, rounds, patience, keep):
     return versions, failed
 
 
+def print_tables(paths):
+    """Prints the table of files that `--csv` wrote."""
+    rows = {}
+    for path in paths:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                rows[row["model"], row["batch"], row["method"], row["contestant"]] = row
+    print(*dict.fromkeys(f"- {row['contestant']}: {row['version']}" for row in rows.values()), sep="\n", end="\n\n")
+    known = {row["contestant"] for row in rows.values()}
+    print(table(rows.values(), [contestant.name for contestant in CONTESTANTS if contestant.name in known]))
+
+
 def parsed(arguments):
     """The command line."""
     names = [contestant.name for contestant in CONTESTANTS]
@@ -377,6 +389,13 @@ def parsed(arguments):
     parser.add_argument("--python", default="python3.11", help="what the environments are made with")
     parser.add_argument("--limit", type=float, default=400, help="seconds for one answer")
     parser.add_argument("--csv", type=pathlib.Path)
+    parser.add_argument(
+        "--tables",
+        nargs="+",
+        type=pathlib.Path,
+        metavar="CSV",
+        help="race nobody, but print the table of what earlier runs wrote; of a case that was raced again, the last counts",
+    )
     return parser.parse_args(arguments)
 
 
@@ -384,6 +403,9 @@ def main(arguments=None):
     """Races, then prints the table."""
     given = sys.argv[1:] if arguments is None else arguments
     options = parsed(given)
+    if options.tables:
+        print_tables(options.tables)
+        return
     chosen = [contestant for contestant in CONTESTANTS if contestant.name in (PLAIN, *options.contestants)]
     cases = [
         {"model": model, "batch": batch, "method": method}
