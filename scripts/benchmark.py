@@ -269,7 +269,7 @@ def start(rounds):
     imported = median(sys.executable, "-c", "import innvest_lite") - nothing
     print(f"import innvest_lite: {imported * 1000:.0f} ms besides Python's own {nothing * 1000:.0f}")
     command = pathlib.Path(sys.executable).parent / "innvest-lite"
-    print(f"innvest-lite --help: {median(str(command), '--help'):.2f} s")
+    print(f"--help of innvest-lite: {median(str(command), '--help'):.2f} s")
     here, ratios = str(pathlib.Path(__file__).parent), []
     for _ in range(rounds):
         commands = ([sys.executable, "-c", _FIRST, here, name] for name in ("plain", "PatternAttribution"))

@@ -208,10 +208,10 @@ def test_a_fixed_batch(exported):
 
 
 def test_a_single_sample_is_evaluated_side_by_side():
-    """32 at a time, as in `analyze`, where the batch is known to be one."""
+    """At most 32 at a time, as in `analyze`, where the batch is known to be one: two rounds of 20."""
     analyzer = SmoothGrad(model(), augment_by_n=40)
-    assert [analyzer._together(samples) for samples in (None, 1, 5, 64)] == [1, 32, 6, 1]
-    for samples, at_a_time in ((1, 32), (5, 30), (None, None)):
+    assert [analyzer._together(samples) for samples in (None, 1, 5, 64)] == [1, 20, 6, 1]
+    for samples, at_a_time in ((1, 20), (5, 30), (None, None)):
         nodes = operations(served_by(analyzer, batch=samples)["serve"].get_concrete_function())
         shapes = [node.attr["_output_shapes"].list.shape[0] for node in nodes if node.op == "Conv2D"]
         assert (at_a_time or -1) in {shape.dim[0].size for shape in shapes}
