@@ -1,9 +1,11 @@
 """Pictures of explanations: NumPy arrays in, uint8 RGB arrays out, with Pillow and nothing heavier.
 
-`heatmap` (contributions), `project` (signals such as PatternNet's) and `overlay` (a heat map on its image) each make
-pictures from arrays; `grid` lays pictures out with labels; `save` writes one. Called by users and the command line.
+`heatmap` (contributions), `project` (signals such as PatternNet's), `channels` (each channel of a signal) and `overlay` (a
+heat map on its image) make pictures from arrays; `series` (1-D) and `slices` (3-D) from explanations of other inputs,
+`tokens` HTML from a text's. `grid` lays pictures out with labels, `caption` writes below one; `save` writes one to a file,
+`show` puts them on the screen. Called by users and the command line.
 
-All three makers read an array by its rank, and answer one picture or a batch of them alike:
+Makers of images read an array by its rank, and answer one picture or a batch of them alike:
 
 | rank | meaning                            | pictures                  |
 |------|------------------------------------|---------------------------|
@@ -14,9 +16,27 @@ All three makers read an array by its rank, and answer one picture or a batch of
 A batch without channels, `(batch, height, width)`, cannot be told from rank 3: hand over `array[..., None]`.
 """
 
+from innvest_lite.visualize.captions import caption
 from innvest_lite.visualize.colormaps import COLORMAPS
 from innvest_lite.visualize.files import save
 from innvest_lite.visualize.grids import grid
-from innvest_lite.visualize.pictures import heatmap, overlay, project
+from innvest_lite.visualize.pictures import channels, heatmap, overlay, project
+from innvest_lite.visualize.series import series
+from innvest_lite.visualize.showing import show
+from innvest_lite.visualize.tokens import tokens
+from innvest_lite.visualize.volumes import slices
 
-__all__ = ["COLORMAPS", "grid", "heatmap", "overlay", "project", "save"]
+__all__ = [
+    "COLORMAPS",
+    "caption",
+    "channels",
+    "grid",
+    "heatmap",
+    "overlay",
+    "project",
+    "save",
+    "series",
+    "show",
+    "slices",
+    "tokens",
+]

@@ -58,6 +58,12 @@ def check_colour_channels(batch, name, instead):
         raise InvalidInputError(f"{name} has {channels} channels; expected 1 (grey) or 3 (red, green, blue). {instead}")
 
 
+def check_size(value, name, least, what="pixels"):
+    """Raise InvalidInputError unless the value is a whole number, at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InvalidInputError(f"{name} is {value!r}; expected a whole number of {what}, at least {least}.")
+
+
 def _check_finite(numbers, name):
     """Raise InvalidInputError that counts NaN and Inf and gives the first place."""
     wrong = ~np.isfinite(numbers)

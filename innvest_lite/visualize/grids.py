@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.visualize.checks import as_picture
+from innvest_lite.visualize.checks import as_picture, check_size
 from innvest_lite.visualize.text import render
 
 _FRAME = (200, 200, 200)  # a hairline round each picture: a heat map is white where nothing is relevant
@@ -43,8 +43,8 @@ def grid(rows, row_labels=None, column_labels=None, cell=112, margin=8):
         (36, 68, 3)
     """
     rows = _check_rows(rows)
-    _check_size(cell, "cell", least=16)
-    _check_size(margin, "margin", least=0)
+    check_size(cell, "cell", least=16)
+    check_size(margin, "margin", least=0)
     left = _blocks(row_labels, len(rows), "row_labels", cell * _ROW_LABEL_CELLS, "right")
     top = _blocks(column_labels, len(rows[0]), "column_labels", cell, "center")
     sheet = _Sheet(len(rows), len(rows[0]), cell, margin)
@@ -122,9 +122,3 @@ def _check_rows(rows):
         [None if picture is None else as_picture(picture, f"rows[{i}][{j}]") for j, picture in enumerate(row)]
         for i, row in enumerate(rows)
     ]
-
-
-def _check_size(value, name, least):
-    """Raise InvalidInputError unless the value is a whole number of pixels, at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InvalidInputError(f"{name} is {value!r}; expected a whole number of pixels, at least {least}.")

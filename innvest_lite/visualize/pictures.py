@@ -14,10 +14,11 @@ LUMA = (0.299, 0.587, 0.114)
 """The lightness of red, green and blue (ITU-R BT.601), what Pillow's mode "L" uses."""
 
 
-def heatmap(relevance, colormap=DEFAULT, limit=None):
+def heatmap(relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, absolute=False):
     """A diverging heat map: channels are summed, zero is neutral, and the largest |sum| gets a full colour.
 
-    With `s = sum over channels`, the colour is that of `s / max|s|`, image by image. An all-zero map is all neutral.
+    With `s = sum over channels`, the colour is that of `s / max|s|`, image by image. An all-zero map is all neutral. A few
+    outliers pale all else: `percentile=99` gives the full colour to the hundredth of the values that is largest.
 
     Args:
         relevance: shape `(batch, height, width, channels)`, `(height, width, channels)` or `(height, width)`, any unit
@@ -25,19 +26,22 @@ def heatmap(relevance, colormap=DEFAULT, limit=None):
         colormap: "blue-white-red" (the default), "seismic" or "blue-black-red"; the first name is negative.
         limit: the |sum| with a full colour, in the unit of `relevance`, for all images alike; larger ones are clipped
             to it. None takes the largest of each image.
+        percentile: without a limit, the percentile of |sum|, above 0 to 100, of each image that gets the full colour.
+        absolute: whether |sum| is shown, in the colours of positive values alone.
 
     Returns:
         uint8 array `(batch, height, width, 3)`, or `(height, width, 3)` for one image.
 
     Raises:
-        InvalidInputError: wrong rank or type, NaN or Inf, an unknown map, or a limit that is not a positive number.
+        InvalidInputError: wrong rank or type, NaN or Inf, an unknown map, a limit that is not a positive number, or a
+            percentile out of range or beside a limit.
 
     Example:
         >>> heatmap(np.array([[-1.0, 0.0, 1.0]]), colormap="seismic").tolist()
         [[[0, 0, 96], [255, 255, 255], [96, 0, 0]]]
     """
     batch, is_batch = as_batch(relevance, "relevance")
-    pictures = colorize(_signed_strength(batch, limit), colormap)
+    pictures = colorize(strength_of(batch, limit, percentile, absolute), colormap)
     return pictures if is_batch else pictures[0]
 
 
@@ -67,7 +71,30 @@ def project(signal):
     return pictures if is_batch else pictures[0]
 
 
-def overlay(relevance, image, colormap=DEFAULT, limit=None, opacity=0.9):
+def channels(signal):
+    """A picture for each channel of a signal, zero mid-grey, all channels of an image on one scale.
+
+    Args:
+        signal: shape `(batch, height, width, channels)`, `(height, width, channels)` or `(height, width)`, any number of
+            channels, any unit: PatternNet's signals, for instance, or relevance kept inside a network.
+
+    Returns:
+        uint8 array `(batch, channels, height, width, 3)`, or `(channels, height, width, 3)` for one image.
+
+    Raises:
+        InvalidInputError: wrong rank or type, NaN or Inf.
+
+    Example:
+        >>> channels(np.array([[[-1.0, 1.0]]]))[..., 0].tolist()
+        [[[0]], [[255]]]
+    """
+    batch, is_batch = as_batch(signal, "signal")
+    shown = np.moveaxis(_to_bytes(batch / _largest(batch) / 2 + 0.5), -1, 1)
+    pictures = np.repeat(shown[..., None], 3, axis=-1)
+    return pictures if is_batch else pictures[0]
+
+
+def overlay(relevance, image, colormap=DEFAULT, limit=None, opacity=0.9, *, percentile=100.0, absolute=False):
     """A heat map over the image in grey: a pixel takes on as much colour as its relevance is large.
 
     The weight of the colour is `opacity * min(1, 2 |s| / max|s|)`, so where nothing is relevant the plain image shows.
@@ -80,6 +107,8 @@ def overlay(relevance, image, colormap=DEFAULT, limit=None, opacity=0.9):
         colormap: as in `heatmap`.
         limit: as in `heatmap`.
         opacity: the weight of the strongest colour, 0 (image alone) to 1.
+        percentile: as in `heatmap`.
+        absolute: as in `heatmap`.
 
     Returns:
         uint8 array `(batch, height, width, 3)`, or `(height, width, 3)` for one image.
@@ -95,19 +124,28 @@ def overlay(relevance, image, colormap=DEFAULT, limit=None, opacity=0.9):
     batch, is_batch = as_batch(relevance, "relevance")
     if isinstance(opacity, str) or not 0 <= opacity <= 1:
         raise InvalidInputError(f"opacity is {opacity!r}; expected a number from 0 (image alone) to 1.")
-    strength = _signed_strength(batch, limit)
+    strength = strength_of(batch, limit, percentile, absolute)
     weight = opacity * np.minimum(1, 2 * np.abs(strength))[..., None]
     grey = _grey(image, np.shape(relevance))[..., None]
     pictures = _to_bytes((1 - weight) * grey + weight * (colorize(strength, colormap) / 255))
     return pictures if is_batch else pictures[0]
 
 
-def _signed_strength(batch, limit):
+def strength_of(batch, limit, percentile, absolute):
     """The sum over channels in units of the limit, clipped to -1..1: float64 (batch, height, width)."""
+    strength = _signed_strength(batch, limit, percentile)
+    return np.abs(strength) if absolute else strength
+
+
+def _signed_strength(batch, limit, percentile):
+    if isinstance(percentile, (str, bool)) or not np.isscalar(percentile) or not 0 < percentile <= 100:
+        raise InvalidInputError(f"percentile is {percentile!r}; expected a number above 0, up to 100.")
+    if limit is not None and percentile != 100:
+        raise InvalidInputError(f"limit is {limit!r} and percentile {percentile!r}; give one of the two.")
     channels = batch.shape[-1]
     means = (batch / channels).sum(axis=-1)  # a mean cannot overflow where a sum could
     if limit is None:
-        return means / _largest(means)
+        return np.clip(means / _scale(means, percentile), -1, 1)
     if isinstance(limit, (str, bool)) or not np.isscalar(limit) or not 0 < limit < np.inf:
         raise InvalidInputError(
             f"limit is {limit!r}; expected one positive, finite number in the unit of relevance, or None for the "
@@ -115,6 +153,12 @@ def _signed_strength(batch, limit):
         )
     bound = max(float(limit) / channels, np.finfo(np.float64).tiny)
     return np.clip(means, -bound, bound) / bound
+
+
+def _scale(means, percentile):
+    """The percentile of the magnitudes of each image, with axes kept; the largest where that is zero."""
+    scale = np.percentile(np.abs(means), percentile, axis=(1, 2), keepdims=True)
+    return np.where(scale > 0, scale, _largest(means))
 
 
 def _largest(batch):

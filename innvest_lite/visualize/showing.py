@@ -1,0 +1,49 @@
+"""Pictures on the screen, where matplotlib is installed. Called by users, in notebooks."""
+
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.visualize.checks import as_picture
+
+_INCHES = 2.2
+
+
+def show(pictures, titles=None):
+    """Shows pictures side by side, as matplotlib does where it runs: in a notebook below the cell.
+
+    Args:
+        pictures: one picture, uint8 `(height, width, 3)`, or a list or batch of them.
+        titles: a text for each, or None.
+
+    Returns:
+        The matplotlib `Figure`.
+
+    Raises:
+        InvalidInputError: something is no picture, titles differ in number, or matplotlib is not installed.
+
+    Example:
+        >>> figure = show(np.zeros((2, 28, 28, 3), np.uint8), ["one", "two"])
+        >>> len(figure.axes)
+        2
+    """
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
+        pictures = [pictures]
+    pictures = [as_picture(picture, f"pictures[{place}]") for place, picture in enumerate(pictures)]
+    titles = [titles] if isinstance(titles, str) else titles
+    titles = [""] * len(pictures) if titles is None else list(titles)
+    if not pictures or len(titles) != len(pictures):
+        raise InvalidInputError(f"There are {len(pictures)} pictures and {len(titles)} titles; give one each, or None.")
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise InvalidInputError(
+            "show wants matplotlib, which is not installed: pip install matplotlib. Or write a file: visualize.save."
+        ) from error
+    figure, axes = plt.subplots(1, len(pictures), figsize=(_INCHES * len(pictures), _INCHES), squeeze=False)
+    for axis, picture, title in zip(axes[0], pictures, titles, strict=True):
+        # Pixels stay what they are.
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title)
+        axis.set_axis_off()
+    plt.show()
+    return figure

@@ -1,0 +1,186 @@
+"""Percentiles and magnitudes, channels, signals over time, volumes, tokens, captions, and pictures on the screen."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.visualize import (
+    caption,
+    channels,
+    grid,
+    heatmap,
+    overlay,
+    series,
+    show,
+    slices,
+    tokens,
+)
+
+RED, BLUE, WHITE = [129, 0, 16], [0, 53, 157], [255, 255, 255]
+BLACK = np.zeros((30, 90, 3), np.uint8)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+# Percentiles and magnitudes -------------------------------------------------------------------------------------------
+def test_an_outlier_no_longer_pales_the_rest():
+    relevance = np.ones((10, 10))
+    relevance[0, 0] = 1000
+    assert (heatmap(relevance)[1:] > 250).all()
+    shown = heatmap(relevance, percentile=99)
+    assert shown[0, 0].tolist() == RED
+    np.testing.assert_array_equal(heatmap(relevance, percentile=98), np.broadcast_to(RED, (10, 10, 3)))
+
+
+def test_percentiles_are_of_each_image():
+    relevance = normal(3, 8, 9, 2) * np.array([1e-20, 1, 1e20])[:, None, None, None]
+    alone = [heatmap(one, percentile=90) for one in relevance]
+    np.testing.assert_array_equal(heatmap(relevance, percentile=90), alone)
+    sums = np.abs(relevance.sum(axis=-1))
+    full = (heatmap(relevance, percentile=90) == RED).all(-1) | (heatmap(relevance, percentile=90) == BLUE).all(-1)
+    bounds = np.percentile(sums, 90, axis=(1, 2), keepdims=True)
+    assert full[sums > bounds].all() and not full[sums < 0.9 * bounds].any()
+
+
+def test_a_percentile_of_zero_falls_back_to_the_largest():
+    relevance = np.zeros((10, 10))
+    relevance[3, 4] = -2
+    assert heatmap(relevance, percentile=50)[3, 4].tolist() == BLUE
+    assert (heatmap(np.zeros((4, 4)), percentile=50) == 255).all()
+
+
+def test_magnitudes_have_one_arm():
+    relevance = np.array([[-2.0, 0.0, 2.0]])
+    assert heatmap(relevance, absolute=True).tolist() == [[RED, WHITE, RED]]
+    image = np.full((1, 3), 255, np.uint8)
+    np.testing.assert_array_equal(overlay(relevance, image, absolute=True), overlay(np.abs(relevance), image))
+
+
+@pytest.mark.parametrize("options", [{"percentile": 0}, {"percentile": 101}, {"percentile": "99"}, {"percentile": True}])
+def test_what_is_no_percentile(options):
+    for make in (lambda **given: heatmap(np.ones((2, 2)), **given), lambda **given: slices(np.ones((2, 2, 2)), **given)):
+        with pytest.raises(InvalidInputError, match="percentile is"):
+            make(**options)
+    with pytest.raises(InvalidInputError, match="give one of the two"):
+        heatmap(np.ones((2, 2)), limit=1, percentile=99)
+
+
+# Channels -------------------------------------------------------------------------------------------------------------
+def test_channels_share_a_scale():
+    signal = normal(2, 4, 5, 7)
+    pictures = channels(signal)
+    assert pictures.shape == (2, 7, 4, 5, 3) and pictures.dtype == np.uint8
+    largest = np.abs(signal).max(axis=(1, 2, 3), keepdims=True)
+    expected = np.rint(255 * np.moveaxis(signal / largest / 2 + 0.5, -1, 1))
+    np.testing.assert_array_equal(pictures, np.repeat(expected[..., None], 3, -1))
+    np.testing.assert_array_equal(channels(signal[1]), pictures[1])
+
+
+# Over time ------------------------------------------------------------------------------------------------------------
+def test_bands_have_the_colours_of_their_steps_and_the_line_its_place():
+    picture = series(np.array([-1.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0]), width=90, height=60)
+    assert picture.shape == (60, 90, 3)
+    assert [picture[2, place].tolist() for place in (15, 45, 75)] == [BLUE, WHITE, RED]
+    dark = (picture < 100).all(-1)
+    rows = [np.flatnonzero(dark[:, place]).mean() for place in (15, 45, 75)]
+    assert rows[1] < 10 and rows[0] > 50 and rows[2] > 50
+
+
+def test_series_of_several_channels_and_odd_signals():
+    assert series(normal(7, 3), normal(7, 3)).shape == (120, 480, 3)
+    np.testing.assert_array_equal(series(normal(7, 1), normal(7)), series(normal(7), normal(7, 1)))
+    for signal in (np.zeros(5), np.full(5, 1e308), np.array([-1e308, 1e308, 0, 0, 0])):
+        assert series(np.ones(5), signal).shape == (120, 480, 3)
+    assert series(np.ones(1), np.ones(1)).shape == (120, 480, 3)
+
+
+def test_bad_series():
+    for relevance, signal, message in (
+        (np.ones(4), np.ones(5), "4 steps and signal 5"),
+        (np.ones((2, 3, 4)), np.ones(2), "relevance has the shape"),
+        (np.ones(3), np.array([1, np.nan, 2]), "NaN"),
+        (np.ones(0), np.ones(0), "no empty axis"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            series(relevance, signal)
+    with pytest.raises(InvalidInputError, match="width is 3"):
+        series(np.ones(3), np.ones(3), width=3)
+
+
+# Volumes --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_cut_where_they_say_on_one_scale(axis):
+    relevance = normal(5, 6, 7, 2)
+    pictures, places = slices(relevance, axis=axis, count=3)
+    assert places[0] == 0 and places[-1] == relevance.shape[axis] - 1 and len(pictures) == len(places) == 3
+    limit = np.abs(relevance.sum(-1)).max()
+    for picture, place in zip(pictures, places, strict=True):
+        expected = heatmap(np.take(relevance, place, axis), limit=limit)
+        np.testing.assert_allclose(picture.astype(int), expected.astype(int), atol=1)
+
+
+def test_slices_over_a_volume():
+    relevance, volume = normal(4, 5, 6), (normal(4, 5, 6, seed=1) * 50 + 100).astype("uint8")
+    pictures, places = slices(relevance, volume, count=9)
+    assert places == [0, 1, 2, 3]
+    expected = overlay(relevance[2], volume[2], limit=np.abs(relevance).max())
+    np.testing.assert_allclose(pictures[2].astype(int), expected.astype(int), atol=1)
+    with pytest.raises(InvalidInputError, match="same depth, height and width"):
+        slices(relevance, volume[:3])
+    with pytest.raises(InvalidInputError, match="axis is 3"):
+        slices(relevance, axis=3)
+    with pytest.raises(InvalidInputError, match="one volume"):
+        slices(np.ones((2, 2)))
+    with pytest.raises(InvalidInputError, match="count is 0; expected a whole number of slices"):
+        slices(relevance, count=0)
+
+
+# Texts ----------------------------------------------------------------------------------------------------------------
+def test_tokens_are_text_on_their_colour():
+    page = tokens(["<b>", "a&b", "c"], np.array([-2.0, 1.0, 0.0]))
+    assert "<b>" not in page and "&lt;b&gt;" in page and "a&amp;b" in page
+    assert page.count("<span") == page.count("</span>") == 3
+    assert "rgb(0,53,157);color:#fff" in page and "rgb(255,255,255);color:#111" in page
+    assert [text in page for text in ('title="-2"', 'title="+1"', 'title="+0"')] == [True] * 3
+
+
+def test_features_of_tokens_are_summed():
+    relevance = normal(3, 4)
+    assert tokens("abc", relevance) == tokens("abc", relevance.sum(-1))
+    with pytest.raises(InvalidInputError, match="for 2 tokens"):
+        tokens("ab", relevance)
+    for texts, numbers in (("abc", np.float64(1)), ("", np.zeros(0)), ("abc", np.ones((1, 3, 2)))):
+        with pytest.raises(InvalidInputError, match="tokens; expected"):
+            tokens(texts, numbers)
+
+
+# Captions and the screen ----------------------------------------------------------------------------------------------
+def test_a_caption_stands_below_the_picture():
+    captioned = caption(BLACK, "seven, 0.98")
+    np.testing.assert_array_equal(captioned[:30], BLACK)
+    assert captioned.shape[1] == 90 and (captioned[30:] < 120).any() and (captioned[30:36] == 255).all()
+    assert len(caption(BLACK, "a long caption that is wrapped")) > len(captioned)
+    grid([[captioned]])
+    with pytest.raises(InvalidInputError, match="margin is -1"):
+        caption(BLACK, "x", margin=-1)
+
+
+def test_show(monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(pyplot, "show", lambda: None)
+    figure = show([BLACK, BLACK], ["one", "two"])
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), BLACK)
+    assert len(show(BLACK, "alone").axes) == 1
+    pyplot.close("all")
+    with pytest.raises(InvalidInputError, match="2 pictures and 1 titles"):
+        show([BLACK, BLACK], ["one"])
+    with pytest.raises(InvalidInputError, match="0 pictures"):
+        show([])
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(InvalidInputError, match="pip install matplotlib"):
+        show(BLACK)
