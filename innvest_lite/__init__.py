@@ -23,7 +23,7 @@ _HOMES = {
         *("LRP", "BoundedDeepTaylor", "DeepTaylor", "IntegratedGradients", "SmoothGrad", "SquareGrad", "VarGrad"),
         *("GradCAM", "GradCAMPlusPlus", "Occlusion", "RISE"),
     ),
-    "innvest_lite.patterns": ("PatternStatistics", "Patterns", "fit_patterns", "fit_statistics"),
+    "innvest_lite.patterns": ("PatternFits", "PatternStatistics", "Patterns", "fit_patterns", "fit_statistics"),
     "innvest_lite.folders": ("ImageFolder",),
     "innvest_lite.forms": ("Form", "LinearForm", "register_form"),
     "innvest_lite.rules": ("Rule", "register_rule"),
@@ -34,7 +34,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = (
-    *("analyzers", "data", "datasets", "errors", "forms", "graph", "images", "metrics", "patterns", "rules"),
+    *("analyzers", "callbacks", "data", "datasets", "errors", "forms", "graph", "images", "metrics", "patterns", "rules"),
     "visualize",
 )
 

@@ -193,6 +193,18 @@ class PatternAnalyzer(ReverseAnalyzer):
         settings = {**record["settings"], "separable": self.separable}
         return Patterns(arrays, record["estimator"], fingerprints, reports, settings)
 
+    def set_patterns(self, patterns):
+        """Takes other patterns, as after the model was trained further; the explanation is not traced again.
+
+        Args:
+            patterns: as in the class.
+
+        Raises:
+            PatternMismatchError: the patterns belong to another model or to other weights.
+        """
+        self._check(patterns)
+        self._take(patterns)
+
     def _for_model(self, model):
         self._require_fit()
         if is_copy(model, self.model):

@@ -11,11 +11,12 @@ from innvest_lite.inputs import input_spec, one_of, positive, shard_of
 from innvest_lite.patterns import files, fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
+from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.layers import LayerFacts, LayerStatistics
 from innvest_lite.patterns.layout import REGIMES, Layout
 from innvest_lite.patterns.statistics import PatternStatistics, part_of
 
-__all__ = ["fit_patterns", "fit_statistics"]
+__all__ = ["PatternFits", "fit_patterns", "fit_statistics"]
 
 _log = logging.getLogger("innvest_lite")
 
@@ -101,42 +102,113 @@ def fit_statistics(
     Raises:
         As `fit_patterns` does.
     """
-    steps = None if steps is None else positive(steps, "steps")
-    layout = Layout.of(model, separable)
-    statistics = _empty(layout, estimator, exact, {"regime": one_of(regime, REGIMES, "regime"), "separable": separable})
-    if all(facts.gathered == "nothing" for facts in statistics.facts.values()):
-        return statistics
-    if data is None:
-        raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
-    shard = shard_of(shard)
-    inputs = input_spec(model, layout.graph)
-    size = positive(batch_size, "batch_size")
-    source = source_of(data, inputs, size, sample_weight=sample_weight, preprocess=preprocess)
-    statistics.batch_size = source.batch_size
-    statistics.parts = [part_of(*shard)] if shard[1] > 1 else []
-    replicas = backend.Replicas.of(model)
-    checkpoint = _checkpoint(checkpoint, replicas)
-    statistics = fitter.resumed(statistics, checkpoint)
-    # A shard, shared out to the workers.
-    first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
-    if statistics.batches:
-        fitter.check_place(statistics, source, inputs, first, step, checkpoint)
-        if verbose:
-            print(f"{checkpoint} holds {statistics.batches} batches; the fit goes on after them.")
-    if _wants_more(statistics, steps, checkpoint):
-        jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
-        gathering = fitter.PatternFitter(statistics, layout, inputs, replicas, jit_compile, checkpoint)
-        done = statistics.batches
-        left = None if steps is None else steps - done
-        gathering.fit(source, first + step * done, step, left, callbacks, verbose)
-        gathering.release()
-        if done and statistics.batches == done:
-            _say_that_nothing_was_added(statistics, checkpoint)
-    statistics = fitter.summed_over_workers(statistics, replicas)
-    if not statistics.parts:
-        # A part may be empty: of 60 images in batches of 32, the third of three is.
-        fitter.need_samples(statistics)
+    fits = _Fits(model, estimator, exact=exact, regime=regime, separable=separable, jit_compile=jit_compile)
+    options = {"batch_size": batch_size, "steps": steps, "sample_weight": sample_weight, "preprocess": preprocess}
+    statistics = fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
+    fits.release()
     return statistics
+
+
+class PatternFits:
+    """`fit_patterns` for one model again and again, as while it trains: its programs are traced once and kept.
+
+    It also keeps the sums on the device, up to three times the size of the kernels.
+
+    Args:
+        model: as in `fit_patterns`; its weights may change between fits.
+        estimator: as in `fit_patterns`.
+        **options: `exact`, `regime`, `separable`, `jit_compile`, as in `fit_statistics`.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
+        >>> fits, x = PatternFits(model, "linear"), np.random.randn(64, 2)
+        >>> before = fits(x, verbose=0)["dense"]
+        >>> model.set_weights([-weight for weight in model.get_weights()])  # as training changes them
+        >>> np.allclose(fits(x, verbose=0)["dense"], -before, rtol=1e-3)
+        True
+    """
+
+    def __init__(self, model, estimator=DEFAULT, **options):
+        self._fits = _Fits(model, checked_choice(estimator), **options)
+
+    def __call__(self, data, **options):
+        """The `Patterns` of the model as it is now; further arguments as in `fit_statistics`."""
+        return self._fits.fit(data, **options).patterns()
+
+
+class _Fits:
+    """Fits of one model with the same choices, which share what is compiled."""
+
+    def __init__(self, model, estimator, *, exact=True, regime="rectifier", separable="split", jit_compile="auto"):
+        self._estimator, self._exact = estimator, exact
+        self._layout = Layout.of(model, separable)
+        self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable}
+        self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
+        self._inputs, self._replicas = input_spec(model, self._layout.graph), backend.Replicas.of(model)
+        self._gatherer = None
+
+    def fit(
+        self,
+        data,
+        *,
+        batch_size=32,
+        steps=None,
+        sample_weight=None,
+        preprocess="none",
+        shard=(0, 1),
+        checkpoint=None,
+        verbose="auto",
+        callbacks=None,
+    ):
+        """The `PatternStatistics` of data, see `fit_statistics`."""
+        steps = None if steps is None else positive(steps, "steps")
+        statistics = _empty(self._layout, self._estimator, self._exact, dict(self._settings))
+        if all(facts.gathered == "nothing" for facts in statistics.facts.values()):
+            return statistics
+        if data is None:
+            raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
+        shard, replicas = shard_of(shard), self._replicas
+        size = positive(batch_size, "batch_size")
+        source = source_of(data, self._inputs, size, sample_weight=sample_weight, preprocess=preprocess)
+        statistics.batch_size = source.batch_size
+        statistics.parts = [part_of(*shard)] if shard[1] > 1 else []
+        checkpoint = _checkpoint(checkpoint, replicas)
+        statistics = fitter.resumed(statistics, checkpoint)
+        # A shard, shared out to the workers.
+        first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
+        if statistics.batches:
+            fitter.check_place(statistics, source, self._inputs, first, step, checkpoint)
+            if verbose:
+                print(f"{checkpoint} holds {statistics.batches} batches; the fit goes on after them.")
+        if _wants_more(statistics, steps, checkpoint):
+            gathering = fitter.PatternFitter(statistics, self._inputs, self._gatherer_for(statistics), checkpoint)
+            done = statistics.batches
+            left = None if steps is None else steps - done
+            gathering.fit(source, first + step * done, step, left, callbacks, verbose)
+            if done and statistics.batches == done:
+                _say_that_nothing_was_added(statistics, checkpoint)
+        statistics = fitter.summed_over_workers(statistics, replicas)
+        if not statistics.parts:
+            # A part may be empty: of 60 images in batches of 32, the third of three is.
+            fitter.need_samples(statistics)
+        return statistics
+
+    def _gatherer_for(self, statistics):
+        """The gatherer of all fits, empty."""
+        if self._gatherer is None:
+            gathered = {name: facts.gathered for name, facts in statistics.facts.items()}
+            arguments = self._layout, self._inputs, gathered, self._settings["regime"], self._replicas, self._jit_compile
+            self._gatherer = Gatherer(*arguments)
+        else:
+            self._gatherer.begin()
+        return self._gatherer
+
+    def release(self):
+        """Lets go of the sums on the device."""
+        if self._gatherer is not None:
+            self._gatherer.release()
+            self._gatherer = None
 
 
 def _empty(layout, estimator, exact, settings):

@@ -16,7 +16,6 @@ from innvest_lite.atomic import leftovers
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns.data import batches, require_end
 from innvest_lite.patterns.estimators import may_need_linear
-from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.statistics import PatternStatistics
 
 _log = logging.getLogger("innvest_lite")
@@ -34,20 +33,16 @@ class PatternFitter:
 
     Args:
         statistics: what there is already; more is added in place.
-        layout: the `Layout` of the model.
         inputs: the `InputSpec` of the model.
-        replicas: `backend.Replicas` to work on.
-        jit_compile: whether XLA compiles the step.
+        gatherer: the `Gatherer` of the model, empty.
         checkpoint: a path to write the statistics to at each flush, or None.
 
     Attributes:
         stop_training: set by a callback, it ends the fit after the batch.
     """
 
-    def __init__(self, statistics, layout, inputs, replicas, jit_compile, checkpoint=None):
-        self.statistics, self._inputs, self._checkpoint = statistics, inputs, checkpoint
-        gathered = {name: facts.gathered for name, facts in statistics.facts.items()}
-        self._gatherer = Gatherer(layout, inputs, gathered, statistics.settings["regime"], replicas, jit_compile)
+    def __init__(self, statistics, inputs, gatherer, checkpoint=None):
+        self.statistics, self._inputs, self._gatherer, self._checkpoint = statistics, inputs, gatherer, checkpoint
         self._has_pivots = statistics.samples > 0
         if self._has_pivots:
             self._put_pivots()
@@ -151,10 +146,6 @@ class PatternFitter:
             if going_on and (not layer.count or may_need_linear(layer, self.statistics.kernels[name], facts.fan_in)):
                 kept.append(name)
         self._gatherer.keep_linear(kept)
-
-    def release(self):
-        """Lets go of the device's sums."""
-        self._gatherer.release()
 
 
 def resumed(statistics, checkpoint):

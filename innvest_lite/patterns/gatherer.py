@@ -55,6 +55,13 @@ class Gatherer:
             name: self._replicas.variable(shape, "float64" if name in wide else "float32") for name, shape in shapes.items()
         }
 
+    def begin(self):
+        """Makes ready for another fit: what one that was broken off has left is let go."""
+        for variables in self._sums.values():
+            for part in (part for variable in variables.values() for part in self._replicas.parts(variable)):
+                part.assign(ops.zeros(part.shape, part.dtype))
+        self.keep_linear(())
+
     def pivots(self, arrays):
         """Pattern name -> the mean of y over some samples, float64: a first pivot."""
         some = [ops.convert_to_tensor(array[:_FOR_THE_PIVOT]) for array in arrays]

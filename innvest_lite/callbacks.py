@@ -1,0 +1,137 @@
+"""`ExplanationCallback`: what a model's explanations look like while it trains, as PNG files and in TensorBoard.
+
+Called by `keras.Model.fit`. The analyzer is made once; after an epoch its patterns are fitted anew to the weights as they
+are then, and neither the fit nor the explanation is traced again.
+"""
+
+import logging
+import pathlib
+
+import keras
+import numpy as np
+
+from innvest_lite import visualize
+from innvest_lite.analyzers import Analyzer, PatternNet, create_analyzer
+from innvest_lite.analyzers.pattern import PatternAnalyzer
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.inputs import positive
+from innvest_lite.patterns import PatternFits
+
+_log = logging.getLogger("innvest_lite")
+
+
+class ExplanationCallback(keras.callbacks.Callback):
+    """Explains the same images after every so many epochs of `model.fit`.
+
+    Writes `epoch-0001.png`, ... to the folder, the images above their explanations, and the explanations to an event file
+    for TensorBoard where that is installed. Training is not changed: no weight, no gradient, no random number of it.
+
+    Args:
+        analyzer: a name that `create_analyzer` takes, for the model that is trained; or an `Analyzer` of it.
+        data: the images to explain, shape `(samples, height, width, channels)`, as the model takes them.
+        every: after how many epochs.
+        log_dir: the folder to write to; it is made.
+        fit_data: for pattern methods, samples to fit the patterns on after each of these epochs, as in `fit_patterns`;
+            None: `data`.
+        target: as in `Analyzer.analyze`.
+        batch_size: as in `Analyzer.analyze`, also of the fit.
+        options: further options for `create_analyzer`, a dict.
+
+    Raises:
+        InvalidInputError: the data are no images, there is no folder, or the analyzer is of another model.
+
+    Example:
+        >>> callback = ExplanationCallback("gradient", images[:4], every=2, log_dir="training")
+        >>> copy = keras.models.clone_model(model)
+        >>> copy.compile(loss="mse")
+        >>> history = copy.fit(images, np.zeros((len(images), 10)), epochs=2, verbose=0, callbacks=[callback])
+        >>> pathlib.Path("training/epoch-0002.png").exists()
+        True
+    """
+
+    def __init__(
+        self,
+        analyzer="pattern.attribution",
+        data=None,
+        every=1,
+        log_dir=None,
+        *,
+        fit_data=None,
+        target=None,
+        batch_size=32,
+        options=None,
+    ):
+        super().__init__()
+        self._choice, self._options = analyzer, dict(options or {})
+        self._data = np.asarray(data)
+        if self._data.ndim != 4 or not len(self._data):
+            raise InvalidInputError(
+                f"data should be images to explain, (samples, height, width, channels), but has shape {self._data.shape}."
+            )
+        if log_dir is None:
+            raise InvalidInputError("Say where to: log_dir= wants a folder.")
+        self._folder = pathlib.Path(log_dir)
+        self._fit_data = self._data if fit_data is None else fit_data
+        self._every, self._batch_size, self._target = positive(every, "every"), positive(batch_size, "batch_size"), target
+        self._analyzer = self._fits = self._writer = None
+
+    def on_train_begin(self, logs=None):
+        """Makes the analyzer; a model that it does not support is trained all the same, after one warning."""
+        try:
+            self._analyzer = self._made()
+        except UnsupportedLayerError as error:
+            self._analyzer = None
+            _log.warning("There will be no explanations while this model trains: %s", error)
+            return
+        if isinstance(self._analyzer, PatternAnalyzer):
+            analyzer = self._analyzer
+            self._fits = PatternFits(self.model, analyzer.estimator, separable=analyzer.separable)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._writer = _writer(self._folder)
+
+    def _made(self):
+        if not isinstance(self._choice, Analyzer):
+            return create_analyzer(self._choice, self.model, **self._options)
+        if self._choice.model is not self.model:
+            raise InvalidInputError(
+                f"The analyzer explains the model {self._choice.model.name!r}, but {self.model.name!r} is trained. Make it "
+                "of the same model, or hand over its name."
+            )
+        return self._choice
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Explains, every so many epochs."""
+        if self._analyzer is None or (epoch + 1) % self._every:
+            return
+        if self._fits is not None:
+            self._analyzer.set_patterns(self._fits(self._fit_data, batch_size=self._batch_size, verbose=0))
+        values, _ = self._analyzer.analyze(self._data, self._target, batch_size=self._batch_size, return_exponent=True)
+        pictures = self._pictures(values)
+        rows = [list(pictures)]
+        if self._data.shape[-1] in (1, 3):
+            # Without relevance, an overlay is the image in grey.
+            rows.insert(0, list(visualize.overlay(np.zeros_like(self._data), self._data)))
+        visualize.save(visualize.grid(rows), self._folder / f"epoch-{epoch + 1:04d}.png")
+        if self._writer is not None:
+            self._writer.write(f"explanations/{self._analyzer.name}", pictures, epoch + 1)
+
+    def _pictures(self, values):
+        if isinstance(self._analyzer, PatternNet) and values.shape[-1] in (1, 3):
+            return visualize.project(values)
+        return visualize.heatmap(values, percentile=99.5)
+
+    def on_train_end(self, logs=None):
+        """Lets go of what only training needs."""
+        if self._writer is not None:
+            self._writer.close()
+        self._fits = self._writer = None
+
+
+def _writer(folder):
+    """For TensorBoard; None where it is not installed, which is said."""
+    from innvest_lite.backend import summaries
+
+    if summaries.can_write():
+        return summaries.PictureWriter(folder)
+    _log.warning("TensorBoard is not installed: explanations are written as PNG files alone. (pip install tensorboard)")
+    return None

@@ -1,0 +1,145 @@
+"""Explanations while a model trains: what is written, what is not traced again, and that training is as without."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from models import assert_close
+from PIL import Image
+
+import innvest_lite
+from innvest_lite import InvalidInputError
+from innvest_lite.backend import summaries
+from innvest_lite.callbacks import ExplanationCallback
+from innvest_lite.data import load_digits
+
+DIGITS, LABELS = (array[:200] for array in load_digits())
+
+
+def small():
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.MaxPooling2D(4), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((28, 28, 1)), *layers, keras.layers.Dense(10, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def trained(model, *callbacks, epochs=2):
+    model.fit(DIGITS, LABELS, epochs=epochs, batch_size=50, shuffle=False, verbose=0, callbacks=list(callbacks))
+    return model.get_weights()
+
+
+def pictures(folder):
+    return sorted(path.name for path in folder.glob("*.png"))
+
+
+@pytest.mark.parametrize("name", ["pattern.attribution", "pattern.net", "gradient"])
+def test_pictures_of_epochs(name, tmp_path):
+    trained(small(), ExplanationCallback(name, DIGITS[:3], every=2, log_dir=tmp_path / "log"), epochs=4)
+    assert pictures(tmp_path / "log") == ["epoch-0002.png", "epoch-0004.png"]
+    with Image.open(tmp_path / "log" / "epoch-0004.png") as picture:
+        assert picture.width > picture.height > 200
+
+
+def test_training_is_as_without(tmp_path):
+    callback = ExplanationCallback(data=DIGITS[:3], log_dir=tmp_path, fit_data=DIGITS[:64])
+    for with_it, without in zip(trained(small(), callback), trained(small()), strict=True):
+        np.testing.assert_array_equal(with_it, without)
+
+
+def test_patterns_are_those_of_the_weights_and_nothing_is_traced_again(tmp_path, monkeypatch):
+    traced, function = [], tf.function
+
+    def counting(python_function=None, **options):
+        if python_function is None:
+            return functools.partial(counting, **options)
+
+        def counted(*arguments):
+            traced.append(python_function)
+            return python_function(*arguments)
+
+        return function(counted, **options)
+
+    monkeypatch.setattr(tf, "function", counting)
+    model, counts, values = small(), [], []
+    callback = ExplanationCallback(data=DIGITS[:3], log_dir=tmp_path, fit_data=DIGITS[:64])
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            counts.append(len(traced))
+            values.append(callback._analyzer.analyze(DIGITS[:3]))
+            patterns = innvest_lite.fit_patterns(model, DIGITS[:64], verbose=0)
+            assert_close(values[-1], innvest_lite.PatternAttribution(model, patterns=patterns).analyze(DIGITS[:3]), 1e-4)
+            counts.append(len(traced))
+
+    trained(model, callback, Watch(), epochs=3)
+    # Between the fresh analyzers, the callback's own work traces nothing.
+    assert counts[2] == counts[1] and counts[4] == counts[3]
+    assert not np.allclose(values[0], values[2])
+
+
+def test_an_analyzer_of_ones_own(tmp_path):
+    model = small()
+    analyzer = innvest_lite.LRP(model, "epsilon_plus_flat")
+    trained(model, ExplanationCallback(analyzer, DIGITS[:2], log_dir=tmp_path), epochs=1)
+    assert pictures(tmp_path) == ["epoch-0001.png"]
+    with pytest.raises(InvalidInputError, match="is trained. Make it of"):
+        trained(small(), ExplanationCallback(analyzer, DIGITS[:2], log_dir=tmp_path), epochs=1)
+
+
+def test_a_model_without_explanations_is_trained_with_one_warning(tmp_path, caplog):
+    x = keras.Input((28, 28, 1))
+    value = keras.layers.Lambda(lambda x: x * 2)(x)
+    model = keras.Model(x, keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(value)))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.get_weights()
+    after = trained(model, ExplanationCallback(data=DIGITS[:2], log_dir=tmp_path / "log"))
+    assert not np.allclose(before[0], after[0])
+    (record,) = [record for record in caplog.records if record.name == "innvest_lite"]
+    assert "no explanations while this model trains" in record.message and "Lambda" in record.message
+    assert not (tmp_path / "log").exists()
+
+
+def test_under_a_strategy(tmp_path):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = small()
+    trained(model, ExplanationCallback(data=DIGITS[:2], log_dir=tmp_path, fit_data=DIGITS[:64]))
+    assert pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"]
+
+
+def test_event_files(tmp_path):
+    pytest.importorskip("tensorboard")
+    trained(small(), ExplanationCallback("gradient", DIGITS[:3], log_dir=tmp_path))
+    (events,) = tmp_path.glob("*.explanations")
+    found = [
+        (event.step, value.tag, tf.make_ndarray(value.tensor))
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+    ]
+    assert [(step, tag) for step, tag, _ in found] == [(1, "explanations/gradient"), (2, "explanations/gradient")]
+    for _, _, content in found:
+        assert content[:2].tolist() == [b"28", b"28"] and len(content) == 2 + 3
+
+
+def test_without_tensorboard(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(summaries, "can_write", lambda: False)
+    trained(small(), ExplanationCallback("gradient", DIGITS[:3], log_dir=tmp_path), epochs=1)
+    assert "PNG files alone" in caplog.text and [path.suffix for path in tmp_path.iterdir()] == [".png"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"data": None}, "data should be images"),
+        ({"data": np.zeros((0, 28, 28, 1))}, "data should be images"),
+        ({"data": DIGITS[0]}, "data should be images"),
+        ({"log_dir": None}, "wants a folder"),
+        ({"every": 0}, "every"),
+        ({"batch_size": -1}, "batch_size"),
+    ],
+)
+def test_bad_arguments(options, message, tmp_path):
+    with pytest.raises(InvalidInputError, match=message):
+        ExplanationCallback(**{"data": DIGITS, "log_dir": tmp_path, **options})
