@@ -24,6 +24,7 @@ _COMMANDS = {
     "analyze": ("analysis", "run"),
     "evaluate": ("evaluation", "run"),
     "export": ("exporting", "run"),
+    "report": ("reporting", "run"),
 }
 
 

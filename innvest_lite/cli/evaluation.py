@@ -24,7 +24,7 @@ def run(arguments):
     models.check_file(arguments.model)
     methods = models.known_methods(arguments.methods or METHODS)
     out = _checked_out(arguments.out, arguments.data)
-    given = _given_patterns(arguments, methods)
+    given = given_patterns(arguments, methods)
     model = models.load(arguments.model)
     samples, code = _samples(arguments, model)
     if arguments.signal and len(samples) < _PARTS:
@@ -32,11 +32,11 @@ def run(arguments):
     out.mkdir(parents=True, exist_ok=True)
     if not reports.can_draw():
         print("matplotlib is not installed: tables, but no plots. (pip install matplotlib)", file=sys.stderr)
-    compared, unsupported = _degraded(arguments, model, methods, samples, given)
+    compared, unsupported = degraded(arguments, model, methods, samples, given)
     print(compared)
     reports.save_degradation(compared, out)
     if arguments.signal:
-        quality = _signal(arguments, model, samples)
+        quality = measured_signal(arguments, model, samples)
         print(f"{quality}\n1 is best; what lies nearer to 1 than the floor cannot be told from it")
         reports.save_signal(quality, out)
     reports.save_settings(arguments, len(samples), out)
@@ -79,14 +79,14 @@ def _chosen(count, limit, generator):
     return np.arange(count) if limit is None else np.sort(generator.permutation(count)[:limit])
 
 
-def _given_patterns(arguments, methods):
+def given_patterns(arguments, methods):
     """The patterns of --patterns, or None; read before the work starts."""
     if arguments.patterns and not any(map(models.needs_patterns, methods)):
         raise InvalidInputError("None of the methods takes patterns; leave --patterns out.")
     return innvest_lite.Patterns.load(arguments.patterns) if arguments.patterns else None
 
 
-def _degraded(arguments, model, methods, samples, patterns):
+def degraded(arguments, model, methods, samples, patterns):
     """A `DegradationTable` of the methods and the random order, and what was said of methods that do not go."""
     from innvest_lite.metrics import degradation, degradation_table
 
@@ -100,7 +100,7 @@ def _degraded(arguments, model, methods, samples, patterns):
         print(f"{name}, {number} of {len(methods)}")
         try:
             if models.needs_patterns(name) and patterns is None:
-                patterns = _fitted(arguments, model, samples)
+                patterns = fitted(arguments, model, samples)
             analyzer = models.create(name, model, patterns)
         except UnsupportedLayerError as error:
             unsupported.append(f"{name}: {error}")
@@ -109,13 +109,13 @@ def _degraded(arguments, model, methods, samples, patterns):
     return degradation_table(results, baseline=RANDOM), unsupported
 
 
-def _fitted(arguments, model, samples):
+def fitted(arguments, model, samples):
     """Patterns fitted on the samples themselves."""
     print(f"Fitting the patterns on the {len(samples)} samples themselves; --patterns takes those of other data")
     return innvest_lite.fit_patterns(model, samples, batch_size=arguments.batch_size, verbose=1)
 
 
-def _signal(arguments, model, samples):
+def measured_signal(arguments, model, samples):
     """The `SignalQuality` on three parts of the samples, drawn."""
     from innvest_lite.metrics import signal_quality
 

@@ -39,6 +39,7 @@ def build_parser():
     _add_analyze(commands)
     _add_evaluate(commands)
     _add_export(commands)
+    _add_report(commands)
     return parser
 
 
@@ -143,16 +144,38 @@ def _add_evaluate(commands):
     evaluate.add_argument("--out", default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
     evaluate.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on DATA")
     evaluate.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on DATA")
-    evaluate.add_argument("--patch", type=_positive, default=9, metavar="N", help="side of a patch (%(default)s)")
-    evaluate.add_argument("--steps", type=_positive, default=100, metavar="N", help="patches to replace (%(default)s)")
-    evaluate.add_argument(
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="so many samples of DATA, drawn; default: all")
+    _add_degradation(evaluate)
+    _add_reading(evaluate)
+
+
+def _add_report(commands):
+    report = _command(commands, "report", "images by methods on one HTML page, which needs no network")
+    report.add_argument("model", metavar="MODEL", help=_MODEL)
+    report.add_argument("images", metavar="IMAGES", help=_IMAGES)
+    report.add_argument(
+        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
+    )
+    report.add_argument("-o", "--out", default="report.html", metavar="FILE", help="the page (%(default)s)")
+    report.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on IMAGES")
+    report.add_argument("--labels", metavar="FILE", help="names of the classes, one on each line")
+    report.add_argument("--top", type=_positive, default=3, metavar="N", help="classes shown of each image (%(default)s)")
+    report.add_argument("--limit", type=_positive, default=24, metavar="N", help="so many images, the first (%(default)s)")
+    report.add_argument("--degradation", action="store_true", help="also curves of image degradation, on these images")
+    report.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on these images")
+    _add_degradation(report)
+    _add_reading(report)
+
+
+def _add_degradation(command):
+    command.add_argument("--patch", type=_positive, default=9, metavar="N", help="side of a patch (%(default)s)")
+    command.add_argument("--steps", type=_positive, default=100, metavar="N", help="patches to replace (%(default)s)")
+    command.add_argument(
         "--replace", choices=("patch_mean", "image_mean", "zero"), default="patch_mean", help="by what (%(default)s)"
     )
-    evaluate.add_argument("--order", choices=("most", "least"), default="most", help="which first (%(default)s)")
-    evaluate.add_argument("--limit", type=_positive, metavar="N", help="so many samples of DATA, drawn; default: all")
-    evaluate.add_argument("--seed", type=_whole, default=0, metavar="N", help="of all that is drawn (%(default)s)")
-    evaluate.add_argument("--logits", action="store_true", help="the model ends in logits: a softmax is put behind them")
-    _add_reading(evaluate)
+    command.add_argument("--order", choices=("most", "least"), default="most", help="which first (%(default)s)")
+    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of all that is drawn (%(default)s)")
+    command.add_argument("--logits", action="store_true", help="the model ends in logits: a softmax is put behind them")
 
 
 def _command(commands, name, summary):

@@ -1,0 +1,141 @@
+"""`innvest-lite report`: images by methods on one HTML page."""
+
+import pathlib
+import sys
+
+import numpy as np
+
+from innvest_lite.cli import evaluation, folder, models
+from innvest_lite.cli.pictures import as_bytes, pictures_of
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.images import find_images
+
+METHODS = ("gradient", "lrp.sequential_preset_a_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
+"""What is shown where nobody says what."""
+
+
+def run(arguments):
+    """Explains, and writes the page; returns the exit code."""
+    models.check_file(arguments.model)
+    methods = models.known_methods(arguments.methods or METHODS)
+    out = _checked_out(arguments.out)
+    labels = _labels(arguments.labels)
+    patterns = evaluation.given_patterns(arguments, methods)
+    folder.check_preprocessor(arguments.preprocess)
+    paths = find_images(arguments.images)
+    if len(paths) > arguments.limit:
+        print(f"The first {arguments.limit} of {len(paths)} images; --limit says how many")
+        paths = paths[: arguments.limit]
+    model = models.load(arguments.model)
+    read, code = _read(arguments, model, paths)
+    inputs = np.concatenate([batch.inputs for batch in read])
+    explained, left_out = _explained(arguments, model, methods, inputs, patterns)
+    samples = _samples(arguments, model, read, inputs, explained, labels)
+    options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
+    facts = f"{model.name}, {len(samples)} images, {', '.join(explained)}"
+    from innvest_lite import report
+
+    title = f"Explanations of {pathlib.Path(arguments.model).name}"
+    report.write(out, title, samples, facts=facts, **options)
+    print(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
+    for message in dict.fromkeys([*left_out, *more]):
+        print(f"innvest-lite: left out: {message}", file=sys.stderr)
+    return 1 if left_out else code
+
+
+def _checked_out(out):
+    """The path of the page, refused before the work starts rather than after it."""
+    out = pathlib.Path(out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"The report is an HTML file, but --out is {str(out)!r}; let it end in .html.")
+    if not out.absolute().parent.is_dir():
+        raise InvalidInputError(f"There is no folder {str(out.absolute().parent)!r} for the report; make it first.")
+    return out
+
+
+def _labels(path):
+    """The names of the classes, or None."""
+    if path is None:
+        return None
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"--labels {path!r} is no text in UTF-8: {error}.") from error
+
+
+def _read(arguments, model, paths):
+    """The batches of all images, and the exit code that unreadable ones lead to."""
+    shape = models.image_shape(model, arguments.size)
+    batches = folder.ImageBatches(paths, shape, arguments.preprocess, arguments.batch_size)
+    try:
+        read = list(batches)
+    finally:
+        code = batches.report()
+    return read, code
+
+
+def _explained(arguments, model, methods, inputs, patterns):
+    """Method -> its explanations, and what was said of methods that do not go."""
+    found, left_out = {}, []
+    for number, name in enumerate(methods, 1):
+        print(f"{name}, {number} of {len(methods)}", flush=True)
+        try:
+            if models.needs_patterns(name) and patterns is None:
+                patterns = evaluation.fitted(arguments, model, inputs)
+            analyzer = models.create(name, model, patterns)
+        except UnsupportedLayerError as error:
+            left_out.append(f"{name}: {error}")
+            continue
+        found[name], _ = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
+    if not found:
+        raise InvalidInputError("None of the methods goes with this model:\n" + "\n".join(left_out))
+    return found, left_out
+
+
+def _samples(arguments, model, read, inputs, explained, labels):
+    """A `report.Sample` for each image."""
+    from innvest_lite.report import Sample
+
+    pixels = np.concatenate([batch.pixels for batch in read])
+    paths = [path for batch in read for path in batch.paths]
+    root = pathlib.Path(arguments.images)
+    watched = models.with_softmax(model) if arguments.logits else model
+    outputs = watched.predict(inputs, batch_size=arguments.batch_size, verbose=0)
+    pictures = {name: pictures_of(name, values, pixels) for name, values in explained.items()}
+    sums = {name: values.sum(axis=-1, dtype="float64") for name, values in explained.items()}
+    images = np.broadcast_to(as_bytes(pixels), (*pixels.shape[:-1], 3))
+    return [
+        Sample(
+            name=path.relative_to(root).as_posix() if root.is_dir() else path.name,
+            image=images[place],
+            classes=_likeliest(outputs[place], arguments.top, labels),
+            pictures={name: found[place] for name, found in pictures.items()},
+            values={name: found[place] for name, found in sums.items()},
+        )
+        for place, path in enumerate(paths)
+    ]
+
+
+def _likeliest(outputs, count, labels):
+    """`(name, probability)` of the likeliest classes; nothing for outputs that are no probabilities of classes."""
+    if outputs.ndim != 1 or len(outputs) < 2 or outputs.min() < 0 or abs(outputs.sum() - 1) > 1e-2:
+        return ()
+    if labels is not None and len(labels) != len(outputs):
+        raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {len(outputs)}.")
+    best = np.argsort(-outputs, kind="stable")[:count]
+    return tuple((f"class {place}" if labels is None else labels[place], float(outputs[place])) for place in best)
+
+
+def _measured(arguments, model, methods, inputs, patterns):
+    """What else the page shows, and what was said of methods that do not go."""
+    options, left_out = {}, []
+    if arguments.degradation:
+        compared, left_out = evaluation.degraded(arguments, model, methods, inputs, patterns)
+        options["curves"] = {name: result.mean for name, result in compared.results.items()}
+    if arguments.signal:
+        quality = evaluation.measured_signal(arguments, model, inputs)
+        options["rows"] = [
+            {"layer": name, **{word: float(np.median(rho)) for word, rho in layer.rho.items()}, "floor": float(layer.floor)}
+            for name, layer in quality.layers.items()
+        ]
+    return options, left_out

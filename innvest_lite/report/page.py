@@ -1,0 +1,177 @@
+"""The page itself: HTML with its style, its script and all pictures within."""
+
+import base64
+import dataclasses
+import html
+import importlib.resources
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+import innvest_lite
+from innvest_lite.atomic import replacing
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.report import charts
+from innvest_lite.visualize.checks import as_picture
+
+# What the page may load: nothing from anywhere.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_ORDERS = {
+    "given": "as given",
+    "surest": "most confident first",
+    "least": "least confident first",
+    "name": "by name",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """An image and its explanations.
+
+    Attributes:
+        name: of the image, such as its file's.
+        image: uint8 `(height, width, 3)`.
+        classes: `(name, probability)` of the likeliest classes, the likeliest first.
+        pictures: method -> uint8 `(height, width, 3)`.
+        values: method -> float `(height, width)`, what the picture shows, in the method's unit.
+    """
+
+    name: str
+    image: np.ndarray
+    classes: tuple
+    pictures: dict
+    values: dict
+
+
+def page(title, samples, *, facts="", curves=None, rows=None):
+    """A report as HTML.
+
+    Args:
+        title: of the page.
+        samples: `Sample`s.
+        facts: a sentence on how it was made.
+        curves: method -> mean probability by patches replaced, of `metrics.degradation`; None: no such section.
+        rows: of a table of signal estimators, dicts with the same keys; None: no such section.
+
+    Returns:
+        A str: one self-contained file.
+
+    Raises:
+        InvalidInputError: there are no samples, or a picture is none.
+    """
+    samples = list(samples)
+    if not samples:
+        raise InvalidInputError("A report needs at least one sample.")
+    articles = "\n".join(map(_article, samples))
+    sections = ""
+    if curves:
+        drawn = charts.lines(curves, "patches replaced", "mean probability")
+        sections += f"<section><h2>Image degradation</h2>{drawn}</section>"
+    if rows:
+        sections += f"<section><h2>Signal estimators (rho, 1 is best)</h2>{_table(rows)}</section>"
+    options = "".join(f'<option value="{value}">{text}</option>' for value, text in _ORDERS.items())
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{html.escape(title)}</title>
+<style>{_resource("page.css")}</style>
+</head>
+<body>
+<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p></header>
+<form aria-label="How the pictures are shown">
+<label>Heat map over image <input id="overlay" type="range" min="0" max="100" value="85"></label>
+<label>Order <select id="order">{options}</select></label>
+</form>
+<main>
+<div id="samples">
+{articles}
+</div>
+{sections}
+</main>
+<footer><p class="facts">innvest_lite {html.escape(innvest_lite.__version__)}. Rest the pointer on a heat map, or move with
+the arrow keys, to read its values.</p></footer>
+<script>{_resource("page.js")}</script>
+</body>
+</html>
+"""
+
+
+def write(path, title, samples, **options):
+    """Writes `page(title, samples, **options)` to a file, whole or not at all; returns the path.
+
+    Raises:
+        InvalidInputError: the path does not end in .html, or as `page`.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"A report is an HTML file, but the path is {str(path)!r}; let it end in .html.")
+    text = page(title, samples, **options)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+def _article(sample):
+    confidence = sample.classes[0][1] if sample.classes else 0
+    classes = "".join(f"<li>{html.escape(str(name))} {_percent(share)}</li>" for name, share in sample.classes)
+    figures = [_figure(f'<div class="stack">{_image(sample.image, sample.name)}</div>', "image")]
+    figures += [_heat(sample, method) for method in sample.pictures]
+    name = html.escape(sample.name)
+    return (
+        f'<article class="sample" data-confidence="{confidence:.6f}" data-name="{name}"><h2>{name}</h2>'
+        f'<ul class="classes">{classes}</ul><div class="pictures">{"".join(figures)}</div></article>'
+    )
+
+
+def _percent(share):
+    return f"{100 * share:.1f} %"
+
+
+def _heat(sample, method):
+    """A heat map over its image, with its values."""
+    values = np.asarray(sample.values[method], "float64")
+    limit = float(np.abs(values).max())
+    numbers = np.rint(values / (limit or 1) * 127).astype(np.int8)
+    height, width = values.shape
+    label = html.escape(f"{method} of {sample.name}: arrow keys read values")
+    stack = (
+        f'<div class="stack" tabindex="0" role="group" aria-label="{label}" data-width="{width}" data-height="{height}" '
+        f'data-limit="{limit:.6g}" data-values="{base64.b64encode(numbers.tobytes()).decode()}">'
+        f"{_image(sample.image, '')}{_image(sample.pictures[method], f'heat map by {method}', 'over')}"
+        '<span class="mark"></span></div>'
+    )
+    return _figure(stack, method, '<output aria-live="polite"></output>')
+
+
+def _figure(content, caption, more=""):
+    return f"<figure>{content}<figcaption>{html.escape(caption)}{more}</figcaption></figure>"
+
+
+def _image(picture, text, kind=""):
+    picture = as_picture(picture, text or "image")
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    height, width = picture.shape[:2]
+    style = f' class="{kind}"' if kind else ""
+    return f'<img{style} src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{html.escape(text)}">'
+
+
+def _table(rows):
+    heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row.values()) + "</tr>" for row in rows)
+    whole = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="table">{whole}</div>'
+
+
+def _cell(value):
+    return f"{value:.3g}" if isinstance(value, float) else html.escape(str(value))
+
+
+def _resource(name):
+    return importlib.resources.files("innvest_lite.report").joinpath(name).read_text(encoding="utf-8")

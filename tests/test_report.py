@@ -1,0 +1,195 @@
+"""The report page: whole and harmless HTML, its numbers, and the command that writes it."""
+
+import base64
+import html.parser
+import io
+import re
+
+import keras
+import numpy as np
+import pytest
+from command_line import MODEL, fails, run
+from pictures import write_digits
+from PIL import Image
+
+import innvest_lite
+from innvest_lite import InvalidInputError
+from innvest_lite.data import load_digits, load_model
+from innvest_lite.report import Sample, charts, page, write
+from innvest_lite.visualize import heatmap
+
+VOID = {"meta", "img", "input", "line", "polyline", "path", "br"}
+
+
+class Elements(html.parser.HTMLParser):
+    """All elements of a page: `(tag, attributes, ancestors)`; an element that is not closed is an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.texts, self._open = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self._open, self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs), tuple(self._open)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs), tuple(self._open)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def of(self, tag, kind=None):
+        return [attributes for name, attributes, _ in self.found if name == tag and kind in (None, attributes.get("class"))]
+
+
+def sample(name="seven.png", seed=0):
+    values = np.random.default_rng(seed).normal(size=(5, 6))
+    image = np.random.default_rng(seed).integers(0, 256, (5, 6, 3)).astype("uint8")
+    pictures = {"gradient": heatmap(values), "lrp.z": heatmap(-values)}
+    return Sample(name, image, (("seven", 0.75), ("one", 0.2)), pictures, {"gradient": values, "lrp.z": -1e30 * values})
+
+
+def decoded(attributes):
+    assert attributes["src"].startswith("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2]))))
+
+
+def test_pictures_and_values_are_those_given():
+    given = sample()
+    elements = Elements(page("A report", [given]))
+    images = elements.of("img")
+    np.testing.assert_array_equal(decoded(images[0]), given.image)
+    over = [image for image in images if image.get("class") == "over"]
+    for picture, attributes in zip(given.pictures.values(), over, strict=True):
+        np.testing.assert_array_equal(decoded(attributes), picture)
+    stacks = [stack for stack in elements.of("div", "stack") if "data-values" in stack]
+    for values, stack in zip(given.values.values(), stacks, strict=True):
+        numbers = np.frombuffer(base64.b64decode(stack["data-values"]), np.int8).reshape(5, 6)
+        assert (stack["data-width"], stack["data-height"], stack["tabindex"]) == ("6", "5", "0")
+        np.testing.assert_allclose(numbers / 127 * float(stack["data-limit"]), values, atol=np.abs(values).max() / 250)
+
+
+def test_nothing_comes_from_elsewhere_and_names_are_text():
+    name = '"><script>alert(1)</script><img src="http://example.com/x.png">'
+    text = page(name, [sample(name)], facts=name, curves={name: [0.5, 0.4]}, rows=[{"layer": name, "rho": 0.5}])
+    elements = Elements(text)
+    assert len(elements.of("script")) == 1 and elements.of("script")[0] == {}
+    sources = [value for _, attributes, _ in elements.found for key, value in attributes.items() if key in ("src", "href")]
+    assert sources and all(source.startswith("data:") for source in sources)
+    (policy,) = [meta["content"] for meta in elements.of("meta") if "http-equiv" in meta]
+    assert policy.startswith("default-src 'none'")
+    assert "alert(1)" not in "".join(re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)[0])
+
+
+def test_every_control_and_picture_has_a_name():
+    elements = Elements(page("A report", [sample()]))
+    assert all("alt" in image for image in elements.of("img"))
+    assert [tag for tag, _, ancestors in elements.found if tag in ("input", "select") and "label" not in ancestors] == []
+    assert all(stack["aria-label"] for stack in elements.of("div", "stack") if "tabindex" in stack)
+    assert ("html", {"lang": "en"}, ()) in elements.found
+
+
+def test_samples_can_be_sorted():
+    elements = Elements(page("A report", [sample("b", 0), sample("a", 1)]))
+    articles = elements.of("article")
+    assert [article["data-name"] for article in articles] == ["b", "a"]
+    assert all(float(article["data-confidence"]) == 0.75 for article in articles)
+    assert "75.0 %" in "".join(elements.texts)
+
+
+def test_maps_of_zeros_and_samples_without_classes():
+    given = sample()
+    blank = Sample("blank", given.image, (), {"gradient": given.image}, {"gradient": np.zeros((5, 6))})
+    (stack,) = [stack for stack in Elements(page("A report", [blank])).of("div", "stack") if "data-values" in stack]
+    assert stack["data-limit"] == "0" and not any(base64.b64decode(stack["data-values"]))
+
+
+def test_curves_are_drawn_in_their_places():
+    svg = charts.lines({"falls": [1.0, 0.5, 0.0], "stays": [1.0, 1.0, 1.0]}, "patches", "probability")
+    elements = Elements(svg)
+    falls, stays = (
+        [tuple(map(float, point.split(","))) for point in line["points"].split()] for line in elements.of("polyline")
+    )
+    assert [x for x, _ in falls] == [x for x, _ in stays] and falls[0] == stays[0]
+    assert falls[2][1] - falls[1][1] == pytest.approx(falls[1][1] - falls[0][1], abs=0.2) and stays[2][1] == stays[0][1]
+    assert charts.lines({"flat": [0.0]}, "x", "y")
+
+
+def test_write(tmp_path):
+    assert write(tmp_path / "report.html", "A report", [sample()]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    with pytest.raises(InvalidInputError, match="let it end in .html"):
+        write(tmp_path / "report.txt", "A report", [sample()])
+    with pytest.raises(InvalidInputError, match="at least one sample"):
+        write(tmp_path / "none.html", "A report", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    write_digits(folder, [*(f"{place:02d}.png" for place in range(11)), "z/11.png"])
+    return folder
+
+
+def test_the_command(photos, tmp_path, capsys):
+    (tmp_path / "labels.txt").write_text("\n".join(f"digit {place}" for place in range(10)))
+    options = ("--methods", "gradient,pattern.attribution", "--preprocess", "unit", "--labels", tmp_path / "labels.txt")
+    measures = ("--degradation", "--patch", 7, "--steps", 4, "--signal", "--limit", 9, "--top", 2)
+    assert run("report", MODEL, photos, "-o", tmp_path / "report.html", *options, *measures) == 0
+    printed = capsys.readouterr().out
+    assert "The first 9 of 12 images" in printed and "9 images, 2 methods" in printed
+    elements = Elements((tmp_path / "report.html").read_text(encoding="utf-8"))
+    names = [article["data-name"] for article in elements.of("article")]
+    assert names == [f"{place:02d}.png" for place in range(9)]
+    digits = load_digits()[0][:9]
+    expected = load_model().predict(digits, verbose=0)
+    text = " ".join(elements.texts)
+    for row in expected:
+        assert f"digit {row.argmax()} {100 * row.max():.1f} %" in text
+    heat = innvest_lite.Gradient(load_model()).analyze(digits)[..., 0]
+    stacks = [stack for stack in elements.of("div", "stack") if "data-values" in stack]
+    assert len(stacks) == 18
+    numbers = np.frombuffer(base64.b64decode(stacks[0]["data-values"]), np.int8).reshape(28, 28)
+    np.testing.assert_allclose(numbers / 127, heat[0] / np.abs(heat[0]).max(), atol=0.005)
+    assert len(elements.of("polyline")) == 3 and "random order" in text and len(elements.of("table")) == 1
+    assert "conv1_1" in text
+
+
+def test_a_method_that_does_not_go_is_left_out(photos, tmp_path, capsys):
+    x = keras.Input((28, 28, 1))
+    value = keras.layers.LayerNormalization()(keras.layers.Conv2D(4, 3, activation="relu")(x))
+    keras.Model(x, keras.layers.Dense(3)(keras.layers.Flatten()(value))).save(tmp_path / "model.keras")
+    options = ("--methods", "gradient,pattern.net", "-o", tmp_path / "report.html")
+    assert run("report", tmp_path / "model.keras", photos, *options) == 1
+    assert "left out: pattern.net" in capsys.readouterr().err
+    elements = Elements((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert len([stack for stack in elements.of("div", "stack") if "data-values" in stack]) == 12
+    assert not elements.of("li"), "logits are no probabilities"
+    options = ("--methods", "pattern.net", "-o", tmp_path / "none.html")
+    assert "None of the methods goes with this model" in fails(capsys, "report", tmp_path / "model.keras", photos, *options)
+
+
+REFUSED = [
+    (("-o", "report.txt"), "let it end in .html"),
+    (("-o", "nowhere/report.html"), "There is no folder"),
+    (("--methods", "gradeint"), "Did you mean 'gradient'"),
+    (("--preprocess", "vgg61"), "No preprocessor is called"),
+    (("--labels", "missing.txt"), "missing.txt"),
+    (("--labels", "labels.txt", "--methods", "gradient"), "names 2 classes, but the model has 10"),
+]
+
+
+@pytest.mark.parametrize("options, message", REFUSED)
+def test_refused(photos, options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("a\nb")
+    assert message in fails(capsys, "report", MODEL, photos, *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.txt"]
