@@ -29,7 +29,7 @@ def run(arguments):
     model = models.load(arguments.model)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
-    explained, left_out = _explained(arguments, model, methods, inputs, patterns)
+    explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
     samples = _samples(arguments, model, read, inputs, explained, labels)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
     facts = f"{model.name}, {len(samples)} images, {', '.join(explained)}"
@@ -75,7 +75,7 @@ def _read(arguments, model, paths):
 
 
 def _explained(arguments, model, methods, inputs, patterns):
-    """Method -> its explanations, and what was said of methods that do not go."""
+    """Method -> its explanations, what was said of methods that do not go, and the patterns, where some were needed."""
     found, left_out = {}, []
     for number, name in enumerate(methods, 1):
         print(f"{name}, {number} of {len(methods)}", flush=True)
@@ -89,7 +89,7 @@ def _explained(arguments, model, methods, inputs, patterns):
         found[name], _ = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
     if not found:
         raise InvalidInputError("None of the methods goes with this model:\n" + "\n".join(left_out))
-    return found, left_out
+    return found, left_out, patterns
 
 
 def _samples(arguments, model, read, inputs, explained, labels):
