@@ -15,13 +15,12 @@ from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus, sweep
 from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.check import CheckReport
-from innvest_lite.errors import InvalidInputError, did_you_mean
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.registry import form_of
 from innvest_lite.graph import passes, trace
 from innvest_lite.inputs import input_spec, is_integer, one_of, positive, weights_of, with_token_inputs
 from innvest_lite.patterns import files
 from innvest_lite.rules import Evaluated, Gradient, anything, bind
-from innvest_lite.visualize.colormaps import DEFAULT
 
 SELECTION_MODES = ("max_activation", "index", "all")
 
@@ -302,8 +301,7 @@ class Analyzer(keras.Model):
           inputs), as `analyze` gives them, `target`, int32 (samples,), and `predictions`, what the model itself puts out.
           Prediction and explanation share one forward pass. A target that the model does not have is an error; in LiteRT
           and ONNX, whose programs cannot stop, that sample's attributions are then NaN.
-        - `explain`: the same without `predictions`.
-        - `predict`: from the inputs to `predictions`.
+        - `explain`: the same without `predictions`; `predict`: from the inputs to `predictions`.
 
         Where `analyze` would return an exponent, the values come divided by that power of two. ONNX does not hand out a
         target that came in.
@@ -335,23 +333,15 @@ class Analyzer(keras.Model):
             >>> sorted(served.serve(images[:2]))
             ['attributions', 'predictions', 'target']
         """
-        known = {"preprocess": None, "render": None, "colormap": DEFAULT, "input_range": None, "verbose": None}
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise InvalidInputError(f"export has no option {unknown[0]!r}.{did_you_mean(unknown[0], list(known))}")
-        options = {**known, **options}
-        verbose = options.pop("verbose")
+        options = export.completed(options)
         self._require_ready()
         export.export(self, filepath, format, target=target, predictions=predictions, batch=batch, **options)
-        if verbose:
-            print(f"Saved {type(self).__name__} as {format} to {filepath}")
 
     def stablehlo(self, batch, target="argmax", *, return_weights=False):
         """The explanation as XLA compiles it, as StableHLO text, which any PJRT client compiles and runs.
 
-        The program takes the inputs, with `target="input"` float32 weights on the outputs in their shape, then the weights
-        of model and analyzer. It returns the attributions of each input, and last int32 (samples,), the exponents: true
-        values are `attributions * 2**exponent` (`analyze(x, return_exponent=True)`).
+        The program takes the inputs, with `target="input"` float32 weights on the outputs, then weights of model and
+        analyzer. It returns the attributions of each input, and last the exponents, int32 (samples,), see `analyze`.
 
         Args:
             batch: the number of samples, or samples, for models that leave sizes open.
@@ -359,8 +349,7 @@ class Analyzer(keras.Model):
             return_weights: whether to return the weights too.
 
         Returns:
-            The text. With `return_weights`, `(text, weights)`: also a list of arrays, in the order in which the program
-            takes them.
+            The text, or `(text, weights)`: also a list of arrays, in the order in which the program takes them.
 
         Raises:
             InvalidInputError: `batch` is neither, or a size stays open.
