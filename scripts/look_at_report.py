@@ -17,7 +17,8 @@ _CUT_OFF = """() => {
   const wide = document.documentElement.scrollWidth > window.innerWidth;
   const out = [...document.querySelectorAll("body *")].filter((element) => {
     const box = element.getBoundingClientRect();
-    return box.width && !element.closest(".scroll") && (box.right > window.innerWidth + 1 || box.left < -1);
+    const beyond = box.right > window.innerWidth + 1 || box.left < -1;
+    return box.width && (beyond || element.scrollWidth > element.clientWidth + 1 && element.matches(".scroll"));
   });
   return [wide, out.map((element) => element.tagName + " " + element.className)];
 }"""
@@ -76,7 +77,7 @@ def _answers(page):
     slider = page.locator("#overlay")
     slider.focus()
     page.keyboard.press("Home")
-    opacity = page.locator(".over").first.evaluate("element => getComputedStyle(element).opacity")
+    opacity = page.locator(".stack img").first.evaluate("element => getComputedStyle(element).opacity")
     wrong += [] if float(opacity) == 0 else [f"the slider at 0 leaves the opacity {opacity}"]
     page.keyboard.press("End")
     page.locator("#order").select_option("least")

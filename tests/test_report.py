@@ -18,7 +18,7 @@ from innvest_lite.data import load_digits, load_model
 from innvest_lite.report import Sample, charts, page, write
 from innvest_lite.visualize import heatmap
 
-VOID = {"meta", "img", "input", "line", "polyline", "path", "br"}
+VOID = {"meta", "img", "input", "line", "polyline", "path", "wbr"}
 
 
 class Elements(html.parser.HTMLParser):
@@ -56,24 +56,23 @@ def sample(name="seven.png", seed=0):
     return Sample(name, image, (("seven", 0.75), ("one", 0.2)), pictures, {"gradient": values, "lrp.z": -1e30 * values})
 
 
-def decoded(attributes):
-    assert attributes["src"].startswith("data:image/png;base64,")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2]))))
+def decoded(address):
+    assert address.startswith("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB"))
 
 
 def test_pictures_and_values_are_those_given():
     given = sample()
     elements = Elements(page("A report", [given]))
-    images = elements.of("img")
-    np.testing.assert_array_equal(decoded(images[0]), given.image)
-    over = [image for image in images if image.get("class") == "over"]
-    for picture, attributes in zip(given.pictures.values(), over, strict=True):
-        np.testing.assert_array_equal(decoded(attributes), picture)
+    (article,) = elements.of("article")
+    np.testing.assert_array_equal(decoded(re.fullmatch(r"--image: url\((.*)\)", article["style"])[1]), given.image)
+    for picture, attributes in zip(given.pictures.values(), elements.of("img"), strict=True):
+        np.testing.assert_array_equal(decoded(attributes["src"]), picture)
     stacks = [stack for stack in elements.of("div", "stack") if "data-values" in stack]
     for values, stack in zip(given.values.values(), stacks, strict=True):
-        numbers = np.frombuffer(base64.b64decode(stack["data-values"]), np.int8).reshape(5, 6)
+        numbers = np.frombuffer(base64.b64decode(stack["data-values"]), "<i2").reshape(5, 6)
         assert (stack["data-width"], stack["data-height"], stack["tabindex"]) == ("6", "5", "0")
-        np.testing.assert_allclose(numbers / 127 * float(stack["data-limit"]), values, atol=np.abs(values).max() / 250)
+        np.testing.assert_allclose(numbers / 32767 * float(stack["data-limit"]), values, atol=np.abs(values).max() / 6e4)
 
 
 def test_nothing_comes_from_elsewhere_and_names_are_text():
@@ -157,8 +156,8 @@ def test_the_command(photos, tmp_path, capsys):
     heat = innvest_lite.Gradient(load_model()).analyze(digits)[..., 0]
     stacks = [stack for stack in elements.of("div", "stack") if "data-values" in stack]
     assert len(stacks) == 18
-    numbers = np.frombuffer(base64.b64decode(stacks[0]["data-values"]), np.int8).reshape(28, 28)
-    np.testing.assert_allclose(numbers / 127, heat[0] / np.abs(heat[0]).max(), atol=0.005)
+    numbers = np.frombuffer(base64.b64decode(stacks[0]["data-values"]), "<i2").reshape(28, 28)
+    np.testing.assert_allclose(numbers / 32767, heat[0] / np.abs(heat[0]).max(), atol=2e-5)
     assert len(elements.of("polyline")) == 3 and "random order" in text and len(elements.of("table")) == 1
     assert "conv1_1" in text
 
@@ -185,6 +184,27 @@ REFUSED = [
     (("--labels", "missing.txt"), "missing.txt"),
     (("--labels", "labels.txt", "--methods", "gradient"), "names 2 classes, but the model has 10"),
 ]
+
+
+@pytest.mark.parametrize("percentile", ["0", "100.5", "nan", "many"])
+def test_a_percentile_is_one(photos, percentile, capsys):
+    with pytest.raises(SystemExit):
+        run("report", MODEL, photos, "--percentile", percentile)
+    assert f"{percentile!r} is no percentile" in capsys.readouterr().err
+
+
+def test_outliers_are_clipped(photos, tmp_path):
+    options = ("--methods", "gradient", "--preprocess", "unit", "--limit", 1)
+    shown = []
+    for percentile in (80, 100):
+        assert run("report", MODEL, photos, "-o", tmp_path / "report.html", *options, "--percentile", percentile) == 0
+        elements = Elements((tmp_path / "report.html").read_text(encoding="utf-8"))
+        shown.append(decoded(elements.of("img")[0]["src"]))
+    heat = innvest_lite.Gradient(load_model()).analyze(load_digits()[0][:1])[0]
+    for picture, percentile in zip(shown, (80, 100), strict=True):
+        expected = heatmap(heat, percentile=percentile)
+        assert np.abs(picture.astype(int) - expected).max() <= 8 and len(np.unique(picture.reshape(-1, 3), axis=0)) <= 255
+    assert (shown[0] != shown[1]).any()
 
 
 @pytest.mark.parametrize("options, message", REFUSED)

@@ -161,6 +161,13 @@ def _add_report(commands):
     report.add_argument("--labels", metavar="FILE", help="names of the classes, one on each line")
     report.add_argument("--top", type=_positive, default=3, metavar="N", help="classes shown of each image (%(default)s)")
     report.add_argument("--limit", type=_positive, default=24, metavar="N", help="so many images, the first (%(default)s)")
+    report.add_argument(
+        "--percentile",
+        type=_percentile,
+        default=99.5,
+        metavar="P",
+        help="of a heat map's magnitudes, that gets the full colour: outliers would pale all else (%(default)s)",
+    )
     report.add_argument("--degradation", action="store_true", help="also curves of image degradation, on these images")
     report.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on these images")
     _add_degradation(report)
@@ -213,6 +220,17 @@ def _positive(text):
     number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return number
+
+
+def _percentile(text):
+    """A number above 0, up to 100."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentile, a number above 0 up to 100")
     return number
 
 

@@ -27,12 +27,13 @@ def run(arguments):
         print(f"The first {arguments.limit} of {len(paths)} images; --limit says how many")
         paths = paths[: arguments.limit]
     model = models.load(arguments.model)
+    _check_labels(labels, model)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
     explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
     samples = _samples(arguments, model, read, inputs, explained, labels)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
-    facts = f"{model.name}, {len(samples)} images, {', '.join(explained)}"
+    facts = f"{model.name}, {len(samples)} images. Explained is the largest output of each."
     from innvest_lite import report
 
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
@@ -61,6 +62,12 @@ def _labels(path):
         return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"--labels {path!r} is no text in UTF-8: {error}.") from error
+
+
+def _check_labels(labels, model):
+    """As many labels as the model has outputs, before the work starts."""
+    if labels is not None and len(labels) != model.output_shape[-1]:
+        raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {model.output_shape[-1]}.")
 
 
 def _read(arguments, model, paths):
@@ -101,7 +108,7 @@ def _samples(arguments, model, read, inputs, explained, labels):
     root = pathlib.Path(arguments.images)
     watched = models.with_softmax(model) if arguments.logits else model
     outputs = watched.predict(inputs, batch_size=arguments.batch_size, verbose=0)
-    pictures = {name: pictures_of(name, values, pixels) for name, values in explained.items()}
+    pictures = {name: pictures_of(name, values, pixels, arguments.percentile) for name, values in explained.items()}
     sums = {name: values.sum(axis=-1, dtype="float64") for name, values in explained.items()}
     images = np.broadcast_to(as_bytes(pixels), (*pixels.shape[:-1], 3))
     return [
@@ -120,8 +127,6 @@ def _likeliest(outputs, count, labels):
     """`(name, probability)` of the likeliest classes; nothing for outputs that are no probabilities of classes."""
     if outputs.ndim != 1 or len(outputs) < 2 or outputs.min() < 0 or abs(outputs.sum() - 1) > 1e-2:
         return ()
-    if labels is not None and len(labels) != len(outputs):
-        raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {len(outputs)}.")
     best = np.argsort(-outputs, kind="stable")[:count]
     return tuple((f"class {place}" if labels is None else labels[place], float(outputs[place])) for place in best)
 

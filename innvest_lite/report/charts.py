@@ -5,9 +5,9 @@ import html
 import numpy as np
 
 # Colours that stay apart in the common kinds of colour blindness (Okabe and Ito 2008), dark enough for lines on white.
-_COLORS = ("#0072b2", "#d55e00", "#008060", "#a8437f", "#8a6d00", "#1f78a8", "#444444")
+_COLORS = ("#0072b2", "#d55e00", "#008060", "#a8437f", "#8a6d00", "#444444")
 _DASHES = ("", "7 3", "2 3")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 320, 44, 34, 12
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 480, 300, 44, 40, 30
 
 
 def lines(curves, across, up):
@@ -67,10 +67,10 @@ def _frame(count, low, high, across, up):
     texts = [
         (left - 6, top + 10, "end", f"{high:.2g}"),
         (left - 6, bottom, "end", f"{low:.2g}"),
-        (left, bottom + 16, "middle", "0"),
-        (right, bottom + 16, "end", str(count)),
-        ((left + right) / 2, bottom + 28, "middle", across),
-        (left + 6, top + 10, "start", up),
+        (left, bottom + 17, "middle", "0"),
+        (right, bottom + 17, "end", str(count)),
+        ((left + right) / 2, bottom + 34, "middle", across),
+        (2, top - 14, "start", up),
     ]
     return axes + "".join(
         f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(text)}</text>' for x, y, anchor, text in texts

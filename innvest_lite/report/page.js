@@ -17,14 +17,14 @@ order.addEventListener("change", () => {
   samples.append(...(order.value === "given" ? given : [...given].sort(by[order.value])));
 });
 
-/* The value at a place: of the numbers from -127 to 127 that the page holds, in units of the largest. */
+/* The value at a place: of the 16-bit numbers that the page holds, in units of the largest. */
 function show(stack, column, row) {
   const { width, height, limit } = stack.dataset;
-  stack.values ??= Int8Array.from(atob(stack.dataset.values), (letter) => letter.charCodeAt(0));
+  stack.values ??= new DataView(Uint8Array.from(atob(stack.dataset.values), (letter) => letter.charCodeAt(0)).buffer);
   column = Math.min(Math.max(column, 0), width - 1);
   row = Math.min(Math.max(row, 0), height - 1);
   stack.place = [column, row];
-  const value = (stack.values[row * width + column] / 127) * limit;
+  const value = (stack.values.getInt16(2 * (row * width + column), true) / 32767) * limit;
   const mark = stack.querySelector(".mark");
   mark.style.display = "block";
   mark.style.left = `${((column + 0.5) / width) * 100}%`;

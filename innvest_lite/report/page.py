@@ -18,6 +18,12 @@ from innvest_lite.visualize.checks import as_picture
 
 # What the page may load: nothing from anywhere.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_READING = (
+    "Red is for the class that is explained, blue against it; each picture is on a scale of its own. Signals (pattern.net) "
+    "are shown as they are, grey is zero. Rest the pointer on a picture, or move with the arrow keys, to read its values: "
+    "sums over channels, in the unit of the method."
+)
+_RHO = "Medians over a layer's neurons. What lies nearer to 1 than floor, on either side, cannot be told from 1."
 _ORDERS = {
     "given": "as given",
     "surest": "most confident first",
@@ -70,7 +76,9 @@ def page(title, samples, *, facts="", curves=None, rows=None):
         drawn = charts.lines(curves, "patches replaced", "mean probability")
         sections += f"<section><h2>Image degradation</h2>{drawn}</section>"
     if rows:
-        sections += f"<section><h2>Signal estimators (rho, 1 is best)</h2>{_table(rows)}</section>"
+        sections += (
+            f'<section><h2>Signal estimators (rho, 1 is best)</h2><p class="facts">{_RHO}</p>{_table(rows)}</section>'
+        )
     options = "".join(f'<option value="{value}">{text}</option>' for value, text in _ORDERS.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -82,7 +90,7 @@ def page(title, samples, *, facts="", curves=None, rows=None):
 <style>{_resource("page.css")}</style>
 </head>
 <body>
-<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p></header>
+<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{_READING}</p></header>
 <form aria-label="How the pictures are shown">
 <label>Heat map over image <input id="overlay" type="range" min="0" max="100" value="85"></label>
 <label>Order <select id="order">{options}</select></label>
@@ -93,8 +101,7 @@ def page(title, samples, *, facts="", curves=None, rows=None):
 </div>
 {sections}
 </main>
-<footer><p class="facts">innvest_lite {html.escape(innvest_lite.__version__)}. Rest the pointer on a heat map, or move with
-the arrow keys, to read its values.</p></footer>
+<footer><p class="facts">innvest_lite {html.escape(innvest_lite.__version__)}</p></footer>
 <script>{_resource("page.js")}</script>
 </body>
 </html>
@@ -119,11 +126,14 @@ def write(path, title, samples, **options):
 def _article(sample):
     confidence = sample.classes[0][1] if sample.classes else 0
     classes = "".join(f"<li>{html.escape(str(name))} {_percent(share)}</li>" for name, share in sample.classes)
-    figures = [_figure(f'<div class="stack">{_image(sample.image, sample.name)}</div>', "image")]
+    height, width = sample.image.shape[:2]
+    alone = f'role="img" aria-label="{html.escape(sample.name)}" style="aspect-ratio: {width} / {height}"'
+    figures = [_figure(f'<div class="stack" {alone}></div>', "image")]
     figures += [_heat(sample, method) for method in sample.pictures]
     name = html.escape(sample.name)
     return (
-        f'<article class="sample" data-confidence="{confidence:.6f}" data-name="{name}"><h2>{name}</h2>'
+        f'<article class="sample" data-confidence="{confidence:.6f}" data-name="{name}" '
+        f'style="--image: url({_data(sample.image, "image")})"><h2>{name}</h2>'
         f'<ul class="classes">{classes}</ul><div class="pictures">{"".join(figures)}</div></article>'
     )
 
@@ -136,34 +146,48 @@ def _heat(sample, method):
     """A heat map over its image, with its values."""
     values = np.asarray(sample.values[method], "float64")
     limit = float(np.abs(values).max())
-    numbers = np.rint(values / (limit or 1) * 127).astype(np.int8)
+    numbers = np.rint(values / (limit or 1) * 32767).astype("<i2")
     height, width = values.shape
     label = html.escape(f"{method} of {sample.name}: arrow keys read values")
     stack = (
         f'<div class="stack" tabindex="0" role="group" aria-label="{label}" data-width="{width}" data-height="{height}" '
         f'data-limit="{limit:.6g}" data-values="{base64.b64encode(numbers.tobytes()).decode()}">'
-        f"{_image(sample.image, '')}{_image(sample.pictures[method], f'heat map by {method}', 'over')}"
+        f"{_image(sample.pictures[method], f'heat map by {method}')}"
         '<span class="mark"></span></div>'
     )
     return _figure(stack, method, '<output aria-live="polite"></output>')
 
 
 def _figure(content, caption, more=""):
-    return f"<figure>{content}<figcaption>{html.escape(caption)}{more}</figcaption></figure>"
+    return f"<figure>{content}<figcaption>{_breakable(caption)}{more}</figcaption></figure>"
 
 
-def _image(picture, text, kind=""):
-    picture = as_picture(picture, text or "image")
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
+def _breakable(name):
+    """A name as HTML, which a narrow column may break behind its underscores."""
+    return html.escape(str(name)).replace("_", "_<wbr>")
+
+
+def _image(picture, text):
     height, width = picture.shape[:2]
-    style = f' class="{kind}"' if kind else ""
-    return f'<img{style} src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{html.escape(text)}">'
+    return f'<img src="{_data(picture, text)}" width="{width}" height="{height}" alt="{html.escape(text)}">'
+
+
+def _data(picture, name):
+    """A picture as an address that holds it."""
+    picture = as_picture(picture, name)
+    colors, places = np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)
+    if len(colors) > 256:
+        image = Image.fromarray(picture)
+    else:  # a heat map has one colour for each step of its map: a third of the bytes
+        image = Image.fromarray(places.reshape(picture.shape[:2]).astype("uint8"))
+        image.putpalette(colors.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _table(rows):
-    heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in rows[0])
+    heads = "".join(f'<th scope="col">{_breakable(name)}</th>' for name in rows[0])
     body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row.values()) + "</tr>" for row in rows)
     whole = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="table">{whole}</div>'
