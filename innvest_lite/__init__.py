@@ -34,8 +34,8 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = (
-    *("analyzers", "callbacks", "data", "datasets", "errors", "forms", "graph", "images", "metrics", "patterns", "rules"),
-    "visualize",
+    *("analyzers", "callbacks", "data", "datasets", "errors", "forms", "graph", "images", "metrics", "patterns", "report"),
+    *("rules", "visualize"),
 )
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

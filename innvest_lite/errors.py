@@ -13,6 +13,9 @@ def did_you_mean(word, names):
     Args:
         word: what was given.
         names: the known names, or a mapping to them from how they are spelled.
+
+    Returns:
+        A str, which begins with a space unless it is empty.
     """
     nearest = difflib.get_close_matches(str(word), names, n=1)
     if not nearest:

@@ -168,6 +168,9 @@ def preprocessing(name, channels):
         name: as `preprocess` takes it.
         channels: how many the images have.
 
+    Returns:
+        A function of float32 images `(batch, height, width, channels)` in 0..255, which gives what a model takes.
+
     Raises:
         InvalidInputError: as `preprocess`.
     """

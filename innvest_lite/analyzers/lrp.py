@@ -131,7 +131,7 @@ class DeepTaylor(ReverseAnalyzer):
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
 class BoundedDeepTaylor(DeepTaylor):
-    """Deep Taylor decomposition with the z^B rule at the input, whose values lie in [low, high].
+    """Deep Taylor decomposition with the z^B rule at an input in [low, high] (Montavon et al. 2017, eq. 17).
 
     Args:
         model: a Functional or Sequential `keras.Model`.

@@ -97,6 +97,9 @@ class IntegratedGradients(AveragedGradient):
         Returns:
             As `Analyzer.analyze`; with `return_gap`, also float32 (samples,), f(x) - f(x0) minus the sum of the
             attributions, in logits.
+
+        Raises:
+            InvalidInputError: as `Analyzer.analyze`; or `return_gap` comes with `keep` or `return_exponent`.
         """
         if not return_gap:
             return super().analyze(x, target, batch_size, verbose, **options)

@@ -206,6 +206,9 @@ class RISE(Perturbation):
         seed: of the masks, which are the same for all samples and do not depend on `batch_size`.
         score: as in `Perturbation`, here "probability" by default, as in the paper.
         **options: as in `Perturbation` and `Analyzer`.
+
+    Raises:
+        InvalidInputError: an option is out of range.
     """
 
     is_random = True

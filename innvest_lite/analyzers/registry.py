@@ -110,6 +110,9 @@ def create_analyzer(name, model, **options):
             `postprocess`, `augment_by_n`, `noise_scale`, `steps`, `reference_inputs`, `patterns`, `pattern_type` where
             they belong.
 
+    Returns:
+        An `Analyzer`.
+
     Raises:
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """

@@ -20,6 +20,10 @@ class ReverseAnalyzer(Analyzer):
     Args:
         fallback: "gradient" lets the plain gradient stand in at nodes for which the method has no rule; None (the
             default) makes them an error.
+
+    Raises:
+        UnsupportedLayerError: there is no rule for some of the nodes; the message lists them.
+        InvalidInputError: there is no such fallback.
     """
 
     starts_from_logit = False
@@ -65,7 +69,7 @@ class ReverseAnalyzer(Analyzer):
         return check(self, arrays, weights, positive(batch_size, "batch_size"))
 
     def check_program(self, with_target):
-        """The numbers of `check` as one compiled graph."""
+        """The numbers of `check` as one compiled graph; `with_target` says whether it takes a target."""
         key = ("check", with_target)
 
         def numbers(*tensors):

@@ -1,4 +1,4 @@
-"""How the command line shows each method: the input as it is, PatternNet as a signal, the others as heat maps.
+"""How the command line shows each method: inputs as they are, PatternNet as a signal, all else as heat maps (RISE centred).
 
 Called by `demo` and `analysis`.
 """
@@ -27,6 +27,8 @@ def pictures_of(method, values, pixels, percentile=None):
         return np.broadcast_to(shown, (*shown.shape[:-1], 3)).copy()
     if method == "pattern.net":
         return project(values)
+    if method == "rise":  # a mean probability, above 0 everywhere: less its mean, it is how much showing a pixel adds
+        values = values - values.mean(axis=(1, 2), keepdims=True)
     if percentile is None:
         return heatmap(values)
     strength = strength_of(np.asarray(values, "float64"), None, percentile, absolute=False)

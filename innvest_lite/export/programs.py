@@ -8,12 +8,18 @@ from innvest_lite.inputs import positive
 
 
 def stablehlo(analyzer, batch, target):
-    """`(text, weights)`: the program of `analyzer` for so many samples, and what it takes behind its arguments.
+    """The program of an analyzer for so many samples, as `Analyzer.stablehlo` gives it.
 
     Args:
         analyzer: an `Analyzer` that can explain.
         batch: the number of samples, or samples.
         target: "argmax" or "input".
+
+    Returns:
+        `(text, weights)`: StableHLO, and the arrays that it takes behind its arguments.
+
+    Raises:
+        InvalidInputError: the batch is neither a number nor samples, or there is no such target.
     """
     spec, with_target = analyzer._inputs_spec, target == "input"
     if np.ndim(batch) or isinstance(batch, list | tuple | dict):

@@ -35,6 +35,9 @@ class Form:
     Attributes:
         node: the graph node.
         kind: one of the above.
+
+    Raises:
+        InvalidInputError: there is no such kind.
     """
 
     node: Node
@@ -87,16 +90,27 @@ class LinearForm(Form):
         return
 
     def apply(self, inputs, kernel):
-        """The linear map without bias, in the kernel's dtype.
+        """The linear map without bias.
 
         Args:
             inputs: a tuple of tensors, as the node takes them.
             kernel: a tensor of `kernel_shape`.
+
+        Returns:
+            A tensor of the output's shape, in the kernel's dtype.
         """
         raise NotImplementedError
 
     def evaluate(self, inputs, kernel):
-        """What the forward pass computes: `apply`, unless the layer's own operation rounds otherwise."""
+        """What the forward pass computes: `apply`, unless the layer's own operation rounds otherwise.
+
+        Args:
+            inputs: as in `apply`.
+            kernel: as in `apply`.
+
+        Returns:
+            As `apply`.
+        """
         return self.apply(inputs, kernel)
 
     @functools.cached_property
@@ -153,7 +167,15 @@ class LinearForm(Form):
         return self.completed(inputs, self.evaluate(inputs, kernel))
 
     def completed(self, inputs, linear):
-        """The outputs from the linear part: with the bias, in the layer's compute dtype."""
+        """The outputs from the linear part: with the bias, in the layer's compute dtype.
+
+        Args:
+            inputs: as in `apply`.
+            linear: what `evaluate` gave.
+
+        Returns:
+            A tuple of one tensor, of the output's shape.
+        """
         dtype, bias = self.node.output_specs[0].dtype, self.bias()
         linear = ops.cast(linear, dtype)
         return (linear if bias is None else linear + ops.cast(self.spread(bias), dtype),)
@@ -164,13 +186,21 @@ class LinearForm(Form):
         return output if bias is None else output - self.spread(bias)
 
     def centred(self, output, pivot):
-        """A forward output without its bias and a number per unit, float32 or wider; in one pass over the values."""
+        """A forward output without its bias and a number per unit; in one pass over the values.
+
+        Args:
+            output: a tensor of the output's shape.
+            pivot: what to take off, a tensor of `unit_shape`.
+
+        Returns:
+            A tensor of the output's shape, float32 or wider.
+        """
         output, bias = _wide(output), self.bias()
         shift = pivot if bias is None else bias + ops.cast(pivot, bias.dtype)
         return output - ops.cast(self.spread(shift), output.dtype)
 
     def spread(self, per_unit):
-        """Shapes one number a unit so that it broadcasts against the output."""
+        """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the output."""
         rank = len(self.node.output_specs[0].shape)
         if len(self.unit_axes) != len(self.unit_shape):
             per_unit = ops.reshape(per_unit, (-1,))
@@ -186,7 +216,7 @@ class LinearForm(Form):
         return 1 if getattr(self.node.operation, "data_format", None) == "channels_first" else rank - 1
 
     def spread_over_kernel(self, per_unit):
-        """Shapes one number a unit so that it broadcasts against the kernel."""
+        """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the kernel."""
         return ops.expand_dims(per_unit, self.fan_in)
 
     def per_unit(self, values):
@@ -199,19 +229,36 @@ class LinearForm(Form):
         return ops.reshape(ops.transpose(sums, tuple(ranks)), self.unit_shape)
 
     def vjp_inputs(self, inputs, kernel, cotangent):
-        """The VJP in x with any kernel: relevance of the output to relevance of each input, in the kernel's dtype."""
+        """The VJP in x with any kernel: relevance of the output to relevance of each input.
+
+        Args:
+            inputs: as in `apply`.
+            kernel: as in `apply`.
+            cotangent: a tensor of the output's shape, in the kernel's dtype.
+
+        Returns:
+            A tuple of tensors, of the inputs' shapes, in the kernel's dtype.
+        """
         inputs = tuple(ops.cast(x, kernel.dtype) for x in inputs)
         _, pullback = backend.vjp(lambda *x: self.apply(x, kernel), *inputs)
         return pullback(cotangent)
 
     def vjp_kernel(self, inputs, cotangent):
-        """The VJP in the kernel: `sum(cotangent * x)` over samples and positions, in `kernel_shape`."""
+        """The VJP in the kernel: `sum(cotangent * x)` over samples and positions.
+
+        Args:
+            inputs: as in `apply`.
+            cotangent: a tensor of the output's shape.
+
+        Returns:
+            A tensor of `kernel_shape`, in the cotangent's dtype.
+        """
         inputs = tuple(ops.cast(x, cotangent.dtype) for x in inputs)
         _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.cast(self.kernel(), cotangent.dtype))
         return pullback(cotangent)[0]
 
     def input_sums(self, inputs, like, weights=None):
-        """`sum(x)` over samples and positions, in `input_sums_shape`: the VJP in the kernel of ones.
+        """`sum(x)` over samples and positions: the VJP in the kernel of ones.
 
         Forms whose units all see the same inputs override it: one unit's worth of work is enough.
 
@@ -219,6 +266,9 @@ class LinearForm(Form):
             inputs: a tuple of tensors.
             like: an output-shaped tensor, for shape and dtype.
             weights: a weight for each sample, which broadcasts against `like`; None: 1.
+
+        Returns:
+            A tensor of `input_sums_shape`.
         """
         return self.vjp_kernel(inputs, weighted(ops.ones_like(like), weights))
 

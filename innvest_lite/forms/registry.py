@@ -16,7 +16,7 @@ _BUILDERS = {}
 
 
 def register_form(layer_class):
-    """Decorator: says which form a layer class of yours has.
+    """Decorator: says which form layers of your class `layer_class` have.
 
     The decorated function takes the graph node (its layer is `node.operation`) and returns a `Form`, e.g.
     `Form(node, "scale")` for an elementwise linear layer, or a `LinearForm` of your own.
@@ -49,7 +49,15 @@ def forms_of(graph):
 
 
 def form_of(node, graph):
-    """The form of one node of a graph."""
+    """The form of one node.
+
+    Args:
+        node: a `Node`.
+        graph: the `Graph` that it is in.
+
+    Returns:
+        A `Form`; "opaque" where nothing is known of its layer.
+    """
     if node.part == "activation":
         return structure.activation(node)
     if not isinstance(node.operation, keras.Layer):

@@ -194,7 +194,7 @@ class DegradationTable:
 
 
 def degradation_table(results, baseline=None):
-    """Compares methods by the area over their curves.
+    """Compares methods by the area over their curves (Samek et al. 2017, arXiv 1509.06321).
 
     Args:
         results: name -> `Degradation`, all of the same patch and number of steps.

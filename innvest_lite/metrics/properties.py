@@ -91,6 +91,8 @@ _ENDS = (("least", np.min), ("largest", np.max))
 def completeness(analyzer, x, target=None, *, batch_size=32):
     """Whether attributions add up to what they explain: the logit, or for integrated gradients f(x) - f(reference).
 
+    The axiom of completeness of Sundararajan et al. 2017 (arXiv 1703.01365), conservation in Bach et al. 2015.
+
     Args:
         analyzer: an analyzer, fitted where it needs that.
         x: samples, as `analyze` takes them.

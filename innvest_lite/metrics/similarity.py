@@ -13,7 +13,7 @@ _LUMINANCE, _CONTRAST = 0.01, 0.03
 
 
 def spearman(one, two):
-    """Spearman's rank correlation of each pair of samples; ties get the mean of their ranks.
+    """Spearman's rank correlation of each pair of samples (doi 10.2307/1412159); ties get the mean of their ranks.
 
     Args:
         one: an array (samples, ...), each sample a map of any shape.

@@ -67,7 +67,7 @@ class Patterns(Mapping):
         return Report(self.reports)
 
     def save(self, path):
-        """Writes an HDF5 file, to a temporary name first."""
+        """Writes an HDF5 file to `path`, to a temporary name first."""
         groups = (
             (
                 name,
@@ -80,7 +80,7 @@ class Patterns(Mapping):
 
     @classmethod
     def load(cls, path):
-        """Reads what `save` wrote.
+        """The `Patterns` that `save` wrote to `path`.
 
         Raises:
             CorruptFileError: the file is no pattern file, truncated, damaged, or of another version.

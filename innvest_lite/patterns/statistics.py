@@ -65,6 +65,7 @@ class PatternStatistics:
 
         Raises:
             PatternMismatchError: they are of another model, of other weights, or gathered otherwise; or of the same data.
+            InvalidInputError: `other` is no `PatternStatistics`.
         """
         if other is self:
             raise InvalidInputError("Statistics cannot be merged with themselves: that would count all data twice.")
@@ -84,7 +85,7 @@ class PatternStatistics:
         return [part for count in counts for part in _parts_of(count) if part not in self.parts]
 
     def check_mergeable(self, other):
-        """Raises PatternMismatchError where the two are not parts of one whole."""
+        """Raises PatternMismatchError where these and the `other` statistics are not parts of one whole."""
         self.check_mergeable_weights(other)
         if self.settings != other.settings or self.facts != other.facts:
             raise PatternMismatchError(
@@ -112,7 +113,7 @@ class PatternStatistics:
         )
 
     def check_mergeable_weights(self, other):
-        """Raises PatternMismatchError where the two are not of the same weights."""
+        """Raises PatternMismatchError where these and the `other` statistics are not of the same weights."""
         if self.fingerprints != other.fingerprints:
             raise PatternMismatchError(
                 "Statistics of different models or weights cannot be merged; they differ at "
@@ -120,7 +121,15 @@ class PatternStatistics:
             )
 
     def check_serves(self, wanted, path):
-        """Raises PatternMismatchError unless a fit of `wanted`, statistics of the same model, can go on from this file."""
+        """Refuses to go on from a file of another fit.
+
+        Args:
+            wanted: empty statistics of the same model, as the fit would gather them.
+            path: of the file that these were read from, for the message.
+
+        Raises:
+            PatternMismatchError: these are of another model, of other weights, or gathered otherwise.
+        """
         self.check_mergeable_weights(wanted)
         enough = all(_serves(facts.gathered, wanted.facts[name].gathered) for name, facts in self.facts.items())
         if self.parts != wanted.parts:
@@ -176,7 +185,7 @@ class PatternStatistics:
         return pattern, dataclasses.replace(report, activation=facts.activation)
 
     def check_model(self, fingerprints):
-        """Raises PatternMismatchError where the statistics are not of these weights (name -> hash)."""
+        """Raises PatternMismatchError where the statistics are not of weights with these `fingerprints` (name -> hash)."""
         if self.fingerprints != fingerprints:
             raise PatternMismatchError(
                 "These statistics are of another model or of other weights; they differ at "
@@ -184,7 +193,7 @@ class PatternStatistics:
             )
 
     def save(self, path):
-        """Writes an HDF5 file, to a temporary name first; float64."""
+        """Writes an HDF5 file to `path`, to a temporary name first; float64."""
         attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete", "first_batch")}
         attributes.update(estimator=files.as_text(self.estimator), parts=" ".join(self.parts))
         attributes.update({f"setting {name}": value for name, value in self.settings.items()})
@@ -197,7 +206,7 @@ class PatternStatistics:
 
     @classmethod
     def load(cls, path):
-        """Reads what `save` wrote.
+        """The `PatternStatistics` that `save` wrote to `path`.
 
         Raises:
             CorruptFileError: the file is no statistics file, truncated, damaged, or of another version.

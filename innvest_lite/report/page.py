@@ -109,7 +109,16 @@ def page(title, samples, *, facts="", curves=None, rows=None):
 
 
 def write(path, title, samples, **options):
-    """Writes `page(title, samples, **options)` to a file, whole or not at all; returns the path.
+    """Writes a `page` to a file, whole or not at all.
+
+    Args:
+        path: of the file, which ends in .html.
+        title: as in `page`.
+        samples: as in `page`.
+        **options: as in `page`.
+
+    Returns:
+        The path, a `pathlib.Path`.
 
     Raises:
         InvalidInputError: the path does not end in .html, or as `page`.

@@ -106,7 +106,7 @@ class Evaluated(Rule):
 
 
 def register_rule(rule_class):
-    """Class decorator: makes a rule known by name, under which saved analyzers find it again.
+    """Class decorator: makes the rule `rule_class` known by name, under which saved analyzers find it again.
 
     The package's own tests run every registered rule on every form that it is for.
 

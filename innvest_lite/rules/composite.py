@@ -66,6 +66,9 @@ def bind(graph, composite, method):
             that matches and is for its kind.
         method: the name of the method, for the message.
 
+    Returns:
+        Node name -> `Rule`, a dict.
+
     Raises:
         UnsupportedLayerError: some nodes match nothing; the message lists them all.
         InvalidInputError: the composite is no sequence of such pairs, or a rule is for none of the nodes it is given.

@@ -10,7 +10,7 @@ from innvest_lite.rules.base import Rule, register_rule
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class Gradient(Rule):
-    """The chain rule: the node's vector-Jacobian product, whatever the node is.
+    """The chain rule: the node's vector-Jacobian product, whatever the node is (Simonyan et al. 2013, arXiv 1312.6034).
 
     Attributes:
         grows: as in `Rule`. Beside the rules of LRP, which hand on all that arrives, the gradient doubles it at each sum.

@@ -66,7 +66,7 @@ class Matcher:
 
 
 def kind(*names):
-    """Matches forms of one of these kinds."""
+    """Matches forms of one of these kinds; InvalidInputError where there is no such kind."""
     for name in names:
         if name not in KINDS:
             raise InvalidInputError(f"There is no kind {name!r}.{did_you_mean(name, KINDS)} There are: {', '.join(KINDS)}.")
@@ -89,14 +89,18 @@ def gated():
 
 
 def layer(*classes):
-    """Matches nodes of these layer or operation classes (or their names) and of classes derived from them."""
+    """Matches nodes of these layer or operation classes (or their names) and of classes derived from them.
+
+    Raises:
+        InvalidInputError: it is neither a class nor a name.
+    """
     if not all(isinstance(cls, str | type) for cls in classes):
         raise InvalidInputError(f"layer() takes classes of layers or their names, but got {classes!r}.")
     return _LayerClass(tuple(cls if isinstance(cls, str) else cls.__name__ for cls in classes))
 
 
 def named(*patterns):
-    """Matches nodes by name, with `*` and `?`: `named("block1_*", "head")`."""
+    """Matches nodes by name, with `*` and `?`: `named("block1_*", "head")`; InvalidInputError where a name is no text."""
     if not all(isinstance(pattern, str) for pattern in patterns):
         raise InvalidInputError(f"named() takes names of nodes, with * and ?, but got {patterns!r}.")
     return _Named(patterns)
@@ -118,6 +122,9 @@ def until(end):
     Args:
         end: a layer's name, or its index in `model.layers` (0 is the Input layer, which a Sequential model does not list).
             Inside a nested model a name tells layers apart ("nested/conv"), an index takes all of them.
+
+    Raises:
+        InvalidInputError: it is neither a name nor an index.
     """
     if not isinstance(end, str) and (not isinstance(end, int) or isinstance(end, bool) or end < 0):
         raise InvalidInputError(f"until() takes a layer's name or its index in model.layers, but got {end!r}.")

@@ -15,7 +15,10 @@ from innvest_lite.rules.base import Rule, register_rule
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class Pattern(Rule):
-    """The gradient's backward pass of a linear node with the kernel replaced; the bias is ignored."""
+    """The gradient's backward pass of a linear node with the kernel replaced; the bias is ignored.
+
+    Kindermans et al. 2017 (arXiv 1705.05598), section 4.
+    """
 
     kinds = ("linear", "sum", "average")
     needs_kernel = True
@@ -28,7 +31,10 @@ class Pattern(Rule):
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class InverseScale(Rule):
-    """The closed pattern of a diagonal map, for PatternNet: a = 1/w, and 0 where w is 0."""
+    """The closed pattern of a diagonal map, for PatternNet: a = 1/w, and 0 where w is 0.
+
+    It follows from w'a = 1 of Kindermans et al. 2017, arXiv 1705.05598.
+    """
 
     kinds = ("scale",)
 
@@ -41,7 +47,10 @@ class InverseScale(Rule):
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class Pass(Rule):
-    """Hands relevance on unchanged: at activations in LRP; w * a = 1 of a diagonal map, for PatternAttribution."""
+    """Hands relevance on unchanged: at activations in LRP; w * a = 1 of a diagonal map, for PatternAttribution.
+
+    As Bach et al. 2015 (doi 10.1371/journal.pone.0130140) do, and as Kindermans et al. 2017 (arXiv 1705.05598) implies.
+    """
 
     kinds = ("scale", "rectifier", "activation")
 
@@ -54,6 +63,8 @@ class Pass(Rule):
 @dataclasses.dataclass(frozen=True)
 class GatedSignal(Rule):
     """A product of a signal and gates: the gates are constants, so the node is a diagonal map of the signal.
+
+    Gates as constants: Arras et al. 2017 (arXiv 1706.07206); the map: as `InverseScale` and `Pass`.
 
     Attributes:
         inverse: divide by the gate (PatternNet, a = 1/w) or hand on unchanged (PatternAttribution, w * a = 1).

@@ -1,0 +1,39 @@
+"""The API reference as HTML, from the docstrings: `pip install '.[docs]' && python scripts/api_reference.py --out api`.
+
+pdoc makes it. Every warning is an error. Names without a leading underscore are in it, also those that are loaded when first used.
+"""
+
+import argparse
+import os
+import pathlib
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import pdoc
+
+import innvest_lite
+
+MODULES = (
+    *("analyzers", "callbacks", "data", "datasets", "errors", "export", "forms", "graph", "images", "metrics", "patterns"),
+    *("report", "rules", "visualize"),
+)
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("api"), help="a folder (%(default)s)")
+    out = parser.parse_args().out
+    for name in innvest_lite.__all__:  # pdoc looks names up in the module's dictionary, where lazy ones are not yet
+        vars(innvest_lite)[name] = getattr(innvest_lite, name)
+    pdoc.render.configure(docformat="google", footer_text=f"innvest_lite {innvest_lite.__version__}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pdoc.pdoc("innvest_lite", *(f"innvest_lite.{name}" for name in MODULES), output_directory=out)
+    print(f"{out / 'index.html'}: {len(list(out.rglob('*.html')))} pages")
+
+
+if __name__ == "__main__":
+    main()
