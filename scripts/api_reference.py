@@ -1,6 +1,6 @@
 """The API reference as HTML, from the docstrings: `pip install '.[docs]' && python scripts/api_reference.py --out api`.
 
-pdoc makes it. Every warning is an error. Names without a leading underscore are in it, also those that are loaded when first used.
+pdoc makes it, and every warning is an error. What has no leading underscore is in it, also what is loaded when first used.
 """
 
 import argparse

@@ -9,6 +9,7 @@
 - degradation: section 5, figure 5. All methods, and PatternAttribution with each estimator.
 - pictures: figures 6 and 7. The methods side by side.
 - truth: not in the paper. A trained CNN on images whose signal is known; which explanation is like it.
+- classes: after arXiv 1810.03292. Which explanations change with the class, and with the last layer's weights.
 - shift: after arXiv 1711.00867. Which explanations do not see a shift of the inputs that the first bias absorbs.
 
 Each writes its table (.txt, most also .csv) and figures (.png; need matplotlib) into the folder and prints the table. With
@@ -33,11 +34,19 @@ from benchmark import machine
 import innvest_lite
 from innvest_lite import datasets, visualize
 from innvest_lite.cli import models
+from innvest_lite.cli.demo import FAMILIES
 from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.pictures import pictures_of
 from innvest_lite.cli.reports import save_degradation, save_plot, save_rows, save_signal
 from innvest_lite.graph.graph import table
-from innvest_lite.metrics import degradation, degradation_table, input_invariance, signal_quality
+from innvest_lite.metrics import (
+    degradation,
+    degradation_table,
+    input_invariance,
+    random_logit,
+    randomization,
+    signal_quality,
+)
 
 # The estimators of the paper's figure 5 are PatternAttribution with their patterns; S_x is LRP's z-rule.
 ESTIMATORS = {"S_w": "filter", "S_a": "linear"}
@@ -233,6 +242,20 @@ def _small_vgg():
     )
 
 
+def classes(setting, out):
+    """Spearman's correlation with maps of another class, and with those of a network whose last layer was redrawn."""
+    rows, patterns, shown = [], setting.patterns(), setting.evaluate[:50]
+    last = setting.model.layers[-1].name
+    for name in FAMILIES[2:]:
+        other = random_logit(models.create(name, setting.model, patterns), shown)
+        redrawn = randomization(setting.model, name, shown, layers=last, fit_data=setting.fit)
+        row = {"method": name, "other class": other.spearman.mean(), "of magnitudes": other.absolute_spearman.mean()}
+        row |= {"last layer redrawn": redrawn.spearman[1].mean(), "its magnitudes": redrawn.absolute_spearman[1].mean()}
+        rows.append({key: value if key == "method" else float(value) for key, value in row.items()})
+    save_rows(out, "classes.csv", list(rows[0]), rows)
+    return _as_table(rows)
+
+
 def shift(setting, out):
     """The largest change of each explanation when the data are shifted and the first bias takes the shift back."""
     lines, methods = [], ("pattern.net", "pattern.attribution")
@@ -253,6 +276,7 @@ EXPERIMENTS = {
     "degradation": degraded,
     "pictures": pictures,
     "truth": truth,
+    "classes": classes,
     "shift": shift,
 }
 

@@ -1,11 +1,14 @@
 """Everything that the README shows is run: its Python blocks in order, and its commands against the parser."""
 
+import glob
 import pathlib
 import re
 import shlex
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 
 import innvest_lite
 from innvest_lite import cli, data, rules
@@ -39,10 +42,43 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     assert "Pass" in str(innvest_lite.PatternAttribution(scaled).plan())
 
 
-@pytest.mark.parametrize("line", [line for line in README.splitlines() if line.startswith("innvest-lite ")])
-def test_commands_parse(line):
-    arguments = cli.build_parser().parse_args(shlex.split(line)[1:])
-    assert arguments.command == line.split()[1]
+COMMANDS = [shlex.split(line) for line in README.splitlines() if line.startswith("innvest-lite ")]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with what the commands name: model.keras and photos/."""
+    folder = tmp_path_factory.mktemp("desk")
+    stack = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.MaxPooling2D(), keras.layers.Flatten()]
+    keras.Sequential([keras.Input((24, 24, 3)), *stack, keras.layers.Dense(5, activation="softmax")]).save(
+        folder / "model.keras"
+    )
+    (folder / "photos").mkdir()
+    for place, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (16, 30, 40, 3), np.uint8)):
+        Image.fromarray(pixels).save(folder / "photos" / f"{place:02d}.png")
+    return folder
+
+
+def test_commands_run_in_their_order(desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    assert len(COMMANDS) >= 9
+    for command in COMMANDS:
+        for arguments in expanded(command[1:]):
+            assert cli.main(arguments) == 0, (arguments, capsys.readouterr().err)
+    assert {"patterns.h5", "heat", "report.html", "evaluation", "for-images"} <= {path.name for path in desk.iterdir()}
+    assert len(list(desk.glob("heat/**/*.png"))) == 16 and (desk / "evaluation" / "signal.csv").exists()
+
+
+def expanded(arguments):
+    """What the shell makes of a command, and for a part of eight the other parts, batch by batch, too."""
+    if "--shard" in arguments:
+        assert arguments[arguments.index("--shard") + 1] == "3/8"
+        renamed = (
+            [part.replace("3/8", f"{number}/8").replace("part-3", f"part-{number}") for part in arguments]
+            for number in range(1, 9)
+        )
+        return [[*part, "--batch-size", "2"] for part in renamed]
+    return [[name for part in arguments for name in (sorted(glob.glob(part)) if "*" in part else [part])]]
 
 
 def test_the_two_commands_stand_first():

@@ -250,7 +250,7 @@ class PatternAnalyzer(ReverseAnalyzer):
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
 class PatternNet(PatternAnalyzer):
-    """The signal that the explained output sees, in input units with colour channels (Kindermans et al. 2017, arXiv 1705.05598, section 4).
+    """The signal that the explained output sees, in input units with colour channels (arXiv 1705.05598, section 4).
 
     The gradient's backward pass with every kernel replaced by its pattern a+, started from the logit.
 
@@ -280,7 +280,7 @@ class PatternNet(PatternAnalyzer):
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
 class PatternAttribution(PatternAnalyzer):
-    """Contributions to the explained logit, in logits (Kindermans et al. 2017, arXiv 1705.05598, section 4).
+    """Contributions to the explained logit, in logits (arXiv 1705.05598, section 4).
 
     The gradient's backward pass with every kernel w replaced by w * a+, started from the logit. It does not conserve
     the logit: what arrives at closed ReLUs and at zero padding is lost; `check` shows where.
