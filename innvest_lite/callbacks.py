@@ -85,7 +85,9 @@ class ExplanationCallback(keras.callbacks.Callback):
             return
         if isinstance(self._analyzer, PatternAnalyzer):
             analyzer = self._analyzer
-            self._fits = PatternFits(self.model, analyzer.estimator, separable=analyzer.separable)
+            self._fits = PatternFits(
+                self.model, analyzer.estimator, separable=analyzer.separable, preprocessor=analyzer.preprocessor
+            )
         self._folder.mkdir(parents=True, exist_ok=True)
         self._writer = _writer(self._folder)
 

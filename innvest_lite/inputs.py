@@ -1,4 +1,4 @@
-"""What people hand in, checked and flattened: inputs and targets. Host side, NumPy; for the analyzers and the fitter."""
+"""What people hand in, checked and flattened: inputs and options. Host side, NumPy; for the analyzers and the fitter."""
 
 import dataclasses
 
@@ -7,6 +7,7 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
+from innvest_lite.preprocessing import Preprocessor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +19,14 @@ class InputSpec:
         shapes: the shape of each, batch axis first, None where it may vary.
         dtypes: the dtype in which the analyzer computes with each.
         vocabularies: how many tokens the embedding of each knows; None for an input that feeds none.
+        preprocessor: what is done to the only input first; None: it comes as the model takes it.
     """
 
     names: tuple
     shapes: tuple
     dtypes: tuple
     vocabularies: tuple
+    preprocessor: Preprocessor | None = None
 
     def flat(self, x, finite=True):
         """Checks `x` and returns its arrays as a list in the order of the model's inputs.
@@ -36,14 +39,16 @@ class InputSpec:
             InvalidInputError: number, names, shapes or dtypes do not fit, a value is NaN or infinite, or the arrays
                 have different numbers of samples.
         """
-        arrays = [self._one(place, given, finite) for place, given in enumerate(self.in_order(x))]
+        given = self.in_order(x) if self.preprocessor is None else [self.preprocessor(self.in_order(x)[0])]
+        arrays = [self._one(place, one, finite) for place, one in enumerate(given)]
         _check_counts(arrays)
         return arrays
 
     def check_shapes(self, arrays):
         """Raises InvalidInputError where the shapes of arrays, in the model's order, do not fit; no value is read."""
-        for array, name, shape in zip(arrays, self.names, self.shapes, strict=True):
-            check_shape(tuple(array.shape), name, shape)
+        if self.preprocessor is None:  # which may change the shape
+            for array, name, shape in zip(arrays, self.names, self.shapes, strict=True):
+                check_shape(tuple(array.shape), name, shape)
         _check_counts(arrays)
 
     def tensors(self, x):
@@ -53,6 +58,7 @@ class InputSpec:
             InvalidInputError: number, names or shapes do not fit.
         """
         given = self.in_order(x)
+        given = given if self.preprocessor is None else [self.preprocessor.tensors(given[0])]
         for tensor, name, shape in zip(given, self.names, self.shapes, strict=True):
             check_shape(tuple(tensor.shape), name, shape)
         return [keras.ops.cast(tensor, dtype) for tensor, dtype in zip(given, self.dtypes, strict=True)]
@@ -192,59 +198,6 @@ def _fits(shape, expected):
     )
 
 
-def weights_of(target, count, output_shape):
-    """A target as weights on the model's outputs.
-
-    Args:
-        target: an int (the same output for all samples), `count` ints, "all", or an array of weights.
-        count: the number of samples.
-        output_shape: the shape of the model's output, batch first.
-
-    Returns:
-        float32 of shape `(count, *output_shape[1:])`.
-
-    Raises:
-        InvalidInputError: the target is none of these, or out of range.
-    """
-    shape = (count, *output_shape[1:])
-    if None in shape:
-        raise InvalidInputError(f"The model's output has no fixed shape ({output_shape}): only target=None is possible.")
-    if isinstance(target, str):
-        if target != "all":
-            raise InvalidInputError(f"The target {target!r} is unknown; the only word for one is 'all'.")
-        return np.ones(shape, "float32")
-    array = as_array(target, "The target")
-    if array.dtype.kind in "iu" and array.ndim < 2:
-        return _one_hot(array, count, shape)
-    if array.shape != shape or array.dtype.kind not in "fiub":
-        raise InvalidInputError(
-            f"A target is None, an int, {count} ints, 'all', or weights of shape {shape}; got {array.dtype} of shape "
-            f"{array.shape}."
-        )
-    with np.errstate(over="ignore"):
-        weights = array.astype("float32")
-    if not np.isfinite(weights).all():
-        raise InvalidInputError("The target weights hold NaN or infinite values, or some beyond the range of float32.")
-    return weights
-
-
-def _one_hot(indices, count, shape):
-    if len(shape) != 2:
-        raise InvalidInputError(
-            f"The model's output has shape {(None, *shape[1:])}, where one int names no output: give an array of weights "
-            f"of shape {shape}."
-        )
-    if indices.ndim == 1 and len(indices) != count:
-        raise InvalidInputError(f"Got {len(indices)} targets for {count} samples; give one for each, or a single int.")
-    outputs, flat = shape[1], np.atleast_1d(indices)
-    outside = flat[(flat < 0) | (flat >= outputs)]
-    if outside.size:
-        raise InvalidInputError(f"Target {int(outside[0])} is out of range: the model has outputs 0 to {outputs - 1}.")
-    weights = np.zeros((count, outputs), "float32")
-    weights[np.arange(count), np.broadcast_to(indices, (count,))] = 1
-    return weights
-
-
 def positive(number, name):
     """An option that counts something, as an int.
 
@@ -322,14 +275,33 @@ def seed_of(number):
     return int(number)
 
 
-def input_spec(model, graph):
-    """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers."""
+def names_of(keep):
+    """What `keep=` may be, one name or several, as a tuple.
+
+    Raises:
+        InvalidInputError: it is neither.
+    """
+    keep = (keep,) if isinstance(keep, str) else keep
+    if not isinstance(keep, list | tuple | set) or not all(isinstance(name, str) for name in keep):
+        raise InvalidInputError(f"keep should be names of layers, but is {keep!r}.")
+    return tuple(keep)
+
+
+def input_spec(model, graph, preprocessor=None):
+    """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers.
+
+    Raises:
+        InvalidInputError: there is a preprocessor, of one input, and the model has several.
+    """
+    if preprocessor is not None and len(graph.inputs) != 1:
+        raise InvalidInputError(f"A preprocessor is for models with one input, but this one has {len(graph.inputs)}.")
     structure = getattr(model, "input", None)
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
     forms = forms_of(graph)
     dtypes = [_dtype(graph, forms, value, spec) for value, spec in zip(graph.inputs, graph.input_specs, strict=True)]
     vocabularies = [_vocabulary(graph, forms, value) for value in graph.inputs]
-    return InputSpec(tuple(names), tuple(spec.shape for spec in graph.input_specs), tuple(dtypes), tuple(vocabularies))
+    shapes = tuple(spec.shape for spec in graph.input_specs)
+    return InputSpec(tuple(names), shapes, tuple(dtypes), tuple(vocabularies), preprocessor)
 
 
 def with_token_inputs(graph):

@@ -9,7 +9,6 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
 
 from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus, sweep
@@ -18,9 +17,11 @@ from innvest_lite.analyzers.check import CheckReport
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.registry import form_of
 from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import input_spec, is_integer, one_of, positive, weights_of, with_token_inputs
+from innvest_lite.inputs import input_spec, names_of, one_of, positive, with_token_inputs
 from innvest_lite.patterns import files
+from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.rules import Evaluated, Gradient, anything, bind
+from innvest_lite.targets import tensor_weights_of, weights_of
 
 SELECTION_MODES = ("max_activation", "index", "all")
 
@@ -37,11 +38,14 @@ class Analyzer(keras.Model):
             TensorFlow's own kernels are faster.
         neuron_selection_mode: what `analyze` explains where it is not told: "max_activation", the largest logit; "all",
             their sum; "index", what `analyze(x, neuron_selection=...)` says (iNNvestigate's way; `target=` always works).
+        preprocessor: what makes the model's inputs of the images that come: a name that `innvest_lite.images.preprocess`
+            takes, such as "vgg16", or a function of a batch, such as a KerasHub task's `preprocessor`. Explanations have
+            the shape of what it gives. None: samples come as the model takes them.
         name: the analyzer's name, as of any Keras model.
 
     Raises:
         UnsupportedLayerError: the model cannot be explained by this method; the message lists every offending node.
-        InvalidInputError: there is no output of that name.
+        InvalidInputError: there is no output of that name, or no such preprocessor.
     """
 
     fuses_batchnorm = False
@@ -49,8 +53,18 @@ class Analyzer(keras.Model):
     hands_back = True
     is_random = False
 
-    def __init__(self, model, *, output=None, jit_compile="auto", neuron_selection_mode="max_activation", name=None):
+    def __init__(
+        self,
+        model,
+        *,
+        output=None,
+        jit_compile="auto",
+        neuron_selection_mode="max_activation",
+        preprocessor=None,
+        name=None,
+    ):
         super().__init__(name=name or _snake_case(type(self).__name__))
+        self.preprocessor = Preprocessor.of(preprocessor)
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
         self.model = model
         self.output_choice = output
@@ -69,7 +83,7 @@ class Analyzer(keras.Model):
         self._head = head and form_of(head, whole)
         graph = passes.rewrite(graph, self.fuses_batchnorm, self.splits_separable)
         self._graph = with_token_inputs(passes.select_output(graph, self.output_choice))
-        self._inputs_spec = input_spec(self.model, self._graph)
+        self._inputs_spec = input_spec(self.model, self._graph, self.preprocessor)
         self._output_spec = self._graph.spec(self._graph.outputs[0])
 
     def plan(self):
@@ -94,18 +108,8 @@ class Analyzer(keras.Model):
         tensors = self._inputs_spec.tensors(inputs)
         target = self._selected_target(target)
         if target is not None:
-            target = self._tensor_target(target, tensors[0])
+            target = tensor_weights_of(target, tensors[0], self._output_spec.shape)
         return self._inputs_spec.packed(inputs, self._explain(tensors, target, ()).relevance)
-
-    def _tensor_target(self, target, x):
-        """Weights on the outputs from what `call` takes; Keras has made tensors of arrays."""
-        shape = self._output_spec.shape
-        if not ops.is_tensor(target):
-            # One row, for all samples alike, where the batch axis is open.
-            return ops.convert_to_tensor(weights_of(target, x.shape[0] or 1, shape))
-        if not is_integer(target.dtype) or len(target.shape) > 1:
-            return target
-        return ops.one_hot(ops.broadcast_to(target, ops.shape(x)[:1]), shape[-1])
 
     def analyze(self, x, target=None, batch_size=32, verbose=0, keep=(), return_exponent=False, *, neuron_selection=None):
         """Explains samples.
@@ -130,7 +134,7 @@ class Analyzer(keras.Model):
             InvalidInputError: `x`, `target` or `keep` does not fit the model.
             NotFittedError: a pattern method without patterns.
         """
-        keep = _names(keep)
+        keep = names_of(keep)
         arrays, weights = self._checked(x, self._selected_target(target, neuron_selection))
         relevance, kept, exponent = self._in_batches(arrays, weights, keep, positive(batch_size, "batch_size"), verbose)
         if exponent.any() and not return_exponent:
@@ -314,7 +318,7 @@ class Analyzer(keras.Model):
             predictions: whether to hand out the model's output too.
             batch: the number of samples of a call; None: any number. With a number, methods that evaluate a sample many
                 times do so side by side.
-            **options: `preprocess`, a name that `innvest_lite.images.preprocess` takes: then `x` is uint8 images in
+            **options: `preprocess`, as the analyzer's `preprocessor` (which is the default): then `x` is uint8 images in
                 0..255. (Hand over uint8: TensorFlow makes uint8 of NumPy floats without a word.) `render`: "heatmap",
                 "signal" or "overlay", for uint8 pictures (samples, height, width, 3) as `innvest_lite.visualize` makes
                 them, handed out as `picture`; `colormap`, of the pictures. `input_range`, `(low, high)` of the model's
@@ -373,6 +377,7 @@ class Analyzer(keras.Model):
             "output": self.output_choice,
             "jit_compile": self._jit_choice,
             "neuron_selection_mode": self.neuron_selection_mode,
+            "preprocessor": self.preprocessor and self.preprocessor.config(),
             "name": self.name,
         }
 
@@ -381,19 +386,12 @@ class Analyzer(keras.Model):
         """An analyzer from `get_config`; a model file's custom layers come through `custom_objects`, as in Keras."""
         model = config["model"]
         model = model if isinstance(model, keras.Model) else keras.saving.deserialize_keras_object(model)
-        return cls(**{**config, "model": model})
+        preprocessor = Preprocessor.from_config(config.get("preprocessor"))
+        return cls(**{**config, "model": model, "preprocessor": preprocessor})
 
     def _for_model(self, model):
         """An analyzer of the same method and options for another model."""
-        return type(self).from_config({**self.get_config(), "model": model})
-
-
-def _names(keep):
-    """What `keep=` may be, as a tuple of names."""
-    keep = (keep,) if isinstance(keep, str) else keep
-    if not isinstance(keep, list | tuple | set) or not all(isinstance(name, str) for name in keep):
-        raise InvalidInputError(f"keep should be names of layers, but is {keep!r}.")
-    return tuple(keep)
+        return type(self).from_config({**self.get_config(), "model": model, "preprocessor": self.preprocessor})
 
 
 def _snake_case(name):

@@ -78,7 +78,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         """Fits the patterns of the model on data; see `fit_patterns` for what it takes.
 
         Args:
-            data: samples, preprocessed as the model expects.
+            data: samples, as the model takes them, or as the analyzer's `preprocessor` does.
             batch_size: for arrays.
             steps: how many batches to take; None: all.
             checkpoint: a path to save the sums to every few dozen steps, and to continue from where it exists.
@@ -90,7 +90,7 @@ class PatternAnalyzer(ReverseAnalyzer):
             The analyzer.
         """
         options.update(batch_size=batch_size, steps=steps, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
-        options.update(separable=self.separable, jit_compile=self.jit_compile)
+        options.update(separable=self.separable, jit_compile=self.jit_compile, preprocessor=self.preprocessor)
         self._take(fit_patterns(self.model, data, self.estimator, **options))
         return self
 

@@ -13,6 +13,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import trace
 from innvest_lite.graph.trace import Cast
 from innvest_lite.inputs import as_array, spatial_axes
+from innvest_lite.preprocessing import refuse_preprocessor
 
 # What Quantus documents for an explain_func, and what changes nothing here: how its own explanations are made.
 _IGNORED = ("device", "softmax", "method", "attributor", "xai_lib", "xai_lib_kwargs")
@@ -24,6 +25,7 @@ def explain_func(analyzer):
         raise InvalidInputError(
             f"Quantus hands one array of inputs, but the model has several: {', '.join(analyzer._inputs_spec.names)}."
         )
+    refuse_preprocessor(analyzer, "Quantus")
     latest = {"model": analyzer.model, "analyzer": analyzer}
 
     def explain(model, inputs, targets, **kwargs):

@@ -29,8 +29,8 @@ def description(served, endpoints, input_range):
         "method": type(analyzer).__name__,
         "options": _options(analyzer),
         "model": {"name": analyzer.model.name, "fingerprint": fingerprint(analyzer.model)},
-        "input_range": input_range_of(served.preprocess, input_range),
-        "preprocess": served.preprocess,
+        "input_range": input_range_of(served.preprocessor, input_range),
+        "preprocess": served.preprocessor and served.preprocessor.name,
         "render": served.render and {"kind": served.render, "colormap": served.colormap},
         "signatures": {name: _signature(traced) for name, traced in endpoints.items()},
         "versions": {"innvest_lite": innvest_lite.__version__, "keras": keras.__version__, "tensorflow": backend.VERSION},
@@ -59,10 +59,10 @@ def input_range_of(preprocessor, given):
         if len(pair) != 2 or not all(map(is_number, pair)) or not pair[0] < pair[1]:
             raise InvalidInputError(f"input_range should be (low, high), two finite numbers, but is {given!r}.")
         return [float(number) for number in pair]
-    if preprocessor is None:
+    if preprocessor is None or not isinstance(preprocessor.given, str):
         return None
-    channels = 1 if preprocessor in ("none", "unit") else 3
-    ends = preprocess(np.broadcast_to(np.array([0, 255])[:, None, None], (2, 1, channels)), preprocessor)
+    channels = 1 if preprocessor.given in ("none", "unit") else 3
+    ends = preprocess(np.broadcast_to(np.array([0, 255])[:, None, None], (2, 1, channels)), preprocessor.given)
     return [float(ends.min()), float(ends.max())]
 
 

@@ -6,8 +6,8 @@ from innvest_lite import backend
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.export.pictures import RENDERERS
-from innvest_lite.images import preprocessing
 from innvest_lite.inputs import one_of, positive, spatial_axes
+from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.visualize.colormaps import colors_of
 
 TARGETS = ("argmax", "input")
@@ -23,7 +23,7 @@ class Served:
         target: "argmax" or "input".
         predictions: whether the model's output is handed out too.
         batch: the number of samples, or None for any.
-        preprocess: None, or what `images.preprocess` takes: inputs are uint8 images.
+        preprocess: what a `Preprocessor` takes: inputs are uint8 images; None: the analyzer's own, where it has one.
         render: None, "heatmap", "signal" or "overlay": pictures are handed out too.
         colormap: of the pictures.
         checks: whether a target out of range stops the program; without, its attributions are NaN. LiteRT and ONNX
@@ -38,7 +38,8 @@ class Served:
         self.analyzer, self.colormap, self.checks, self.echoes = analyzer, colormap, checks, echoes
         self.target = one_of(target, TARGETS, "target")
         self.batch = None if batch is None else positive(batch, "batch")
-        self.preprocess, self.render = preprocess, render if render is None else one_of(render, tuple(RENDERERS), "render")
+        self.preprocessor = analyzer.preprocessor if preprocess is None else Preprocessor.of(preprocess)
+        self.render = render if render is None else one_of(render, tuple(RENDERERS), "render")
         if not isinstance(predictions, bool):
             raise InvalidInputError(f"predictions should be True or False, but is {predictions!r}.")
         self.predictions = predictions
@@ -99,7 +100,7 @@ class Served:
         return {name: x[:samples] for name, x in function(*filled).items()}
 
     def _input_specs(self):
-        dtypes = self._inputs.dtypes if self.preprocess is None else ("uint8",)
+        dtypes = self._inputs.dtypes if self.preprocessor is None else ("uint8",)
         shapes = [(self.batch, *shape[1:]) for shape in self._inputs.shapes]
         return [formats.named_spec(*spec) for spec in zip(shapes, dtypes, self.names, strict=True)]
 
@@ -153,10 +154,10 @@ class Served:
 
     def _preprocessing(self):
         """From what comes to what the model takes."""
-        if self.preprocess is None:
+        if self.preprocessor is None:
             return list
-        shape = self._image_shape("preprocess")
-        prepared = preprocessing(self.preprocess, shape[-1])
+        self.preprocessor.check(self._image_shape("preprocess")[-1])
+        prepared = self.preprocessor.tensors
         return lambda tensors: [ops.cast(prepared(ops.cast(tensors[0], "float32")), self._inputs.dtypes[0])]
 
     def _check_pictures(self):

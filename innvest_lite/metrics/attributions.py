@@ -9,8 +9,10 @@ import numpy as np
 
 from innvest_lite.analyzers import Analyzer, create_analyzer
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import positive, spatial_axes, weights_of
+from innvest_lite.inputs import positive, spatial_axes
 from innvest_lite.metrics.similarity import spearman, ssim
+from innvest_lite.preprocessing import refuse_preprocessor
+from innvest_lite.targets import weights_of
 
 
 class Subject:
@@ -83,10 +85,10 @@ class Subject:
 
 
 def checked_analyzer(analyzer, kind=Analyzer):
-    """The analyzer, if it is one.
+    """The analyzer, if it is one, and takes the model's own inputs.
 
     Raises:
-        InvalidInputError: it is none.
+        InvalidInputError: it is none, of another kind, or has a preprocessor.
     """
     if isinstance(analyzer, Analyzer) and not isinstance(analyzer, kind):
         raise InvalidInputError(
@@ -95,6 +97,7 @@ def checked_analyzer(analyzer, kind=Analyzer):
         )
     if not isinstance(analyzer, Analyzer):
         raise InvalidInputError(f"An analyzer is wanted, such as innvest_lite.Gradient(model), but this is {analyzer!r}.")
+    refuse_preprocessor(analyzer, "A measure")
     return analyzer
 
 

@@ -22,12 +22,13 @@ from innvest_lite.inputs import (
     positive,
     seed_of,
     spatial_axes,
-    weights_of,
     with_token_inputs,
 )
 from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
+from innvest_lite.preprocessing import refuse_preprocessor
 from innvest_lite.rules import Gradient, anything, bind
+from innvest_lite.targets import weights_of
 
 ORDERS = ("most", "least", "random")
 REPLACEMENTS = ("patch_mean", "image_mean", "zero")
@@ -251,6 +252,7 @@ def _attributions(given, x, target, batch_size, verbose):
             "class does from a model."
         )
     if callable(getattr(given, "analyze", None)):
+        refuse_preprocessor(given, "degradation")
         given = given.analyze(x, target=target, batch_size=batch_size, verbose=verbose)
     array = as_array(given, "The attributions")
     if array.shape != x.shape or array.dtype.kind not in "fiub":

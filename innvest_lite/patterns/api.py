@@ -15,6 +15,7 @@ from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.layers import LayerFacts, LayerStatistics
 from innvest_lite.patterns.layout import REGIMES, Layout
 from innvest_lite.patterns.statistics import PatternStatistics, part_of
+from innvest_lite.preprocessing import Preprocessor
 
 __all__ = ["PatternFits", "fit_patterns", "fit_statistics"]
 
@@ -70,6 +71,7 @@ def fit_statistics(
     verbose="auto",
     callbacks=None,
     jit_compile="auto",
+    preprocessor=None,
 ):
     """Gathers the sums behind the patterns: for data in parts, on many machines, to be merged.
 
@@ -95,6 +97,7 @@ def fit_statistics(
         verbose: as in `keras.Model.fit`.
         callbacks: as in `keras.Model.fit`; the batch hooks and those of one epoch are called.
         jit_compile: as in an analyzer.
+        preprocessor: as in an analyzer, for data of any kind.
 
     Returns:
         `PatternStatistics`, from which `patterns()` gives the patterns.
@@ -102,7 +105,8 @@ def fit_statistics(
     Raises:
         As `fit_patterns` does.
     """
-    fits = _Fits(model, estimator, exact=exact, regime=regime, separable=separable, jit_compile=jit_compile)
+    choices = {"exact": exact, "regime": regime, "separable": separable}
+    fits = _Fits(model, estimator, **choices, jit_compile=jit_compile, preprocessor=preprocessor)
     options = {"batch_size": batch_size, "steps": steps, "sample_weight": sample_weight, "preprocess": preprocess}
     statistics = fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
     fits.release()
@@ -117,7 +121,7 @@ class PatternFits:
     Args:
         model: as in `fit_patterns`; its weights may change between fits.
         estimator: as in `fit_patterns`.
-        **options: `exact`, `regime`, `separable`, `jit_compile`, as in `fit_statistics`.
+        **options: `exact`, `regime`, `separable`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
 
     Example:
         >>> import keras, numpy as np
@@ -140,12 +144,23 @@ class PatternFits:
 class _Fits:
     """Fits of one model with the same choices, which share what is compiled."""
 
-    def __init__(self, model, estimator, *, exact=True, regime="rectifier", separable="split", jit_compile="auto"):
+    def __init__(
+        self,
+        model,
+        estimator,
+        *,
+        exact=True,
+        regime="rectifier",
+        separable="split",
+        jit_compile="auto",
+        preprocessor=None,
+    ):
         self._estimator, self._exact = estimator, exact
         self._layout = Layout.of(model, separable)
         self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable}
         self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
-        self._inputs, self._replicas = input_spec(model, self._layout.graph), backend.Replicas.of(model)
+        self._inputs = input_spec(model, self._layout.graph, Preprocessor.of(preprocessor))
+        self._replicas = backend.Replicas.of(model)
         self._gatherer = None
 
     def fit(

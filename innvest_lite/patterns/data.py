@@ -169,7 +169,7 @@ def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"
     if isinstance(data, str | os.PathLike):
         data = _folder(data, inputs, batch_size, preprocess)
     elif preprocess != "none":
-        raise InvalidInputError("preprocess= is for a folder of images; other data is taken as it is.")
+        raise InvalidInputError("preprocess= is for a folder of images; other data wants preprocessor=.")
     if (isinstance(data, list | tuple) or hasattr(data, "shape")) and not _length(data):
         raise InvalidInputError(_EMPTY)
     if not _is_batched(data, inputs):

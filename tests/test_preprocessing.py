@@ -1,0 +1,162 @@
+"""`preprocessor=`: images as people have them, prepared by name or by a KerasHub task's own preprocessor."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import innvest_lite
+from innvest_lite import InvalidInputError, metrics
+from innvest_lite.images import preprocess
+from innvest_lite.preprocessing import Preprocessor
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype("float32")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Halves(keras.Layer):
+    """A preprocessor that changes the size and the range."""
+
+    def call(self, images):
+        return keras.ops.cast(images[:, ::2, ::2], "float32") / 255 - 0.5
+
+
+def network(side=16):
+    keras.utils.set_random_seed(0)
+    hidden = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten()]
+    return keras.Sequential([keras.Input((side, side, 3)), *hidden, keras.layers.Dense(3)])
+
+
+def halved(images):
+    return images[:, ::2, ::2].astype("float32") / 255 - 0.5
+
+
+GIVEN = {
+    "name": ("vgg16", 16, lambda images: preprocess(images, "vgg16")),
+    "layer": (Halves(), 8, halved),
+    "function": (lambda images: halved(np.asarray(images)), 8, halved),
+}
+
+
+@pytest.mark.parametrize("given, side, prepared", GIVEN.values(), ids=GIVEN)
+@pytest.mark.parametrize("name", ["PatternAttribution", "Gradient", "IntegratedGradients", "Occlusion"])
+def test_it_is_the_analyzer_of_prepared_images(name, given, side, prepared):
+    model, before = network(side), IMAGES.copy()
+    analyzer = getattr(innvest_lite, name)(model, preprocessor=given).fit(IMAGES, verbose=0)
+    plain = getattr(innvest_lite, name)(model).fit(prepared(IMAGES), verbose=0)
+    heat = analyzer.analyze(IMAGES[:5], target=1)
+    assert heat.shape == (5, side, side, 3)
+    np.testing.assert_array_equal(heat, plain.analyze(prepared(IMAGES[:5]), target=1))
+    np.testing.assert_array_equal(IMAGES, before)
+    np.testing.assert_array_equal(analyzer.preprocessor(IMAGES), prepared(IMAGES))
+    assert str(analyzer.check(IMAGES[:5], target=1)) == str(plain.check(prepared(IMAGES[:5]), target=1))
+
+
+def test_tensors_are_prepared_too():
+    model = network(8)
+    plain = innvest_lite.Gradient(model)(halved(IMAGES[:3]))
+    np.testing.assert_allclose(innvest_lite.Gradient(model, preprocessor=Halves())(IMAGES[:3]), plain)
+    named = innvest_lite.Gradient(network(), preprocessor="vgg16")
+    np.testing.assert_allclose(named(tf.constant(IMAGES[:3])), named.analyze(IMAGES[:3]), atol=1e-6)
+
+
+SOURCES = {
+    "tf.data": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, np.zeros(40))).batch(16),
+    "batches": lambda: [IMAGES[:16], IMAGES[16:32], IMAGES[32:]],
+    "uint8": lambda: IMAGES.astype("uint8"),
+    "pair": lambda: (IMAGES, np.zeros(40)),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_every_kind_of_data(source):
+    model = network(8)
+    patterns = innvest_lite.fit_patterns(model, source(), batch_size=16, preprocessor=Halves(), verbose=0)
+    expected = innvest_lite.fit_patterns(model, halved(IMAGES), batch_size=16, verbose=0)
+    for name, pattern in expected.items():
+        np.testing.assert_allclose(patterns[name], pattern, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("given, side", [("vgg16", 16), (Halves(), 8)])
+def test_saved_and_exported(given, side, tmp_path):
+    analyzer = innvest_lite.PatternNet(network(side), preprocessor=given).fit(IMAGES, verbose=0)
+    expected = analyzer.analyze(IMAGES[:2])
+    analyzer.save(tmp_path / "explainer.keras")
+    loaded = keras.saving.load_model(tmp_path / "explainer.keras")
+    assert loaded.preprocessor.name == analyzer.preprocessor.name
+    np.testing.assert_array_equal(loaded.analyze(IMAGES[:2]), expected)
+    if side == 16:  # an exported explainer takes images of the model's size
+        analyzer.export(tmp_path / "served")
+        served = tf.saved_model.load(tmp_path / "served")
+        results = served.serve(x=IMAGES[:2].astype("uint8"))
+        np.testing.assert_allclose(results["attributions"], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_what_is_refused(tmp_path):
+    model = network()
+    with pytest.raises(InvalidInputError, match="Did you mean 'vgg1"):
+        innvest_lite.Gradient(model, preprocessor="vgg61")
+    with pytest.raises(InvalidInputError, match="something to call with images, but is 3"):
+        innvest_lite.Gradient(model, preprocessor=3)
+    with pytest.raises(InvalidInputError, match=r"should have shape \(None, 16, 16, 3\), but got \(2, 8, 8, 3\)"):
+        innvest_lite.Gradient(model, preprocessor=Halves()).analyze(IMAGES[:2])
+    with pytest.raises(InvalidInputError, match="refuses the images"):
+        innvest_lite.Gradient(model, preprocessor="vgg16").analyze("photo.png")
+    analyzer = innvest_lite.Gradient(model, preprocessor="vgg16")
+    for measure in (
+        lambda: metrics.random_logit(analyzer, IMAGES[:2]),
+        lambda: metrics.completeness(analyzer, IMAGES[:2]),
+        lambda: metrics.degradation(keras.Sequential([model, keras.layers.Softmax()]), analyzer, IMAGES[:2]),
+        analyzer.as_explain_func,
+    ):
+        with pytest.raises(InvalidInputError, match="make the analyzer without preprocessor="):
+            measure()
+    two = keras.Model(inputs := [keras.Input((2,)), keras.Input((2,))], keras.layers.Add()(inputs))
+    with pytest.raises(InvalidInputError, match="models with one input, but this one has 2"):
+        innvest_lite.Gradient(two, preprocessor=Halves())
+
+
+def test_no_samples_and_many_at_a_time():
+    assert Preprocessor("unit")(np.zeros((0, 4, 4, 3))).shape == (0, 4, 4, 3)
+    seen = []
+    prepared = Preprocessor(lambda images: seen.append(len(images)) or images)(np.zeros((70, 2, 2, 3)))
+    assert prepared.shape == (70, 2, 2, 3) and seen == [32, 32, 6]
+
+
+# KerasHub -------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def classifier():
+    """A small ResNet of KerasHub's, of random weights, with its preprocessor beside it."""
+    hub = pytest.importorskip("keras_hub")
+    keras.utils.set_random_seed(0)
+    stacks = {"stackwise_num_filters": [64, 64], "stackwise_num_blocks": [1, 1], "stackwise_num_strides": [1, 2]}
+    stem = {"input_conv_filters": [64], "input_conv_kernel_sizes": [7], "block_type": "basic_block"}
+    backbone = hub.models.ResNetBackbone(**stem, **stacks, image_shape=(32, 32, 3))
+    converter = hub.layers.ResNetImageConverter(height=32, width=32, scale=1 / 255)
+    preprocessor = hub.models.ResNetImageClassifierPreprocessor(converter)
+    return hub.models.ResNetImageClassifier(backbone, num_classes=5, preprocessor=preprocessor)
+
+
+@pytest.mark.parametrize("name", ["pattern.attribution", "gradient", "lrp.epsilon_plus_flat", "gradcam", "smoothgrad"])
+def test_a_classifier_of_keras_hub(classifier, name, tmp_path):
+    photos = np.random.default_rng(1).integers(0, 256, (12, 48, 40, 3)).astype("uint8")
+    method = {"lrp.epsilon_plus_flat": lambda model, **options: innvest_lite.LRP(model, "epsilon_plus_flat", **options)}
+    make = method.get(name, lambda model, **options: innvest_lite.create_analyzer(name, model, **options))
+    analyzer = make(classifier, preprocessor=classifier.preprocessor).fit(photos, verbose=0)
+    heat = analyzer.analyze(photos[:3])
+    assert heat.shape == (3, 32, 32, 3) and np.abs(heat).max() > 0
+    prepared = np.asarray(classifier.preprocessor(photos))
+    plain = make(classifier).fit(prepared, verbose=0)
+    np.testing.assert_array_equal(heat, plain.analyze(prepared[:3]))
+    analyzer.save(tmp_path / "explainer.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "explainer.keras").analyze(photos[:3]), heat)
+
+
+def test_a_classifier_of_keras_hub_is_served(classifier, tmp_path):
+    photos = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype("uint8")
+    analyzer = innvest_lite.Gradient(classifier, preprocessor=classifier.preprocessor)
+    analyzer.export(tmp_path / "served")
+    served = tf.saved_model.load(tmp_path / "served")
+    results, expected = served.serve(x=photos), analyzer.analyze(photos)
+    np.testing.assert_allclose(results["attributions"], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(results["predictions"], classifier.predict(photos, verbose=0), rtol=1e-5)
