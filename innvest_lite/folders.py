@@ -39,7 +39,8 @@ class ImageFolder(keras.utils.PyDataset):
     def __init__(self, images, shape, preprocess="none", batch_size=32, shard=(0, 1)):
         super().__init__(workers=min(_MOST_WORKERS, os.cpu_count() or 1))
         # Before anything is read.
-        images_module.preprocess(np.zeros((1, 1, shape[-1])), preprocess)
+        if isinstance(preprocess, str):
+            images_module.preprocess(np.zeros((1, 1, shape[-1])), preprocess)
         paths = find_images(images) if isinstance(images, str | os.PathLike) else list(images)
         index, count = shard_of(shard)
         self.paths = paths[index::count]

@@ -138,10 +138,10 @@ def preprocess(images, name):
         images: numbers of shape `(batch, height, width, channels)` or `(height, width, channels)`, in 0..255.
         name: "none" (as they are), "unit" (divided by 255), or a module of `keras.applications` that has a
             `preprocess_input`, such as "vgg16" or "mobilenet_v2"; also the name of a model in it, such as
-            "densenet121". For these, capital letters, "_" and "-" make no difference.
+            "densenet121". For these, capital letters, "_" and "-" make no difference. Or a function of float32 images.
 
     Returns:
-        A new float32 array of the same shape; the argument is not edited.
+        A new float32 array, of the same shape unless it is a function that changes it; the argument is not edited.
 
     Raises:
         InvalidInputError: an unknown name, an array of another rank or type, or a number of channels other than 3 where
@@ -174,6 +174,8 @@ def preprocessing(name, channels):
     Raises:
         InvalidInputError: as `preprocess`.
     """
+    if callable(name):
+        return name
     if name == "none":
         return lambda images: images
     if name == "unit":

@@ -1,13 +1,17 @@
 """`preprocessor=`: images as people have them, prepared by name or by a KerasHub task's own preprocessor."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from command_line import fails, run
+from PIL import Image
 
 import innvest_lite
 from innvest_lite import InvalidInputError, metrics
-from innvest_lite.images import preprocess
+from innvest_lite.images import load_image, preprocess
 from innvest_lite.preprocessing import Preprocessor
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype("float32")
@@ -150,6 +154,36 @@ def test_a_classifier_of_keras_hub(classifier, name, tmp_path):
     np.testing.assert_array_equal(heat, plain.analyze(prepared[:3]))
     analyzer.save(tmp_path / "explainer.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "explainer.keras").analyze(photos[:3]), heat)
+
+
+def test_the_command_line_on_a_model_of_keras_hub(classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for place, photo in enumerate(np.random.default_rng(2).integers(0, 256, (4, 48, 40, 3)).astype("uint8")):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{place}.png")
+    classifier.save("model.keras")
+    options = ("model.keras", "photos", "--preprocess", "model")
+    assert run("fit", *options, "--out", "patterns.h5") == 0
+    assert run("analyze", *options, "--method", "gradient", "--out", "heat") == 0
+    assert run("report", *options, "--patterns", "patterns.h5", "--methods", "gradient,pattern.net", "-o", "page.html") == 0
+    inputs = np.asarray(
+        classifier.preprocessor(np.stack([load_image(f"photos/{place}.png", 32, 32, 3) for place in range(4)]))
+    )
+    heat = innvest_lite.Gradient(classifier).analyze(inputs)
+    np.testing.assert_allclose(
+        np.load("heat/photos/0.npy" if pathlib.Path("heat/photos").exists() else "heat/0.npy"), heat[0]
+    )
+    page = pathlib.Path("page.html").read_text(encoding="utf-8")
+    logits = np.asarray(classifier(inputs))
+    probabilities = np.exp(logits - logits.max(1, keepdims=True))
+    assert "class" in page and probabilities.shape == (4, 5)
+
+
+def test_a_model_without_a_preprocessor(tmp_path, capsys):
+    network().save(tmp_path / "model.keras")
+    Image.fromarray(IMAGES[0].astype("uint8")).save(tmp_path / "photo.png")
+    options = (tmp_path / "model.keras", tmp_path / "photo.png", "--preprocess", "model", "--method", "gradient")
+    assert "this one has none" in fails(capsys, "analyze", *options, "--out", tmp_path / "heat")
 
 
 def test_a_classifier_of_keras_hub_is_served(classifier, tmp_path):

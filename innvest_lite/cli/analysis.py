@@ -26,7 +26,7 @@ def run(arguments):
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     shape = models.image_shape(model, arguments.size)
-    batches = folder.ImageBatches(places, shape, arguments.preprocess, arguments.batch_size)
+    batches = folder.ImageBatches(places, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
     exponents = {}
     try:
         for batch in batches:

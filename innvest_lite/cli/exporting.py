@@ -18,14 +18,15 @@ def run(arguments):
     if arguments.preprocess is not None:
         folder.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
-    analyzer = innvest_lite.create_analyzer(arguments.method, models.load(arguments.model), **options)
+    model = models.load(arguments.model)
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     analyzer.export(
         out,
         format=arguments.format or _FORMAT_OF.get(out.suffix.lower(), "tf_saved_model"),
         target=arguments.target,
         predictions=not arguments.no_predictions,
         batch=arguments.batch,
-        preprocess=arguments.preprocess,
+        preprocess=models.preprocessor(arguments.preprocess, model),
         render=arguments.render,
         colormap=arguments.colormap,
         input_range=arguments.input_range,

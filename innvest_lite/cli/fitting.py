@@ -26,7 +26,8 @@ def run(arguments):
     if not isinstance(data, list):
         return _saved(innvest_lite.fit_statistics(model, data, **options), out, arguments.shard)
     shape = models.image_shape(model, arguments.size)
-    images = innvest_lite.ImageFolder(data, shape, arguments.preprocess, arguments.batch_size)
+    prepared = models.preprocessor(arguments.preprocess, model)
+    images = innvest_lite.ImageFolder(data, shape, prepared, arguments.batch_size)
     try:
         statistics = innvest_lite.fit_statistics(model, images, **options)
     except InvalidInputError as error:

@@ -10,13 +10,14 @@ import sys
 
 import numpy as np
 
+from innvest_lite.cli import models
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import PREPROCESSORS, load_image, preprocess
 
 
 def check_preprocessor(name):
     """Raises InvalidInputError for an unknown preprocessor; imports Keras only for names that need it to be judged."""
-    if name not in PREPROCESSORS:
+    if name not in (*PREPROCESSORS, models.OWN_PREPROCESSOR):
         preprocess(np.zeros((1, 1, 3)), name)
 
 
@@ -59,7 +60,7 @@ class ImageBatches:
     Args:
         paths: of the images.
         shape: their `(height, width, channels)` for the model.
-        preprocessor: a name, as in `images.preprocess`.
+        preprocessor: as in `images.preprocess`.
         batch_size: images in a batch.
 
     Raises:
@@ -67,7 +68,8 @@ class ImageBatches:
     """
 
     def __init__(self, paths, shape, preprocessor, batch_size):
-        preprocess(np.zeros((1, 1, shape[-1])), preprocessor)
+        if isinstance(preprocessor, str):
+            preprocess(np.zeros((1, 1, shape[-1])), preprocessor)
         self._paths, self._shape = list(paths), shape
         self._preprocessor, self._batch_size = preprocessor, batch_size
         self.unreadable = []

@@ -12,6 +12,9 @@ import zlib
 import innvest_lite
 from innvest_lite.errors import InvalidInputError, NotFittedError, did_you_mean
 
+OWN_PREPROCESSOR = "model"
+"""What --preprocess says for the preprocessor that a model brings."""
+
 _ENDINGS = (".keras", ".h5", ".hdf5")
 _LOAD_ERRORS = (
     ValueError,
@@ -60,7 +63,35 @@ def load(path):
             f"{str(path)!r} holds a saved explainer, {type(model).__name__}, where the model itself is expected. Use it "
             "from Python: keras.saving.load_model(path).analyze(images), or .export(folder)."
         )
-    return model
+    return _without_pipeline(model)
+
+
+def _without_pipeline(model):
+    """The network alone of a KerasHub task, which would prepare its inputs again in `predict`; others as they are."""
+    import keras
+
+    preprocessor = getattr(model, "preprocessor", None)
+    if preprocessor is None:
+        return model
+    plain = keras.Model(model.input, model.output, name=model.name)
+    plain.preprocessor = preprocessor
+    return plain
+
+
+def preprocessor(name, model):
+    """What was typed for --preprocess, as `images.preprocess` takes it: `OWN_PREPROCESSOR` becomes the model's own.
+
+    Raises:
+        InvalidInputError: the model has none.
+    """
+    if name != OWN_PREPROCESSOR:
+        return name
+    own = getattr(model, "preprocessor", None)
+    if own is None:
+        raise InvalidInputError(
+            f"--preprocess {OWN_PREPROCESSOR} is for models that bring a preprocessor, as KerasHub's do; this one has none."
+        )
+    return own
 
 
 def image_shape(model, size):
@@ -82,12 +113,18 @@ def image_shape(model, size):
             f"model has {len(shapes)} inputs: {shapes}. Use the Python API for it."
         )
     _, height, width, channels = shapes[0]
+    size = size or _own_size(model, height, width)
     if size is None and None in (height, width):
         raise InvalidInputError(f"The model leaves the size of its images open, {shapes[0]}: add --size HEIGHT WIDTH.")
     given = (height, width) if size is None else tuple(size)
     if any(fixed not in (None, side) for fixed, side in zip((height, width), given, strict=True)):
         raise InvalidInputError(f"--size says {given}, but the model takes {(height, width)}; leave --size out.")
     return (*given, channels)
+
+
+def _own_size(model, height, width):
+    """The size that a model's own preprocessor makes, where the model leaves its size open; else None."""
+    return getattr(getattr(model, "preprocessor", None), "image_size", None) if None in (height, width) else None
 
 
 def known_methods(names):

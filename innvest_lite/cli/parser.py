@@ -13,7 +13,7 @@ _ESTIMATOR = (
     "relu.safe (default), relu, relu.negative, linear or filter; or by kind of layer, such as sum=linear,output=relu"
 )
 _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
-_PREPROCESS += "keras.applications, such as vgg16"
+_PREPROCESS += 'keras.applications, such as vgg16, or "model": the preprocessor that a KerasHub model brings'
 
 _EVALUATED = """degradation.csv: the area over each method's curve with its 95 % interval (low, high), and gain, the mean
 over samples of the area above that of a random order, with its own. degradation_curves.csv: the mean probability after
