@@ -175,7 +175,10 @@ def test_show(monkeypatch):
     figure = show([BLACK, BLACK], ["one", "two"])
     assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), BLACK)
+    assert figure.get_size_inches() == pytest.approx([2 * 2.2, 2.2 / 3])
     assert len(show(BLACK, "alone").axes) == 1
+    sheet, tall = show(np.zeros((450, 900, 3), np.uint8)), show(np.zeros((5000, 500, 3), np.uint8))
+    assert sheet.get_size_inches() == pytest.approx([10, 5]) and tall.get_size_inches() == pytest.approx([1.2, 12])
     pyplot.close("all")
     with pytest.raises(InvalidInputError, match="2 pictures and 1 titles"):
         show([BLACK, BLACK], ["one"])

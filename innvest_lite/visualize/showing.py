@@ -5,7 +5,8 @@ import numpy as np
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.visualize.checks import as_picture
 
-_INCHES = 2.2
+# The larger side of a picture: small ones are enlarged, and sheets of many are shown pixel by pixel while there is room.
+_LEAST, _MOST, _PIXELS_PER_INCH = 2.2, 12.0, 90
 
 
 def show(pictures, titles=None):
@@ -39,7 +40,9 @@ def show(pictures, titles=None):
         raise InvalidInputError(
             "show wants matplotlib, which is not installed: pip install matplotlib. Or write a file: visualize.save."
         ) from error
-    figure, axes = plt.subplots(1, len(pictures), figsize=(_INCHES * len(pictures), _INCHES), squeeze=False)
+    sizes = np.array([_inches(picture) for picture in pictures])
+    figsize = (sizes[:, 0].sum(), sizes[:, 1].max())
+    figure, axes = plt.subplots(1, len(pictures), figsize=figsize, squeeze=False, layout="constrained")
     for axis, picture, title in zip(axes[0], pictures, titles, strict=True):
         # Pixels stay what they are.
         axis.imshow(picture, interpolation="nearest")
@@ -47,3 +50,9 @@ def show(pictures, titles=None):
         axis.set_axis_off()
     plt.show()
     return figure
+
+
+def _inches(picture):
+    """The width and height at which a picture is shown."""
+    sides = np.array(picture.shape[1::-1])
+    return sides * np.clip(sides.max() / _PIXELS_PER_INCH, _LEAST, _MOST) / sides.max()
