@@ -4,6 +4,7 @@ Called by `keras.Model.fit`. The analyzer is made once; after an epoch its patte
 are then, and neither the fit nor the explanation is traced again.
 """
 
+import concurrent.futures
 import logging
 import pathlib
 
@@ -24,7 +25,8 @@ class ExplanationCallback(keras.callbacks.Callback):
     """Explains the same images after every so many epochs of `model.fit`.
 
     Writes `epoch-0001.png`, ... to the folder, the images above their explanations, and the explanations to an event file
-    for TensorBoard where that is installed. Training is not changed: no weight, no gradient, no random number of it.
+    for TensorBoard where that is installed; this is done in a thread, while the next epoch trains. Training is not changed:
+    no weight, no gradient, no random number of it.
 
     Args:
         analyzer: a name that `create_analyzer` takes, for the model that is trained; or an `Analyzer` of it.
@@ -73,7 +75,7 @@ class ExplanationCallback(keras.callbacks.Callback):
         self._folder = pathlib.Path(log_dir)
         self._fit_data = self._data if fit_data is None else fit_data
         self._every, self._batch_size, self._target = positive(every, "every"), positive(batch_size, "batch_size"), target
-        self._analyzer = self._fits = self._writer = None
+        self._analyzer = self._fits = self._writer = self._hand = self._written = None
 
     def on_train_begin(self, logs=None):
         """Makes the analyzer; a model that it does not support is trained all the same, after one warning."""
@@ -89,7 +91,7 @@ class ExplanationCallback(keras.callbacks.Callback):
                 self.model, analyzer.estimator, separable=analyzer.separable, preprocessor=analyzer.preprocessor
             )
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._writer = _writer(self._folder)
+        self._writer, self._hand = _writer(self._folder), concurrent.futures.ThreadPoolExecutor(1)
 
     def _made(self):
         if not isinstance(self._choice, Analyzer):
@@ -108,14 +110,24 @@ class ExplanationCallback(keras.callbacks.Callback):
         if self._fits is not None:
             self._analyzer.set_patterns(self._fits(self._fit_data, batch_size=self._batch_size, verbose=0))
         values, _ = self._analyzer.analyze(self._data, self._target, batch_size=self._batch_size, return_exponent=True)
+        self._wait()
+        self._written = self._hand.submit(self._write, values, epoch + 1)
+
+    def _wait(self):
+        """Until the pictures of the last time are written; raises what went wrong with them."""
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+
+    def _write(self, values, epoch):
         pictures = self._pictures(values)
         rows = [list(pictures)]
         if self._data.shape[-1] in (1, 3):
             # Without relevance, an overlay is the image in grey.
             rows.insert(0, list(visualize.overlay(np.zeros_like(self._data), self._data)))
-        visualize.save(visualize.grid(rows), self._folder / f"epoch-{epoch + 1:04d}.png")
+        visualize.save(visualize.grid(rows), self._folder / f"epoch-{epoch:04d}.png")
         if self._writer is not None:
-            self._writer.write(f"explanations/{self._analyzer.name}", pictures, epoch + 1)
+            self._writer.write(f"explanations/{self._analyzer.name}", pictures, epoch)
 
     def _pictures(self, values):
         if isinstance(self._analyzer, PatternNet) and values.shape[-1] in (1, 3):
@@ -123,10 +135,15 @@ class ExplanationCallback(keras.callbacks.Callback):
         return visualize.heatmap(values, percentile=99.5)
 
     def on_train_end(self, logs=None):
-        """Lets go of what only training needs."""
-        if self._writer is not None:
-            self._writer.close()
-        self._fits = self._writer = None
+        """Waits for the last pictures, and lets go of what only training needs."""
+        try:
+            self._wait()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+            if self._hand is not None:
+                self._hand.shutdown()
+            self._fits = self._writer = self._hand = None
 
 
 def _writer(folder):

@@ -1,6 +1,7 @@
 """Explanations while a model trains: what is written, what is not traced again, and that training is as without."""
 
 import functools
+import pathlib
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from models import assert_close
 from PIL import Image
 
 import innvest_lite
-from innvest_lite import InvalidInputError
+from innvest_lite import InvalidInputError, callbacks
 from innvest_lite.backend import summaries
 from innvest_lite.callbacks import ExplanationCallback
 from innvest_lite.data import load_digits
@@ -26,8 +27,8 @@ def small():
     return model
 
 
-def trained(model, *callbacks, epochs=2):
-    model.fit(DIGITS, LABELS, epochs=epochs, batch_size=50, shuffle=False, verbose=0, callbacks=list(callbacks))
+def trained(model, *given, epochs=2):
+    model.fit(DIGITS, LABELS, epochs=epochs, batch_size=50, shuffle=False, verbose=0, callbacks=list(given))
     return model.get_weights()
 
 
@@ -107,6 +108,51 @@ def test_under_a_strategy(tmp_path):
         model = small()
     trained(model, ExplanationCallback(data=DIGITS[:2], log_dir=tmp_path, fit_data=DIGITS[:64]))
     assert pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"]
+
+
+_MIRRORED = """
+import sys
+import keras
+import numpy as np
+import tensorflow as tf
+cpu, two = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+sys.path.insert(0, sys.argv[1])
+import test_callbacks as here
+import innvest_lite
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = here.small()
+assert model.distribute_strategy.num_replicas_in_sync == 2
+callback, values = here.ExplanationCallback(data=here.DIGITS[:3], log_dir=sys.argv[2], fit_data=here.DIGITS[:64]), []
+watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: values.append(callback._analyzer.analyze(here.DIGITS[:3])))
+here.trained(model, callback, watch)
+alone = here.small()
+alone.set_weights(model.get_weights())
+expected = innvest_lite.PatternAttribution(alone).fit(here.DIGITS[:64], verbose=0).analyze(here.DIGITS[:3])
+print("off by", np.abs(values[-1] - expected).max() / np.abs(expected).max())
+"""
+
+
+def test_on_two_replicas(python, tmp_path):
+    off = float(python(_MIRRORED, pathlib.Path(__file__).parent, tmp_path).rpartition("off by")[2])
+    assert off < 1e-4 and pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"]
+
+
+def test_a_disk_that_refuses_is_an_error(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(callbacks.visualize, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        trained(small(), ExplanationCallback("gradient", DIGITS[:2], log_dir=tmp_path), epochs=1)
+
+
+def test_again(tmp_path):
+    model, callback = small(), ExplanationCallback(data=DIGITS[:2], log_dir=tmp_path, fit_data=DIGITS[:64])
+    trained(model, callback, epochs=1)
+    before = callback._analyzer
+    trained(model, callback, epochs=2)
+    assert pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"] and callback._analyzer is not before
 
 
 def test_event_files(tmp_path):
