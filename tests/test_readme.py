@@ -32,11 +32,15 @@ def test_python_blocks_run(tmp_path, monkeypatch):
         "innvest_lite": innvest_lite,
         "model": data.load_model(),
         "images": data.load_digits()[0][:64],
+        "labels": data.load_digits()[1][:64],
         "MyScale": MyScale,
     }
+    names["new_model"] = keras.models.clone_model(names["model"])
+    names["new_model"].compile("adam", "sparse_categorical_crossentropy")
     names["model"].save("model.keras")
     exec("\n".join(blocks), names)
-    assert {"explainer.keras", "patterns.h5", "heat.png", "signal.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "training" / "epoch-0002.png").exists()
+    assert {"explainer.keras", "patterns.h5", "heat.png", "signal.png", "sheet.png"} <= {path.name for path in tmp_path.iterdir()}
     x = keras.Input((4,))
     scaled = keras.Model(x, keras.layers.Dense(2)(MyScale()(x)))
     assert "Pass" in str(innvest_lite.PatternAttribution(scaled).plan())

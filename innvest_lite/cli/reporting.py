@@ -39,6 +39,8 @@ def run(arguments):
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
     report.write(out, title, samples, facts=facts, **options)
     print(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
+    if not any(sample.classes for sample in samples):
+        print("The outputs are no probabilities of classes, so none are shown; --logits is for a model that ends in logits.")
     for message in dict.fromkeys([*left_out, *more]):
         print(f"innvest-lite: left out: {message}", file=sys.stderr)
     return 1 if left_out else code
