@@ -40,7 +40,8 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     names["model"].save("model.keras")
     exec("\n".join(blocks), names)
     assert (tmp_path / "training" / "epoch-0002.png").exists()
-    assert {"explainer.keras", "patterns.h5", "heat.png", "signal.png", "sheet.png"} <= {path.name for path in tmp_path.iterdir()}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"explainer.keras", "patterns.h5", "heat.png", "signal.png", "sheet.png"} <= written
     x = keras.Input((4,))
     scaled = keras.Model(x, keras.layers.Dense(2)(MyScale()(x)))
     assert "Pass" in str(innvest_lite.PatternAttribution(scaled).plan())

@@ -40,7 +40,9 @@ def run(arguments):
     report.write(out, title, samples, facts=facts, **options)
     print(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
     if not any(sample.classes for sample in samples):
-        print("The outputs are no probabilities of classes, so none are shown; --logits is for a model that ends in logits.")
+        print(
+            "The outputs are no probabilities of classes, so none are shown; --logits is for a model that ends in logits."
+        )
     for message in dict.fromkeys([*left_out, *more]):
         print(f"innvest-lite: left out: {message}", file=sys.stderr)
     return 1 if left_out else code
