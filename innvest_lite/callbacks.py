@@ -12,11 +12,14 @@ import keras
 import numpy as np
 
 from innvest_lite import visualize
-from innvest_lite.analyzers import Analyzer, PatternNet, create_analyzer
+from innvest_lite.analyzers import ANALYZERS, Analyzer, PatternNet, create_analyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, did_you_mean
 from innvest_lite.inputs import positive
 from innvest_lite.patterns import PatternFits
+
+# Pictures side by side in a file.
+_COLUMNS = 12
 
 _log = logging.getLogger("innvest_lite")
 
@@ -40,7 +43,8 @@ class ExplanationCallback(keras.callbacks.Callback):
         options: further options for `create_analyzer`, a dict.
 
     Raises:
-        InvalidInputError: the data are no images, there is no folder, or the analyzer is of another model.
+        InvalidInputError: the data are no images, there is no folder or no such analyzer; in training: the analyzer is of
+            another model, or the images are none that it takes.
 
     Example:
         >>> callback = ExplanationCallback("gradient", images[:4], every=2, log_dir="training")
@@ -64,6 +68,11 @@ class ExplanationCallback(keras.callbacks.Callback):
         options=None,
     ):
         super().__init__()
+        if not isinstance(analyzer, Analyzer) and analyzer not in ANALYZERS:
+            hint = did_you_mean(analyzer, list(ANALYZERS))
+            raise InvalidInputError(f"There is no analyzer {analyzer!r}.{hint} innvest_lite.ANALYZERS has the names.")
+        if data is None:
+            raise InvalidInputError("Say what to explain: data= should be images, (samples, height, width, channels).")
         self._choice, self._options = analyzer, dict(options or {})
         self._data = np.asarray(data)
         if self._data.ndim != 4 or not len(self._data):
@@ -121,11 +130,11 @@ class ExplanationCallback(keras.callbacks.Callback):
 
     def _write(self, values, epoch):
         pictures = self._pictures(values)
-        rows = [list(pictures)]
+        lines = [list(pictures)]
         if self._data.shape[-1] in (1, 3):
             # Without relevance, an overlay is the image in grey.
-            rows.insert(0, list(visualize.overlay(np.zeros_like(self._data), self._data)))
-        visualize.save(visualize.grid(rows), self._folder / f"epoch-{epoch:04d}.png")
+            lines.insert(0, list(visualize.overlay(np.zeros_like(self._data), self._data)))
+        visualize.save(visualize.grid(_wrapped(lines)), self._folder / f"epoch-{epoch:04d}.png")
         if self._writer is not None:
             self._writer.write(f"explanations/{self._analyzer.name}", pictures, epoch)
 
@@ -144,6 +153,13 @@ class ExplanationCallback(keras.callbacks.Callback):
             if self._hand is not None:
                 self._hand.shutdown()
             self._fits = self._writer = self._hand = None
+
+
+def _wrapped(lines):
+    """Lines of pictures, cut where they are too long for a page: the first parts of all lines, then the second ones."""
+    width = min(len(lines[0]), _COLUMNS)
+    filled = [line + [None] * (-len(line) % width) for line in lines]
+    return [line[start : start + width] for start in range(0, len(filled[0]), width) for line in filled]
 
 
 def _writer(folder):

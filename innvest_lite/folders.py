@@ -46,7 +46,7 @@ class ImageFolder(keras.utils.PyDataset):
         self.paths = paths[index::count]
         if not self.paths:
             raise InvalidInputError(f"There are {len(paths)} images, too few for part {index + 1} of {count}.")
-        self._shape, self._preprocess, self._batch_size = tuple(shape), preprocess, batch_size
+        self._shape, self.preprocess, self._batch_size = tuple(shape), preprocess, batch_size
         self._messages = {}
 
     @property
@@ -60,9 +60,7 @@ class ImageFolder(keras.utils.PyDataset):
     def __getitem__(self, index):
         paths = self.paths[index * self._batch_size : (index + 1) * self._batch_size]
         read = [image for image in map(self._read, paths) if image is not None]
-        return (
-            images_module.preprocess(np.stack(read), self._preprocess) if read else np.zeros((0, *self._shape), "float32")
-        )
+        return images_module.preprocess(np.stack(read), self.preprocess) if read else np.zeros((0, *self._shape), "float32")
 
     def _read(self, path):
         try:

@@ -235,6 +235,15 @@ def _in_channels(image, channels):
     return image if image.mode == "F" else image.convert("L" if channels == 1 else "RGB")
 
 
+def canonical(name):
+    """The one name of a preprocessor that `preprocess` knows by several: "vgg16" for "VGG16".
+
+    Raises:
+        InvalidInputError: an unknown name.
+    """
+    return name if name in PREPROCESSORS else _application(name).__name__.rpartition(".")[2]
+
+
 def _application(name):
     """The module of `keras.applications` that prepares the input of the model called so."""
     import keras

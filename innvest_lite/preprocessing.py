@@ -5,16 +5,19 @@ batch. Goes out: a `Preprocessor`, which an `InputSpec` applies to all that come
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.images import preprocessing
+from innvest_lite.images import canonical, preprocessing
 
 # Images that are prepared at a time.
 _BATCH = 32
+
+_log = logging.getLogger("innvest_lite")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,9 +57,9 @@ class Preprocessor:
 
     @property
     def name(self):
-        """What messages and descriptions call it."""
+        """What messages, descriptions and files of patterns call it."""
         if isinstance(self.given, str):
-            return self.given
+            return canonical(self.given)
         return getattr(self.given, "__qualname__", type(self.given).__qualname__)
 
     def check(self, channels):
@@ -78,11 +81,18 @@ class Preprocessor:
         """
         try:
             images = np.asarray(images)
+            self._look_at(images)
             starts = range(0, max(len(images), 1), _BATCH)
             return np.concatenate([np.asarray(self.tensors(images[start : start + _BATCH])) for start in starts])
         except (TypeError, ValueError) as error:
             shape = getattr(images, "shape", type(images).__name__)
             raise InvalidInputError(f"The preprocessor {self.name!r} refuses the images, {shape}: {error}") from error
+
+    def _look_at(self, images):
+        """Warns of images that seem to be in 0..1, where those by name are for 0..255."""
+        named = isinstance(self.given, str) and self.given != "none"
+        if named and images.dtype.kind == "f" and images.size and images.min() >= 0 and 0 < images.max() <= 1:
+            _log.warning("The images lie in 0..1, but the preprocessor %r takes 0..255: multiply them by 255.", self.name)
 
     def tensors(self, images):
         """The same of a tensor, also inside a `tf.function`."""
@@ -90,6 +100,24 @@ class Preprocessor:
             return self.given(images)
         floats = np.array(images, "float32") if isinstance(images, np.ndarray) else keras.ops.cast(images, "float32")
         return preprocessing(self.given, images.shape[-1])(floats)
+
+
+def differing(fitted, used):
+    """What to say where patterns were fitted on data that was prepared in another way; "" where nothing is wrong or known.
+
+    Args:
+        fitted: the name that the patterns hold, or None.
+        used: the name of the `Preprocessor` in use, or None.
+
+    Returns:
+        A str.
+    """
+    if None in (fitted, used) or fitted == used:
+        return ""
+    return (
+        f"The patterns were fitted on images prepared by {fitted!r}, but these are prepared by {used!r}: explanations "
+        "would be wrong without looking so. Prepare both alike, or fit again."
+    )
 
 
 def refuse_preprocessor(analyzer, what):

@@ -184,7 +184,7 @@ class Explainer:
             pairs = [("", "")]
         given, takes = dict(pairs), " and ".join(sorted(self._takes)) or "nothing"
         if set(given) - self._takes or len(given) < len(pairs):
-            raise Refused(400, f"Expected a query of {takes}, each once, as in ?NAME=NUMBER.")
+            raise Refused(400, f"This explainer takes {takes} in the query, each once, as in ?NAME=NUMBER.")
         if not all(re.fullmatch("[0-9]{1,18}", text) for text in given.values()):
             raise Refused(400, "Expected whole numbers of at least 0 in the query.")
         numbers = {**dict.fromkeys(self._takes - {"target"}, 0), **{name: int(text) for name, text in given.items()}}

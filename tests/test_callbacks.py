@@ -44,6 +44,15 @@ def test_pictures_of_epochs(name, tmp_path):
         assert picture.width > picture.height > 200
 
 
+def test_many_pictures_are_wrapped(tmp_path):
+    trained(small(), ExplanationCallback("gradient", DIGITS[:30], log_dir=tmp_path), epochs=1)
+    with Image.open(tmp_path / "epoch-0001.png") as picture:
+        assert picture.size == (12 * 120 + 8, 6 * 120 + 8)
+        cells = np.asarray(picture)
+    heat = cells[8 + 120 : 8 + 232, 8:120][::4, ::4]
+    assert (heat != cells[8:120, 8:120][::4, ::4]).any() and (cells[4 * 120 + 8 : 5 * 120, 6 * 120 + 8 :] == 255).all()
+
+
 def test_training_is_as_without(tmp_path):
     callback = ExplanationCallback(data=DIGITS[:3], log_dir=tmp_path, fit_data=DIGITS[:64])
     for with_it, without in zip(trained(small(), callback), trained(small()), strict=True):
@@ -178,7 +187,9 @@ def test_without_tensorboard(tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"data": None}, "data should be images"),
+        ({"data": None}, "Say what to explain"),
+        ({"analyzer": "gradeint"}, "Did you mean 'gradient'"),
+        ({"analyzer": None}, "There is no analyzer None"),
         ({"data": np.zeros((0, 28, 28, 1))}, "data should be images"),
         ({"data": DIGITS[0]}, "data should be images"),
         ({"log_dir": None}, "wants a folder"),

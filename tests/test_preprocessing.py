@@ -192,3 +192,76 @@ def test_a_classifier_of_keras_hub_is_served(classifier, tmp_path):
     results, expected = served.serve(x=photos), analyzer.analyze(photos)
     np.testing.assert_allclose(results["attributions"], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(results["predictions"], classifier.predict(photos, verbose=0), rtol=1e-5)
+
+
+# Patterns know how their images were prepared --------------------------------------------------------------------------
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with a model and photographs, in which commands are run."""
+    monkeypatch.chdir(tmp_path)
+    network().save("model.keras")
+    pathlib.Path("photos").mkdir()
+    for place, pixels in enumerate(IMAGES[:6].astype("uint8")):
+        Image.fromarray(pixels).save(f"photos/{place}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("analyze", "--method", "pattern.net", "--out", "heat"),
+        ("report", "--methods", "pattern.net", "-o", "page.html"),
+        ("evaluate", "--methods", "pattern.net", "--logits", "--out", "evaluation"),
+        ("export", "--method", "pattern.net", "--out", "served"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_images_prepared_in_another_way_are_refused(desk, command, capsys):
+    assert run("fit", "model.keras", "photos", "--preprocess", "VGG16", "--out", "patterns.h5") == 0
+    name, *options = command
+    given = ["model.keras"] if name == "export" else ["model.keras", "photos"]
+    message = fails(capsys, name, *given, "--preprocess", "unit", "--patterns", "patterns.h5", *options)
+    assert "prepared by 'vgg16', but these are prepared by 'unit'" in message
+    assert run(name, *given, "--preprocess", "vgg16", "--patterns", "patterns.h5", *options) == 0
+
+
+def test_parts_prepared_in_other_ways_are_not_merged(desk, capsys):
+    for part, prepared in ((1, "unit"), (2, "none")):
+        options = ("--shard", f"{part}/2", "--batch-size", 3, "--out", f"part-{part}.h5", "--preprocess", prepared)
+        assert run("fit", "model.keras", "photos", *options) == 0
+    message = fails(capsys, "merge", "part-1.h5", "part-2.h5", "-o", "patterns.h5")
+    assert "preprocess='unit'" in message and "preprocess='none'" in message
+
+
+def test_what_is_recorded(desk):
+    model = network()
+    folder = innvest_lite.ImageFolder("photos", (16, 16, 3), "VGG16")
+    for data, options, expected in (
+        ("photos", {"preprocess": "unit"}, "unit"),
+        (folder, {}, "vgg16"),
+        (IMAGES, {"preprocessor": "resnet50"}, "resnet50"),
+        (IMAGES, {}, None),
+    ):
+        patterns = innvest_lite.fit_patterns(model, data, verbose=0, **options)
+        assert patterns.settings.get("preprocess") == expected
+        patterns.save("patterns.h5")
+        assert innvest_lite.Patterns.load("patterns.h5").settings == patterns.settings
+
+
+def test_python_warns_of_patterns_of_other_images(caplog):
+    model = network()
+    patterns = innvest_lite.fit_patterns(model, IMAGES, preprocessor="vgg16", verbose=0)
+    for preprocessor in ("vgg16", "VGG16", None):
+        innvest_lite.PatternNet(model, patterns=patterns, preprocessor=preprocessor)
+    assert not caplog.records
+    innvest_lite.PatternNet(model, patterns=patterns, preprocessor="unit")
+    assert "prepared by 'vgg16', but these are prepared by 'unit'" in caplog.text
+
+
+def test_images_in_another_range_are_noticed(caplog):
+    analyzer = innvest_lite.Gradient(network(), preprocessor="unit")
+    analyzer.analyze(IMAGES[:2])
+    analyzer.analyze(np.zeros_like(IMAGES[:2]))
+    assert not caplog.records
+    analyzer.analyze(IMAGES[:2] / 255)
+    assert "'unit' takes 0..255: multiply them by 255" in caplog.text

@@ -5,6 +5,7 @@ replaced. The analyzer keeps the replaced kernels, a or w * a, as its weights, s
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 
 import keras
@@ -19,6 +20,9 @@ from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
 from innvest_lite.patterns.layout import SEPARABLE, Layout
 from innvest_lite.patterns.patterns import check_patterns
+from innvest_lite.preprocessing import differing
+
+_log = logging.getLogger("innvest_lite")
 
 KERNEL_DTYPES = ("float32", "bfloat16")
 
@@ -131,6 +135,11 @@ class PatternAnalyzer(ReverseAnalyzer):
         needed = {self._layout.owners[form.name] for form in self.plan().kernel_forms}
         shapes = {name: form.kernel_shape for name, form in self._layout.patterned.items() if name in needed}
         check_patterns(patterns, shapes, set(self._layout.patterned), self._layout.fingerprints)
+        if self.preprocessor is not None and isinstance(patterns, Patterns):
+            # By a name and by a function, it may be the same all the same.
+            said = differing(patterns.settings.get("preprocess"), self.preprocessor.name)
+            if said:
+                _log.warning("%s", said)
 
     def _take(self, patterns):
         """Makes the backward kernels of patterns the analyzer's weights."""

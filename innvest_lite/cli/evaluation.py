@@ -26,6 +26,8 @@ def run(arguments):
     out = _checked_out(arguments.out, arguments.data)
     given = given_patterns(arguments, methods)
     model = models.load(arguments.model)
+    if not arrays.is_array(pathlib.Path(arguments.data)):
+        models.check_prepared_alike(given, arguments.preprocess, model)
     samples, code = _samples(arguments, model)
     if arguments.signal and len(samples) < _PARTS:
         raise InvalidInputError(f"--signal needs three parts of data, but there are only {len(samples)} samples.")

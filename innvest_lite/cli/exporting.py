@@ -19,6 +19,8 @@ def run(arguments):
         folder.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
+    if arguments.preprocess is not None:
+        models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     analyzer.export(
         out,

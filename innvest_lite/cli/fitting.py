@@ -73,6 +73,8 @@ def _saved(statistics, out, shard):
     patterns = statistics.patterns()
     patterns.save(out)
     print(patterns.report())
+    for message in patterns.report().doubtful():
+        print(message)
     print(f"Saved the patterns of {len(patterns)} layers to {out}")
     return 0
 

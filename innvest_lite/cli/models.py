@@ -10,7 +10,7 @@ import zipfile
 import zlib
 
 import innvest_lite
-from innvest_lite.errors import InvalidInputError, NotFittedError, did_you_mean
+from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError, did_you_mean
 
 OWN_PREPROCESSOR = "model"
 """What --preprocess says for the preprocessor that a model brings."""
@@ -92,6 +92,22 @@ def preprocessor(name, model):
             f"--preprocess {OWN_PREPROCESSOR} is for models that bring a preprocessor, as KerasHub's do; this one has none."
         )
     return own
+
+
+def check_prepared_alike(patterns, name, model):
+    """Raises PatternMismatchError where patterns were fitted on images that another preprocessor prepared.
+
+    Args:
+        patterns: `Patterns` or None.
+        name: what was typed for --preprocess.
+        model: the model.
+    """
+    from innvest_lite.preprocessing import Preprocessor, differing
+
+    used = Preprocessor.of(preprocessor(name, model)).name
+    said = "" if patterns is None else differing(patterns.settings.get("preprocess"), used)
+    if said:
+        raise PatternMismatchError(f"{said} (--preprocess says {name!r}.)")
 
 
 def image_shape(model, size):

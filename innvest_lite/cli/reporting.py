@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from innvest_lite.cli import evaluation, folder, models
+from innvest_lite.cli import arrays, evaluation, folder, models
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.images import find_images
@@ -17,6 +17,10 @@ METHODS = ("gradient", "lrp.sequential_preset_a_flat", "integrated_gradients", "
 def run(arguments):
     """Explains, and writes the page; returns the exit code."""
     models.check_file(arguments.model)
+    if arrays.is_array(arguments.images):
+        raise InvalidInputError(
+            "A report shows images: a folder or a file of them. For a .npy file there are analyze and evaluate."
+        )
     methods = models.known_methods(arguments.methods or METHODS)
     out = _checked_out(arguments.out)
     labels = _labels(arguments.labels)
@@ -28,12 +32,13 @@ def run(arguments):
         paths = paths[: arguments.limit]
     model = models.load(arguments.model)
     _check_labels(labels, model)
+    models.check_prepared_alike(patterns, arguments.preprocess, model)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
     explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
     samples = _samples(arguments, model, read, inputs, explained, labels)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
-    facts = f"{model.name}, {len(samples)} images. Explained is the largest output of each."
+    facts = _facts(arguments, model, samples, code, patterns)
     from innvest_lite import report
 
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
@@ -66,6 +71,17 @@ def _labels(path):
         return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"--labels {path!r} is no text in UTF-8: {error}.") from error
+
+
+def _facts(arguments, model, samples, code, patterns):
+    """What is said of the page as a whole."""
+    said = [f"{model.name}, {len(samples)} images, prepared by {arguments.preprocess!r}."]
+    said += ["Some images could not be read and are left out."] if code else []
+    said.append("Explained is the largest output of each.")
+    if patterns is not None:
+        source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these very images"
+        said.append(f"Patterns: {source}.")
+    return " ".join(said)
 
 
 def _check_labels(labels, model):
@@ -144,7 +160,16 @@ def _measured(arguments, model, methods, inputs, patterns):
     if arguments.signal:
         quality = evaluation.measured_signal(arguments, model, inputs)
         options["rows"] = [
-            {"layer": name, **{word: float(np.median(rho)) for word, rho in layer.rho.items()}, "floor": float(layer.floor)}
+            {
+                "layer": name,
+                **{word: _rated(rho, layer.floor) for word, rho in layer.rho.items()},
+                "floor": float(layer.floor),
+            }
             for name, layer in quality.layers.items()
         ]
     return options, left_out
+
+
+def _rated(rho, floor):
+    """A median of rho; too few samples for the fan-in say nothing."""
+    return float(np.median(rho)) if floor < 1 else "too few images"

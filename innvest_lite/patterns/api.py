@@ -1,12 +1,14 @@
 """`fit_statistics` and `fit_patterns`: from a model and data to patterns, in one call."""
 
 import logging
+import os
 import pathlib
 
 import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
+from innvest_lite.folders import ImageFolder
 from innvest_lite.inputs import input_spec, one_of, positive, shard_of
 from innvest_lite.patterns import files, fitter
 from innvest_lite.patterns.data import source_of
@@ -178,7 +180,9 @@ class _Fits:
     ):
         """The `PatternStatistics` of data, see `fit_statistics`."""
         steps = None if steps is None else positive(steps, "steps")
-        statistics = _empty(self._layout, self._estimator, self._exact, dict(self._settings))
+        prepared = _prepared_by(data, preprocess, self._inputs.preprocessor)
+        settings = self._settings if prepared is None else {**self._settings, "preprocess": prepared}
+        statistics = _empty(self._layout, self._estimator, self._exact, dict(settings))
         if all(facts.gathered == "nothing" for facts in statistics.facts.values()):
             return statistics
         if data is None:
@@ -224,6 +228,15 @@ class _Fits:
         if self._gatherer is not None:
             self._gatherer.release()
             self._gatherer = None
+
+
+def _prepared_by(data, preprocess, preprocessor):
+    """The name of what prepares the data; None where nobody says."""
+    if preprocessor is None and isinstance(data, ImageFolder):
+        preprocessor = Preprocessor.of(data.preprocess)
+    elif preprocessor is None and isinstance(data, str | os.PathLike):
+        preprocessor = Preprocessor.of(preprocess)
+    return None if preprocessor is None else preprocessor.name
 
 
 def _empty(layout, estimator, exact, settings):

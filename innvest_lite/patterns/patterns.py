@@ -31,7 +31,8 @@ class Patterns(Mapping):
         estimator: how they were estimated.
         fingerprints: name -> hash of the weights that they belong to.
         reports: name -> `LayerReport`.
-        settings: how they were fitted: "regime" and "separable", see `fit_statistics`.
+        settings: how they were fitted: "regime" and "separable", see `fit_statistics`, and "preprocess", the name of what
+            prepared the images, where that is known.
 
     Example:
         >>> patterns = Patterns({"dense": np.ones((2, 1))}, "linear", {"dense": "ab"}, {})
@@ -92,7 +93,7 @@ class Patterns(Mapping):
                 files.from_text(attributes["estimator"]),
                 {name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
                 {name: _report(attrs) for name, (attrs, _) in groups.items()},
-                {name: str(attributes[name]) for name in ("regime", "separable")},
+                {name: str(attributes[name]) for name in ("regime", "separable", "preprocess") if name in attributes},
             )
 
 
@@ -129,6 +130,22 @@ class Report(collections.UserDict):
         with replacing(path) as partial:
             pathlib.Path(partial).write_text(text.getvalue(), encoding="utf-8")
         return None
+
+    def doubtful(self, share=0.1):
+        """What to think of layers of whose units more than a share are dead or ill-conditioned.
+
+        Args:
+            share: from 0 to 1.
+
+        Returns:
+            A list of texts, one a layer.
+        """
+        return [
+            f"{name}: of {row.units} units {row.dead} were never active, and {row.ill_conditioned} have an ill-conditioned "
+            "pattern; fit on more, or more varied, samples, or trust a method without patterns more."
+            for name, row in self.items()
+            if row.dead + row.ill_conditioned > share * row.units
+        ]
 
     def __str__(self):
         return table(self._HEADER, self._rows())

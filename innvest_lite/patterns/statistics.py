@@ -25,7 +25,8 @@ class PatternStatistics:
         layers: layer (node) name -> `LayerStatistics`.
         facts: layer name -> `LayerFacts`.
         kernels: layer name -> the effective kernel; may be computed when it is asked for.
-        settings: how the sums were gathered: "regime" and "separable", see `fit_statistics`.
+        settings: how the sums were gathered: "regime" and "separable", see `fit_statistics`, and "preprocess", the name of
+            what prepared the images, where that is known.
         estimator: what the patterns are to be estimated by, unless said otherwise.
         samples: how many samples went in.
         batches: how many batches of this fit went in; a checkpoint continues after them.
