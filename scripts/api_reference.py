@@ -17,7 +17,7 @@ import innvest_lite
 
 MODULES = (
     *("analyzers", "callbacks", "data", "datasets", "errors", "export", "forms", "graph", "images", "metrics", "patterns"),
-    *("report", "rules", "visualize"),
+    *("preprocessing", "report", "rules", "visualize"),
 )
 
 

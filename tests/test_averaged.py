@@ -188,6 +188,7 @@ def assert_noisy(method, name, target=None, **options):
     assert_all_close(analyzer.analyze(models.case(name).x, target), slow.folded(name, found), 5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", NOISY)
 @pytest.mark.parametrize("name", ["conv_bn", "two_inputs", "text", "masked_text"])
 def test_noisy_gradients_are_the_loop_over_the_same_noise(method, name):

@@ -43,6 +43,7 @@ def test_what_is_computed_is_float32(cls):
         assert_close(pattern, patterns()[name], 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", BOTH)
 def test_saved_and_exported(cls, tmp_path):
     analyzer = half(cls)

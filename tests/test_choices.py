@@ -57,6 +57,7 @@ def test_kinds(split):
     assert {name: facts.kind for name, facts in split.facts.items()} == KINDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "average", "sum", "unrectified", "output"])
 @pytest.mark.parametrize("word", ["relu", "relu.safe", "linear", "filter", "relu.negative"])
 def test_an_estimator_for_a_kind(split, kind, word):

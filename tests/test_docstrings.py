@@ -13,7 +13,7 @@ from innvest_lite.errors import InnvestLiteError, InvalidInputError
 
 MODULES = (
     *("analyzers", "callbacks", "data", "datasets", "errors", "export", "forms", "graph", "images", "metrics", "patterns"),
-    *("report", "rules", "visualize"),
+    *("preprocessing", "report", "rules", "visualize"),
 )
 # What is computed follows a paper, which is named; these do not.
 NO_PAPER = {"Analyzer", "ReverseAnalyzer", "Input", "Random", "Rule", "Evaluated", "TokenSum"}

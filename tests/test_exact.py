@@ -33,6 +33,7 @@ def one_layer(mean=100):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["relu", "linear"])
 def test_ten_thousand_batches_far_from_zero(estimator):
     """The pairs (x, y) are far from 0, so a sum around 0 would lose all digits that count.
@@ -57,6 +58,7 @@ def merged(parts):
     return first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean, tolerance", [(1, 1e-6), (100, 5e-5)])
 def test_parts_with_pivots_of_their_own_are_the_whole_in_any_order(mean, tolerance):
     model, x = one_layer(mean), far_away(300, mean)

@@ -20,6 +20,7 @@ def test_the_package_alone_imports_neither_keras_nor_numpy():
     run("import sys, innvest_lite; assert not {'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_every_subpackage_can_be_imported_first(module):
     run(f"import innvest_lite.{module}; import json.tool; {REGISTERED}")

@@ -36,6 +36,7 @@ def test_values_do_not_depend_on_the_batch_size(method):
 XLA_CASES = [*((method, "dense") for method in FEW), (RISE, "conv_bn")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, name", XLA_CASES)
 def test_values_do_not_depend_on_xla(method, name):
     case = models.case(name)

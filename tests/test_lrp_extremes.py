@@ -12,6 +12,7 @@ from innvest_lite.rules import AlphaBeta, Epsilon, Norm, WSquare, Zero, kind
 LINEAR = kind("linear")
 
 
+@pytest.mark.slow
 def test_alpha_beta_beyond_float32():
     """Each layer hands on 2 R - swap(R), so the relevance (z, -z) grows three times a layer: 3^100 is beyond float32."""
     x = value = keras.Input((2,))
@@ -28,6 +29,7 @@ def test_alpha_beta_beyond_float32():
     assert np.sign(values).tolist() == [[1, -1]]
 
 
+@pytest.mark.slow
 def test_deep_taylor_beyond_float32():
     """With the gradient at sums, each x + x doubles what arrives, and z+ hands all of it on: 2^140 is beyond float32."""
     x = value = keras.Input((1,))

@@ -133,6 +133,7 @@ def test_every_layer_and_estimator(family, name, estimator):
     check(family_patterns(family, estimator), model.get_layer(name), x, estimator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [bias for bias in BIASES if bias != "relu and bias"])
 @pytest.mark.parametrize("estimator", ["relu", "relu.negative"])
 @pytest.mark.parametrize("family, name", LAYERS)
@@ -191,6 +192,7 @@ def reference():
     return model, x, fit(model, x, batch_size=70)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 @pytest.mark.parametrize("order", ["given", "reversed", "sorted by brightness"])
 def test_batch_size_and_order_do_not_matter(batch_size, order):

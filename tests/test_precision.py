@@ -96,6 +96,7 @@ def test_a_gate_that_lets_nothing_through_gives_zero_at_any_exponent():
 # Precision -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy, method, tolerance",
     [
@@ -125,6 +126,7 @@ def test_the_patterns_of_other_precisions_come_back(policy):
         assert_close(found[name], pattern)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy, tolerance", [("float64", 1e-5), ("float16", 0.02), ("mixed_float16", 0.02), ("mixed_bfloat16", 0.1)]
 )

@@ -105,6 +105,7 @@ class Lose(keras.callbacks.Callback):
             raise LostError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost, kept", [(1, 0), (2, 2), (3, 2), (4, 4)])
 @pytest.mark.parametrize("source", SOURCES)
 def test_an_interrupted_fit_goes_on_after_its_last_flush(source, lost, kept, feed, tmp_path, monkeypatch):

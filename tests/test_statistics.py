@@ -88,6 +88,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("name", KERNELS)
 def test_blocks_of_any_size_give_the_same(name, size, monkeypatch):

@@ -37,6 +37,7 @@ def test_the_network_reads_the_class(trained):
     assert np.mean(model.predict(data.images[4000:], verbose=0).argmax(1) == data.labels[4000:]) > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["relu", "linear"])
 def test_pattern_net_is_more_like_the_signal(trained, estimator):
     model, data = trained

@@ -44,6 +44,7 @@ for samples in (33, 34, 41, 57, 63):
 """
 
 
+@pytest.mark.slow
 def test_one_program_for_all_sizes_of_a_last_batch(python, tmp_path, monkeypatch):
     """Counted by what XLA writes of each program that it compiles."""
     monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text")
