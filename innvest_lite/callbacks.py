@@ -14,8 +14,8 @@ import numpy as np
 from innvest_lite import visualize
 from innvest_lite.analyzers import ANALYZERS, Analyzer, PatternNet, create_analyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, did_you_mean
-from innvest_lite.inputs import positive
+from innvest_lite.errors import InnvestLiteError, InvalidInputError, UnsupportedLayerError, did_you_mean
+from innvest_lite.inputs import as_array, positive
 from innvest_lite.patterns import PatternFits
 
 # Pictures side by side in a file.
@@ -74,7 +74,9 @@ class ExplanationCallback(keras.callbacks.Callback):
         if data is None:
             raise InvalidInputError("Say what to explain: data= should be images, (samples, height, width, channels).")
         self._choice, self._options = analyzer, dict(options or {})
-        self._data = np.asarray(data)
+        if isinstance(analyzer, Analyzer) and options:
+            raise InvalidInputError("options= is for an analyzer by its name; this one is made already.")
+        self._data = np.array(as_array(data, "data"))
         if self._data.ndim != 4 or not len(self._data):
             raise InvalidInputError(
                 f"data should be images to explain, (samples, height, width, channels), but has shape {self._data.shape}."
@@ -99,7 +101,9 @@ class ExplanationCallback(keras.callbacks.Callback):
             self._fits = PatternFits(
                 self.model, analyzer.estimator, separable=analyzer.separable, preprocessor=analyzer.preprocessor
             )
+        self._analyzer._checked(self._data, self._analyzer._selected_target(self._target))
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._complained = False
         self._writer, self._hand = _writer(self._folder), concurrent.futures.ThreadPoolExecutor(1)
 
     def _made(self):
@@ -113,9 +117,20 @@ class ExplanationCallback(keras.callbacks.Callback):
         return self._choice
 
     def on_epoch_end(self, epoch, logs=None):
-        """Explains, every so many epochs."""
+        """Explains, every so many epochs; what cannot be explained, such as a model of NaN, is said once."""
         if self._analyzer is None or (epoch + 1) % self._every:
             return
+        try:
+            self._explain(epoch)
+        except InnvestLiteError as error:
+            self._complain(error)
+
+    def _complain(self, error):
+        if not self._complained:
+            self._complained = True
+            _log.warning("Explanations while this model trains are left out where they fail: %s", error)
+
+    def _explain(self, epoch):
         if self._fits is not None:
             self._analyzer.set_patterns(self._fits(self._fit_data, batch_size=self._batch_size, verbose=0))
         values, _ = self._analyzer.analyze(self._data, self._target, batch_size=self._batch_size, return_exponent=True)
@@ -125,8 +140,12 @@ class ExplanationCallback(keras.callbacks.Callback):
     def _wait(self):
         """Until the pictures of the last time are written; raises what went wrong with them."""
         written, self._written = self._written, None
-        if written is not None:
+        if written is None:
+            return
+        try:
             written.result()
+        except InnvestLiteError as error:
+            self._complain(error)
 
     def _write(self, values, epoch):
         pictures = self._pictures(values)

@@ -5,6 +5,7 @@ batch. Goes out: a `Preprocessor`, which an `InputSpec` applies to all that come
 """
 
 import dataclasses
+import inspect
 import logging
 from collections.abc import Callable
 
@@ -26,6 +27,9 @@ class Preprocessor:
 
     Attributes:
         given: a name as in `innvest_lite.images.preprocess`, or a function of a batch of images, such as a Keras layer.
+
+    Raises:
+        InvalidInputError: there is no such name, or it cannot be called.
     """
 
     given: str | Callable
@@ -48,19 +52,35 @@ class Preprocessor:
 
     @classmethod
     def from_config(cls, config):
-        """From what `config` gave; None for None."""
+        """From what `config` gave, where `config` is not None."""
         return cls.of(keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config)
 
     def config(self):
-        """What a file can hold: the name, or what Keras makes of the layer or function."""
-        return self.given if isinstance(self.given, str) else keras.saving.serialize_keras_object(self.given)
+        """What a file can hold: the name, or what Keras makes of a layer or a registered function; else what was given."""
+        known = inspect.isroutine(self.given) and keras.saving.get_registered_name(self.given) != self.given.__name__
+        return keras.saving.serialize_keras_object(self.given) if self.layer is not None or known else self.given
 
     @property
     def name(self):
         """What messages, descriptions and files of patterns call it."""
         if isinstance(self.given, str):
             return canonical(self.given)
-        return getattr(self.given, "__qualname__", type(self.given).__qualname__)
+        if inspect.isroutine(self.given):
+            return f"{self.given.__module__}.{self.given.__qualname__}"
+        return type(self.given).__qualname__
+
+    @property
+    def layer(self):
+        """The Keras layer that it is, whose weights are to be saved; or None."""
+        return self.given if isinstance(self.given, keras.Layer) else None
+
+    def check_saveable(self):
+        """Raises InvalidInputError where Keras could write it to a file, but not read it again."""
+        if self.layer is None and not isinstance(self.given, str) and self.config() is self.given:
+            raise InvalidInputError(
+                f"The preprocessor {self.name!r} cannot be saved: give it a name, or make it a layer or function that is "
+                "registered with @keras.saving.register_keras_serializable()."
+            )
 
     def check(self, channels):
         """Raises InvalidInputError where it is known not to take images of so many channels."""
@@ -77,16 +97,31 @@ class Preprocessor:
             A NumPy array.
 
         Raises:
-            InvalidInputError: it is no array, or the preprocessor refuses it.
+            InvalidInputError: it is no array, the preprocessor refuses it, or gives another number of samples.
         """
+        if images is None or hasattr(images, "element_spec") or callable(getattr(images, "__next__", None)):
+            kind = type(images).__name__
+            raise InvalidInputError(f"Images should be an array, not {kind}: a data set goes batch by batch.")
+        images = np.asarray(images)
+        if not images.ndim:
+            raise InvalidInputError(f"Images should be an array of them, not {images!r}; innvest_lite.images reads files.")
+        self._look_at(images)
+        starts = range(0, max(len(images), 1), _BATCH)
+        return np.concatenate([self._prepared(images[start : start + _BATCH]) for start in starts])
+
+    def _prepared(self, images):
+        """Some images; functions get a copy, for Keras's own edit their argument."""
         try:
-            images = np.asarray(images)
-            self._look_at(images)
-            starts = range(0, max(len(images), 1), _BATCH)
-            return np.concatenate([np.asarray(self.tensors(images[start : start + _BATCH])) for start in starts])
-        except (TypeError, ValueError) as error:
-            shape = getattr(images, "shape", type(images).__name__)
-            raise InvalidInputError(f"The preprocessor {self.name!r} refuses the images, {shape}: {error}") from error
+            prepared = np.asarray(self.tensors(np.array(images)))
+        except Exception as error:  # of a function that is not ours
+            raise InvalidInputError(
+                f"The preprocessor {self.name!r} refuses the images, {images.dtype} of shape {images.shape}: {error}"
+            ) from error
+        if prepared.shape[:1] != images.shape[:1]:
+            raise InvalidInputError(
+                f"The preprocessor {self.name!r} makes {prepared.shape} of {images.shape}: another number of samples."
+            )
+        return prepared
 
     def _look_at(self, images):
         """Warns of images that seem to be in 0..1, where those by name are for 0..255."""
@@ -95,7 +130,9 @@ class Preprocessor:
             _log.warning("The images lie in 0..1, but the preprocessor %r takes 0..255: multiply them by 255.", self.name)
 
     def tensors(self, images):
-        """The same of a tensor, also inside a `tf.function`."""
+        """The same of a tensor, `images` of the same shape, also inside a `tf.function`."""
+        if self.layer is not None and "training" in inspect.signature(self.layer.call).parameters:
+            return self.given(images, training=False)
         if not isinstance(self.given, str):
             return self.given(images)
         floats = np.array(images, "float32") if isinstance(images, np.ndarray) else keras.ops.cast(images, "float32")
@@ -121,7 +158,15 @@ def differing(fitted, used):
 
 
 def refuse_preprocessor(analyzer, what):
-    """Raises InvalidInputError where an analyzer has a preprocessor and `what` looks at the model's own inputs."""
+    """Refuses an analyzer with a preprocessor where the model's own inputs are looked at.
+
+    Args:
+        analyzer: an `Analyzer`.
+        what: what looks at them, for the message.
+
+    Raises:
+        InvalidInputError: it has one.
+    """
     if getattr(analyzer, "preprocessor", None) is not None:
         raise InvalidInputError(
             f"{what} changes and compares what the model itself takes: make the analyzer without preprocessor=, and hand "

@@ -11,7 +11,7 @@ from models import assert_close
 from PIL import Image
 
 import innvest_lite
-from innvest_lite import InvalidInputError, callbacks
+from innvest_lite import InvalidInputError, callbacks, visualize
 from innvest_lite.backend import summaries
 from innvest_lite.callbacks import ExplanationCallback
 from innvest_lite.data import load_digits
@@ -147,6 +147,66 @@ def test_on_two_replicas(python, tmp_path):
     assert off < 1e-4 and pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"]
 
 
+def test_what_is_written_is_what_is_explained(tmp_path):
+    model = small()
+    options = {"options": {"steps": 4}, "target": 3, "batch_size": 2}
+    trained(model, ExplanationCallback("integrated_gradients", DIGITS[:3], log_dir=tmp_path, **options), epochs=1)
+    heat = innvest_lite.create_analyzer("integrated_gradients", model, steps=4).analyze(DIGITS[:3], target=3)
+    rows = [visualize.overlay(np.zeros_like(DIGITS[:3]), DIGITS[:3]), visualize.heatmap(heat, percentile=99.5)]
+    with Image.open(tmp_path / "epoch-0001.png") as picture:
+        drawn = np.asarray(picture).astype(int)
+    assert (np.abs(drawn - visualize.grid([list(row) for row in rows])) > 8).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("pattern.net", {"estimator": "linear"}),
+        ("pattern.net", {"separable": "joint"}),
+        ("pattern.attribution", {"preprocessor": lambda images: images / 2 + 1}),
+    ],
+)
+def test_patterns_are_fitted_as_the_options_say(name, options, tmp_path):
+    keras.utils.set_random_seed(3)
+    hidden = [keras.layers.SeparableConv2D(4, 3, activation="relu"), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((28, 28, 1)), *hidden, keras.layers.Dense(10, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    callback = ExplanationCallback(name, DIGITS[:3], log_dir=tmp_path, fit_data=DIGITS[:64], options=options)
+    trained(model, callback, epochs=1)
+    expected = innvest_lite.create_analyzer(name, model, **options).fit(DIGITS[:64], verbose=0).patterns
+    for layer, pattern in callback._analyzer.patterns.items():
+        assert_close(pattern, expected[layer], 1e-4)
+
+
+@pytest.mark.parametrize("name", ["gradient", "pattern.attribution"])
+def test_a_model_of_nan_trains_on_with_one_warning(name, tmp_path, caplog):
+    model = small()
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                model.set_weights([weight * np.nan for weight in model.get_weights()])
+
+    trained(model, Spoil(), ExplanationCallback(name, DIGITS[:3], log_dir=tmp_path), epochs=4)
+    assert pictures(tmp_path) == ["epoch-0001.png"]
+    (record,) = [record for record in caplog.records if "are left out where they fail" in record.message]
+
+
+def test_what_cannot_be_explained_is_said_before_training(tmp_path):
+    for options in ({"data": DIGITS[:2, ::2]}, {"target": 10}):
+        callback = ExplanationCallback("gradient", **{"data": DIGITS[:2], "log_dir": tmp_path, "every": 9, **options})
+        with pytest.raises(InvalidInputError, match="should have shape|out of range"):
+            trained(small(), callback, epochs=1)
+
+
+def test_images_are_a_copy(tmp_path):
+    images = DIGITS[:3].copy()
+    preprocessor = keras.applications.mobilenet_v2.preprocess_input
+    callback = ExplanationCallback("gradient", images, log_dir=tmp_path, options={"preprocessor": preprocessor})
+    trained(small(), callback, epochs=1)
+    np.testing.assert_array_equal(images, DIGITS[:3])
+
+
 def test_a_disk_that_refuses_is_an_error(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("No space left on device")
@@ -188,6 +248,8 @@ def test_without_tensorboard(tmp_path, monkeypatch, caplog):
     "options, message",
     [
         ({"data": None}, "Say what to explain"),
+        ({"data": [[1], [1, 2]]}, "data is no array"),
+        ({"analyzer": innvest_lite.Gradient(small()), "options": {"bogus": 3}}, "this one is made already"),
         ({"analyzer": "gradeint"}, "Did you mean 'gradient'"),
         ({"analyzer": None}, "There is no analyzer None"),
         ({"data": np.zeros((0, 28, 28, 1))}, "data should be images"),

@@ -1,5 +1,6 @@
 """Percentiles and magnitudes, channels, signals over time, volumes, tokens, captions, and pictures on the screen."""
 
+import re
 import sys
 
 import numpy as np
@@ -169,12 +170,43 @@ def test_a_caption_stands_below_the_picture():
         caption(BLACK, "x", margin=-1)
 
 
+def test_options_of_tokens_and_slices():
+    shown = tokens(["a", "b"], np.array([1.0, -4.0]), limit=2, absolute=True)
+    colors = re.findall(r"background[^;]*: *([^;\"]*)", shown)
+    assert len(set(colors)) == 2 and shown != tokens(["a", "b"], np.array([1.0, -4.0]))
+    assert tokens(["a"], np.array([-4.0]), absolute=True) != tokens(["a"], np.array([-4.0]))
+    assert tokens(["a", "b"], np.array([1.0, 4.0]), limit=1) != tokens(["a", "b"], np.array([1.0, 4.0]))
+    relevance, volume = normal(4, 5, 6), normal(4, 5, 6, seed=1)
+    plain = slices(relevance, volume)[0]
+    assert (slices(relevance, volume, percentile=50)[0] != plain).any()
+    assert (slices(relevance, volume, absolute=True)[0] != plain).any()
+    with pytest.raises(InvalidInputError, match="axis is True"):
+        slices(relevance, axis=True)
+
+
+def test_ragged_lists():
+    for make in (
+        lambda: series([[1], [1, 2]], [1, 2]),
+        lambda: slices([[1], [1, 2]]),
+        lambda: tokens(["a"], [[1], [1, 2]]),
+    ):
+        with pytest.raises(InvalidInputError, match="no one shape"):
+            make()
+
+
+def test_one_step_is_drawn():
+    assert (series([1.0], [0.5]) < 60).all(axis=-1).any()
+
+
 def test_show(monkeypatch):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(pyplot, "show", lambda: None)
     figure = show([BLACK, BLACK], ["one", "two"])
     assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), BLACK)
+    assert figure.axes[0].images[0].get_interpolation() == "nearest"
+    with pytest.raises(InvalidInputError, match="is float64"):
+        show(np.zeros((3, 3, 3)))
     assert figure.get_size_inches() == pytest.approx([2 * 2.2, 2.2 / 3])
     assert len(show(BLACK, "alone").axes) == 1
     sheet, tall = show(np.zeros((450, 900, 3), np.uint8)), show(np.zeros((5000, 500, 3), np.uint8))

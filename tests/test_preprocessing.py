@@ -1,5 +1,6 @@
 """`preprocessor=`: images as people have them, prepared by name or by a KerasHub task's own preprocessor."""
 
+import functools
 import pathlib
 
 import keras
@@ -39,6 +40,11 @@ GIVEN = {
     "name": ("vgg16", 16, lambda images: preprocess(images, "vgg16")),
     "layer": (Halves(), 8, halved),
     "function": (lambda images: halved(np.asarray(images)), 8, halved),
+    "one of Keras's, which edits its argument": (
+        keras.applications.vgg16.preprocess_input,
+        16,
+        lambda images: preprocess(images, "vgg16"),
+    ),
 }
 
 
@@ -104,7 +110,7 @@ def test_what_is_refused(tmp_path):
         innvest_lite.Gradient(model, preprocessor=3)
     with pytest.raises(InvalidInputError, match=r"should have shape \(None, 16, 16, 3\), but got \(2, 8, 8, 3\)"):
         innvest_lite.Gradient(model, preprocessor=Halves()).analyze(IMAGES[:2])
-    with pytest.raises(InvalidInputError, match="refuses the images"):
+    with pytest.raises(InvalidInputError, match="innvest_lite.images reads files"):
         innvest_lite.Gradient(model, preprocessor="vgg16").analyze("photo.png")
     analyzer = innvest_lite.Gradient(model, preprocessor="vgg16")
     for measure in (
@@ -118,6 +124,89 @@ def test_what_is_refused(tmp_path):
     two = keras.Model(inputs := [keras.Input((2,)), keras.Input((2,))], keras.layers.Add()(inputs))
     with pytest.raises(InvalidInputError, match="models with one input, but this one has 2"):
         innvest_lite.Gradient(two, preprocessor=Halves())
+
+
+def test_weights_of_a_preprocessor_are_saved(tmp_path):
+    normalization = keras.layers.Normalization()
+    normalization.adapt(IMAGES)
+    convolution = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(3, 1)])
+    for number, layer in enumerate((normalization, convolution)):
+        analyzer = innvest_lite.IntegratedGradients(network(), preprocessor=layer)
+        analyzer.save(tmp_path / f"{number}.keras")
+        loaded = keras.saving.load_model(tmp_path / f"{number}.keras")
+        np.testing.assert_array_equal(loaded.analyze(IMAGES[:2], 1), analyzer.analyze(IMAGES[:2], 1))
+        assert np.abs(analyzer.preprocessor(IMAGES) - IMAGES).max() > 1
+
+
+def test_functions_that_keras_does_not_know_are_not_saved(tmp_path):
+    for function in (keras.applications.vgg16.preprocess_input, lambda images: images, functools.partial(np.add, 1)):
+        analyzer = innvest_lite.Gradient(network(), preprocessor=function)
+        with pytest.raises(InvalidInputError, match="register_keras_serializable"):
+            analyzer.save(tmp_path / "explainer.keras")
+    innvest_lite.Gradient(network(), preprocessor=tenth).save(tmp_path / "explainer.keras")
+    loaded = keras.saving.load_model(tmp_path / "explainer.keras")
+    np.testing.assert_allclose(loaded.preprocessor(IMAGES), IMAGES / 10)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def tenth(images):
+    return images / 10
+
+
+def test_layers_are_not_in_training():
+    analyzer = innvest_lite.IntegratedGradients(network(), preprocessor=keras.Sequential([keras.layers.GaussianNoise(1.0)]))
+    np.testing.assert_array_equal(analyzer.preprocessor(IMAGES), IMAGES)
+
+
+@pytest.mark.parametrize("function", [lambda images: images[:1], lambda images: np.concatenate([images, images])])
+def test_as_many_samples_as_came(function):
+    with pytest.raises(InvalidInputError, match="another number of samples"):
+        innvest_lite.Gradient(network(), preprocessor=function).analyze(IMAGES[:4])
+
+
+def test_whatever_a_function_raises_is_told():
+    def broken(images):
+        raise KeyError("no such thing")
+
+    with pytest.raises(InvalidInputError, match="refuses the images, float32 of shape .*no such thing"):
+        innvest_lite.Gradient(network(), preprocessor=broken).analyze(IMAGES[:4])
+    for given in (None, tf.data.Dataset.from_tensors(IMAGES), iter([IMAGES])):
+        with pytest.raises(InvalidInputError, match="a data set goes batch by batch"):
+            innvest_lite.Gradient(network(), preprocessor="unit").analyze(given)
+
+
+def test_nothing_is_prepared_twice(desk):
+    with pytest.raises(InvalidInputError, match="would prepare the images twice"):
+        innvest_lite.fit_patterns(network(), "photos", preprocess="vgg16", preprocessor="vgg16")
+
+
+def test_a_fit_does_not_go_on_with_another_preprocessor(tmp_path):
+    options, model = {"checkpoint": tmp_path / "run.h5", "batch_size": 16, "verbose": 0}, network()
+    innvest_lite.fit_statistics(model, IMAGES, preprocessor="vgg16", steps=1, **options)
+    with pytest.raises(innvest_lite.PatternMismatchError, match="gathered in another way"):
+        innvest_lite.fit_statistics(model, IMAGES, preprocessor="unit", **options)
+
+
+def test_exported_preprocessors_see_what_came_and_are_checked(tmp_path):
+    images = IMAGES[:2].astype("uint8")
+
+    def by_dtype(x):
+        return tf.image.convert_image_dtype(x, "float32")
+
+    analyzer = innvest_lite.IntegratedGradients(network(), preprocessor=by_dtype)
+    analyzer.export(tmp_path / "served")
+    served = tf.saved_model.load(tmp_path / "served")
+    expected = analyzer.analyze(images)
+    np.testing.assert_allclose(served.serve(x=images)["attributions"], expected, atol=1e-5 * np.abs(expected).max())
+    analyzer.export(tmp_path / "other", preprocess="vgg16")
+    other = tf.saved_model.load(tmp_path / "other")
+    expected = innvest_lite.IntegratedGradients(network(), preprocessor="vgg16").analyze(images)
+    np.testing.assert_allclose(other.explain(x=images)["attributions"], expected, atol=1e-4 * np.abs(expected).max())
+    pooled = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
+    with pytest.raises(InvalidInputError, match=r"should have shape \(None, 16, 16, 3\), but got \(None, 8, 8, 3\)"):
+        innvest_lite.Gradient(pooled, preprocessor=Halves()).export(tmp_path / "third")
+    with pytest.raises(InvalidInputError, match="cannot be part of an exported program"):
+        innvest_lite.Gradient(network(), preprocessor=lambda x: np.asarray(x) / 2).export(tmp_path / "fourth")
 
 
 def test_no_samples_and_many_at_a_time():

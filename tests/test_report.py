@@ -110,6 +110,41 @@ def test_maps_of_zeros_and_samples_without_classes():
     assert stack["data-limit"] == "0" and not any(base64.b64decode(stack["data-values"]))
 
 
+@pytest.mark.parametrize(
+    "values", [np.full((5, 6), np.nan), np.full((5, 6), np.inf), np.zeros((4, 6)), np.zeros((5, 6, 1))], ids=str
+)
+def test_values_are_one_for_each_pixel(values):
+    given = sample()
+    with pytest.raises(InvalidInputError, match="values of gradient of 'seven.png'.*one for each pixel"):
+        page(
+            "A report",
+            [Sample("seven.png", given.image, (), {"gradient": given.pictures["gradient"]}, {"gradient": values})],
+        )
+
+
+def test_curves_and_rows_are_checked():
+    for curves in ({"a": [1.0, 0.5], "b": [1.0]}, {"a": [np.nan, 1.0]}, {"a": []}):
+        with pytest.raises(InvalidInputError, match="all of one length"):
+            page("A report", [sample()], curves=curves)
+    with pytest.raises(InvalidInputError, match="different columns"):
+        page("A report", [sample()], rows=[{"a": 1}, {"b": 1}])
+    text = page("A report", [sample()], rows=[{"<b>": np.float32(1 / 3)}])
+    assert "<td>0.333</td>" in text and "<b>" not in text
+
+
+def test_names_that_are_no_text(tmp_path):
+    path = write(tmp_path / "report.html", "A report", [sample("a\udcff.png")])
+    assert "a\\udcff.png" in path.read_text(encoding="utf-8")
+
+
+def test_axes_of_curves_start_at_zero():
+    def lowest(values):
+        line = Elements(charts.lines({"a": values}, "x", "y")).of("polyline")[0]["points"]
+        return max(float(point.split(",")[1]) for point in line.split())
+
+    assert lowest([0.9, 0.8]) < lowest([0.9, 0.0])
+
+
 def test_curves_are_drawn_in_their_places():
     svg = charts.lines({"falls": [1.0, 0.5, 0.0], "stays": [1.0, 1.0, 1.0]}, "patches", "probability")
     elements = Elements(svg)
@@ -180,11 +215,49 @@ def test_a_method_that_does_not_go_is_left_out(photos, tmp_path, capsys):
 REFUSED = [
     (("-o", "report.txt"), "let it end in .html"),
     (("-o", "nowhere/report.html"), "There is no folder"),
+    (("-o", "."), "let it end in .html"),
+    (("--logits",), "leave --logits out"),
     (("--methods", "gradeint"), "Did you mean 'gradient'"),
     (("--preprocess", "vgg61"), "No preprocessor is called"),
     (("--labels", "missing.txt"), "missing.txt"),
     (("--labels", "labels.txt", "--methods", "gradient"), "names 2 classes, but the model has 10"),
 ]
+
+
+def test_colours_subfolders_unreadable_images_and_exponents(tmp_path, capsys):
+    keras.utils.set_random_seed(0)
+    stack = [keras.layers.Conv2D(3, 1, activation="relu") for _ in range(8)]
+    ends = [keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *stack, *ends])
+    model.set_weights([np.abs(weight) for weight in model.get_weights()])
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "photos" / "z").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(1, 256, (2, 8, 8, 3)).astype("uint8")
+    Image.fromarray(pixels[0]).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(pixels[1]).save(tmp_path / "photos" / "z" / "b.png")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "labels.txt").write_bytes("one\r\ntwo\nthree\nfour\n".encode("utf-8-sig"))
+    kernels = {layer.name: 3e5 * np.abs(layer.kernel.numpy()) for layer in [*stack, ends[1]]}
+    fitted = innvest_lite.fit_patterns(model, pixels.astype("float32"), verbose=0)
+    patterns = innvest_lite.Patterns(kernels, "linear", fitted.fingerprints, fitted.reports)
+    patterns.save(tmp_path / "patterns.h5")
+    options = ("--methods", "pattern.net,gradient", "--patterns", tmp_path / "patterns.h5", "--top", 4)
+    given = ("--labels", tmp_path / "labels.txt", "-o", tmp_path / "page.html")
+    assert run("report", tmp_path / "model.keras", tmp_path / "photos", *options, *given) == 1
+    elements = Elements((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert [article["data-name"] for article in elements.of("article")] == ["a.png", "z/b.png"]
+    assert len([tag for tag, _, above in elements.found if tag == "li"]) == 8
+    said = " ".join(elements.texts)
+    assert "left out" in said and "Patterns: patterns.h5" in said and "one " in said and "\ufeff" not in said
+    limits = [float(stack["data-limit"]) for stack in elements.of("div", "stack") if "data-limit" in stack]
+    gradient = innvest_lite.Gradient(model).analyze(pixels[:1].astype("float32"))
+    assert limits[1] == pytest.approx(np.abs(gradient.sum(-1)).max(), rel=1e-4)
+    values, exponent = innvest_lite.PatternNet(model, patterns=patterns).analyze(
+        pixels[:1].astype("float32"), return_exponent=True
+    )
+    assert exponent[0] > 0 and limits[0] == pytest.approx(
+        np.abs(values.sum(-1, dtype="float64")).max() * 2.0 ** exponent[0], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("percentile", ["0", "100.5", "nan", "many"])

@@ -65,6 +65,7 @@ class Analyzer(keras.Model):
     ):
         super().__init__(name=name or _snake_case(type(self).__name__))
         self.preprocessor = Preprocessor.of(preprocessor)
+        self._preprocessing = self.preprocessor and self.preprocessor.layer  # an attribute, so that its weights are saved
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
         self.model = model
         self.output_choice = output
@@ -288,8 +289,10 @@ class Analyzer(keras.Model):
         """Writes a `.keras` file, which `keras.saving.load_model` reads once `innvest_lite` is imported.
 
         Raises:
-            InvalidInputError: another format was asked for.
+            InvalidInputError: another format was asked for, or the preprocessor is a function that Keras does not know.
         """
+        if self.preprocessor is not None:
+            self.preprocessor.check_saveable()
         if not str(filepath).endswith(".keras"):
             raise InvalidInputError(f"An analyzer is saved as a .keras file, but the path is {str(filepath)!r}.")
         files.check_folder(filepath)
@@ -364,8 +367,8 @@ class Analyzer(keras.Model):
             True
         """
         self._require_ready()
-        text, weights = export.stablehlo(self, batch, one_of(target, export.TARGETS, "target"))
-        return (text, weights) if return_weights else text
+        found = export.stablehlo(self, batch, one_of(target, export.TARGETS, "target"))
+        return found if return_weights else found[0]
 
     def get_config(self):
         """The model and the options, as Keras serializes them."""

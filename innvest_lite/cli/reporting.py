@@ -32,11 +32,12 @@ def run(arguments):
         paths = paths[: arguments.limit]
     model = models.load(arguments.model)
     _check_labels(labels, model)
+    watched = models.with_softmax(model) if arguments.logits else model
     models.check_prepared_alike(patterns, arguments.preprocess, model)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
     explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
-    samples = _samples(arguments, model, read, inputs, explained, labels)
+    samples = _samples(arguments, watched, read, inputs, explained, labels)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
     facts = _facts(arguments, model, samples, code, patterns)
     from innvest_lite import report
@@ -58,6 +59,8 @@ def _checked_out(out):
     out = pathlib.Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise InvalidInputError(f"The report is an HTML file, but --out is {str(out)!r}; let it end in .html.")
+    if out.is_dir():
+        raise InvalidInputError(f"--out {str(out)!r} is a folder; name a file in it, such as {str(out / 'report.html')!r}.")
     if not out.absolute().parent.is_dir():
         raise InvalidInputError(f"There is no folder {str(out.absolute().parent)!r} for the report; make it first.")
     return out
@@ -68,7 +71,7 @@ def _labels(path):
     if path is None:
         return None
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        return pathlib.Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"--labels {path!r} is no text in UTF-8: {error}.") from error
 
@@ -86,6 +89,8 @@ def _facts(arguments, model, samples, code, patterns):
 
 def _check_labels(labels, model):
     """As many labels as the model has outputs, before the work starts."""
+    if len(model.outputs) != 1:
+        raise InvalidInputError(f"A report is for models with one output, but this one has {len(model.outputs)}.")
     if labels is not None and len(labels) != model.output_shape[-1]:
         raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {model.output_shape[-1]}.")
 
@@ -102,7 +107,7 @@ def _read(arguments, model, paths):
 
 
 def _explained(arguments, model, methods, inputs, patterns):
-    """Method -> its explanations, what was said of methods that do not go, and the patterns, where some were needed."""
+    """Method -> explanations and exponents; what was said of methods that do not go; patterns, where some were needed."""
     found, left_out = {}, []
     for number, name in enumerate(methods, 1):
         print(f"{name}, {number} of {len(methods)}", flush=True)
@@ -113,23 +118,22 @@ def _explained(arguments, model, methods, inputs, patterns):
         except UnsupportedLayerError as error:
             left_out.append(f"{name}: {error}")
             continue
-        found[name], _ = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
+        found[name] = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
     if not found:
         raise InvalidInputError("None of the methods goes with this model:\n" + "\n".join(left_out))
     return found, left_out, patterns
 
 
-def _samples(arguments, model, read, inputs, explained, labels):
+def _samples(arguments, watched, read, inputs, explained, labels):
     """A `report.Sample` for each image."""
     from innvest_lite.report import Sample
 
     pixels = np.concatenate([batch.pixels for batch in read])
     paths = [path for batch in read for path in batch.paths]
     root = pathlib.Path(arguments.images)
-    watched = models.with_softmax(model) if arguments.logits else model
     outputs = watched.predict(inputs, batch_size=arguments.batch_size, verbose=0)
-    pictures = {name: pictures_of(name, values, pixels, arguments.percentile) for name, values in explained.items()}
-    sums = {name: values.sum(axis=-1, dtype="float64") for name, values in explained.items()}
+    pictures = {name: pictures_of(name, values, pixels, arguments.percentile) for name, (values, _) in explained.items()}
+    sums = {name: _sums(values, exponents) for name, (values, exponents) in explained.items()}
     images = np.broadcast_to(as_bytes(pixels), (*pixels.shape[:-1], 3))
     return [
         Sample(
@@ -141,6 +145,17 @@ def _samples(arguments, model, read, inputs, explained, labels):
         )
         for place, path in enumerate(paths)
     ]
+
+
+def _sums(values, exponents):
+    """Sums over channels, float64, in the method's unit; what leaves float64 keeps the scale in which it came."""
+    scaled = values.sum(axis=-1, dtype="float64")
+    with np.errstate(over="ignore"):
+        true = np.ldexp(scaled, exponents[:, None, None])
+    fits = np.isfinite(true).all(axis=(1, 2), keepdims=True)
+    if not fits.all():
+        print("Some values leave float64: the page has them divided by a power of two for each image.")
+    return np.where(fits, true, scaled)
 
 
 def _likeliest(outputs, count, labels):

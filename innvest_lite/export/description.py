@@ -68,7 +68,7 @@ def input_range_of(preprocessor, given):
 
 def _options(analyzer):
     """The options that the analyzer was made with; what is large is left out."""
-    config = analyzer.get_config()
+    config = {**analyzer.get_config(), "preprocessor": analyzer.preprocessor and analyzer.preprocessor.name}
     return {name: value for name, value in config.items() if name not in ("model", "fitted", "name", "jit_compile")}
 
 

@@ -6,7 +6,7 @@ from innvest_lite import backend
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.export.pictures import RENDERERS
-from innvest_lite.inputs import one_of, positive, spatial_axes
+from innvest_lite.inputs import check_shape, one_of, positive, spatial_axes
 from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.visualize.colormaps import colors_of
 
@@ -157,8 +157,18 @@ class Served:
         if self.preprocessor is None:
             return list
         self.preprocessor.check(self._image_shape("preprocess")[-1])
-        prepared = self.preprocessor.tensors
-        return lambda tensors: [ops.cast(prepared(ops.cast(tensors[0], "float32")), self._inputs.dtypes[0])]
+        return self._prepared
+
+    def _prepared(self, tensors):
+        try:
+            prepared = self.preprocessor.tensors(tensors[0])
+        except Exception as error:  # of a function that is not ours
+            raise InvalidInputError(
+                f"The preprocessor {self.preprocessor.name!r} cannot be part of an exported program: {error} (It has "
+                "to be of TensorFlow's or Keras's operations.)"
+            ) from error
+        check_shape(tuple(prepared.shape), self._inputs.names[0], self._inputs.shapes[0])
+        return [ops.cast(prepared, self._inputs.dtypes[0])]
 
     def _check_pictures(self):
         colors_of(self.colormap)

@@ -166,6 +166,8 @@ def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"
     Raises:
         InvalidInputError: the arrays do not fit the model, or the data set is empty.
     """
+    if preprocess != "none" and inputs.preprocessor is not None:
+        raise InvalidInputError("preprocess= and preprocessor= would prepare the images twice; give one of them.")
     if isinstance(data, str | os.PathLike):
         data = _folder(data, inputs, batch_size, preprocess)
     elif preprocess != "none":

@@ -4,6 +4,8 @@ import html
 
 import numpy as np
 
+from innvest_lite.errors import InvalidInputError
+
 # Colours that stay apart in the common kinds of colour blindness (Okabe and Ito 2008), dark enough for lines on white.
 _COLORS = ("#0072b2", "#d55e00", "#008060", "#a8437f", "#8a6d00", "#444444")
 _DASHES = ("", "7 3", "2 3")
@@ -20,8 +22,14 @@ def lines(curves, across, up):
 
     Returns:
         A str of HTML.
+
+    Raises:
+        InvalidInputError: curves are empty, not finite, or of different lengths.
     """
     curves = {name: np.asarray(values, "float64") for name, values in curves.items()}
+    lengths = {len(values) for values in curves.values()}
+    if len(lengths) != 1 or 0 in lengths or not all(np.isfinite(values).all() for values in curves.values()):
+        raise InvalidInputError("Curves should be finite numbers, all of one length, of at least one value.")
     count = max(len(next(iter(curves.values()))) - 1, 1)
     low = min(0.0, min(values.min() for values in curves.values()))
     high = max(values.max() for values in curves.values())

@@ -65,7 +65,8 @@ def page(title, samples, *, facts="", curves=None, rows=None):
         A str: one self-contained file.
 
     Raises:
-        InvalidInputError: there are no samples, or a picture is none.
+        InvalidInputError: there are no samples, a picture is none, values or curves are not finite or of other lengths, or
+            rows have different keys.
     """
     samples = list(samples)
     if not samples:
@@ -128,7 +129,8 @@ def write(path, title, samples, **options):
         raise InvalidInputError(f"A report is an HTML file, but the path is {str(path)!r}; let it end in .html.")
     text = page(title, samples, **options)
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        # A name of a file need not be text.
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -154,6 +156,11 @@ def _percent(share):
 def _heat(sample, method):
     """A heat map over its image, with its values."""
     values = np.asarray(sample.values[method], "float64")
+    if values.shape != sample.pictures[method].shape[:2] or not np.isfinite(values).all():
+        raise InvalidInputError(
+            f"The values of {method} of {sample.name!r}, of shape {values.shape}, should be finite numbers, one for each "
+            f"pixel of its picture, {sample.pictures[method].shape[:2]}."
+        )
     limit = float(np.abs(values).max())
     numbers = np.rint(values / (limit or 1) * 32767).astype("<i2")
     height, width = values.shape
@@ -196,6 +203,8 @@ def _data(picture, name):
 
 
 def _table(rows):
+    if any(list(row) != list(rows[0]) for row in rows):
+        raise InvalidInputError("The rows of a table have different columns.")
     heads = "".join(f'<th scope="col">{_breakable(name)}</th>' for name in rows[0])
     body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row.values()) + "</tr>" for row in rows)
     whole = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
@@ -203,7 +212,7 @@ def _table(rows):
 
 
 def _cell(value):
-    return f"{value:.3g}" if isinstance(value, float) else html.escape(str(value))
+    return f"{value:.3g}" if isinstance(value, float | np.floating) else html.escape(str(value))
 
 
 def _resource(name):

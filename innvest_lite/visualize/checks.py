@@ -21,7 +21,7 @@ def as_batch(array, name):
     Raises:
         InvalidInputError: another rank, an empty axis, a type that is not a real number, or NaN or Inf.
     """
-    array = _as_array(array, name)
+    array = as_array(array, name)
     if not np.can_cast(array.dtype, np.float64, casting="same_kind"):
         raise InvalidInputError(f"{name} has the type {array.dtype}; expected real numbers, such as float32.")
     if array.ndim not in (2, 3, 4) or array.size == 0:
@@ -42,7 +42,7 @@ def as_picture(picture, name):
     Raises:
         InvalidInputError: another type or shape, or an empty axis.
     """
-    array = _as_array(picture, name)
+    array = as_array(picture, name)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
         raise InvalidInputError(
             f"{name} is {array.dtype} with the shape {array.shape}; expected one picture, uint8 (height, width, 3). "
@@ -64,7 +64,7 @@ def check_size(value, name, least, what="pixels"):
         raise InvalidInputError(f"{name} is {value!r}; expected a whole number of {what}, at least {least}.")
 
 
-def _as_array(values, name):
+def as_array(values, name):
     """The values as an array; InvalidInputError where they have no common shape, as a list of pictures of several sizes."""
     try:
         return np.asarray(values)

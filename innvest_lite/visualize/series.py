@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.visualize.checks import as_batch, check_size
+from innvest_lite.visualize.checks import as_array, as_batch, check_size
 from innvest_lite.visualize.colormaps import DEFAULT
 from innvest_lite.visualize.pictures import heatmap
 
@@ -54,13 +54,19 @@ def series(relevance, signal, colormap=DEFAULT, limit=None, *, width=480, height
     for line in _heights(signal).T:
         places = (np.arange(len(line)) + 0.5) / len(line) * size[0]
         points = list(zip(places, line * size[1], strict=True))
-        pen.line(points * 2 if len(points) == 1 else points, fill=_INK, width=2 * _OVERSAMPLING, joint="curve")
+        # A single step is as broad as the picture.
+        pen.line(
+            [(0, points[0][1]), (size[0], points[0][1])] if len(points) == 1 else points,
+            fill=_INK,
+            width=2 * _OVERSAMPLING,
+            joint="curve",
+        )
     return np.array(picture.resize((width, height), Image.Resampling.BOX))
 
 
 def _as_steps(array, name):
     """A float64 array (steps, channels)."""
-    array = np.asarray(array)
+    array = as_array(array, name)
     if array.ndim not in (1, 2):
         raise InvalidInputError(
             f"{name} has the shape {array.shape}; expected one signal, (steps,) or (steps, channels). Draw one by one."

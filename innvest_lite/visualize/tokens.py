@@ -2,10 +2,8 @@
 
 import html
 
-import numpy as np
-
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.visualize.checks import as_batch
+from innvest_lite.visualize.checks import as_array, as_batch
 from innvest_lite.visualize.colormaps import DEFAULT, colorize
 from innvest_lite.visualize.pictures import LUMA, strength_of
 
@@ -35,7 +33,7 @@ def tokens(texts, relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, 
         >>> page.count("<span"), "+2" in page
         (2, True)
     """
-    texts, relevance = list(texts), np.asarray(relevance)
+    texts, relevance = list(texts), as_array(relevance, "relevance")
     if relevance.ndim not in (1, 2) or not texts or len(relevance) != len(texts):
         raise InvalidInputError(
             f"relevance has the shape {relevance.shape} for {len(texts)} tokens; expected (tokens,) or (tokens, features), "

@@ -3,7 +3,7 @@
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.visualize.checks import check_size
+from innvest_lite.visualize.checks import as_array, check_size
 from innvest_lite.visualize.colormaps import DEFAULT
 from innvest_lite.visualize.pictures import heatmap, overlay
 
@@ -58,7 +58,7 @@ def slices(relevance, volume=None, axis=0, count=6, colormap=DEFAULT, limit=None
 
 
 def _as_volume(array, name):
-    array = np.asarray(array)
+    array = as_array(array, name)
     if array.ndim not in (3, 4):
         raise InvalidInputError(
             f"{name} has the shape {array.shape}; expected one volume, (depth, height, width, channels) or (depth, height, "
