@@ -12,8 +12,15 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import canonical, preprocessing
+
+FOREIGN_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    backend.OperationError,
+)
+"""What a function that is not ours may raise at images that it does not take."""
 
 # Images that are prepared at a time.
 _BATCH = 32
@@ -113,7 +120,7 @@ class Preprocessor:
         """Some images; functions get a copy, for Keras's own edit their argument."""
         try:
             prepared = np.asarray(self.tensors(np.array(images)))
-        except Exception as error:  # of a function that is not ours
+        except FOREIGN_ERRORS as error:
             raise InvalidInputError(
                 f"The preprocessor {self.name!r} refuses the images, {images.dtype} of shape {images.shape}: {error}"
             ) from error

@@ -67,8 +67,7 @@ class Analyzer(keras.Model):
         self.preprocessor = Preprocessor.of(preprocessor)
         self._preprocessing = self.preprocessor and self.preprocessor.layer  # an attribute, so that its weights are saved
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
-        self.model = model
-        self.output_choice = output
+        self.model, self.output_choice = model, output
         if jit_compile not in (True, False, "auto"):
             raise InvalidInputError(f"jit_compile should be True, False or 'auto', but is {jit_compile!r}.")
         self._jit_choice = jit_compile

@@ -20,6 +20,7 @@ if keras.backend.backend() != "tensorflow":
     )
 
 VERSION = tf.__version__
+OperationError = tf.errors.OpError
 
 # All powers of two that are normal float32 numbers. A table, not bits: LiteRT and ONNX have no operations on bits, and
 # `pow` is not exact on every device.

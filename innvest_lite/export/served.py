@@ -7,7 +7,7 @@ from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.export.pictures import RENDERERS
 from innvest_lite.inputs import check_shape, one_of, positive, spatial_axes
-from innvest_lite.preprocessing import Preprocessor
+from innvest_lite.preprocessing import FOREIGN_ERRORS, Preprocessor
 from innvest_lite.visualize.colormaps import colors_of
 
 TARGETS = ("argmax", "input")
@@ -162,7 +162,7 @@ class Served:
     def _prepared(self, tensors):
         try:
             prepared = self.preprocessor.tensors(tensors[0])
-        except Exception as error:  # of a function that is not ours
+        except FOREIGN_ERRORS as error:
             raise InvalidInputError(
                 f"The preprocessor {self.preprocessor.name!r} cannot be part of an exported program: {error} (It has "
                 "to be of TensorFlow's or Keras's operations.)"
