@@ -272,6 +272,7 @@ def test_a_small_variance_of_large_gradients_is_no_rounding():
     assert_close(VarGrad(model, 500, 1.0, relative=False).analyze(np.zeros((1, 3))), np.ones((1, 3)), 0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", NOISY)
 def test_the_seed_makes_the_values(method):
     case = models.case("dense")

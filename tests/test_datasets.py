@@ -287,6 +287,7 @@ def best_pixel(images, labels):
     return max(right.max(), 1 - right.min())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strength", "by_pixel"), [(0.5, 0.78), (1.0, 0.70)])
 def test_a_small_network_reads_the_class_and_no_pixel_does(strength, by_pixel):
     """By a pixel: a difference of 1 under a standard deviation of sqrt(strength^2 + 0.5^2), and the best of many pixels."""

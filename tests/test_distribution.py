@@ -152,6 +152,7 @@ def run_workers(folder, source):
     return [PatternStatistics.load(folder / f"result-{index}.h5") for index in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["array", "generator"])
 def test_two_workers_equal_one_process(source, tmp_path):
     for result in run_workers(tmp_path, source):

@@ -149,6 +149,7 @@ def test_a_pivot_far_from_the_mean_is_put_right_while_all_is_gathered(soon):
     np.testing.assert_allclose(pivot, y.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_fit_gathers_the_same(soon, tmp_path):
     model, x = one_layer(), far_away(400)
     for exact in (True, False):

@@ -71,6 +71,7 @@ def test_every_analyzer_is_served_as_it_analyzes(name, exported):
         np.testing.assert_array_equal(results["target"], TARGETS[:samples])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pattern.attribution", "smoothgrad", "rise", "input"])
 def test_predictions_are_those_of_the_model(name, exported):
     analyzer = create(name)
@@ -217,6 +218,7 @@ def test_a_single_sample_is_evaluated_side_by_side():
         assert (at_a_time or -1) in {shape.dim[0].size for shape in shapes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 2**32 + 5, 2**62 + 1])
 def test_the_seed_is_an_input(seed, exported):
     served = exported(Random(model()))
@@ -229,6 +231,7 @@ STRUCTURES = [(Gradient, name) for name in ("two_inputs", "several", "sigmoid_he
 STRUCTURES += [(PatternAttribution, "dict_inputs"), (SmoothGrad, "text")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, name", STRUCTURES)
 def test_structures(method, name, exported):
     case = models.case(name)

@@ -39,6 +39,7 @@ TWO_SOURCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", TWO_SOURCES)
 def test_every_data_source_of_two_inputs(source):
     model = models.case("two_inputs").model
@@ -107,6 +108,7 @@ FEEDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source, name, place",
     [

@@ -54,6 +54,7 @@ def processes():
     return context
 
 
+@pytest.mark.slow
 def test_a_killed_fit_goes_on(uninterrupted, processes, tmp_path):
     generator = np.random.default_rng(24)
     kept = []

@@ -45,6 +45,7 @@ def test_values_do_not_depend_on_xla(method, name):
     assert_close(compiled, plain, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", FEW)
 def test_no_evaluation_sees_more_samples_than_the_batch_size(method):
     model, seen = slow.recording(5, 2)
@@ -74,6 +75,7 @@ CHANGED.update(dict.fromkeys(NOISY, {"noise_scale": 0.7, "relative": False, "see
 CHANGED[RISE] = {"cells": 2, "probability": 0.3, "seed": 7, "fill": 0.5, "score": "logit"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", FEW)
 def test_saved_with_every_option(method, tmp_path):
     assert_saved(make(method, **CHANGED[method]), models.case("dense").x, tmp_path)

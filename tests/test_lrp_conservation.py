@@ -158,6 +158,7 @@ def rectifying_nets():
     return model, folded(model), models.data_for(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_folded_batchnorm_changes_nothing(method, eager):
     model, twin, x = rectifying_nets()

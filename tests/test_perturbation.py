@@ -168,6 +168,7 @@ def positions(x):
     return axes, tuple(x.shape[axis] for axis in axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense", "conv_bn", "conv1d", "conv3d", "text"])
 def test_rise_is_the_loop(name):
     case = models.case(name)

@@ -116,6 +116,7 @@ def test_other_precisions(policy, method, tolerance):
     assert np.sum(np.abs(actual - expected).max(axis=(1, 2, 3)) <= tolerance * largest) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float64", "float16", "mixed_float16"])
 def test_the_patterns_of_other_precisions_come_back(policy):
     model = models.branched(policy)

@@ -229,6 +229,7 @@ def test_a_function_that_explains_another_model_is_refused():
         metrics.randomization(case.model, lambda model: innvest_lite.Gradient(models.build("dense")), case.x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "word"), [("pattern.attribution", "refit"), (lambda model: innvest_lite.PatternAttribution(model), "frozen")]
 )

@@ -178,6 +178,7 @@ def test_the_demo_model_ranks_the_estimators():
         assert random < filters < linear, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "separable", "conv1d", "conv3d", "einsum", "gate", "two_inputs", "text"])
 def test_every_model_that_has_patterns(name):
     case = models.case(name)

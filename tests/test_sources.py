@@ -216,6 +216,7 @@ def weighted_sources():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", weighted_sources())
 def test_a_weight_counts_a_sample_so_often(source):
     given, options = weighted_sources()[source]
@@ -226,6 +227,7 @@ def test_a_weight_counts_a_sample_so_often(source):
     assert_same(actual.patterns(), statistics(repeated()).patterns())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv_bn", "residual", "separable", "shared"])
 def test_weights_on_every_form(name):
     model = models.case(name).model

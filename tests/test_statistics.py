@@ -154,6 +154,7 @@ def test_data_without_samples_leaves_no_checkpoint(tmp_path):
     assert statistics(data(), checkpoint=tmp_path / "run.h5").samples == 40
 
 
+@pytest.mark.slow
 def test_a_checkpoint_serves_a_fit_that_wants_less(tmp_path):
     def path(word):
         return tmp_path / f"{word}.h5"
@@ -251,6 +252,7 @@ def test_more_pairs_than_float32_can_count():
     np.testing.assert_array_equal(found.layers["conv"].active, 4200**2)
 
 
+@pytest.mark.slow
 def test_targets_of_the_inputs_width_are_no_data():
     """(x, y) of arrays is x and y, however y looks; an autoencoder's (x, x) counts x once."""
     for pair in ((data(), data()), (data(), np.eye(6)[np.arange(40) % 6]), (data(), np.ones(40), np.ones(40))):

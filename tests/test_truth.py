@@ -32,6 +32,7 @@ def trained():
     return model, data
 
 
+@pytest.mark.slow
 def test_the_network_reads_the_class(trained):
     model, data = trained
     assert np.mean(model.predict(data.images[4000:], verbose=0).argmax(1) == data.labels[4000:]) > 0.98

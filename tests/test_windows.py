@@ -34,6 +34,7 @@ def by_unit(form):
     return np.moveaxis(kernel, form.fan_in, range(len(form.fan_in))).reshape(-1, math.prod(form.unit_shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "strided"])
 def test_the_kernel_times_the_windows_is_the_output(name):
     generator = np.random.default_rng(0)
@@ -57,6 +58,7 @@ def test_the_kernel_times_the_windows_is_the_output(name):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_forms_that_say_they_share_do(name):
     """`units_share_inputs` is only a shortcut: looking finds the same."""
