@@ -24,8 +24,8 @@ def run(arguments):
     folder.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
-    models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     shape = models.image_shape(model, arguments.size)
     batches = folder.ImageBatches(places, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
     exponents = {}

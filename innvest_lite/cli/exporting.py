@@ -19,9 +19,9 @@ def run(arguments):
         folder.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     if arguments.preprocess is not None:
         models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
-    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     analyzer.export(
         out,
         format=arguments.format or _FORMAT_OF.get(out.suffix.lower(), "tf_saved_model"),
