@@ -5,6 +5,7 @@ are then, and neither the fit nor the explanation is traced again.
 """
 
 import concurrent.futures
+import functools
 import logging
 import pathlib
 
@@ -12,9 +13,10 @@ import keras
 import numpy as np
 
 from innvest_lite import visualize
-from innvest_lite.analyzers import ANALYZERS, Analyzer, PatternNet, create_analyzer
+from innvest_lite.analyzers import Analyzer, PatternNet, create_analyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
-from innvest_lite.errors import InnvestLiteError, InvalidInputError, UnsupportedLayerError, did_you_mean
+from innvest_lite.analyzers.registry import method_of
+from innvest_lite.errors import InnvestLiteError, InvalidInputError, UnsupportedLayerError
 from innvest_lite.inputs import as_array, positive
 from innvest_lite.patterns import PatternFits
 
@@ -68,9 +70,8 @@ class ExplanationCallback(keras.callbacks.Callback):
         options=None,
     ):
         super().__init__()
-        if not isinstance(analyzer, Analyzer) and analyzer not in ANALYZERS:
-            hint = did_you_mean(analyzer, list(ANALYZERS))
-            raise InvalidInputError(f"There is no analyzer {analyzer!r}.{hint} innvest_lite.ANALYZERS has the names.")
+        if not isinstance(analyzer, Analyzer):
+            method_of(analyzer)
         if data is None:
             raise InvalidInputError("Say what to explain: data= should be images, (samples, height, width, channels).")
         self._choice, self._options = analyzer, dict(options or {})
@@ -138,7 +139,7 @@ class ExplanationCallback(keras.callbacks.Callback):
         self._written = self._hand.submit(self._write, values, epoch + 1)
 
     def _wait(self):
-        """Until the pictures of the last time are written; raises what went wrong with them."""
+        """Until the pictures of the last time are written; says or raises what went wrong with them."""
         written, self._written = self._written, None
         if written is None:
             return
@@ -149,13 +150,18 @@ class ExplanationCallback(keras.callbacks.Callback):
 
     def _write(self, values, epoch):
         pictures = self._pictures(values)
-        lines = [list(pictures)]
-        if self._data.shape[-1] in (1, 3):
-            # Without relevance, an overlay is the image in grey.
-            lines.insert(0, list(visualize.overlay(np.zeros_like(self._data), self._data)))
+        lines = [*self._images, list(pictures)]
         visualize.save(visualize.grid(_wrapped(lines)), self._folder / f"epoch-{epoch:04d}.png")
         if self._writer is not None:
             self._writer.write(f"explanations/{self._analyzer.name}", pictures, epoch)
+
+    @functools.cached_property
+    def _images(self):
+        """The line of the images themselves; none where they have no colours."""
+        if self._data.shape[-1] not in (1, 3):
+            return []
+        # Without relevance, an overlay is the image in grey.
+        return [list(visualize.overlay(np.zeros_like(self._data), self._data))]
 
     def _pictures(self, values):
         if isinstance(self._analyzer, PatternNet) and values.shape[-1] in (1, 3):

@@ -116,18 +116,28 @@ def create_analyzer(name, model, **options):
     Raises:
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """
-    if not isinstance(name, str) or name not in ANALYZERS:
-        hint = did_you_mean(str(name).lower(), {known.lower(): known for known in ANALYZERS})
-        raise InvalidInputError(f"There is no analyzer {name!r}.{hint} There are: {', '.join(ANALYZERS)}.")
+    method = method_of(name)
     try:
-        return ANALYZERS[name](model, **options)
+        return method(model, **options)
     except TypeError as error:
         if "unexpected keyword argument" in str(error):
-            known = ", ".join(_options_of(ANALYZERS[name]))
+            known = ", ".join(_options_of(method))
             raise InvalidInputError(
                 f"The analyzer {name!r} does not take these options: {error}. It takes {known}."
             ) from error
         raise
+
+
+def method_of(name):
+    """The `Method` of a name.
+
+    Raises:
+        InvalidInputError: there is no analyzer of that name; the message suggests the nearest.
+    """
+    if not isinstance(name, str) or name not in ANALYZERS:
+        hint = did_you_mean(str(name).lower(), {known.lower(): known for known in ANALYZERS})
+        raise InvalidInputError(f"There is no analyzer {name!r}.{hint} There are: {', '.join(ANALYZERS)}.")
+    return ANALYZERS[name]
 
 
 def _options_of(method):

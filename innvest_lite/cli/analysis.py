@@ -26,8 +26,7 @@ def run(arguments):
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
-    shape = models.image_shape(model, arguments.size)
-    batches = folder.ImageBatches(places, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
+    batches = folder.batches_for(arguments, model, places)
     exponents = {}
     try:
         for batch in batches:

@@ -67,8 +67,7 @@ def _samples(arguments, model):
     folder.check_preprocessor(arguments.preprocess)
     paths = find_images(data)
     paths = [paths[place] for place in _chosen(len(paths), arguments.limit, generator)]
-    shape = models.image_shape(model, arguments.size)
-    batches = folder.ImageBatches(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
+    batches = folder.batches_for(arguments, model, paths)
     try:
         images = np.concatenate([batch.inputs for batch in batches])
     finally:

@@ -102,10 +102,11 @@ def check_prepared_alike(patterns, name, model):
         name: what was typed for --preprocess.
         model: the model.
     """
+    if patterns is None:
+        return
     from innvest_lite.preprocessing import Preprocessor, differing
 
-    used = Preprocessor.of(preprocessor(name, model)).name
-    said = "" if patterns is None else differing(patterns.settings.get("preprocess"), used)
+    said = differing(patterns.settings.get("preprocess"), Preprocessor.of(preprocessor(name, model)).name)
     if said:
         raise PatternMismatchError(f"{said} (--preprocess says {name!r}.)")
 

@@ -97,8 +97,7 @@ def _check_labels(labels, model):
 
 def _read(arguments, model, paths):
     """The batches of all images, and the exit code that unreadable ones lead to."""
-    shape = models.image_shape(model, arguments.size)
-    batches = folder.ImageBatches(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
+    batches = folder.batches_for(arguments, model, paths)
     try:
         read = list(batches)
     finally:
