@@ -184,7 +184,7 @@ def main():
     parser.add_argument("nets", nargs="*", default=[*NETS])
     parser.add_argument("--theirs-python", help="the Python of the environment that has iNNvestigate")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
-    parser.add_argument("--save", help="an .npz file for iNNvestigate's values, as tests/innvestigate.npz")
+    parser.add_argument("--save", help="an .npz file for iNNvestigate's values, as tests/analyzers/innvestigate.npz")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:

@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     import tensorflow as tf
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
+_PATHS = os.pathsep.join(map(str, (_ROOT, _ROOT / "tests" / "support")))
 # Seconds.
 _PATIENCE = 300
 
@@ -42,7 +43,7 @@ def python():
     """A function that runs code in a new Python process and returns what it printed; it fails if the process does."""
 
     def run(code, *arguments):
-        environment = {**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, "PYTHONPATH": _PATHS, "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-c", code, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_PATIENCE)
         assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr[-3000:]}"

@@ -13,7 +13,7 @@ from PIL import Image
 import innvest_lite
 from innvest_lite import cli, data, rules
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+README = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 
 class MyScale(keras.Layer):

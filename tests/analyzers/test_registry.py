@@ -1,56 +1,20 @@
 """`create_analyzer`: every name and keyword of iNNvestigate gives what the classes give; what is wrong is told."""
 
-from functools import cache
-
 import keras
 import models
 import numpy as np
 import pytest
+from loop_replicas import assert_saved
 from models import assert_close
-from slow import assert_saved
+from registered import FEW, NAMES, OURS, PATTERNS, create, model, patterns
 
 import innvest_lite
 from innvest_lite import LRP, InvalidInputError, create_analyzer
 from innvest_lite.analyzers import ANALYZERS
 from innvest_lite.rules import AlphaBeta, Box, Epsilon, Flat, WSquare, Zero, ZPlus, first, kind, layer, named, until
 
-# All that iNNvestigate 2 has.
-GRADIENTS = ("gradient", "gradient.baseline", "input_t_gradient", "deconvnet", "guided_backprop")
-LRPS = (
-    *("lrp", "lrp.z", "lrp.z_IB", "lrp.epsilon", "lrp.epsilon_IB", "lrp.w_square", "lrp.flat", "lrp.alpha_beta"),
-    *("lrp.alpha_2_beta_1", "lrp.alpha_2_beta_1_IB", "lrp.alpha_1_beta_0", "lrp.alpha_1_beta_0_IB", "lrp.z_plus"),
-    *("lrp.z_plus_fast", "lrp.sequential_preset_a", "lrp.sequential_preset_b", "lrp.sequential_preset_a_flat"),
-    *("lrp.sequential_preset_b_flat", "lrp.sequential_preset_b_flat_until_idx"),
-)
-PATTERNS = ("pattern.net", "pattern.attribution")
-TAYLOR = ("deep_taylor", "deep_taylor.bounded")
-NAMES = ("input", "random", *GRADIENTS, "integrated_gradients", "smoothgrad", *LRPS, *TAYLOR, *PATTERNS)
-OURS = ("squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise")
-# Fewer evaluations than by default.
-FEW = {
-    "integrated_gradients": {"steps": 3},
-    "rise": {"masks": 4},
-    "occlusion": {"window": 4, "stride": 4},
-    **dict.fromkeys(("smoothgrad", "squaregrad", "vargrad"), {"augment_by_n": 3}),
-}
 X = models.normal(4, 9, 8, 2)
 LINEAR, DENSE = kind("linear"), kind("linear") & layer("Dense")
-
-
-@cache
-def model():
-    """Convolutions, one with a BatchNormalization to fuse and one depthwise, and dense layers; its biases matter."""
-    return models.chain()
-
-
-@cache
-def patterns(estimator="relu"):
-    return innvest_lite.fit_patterns(model(), models.normal(30, 9, 8, 2, seed=7), estimator, verbose=0)
-
-
-def create(name, **options):
-    given = {"patterns": patterns()} if name in PATTERNS else {}
-    return create_analyzer(name, model(), **{**given, **FEW.get(name, {}), **options})
 
 
 def assert_same(one, two):

@@ -1,14 +1,14 @@
 """Occlusion and RISE against slow loops that hide one thing after the other."""
 
 import keras
+import loop_replicas
 import models
 import numpy as np
 import pytest
-import slow
 import tensorflow as tf
 from keras import layers
+from loop_replicas import assert_all_close
 from models import assert_close
-from slow import assert_all_close
 
 from innvest_lite import RISE, InvalidInputError, Occlusion
 
@@ -39,14 +39,14 @@ WINDOWS = [(2, 1), (2, 2), (3, 2), (1, 1), (1, 3), (100, 1), (2, 3), (2, 100)]
 
 def score_of(model, x, target=None, scored=None):
     """The explained output of altered samples: the class is that of the clean ones."""
-    weights = slow.weights_for(np.asarray(model(x), "float64"), target)
+    weights = loop_replicas.weights_for(np.asarray(model(x), "float64"), target)
     return lambda altered: (np.asarray((scored or model)(altered), "float64") * weights).sum(1)
 
 
 def occluded(model, x, axes, window, stride, fill=0.0, **score):
     window, stride = ((given,) * len(axes) if isinstance(given, int) else given for given in (window, stride))
     window = [min(extent, x.shape[axis]) for extent, axis in zip(window, axes, strict=True)]
-    return slow.occluded(score_of(model, x, **score), x, axes, window, stride, fill)
+    return loop_replicas.occluded(score_of(model, x, **score), x, axes, window, stride, fill)
 
 
 # Occlusion -----------------------------------------------------------------------------------------------------------
@@ -107,9 +107,9 @@ def test_what_is_hidden_becomes_the_fill(fill):
 def test_one_input_is_hidden_at_a_time():
     case = models.case("two_inputs")
     a, b = case.x
-    weights = slow.weights_for(np.asarray(case.logits([a, b]), "float64"))
-    one = slow.occluded(lambda x: (case.logits([x, b]).numpy() * weights).sum(1), a, (1,), (2,), (1,))
-    two = slow.occluded(lambda x: (case.logits([a, x]).numpy() * weights).sum(1), b, (1,), (2,), (1,))
+    weights = loop_replicas.weights_for(np.asarray(case.logits([a, b]), "float64"))
+    one = loop_replicas.occluded(lambda x: (case.logits([x, b]).numpy() * weights).sum(1), a, (1,), (2,), (1,))
+    two = loop_replicas.occluded(lambda x: (case.logits([a, x]).numpy() * weights).sum(1), b, (1,), (2,), (1,))
     assert_all_close(Occlusion(case.model, 2, 1).analyze([a, b]), [one, two])
 
 
@@ -200,7 +200,7 @@ def test_rise_with_the_channels_first():
 def test_masks_of_two_inputs():
     case = models.case("two_inputs")
     (a, b), analyzer = case.x, RISE(case.model, 12)
-    weights = slow.weights_for(np.asarray(case.logits([a, b]), "float64"))
+    weights = loop_replicas.weights_for(np.asarray(case.logits([a, b]), "float64"))
     expected = [np.zeros((6, 4)), np.zeros((6, 3))]
     for one, two in zip(visible_under(analyzer, 12, (4,)), visible_under(analyzer, 12, (3,)), strict=True):
         expected[0] += (case.model([a * one, b]).numpy() * weights).sum(1)[:, None] * one

@@ -1,14 +1,14 @@
 """Class activation maps against the papers' formulas on a tape, and where they are taken by default."""
 
 import keras
+import loop_replicas
 import models
 import numpy as np
 import pytest
-import slow
 import tensorflow as tf
 from keras import layers
+from loop_replicas import assert_saved
 from models import assert_close
-from slow import assert_saved
 
 import innvest_lite
 from innvest_lite import GradCAM, GradCAMPlusPlus, InvalidInputError, UnsupportedLayerError
@@ -22,7 +22,7 @@ def features_and_gradient(logits, layer, x, target=None):
     twin = keras.Model(logits.inputs[0], [logits.get_layer(layer).output, logits.outputs[0]])
     with tf.GradientTape() as tape:
         features, values = twin(tf.constant(x))
-        weights = slow.weights_for(values.numpy(), target)
+        weights = loop_replicas.weights_for(values.numpy(), target)
         total = tf.reduce_sum(values * tf.constant(weights, tf.float32))
     score = (values.numpy().astype("float64") * weights).sum(1)
     return features.numpy().astype("float64"), tape.gradient(total, features).numpy().astype("float64"), score

@@ -7,7 +7,7 @@ import models
 import numpy as np
 import pytest
 from models import assert_close
-from test_registry import create, model, patterns
+from registered import create, model, patterns
 
 import innvest_lite
 from innvest_lite import InvalidInputError, NotFittedError

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from exports import image_model
 from models import assert_close
-from test_registry import create, model
+from registered import create, model
 
 import innvest_lite
 from innvest_lite import ExportError, InvalidInputError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from command_line import MODEL, fails, run
+from exports import is_compiled
 from models import assert_close
-from test_export import is_compiled
 
 import innvest_lite
 from innvest_lite.data import load_digits, load_model

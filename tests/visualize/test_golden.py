@@ -1,4 +1,4 @@
-"""Pictures compared with those in tests/golden, which were looked at; `python tests/test_golden.py` draws them anew.
+"""Pictures compared with those in the folder golden, which were looked at; run as a script, this file draws them anew.
 
 Fonts and resampling differ a little between versions of Pillow and FreeType, so a pixel in 100 may differ.
 """

@@ -1,12 +1,12 @@
 """What holds for all methods that ask a model many times: batches, seeds, XLA, memory, traces, files."""
 
 import keras
+import loop_replicas
 import models
 import numpy as np
 import pytest
-import slow
+from loop_replicas import assert_saved
 from models import assert_close
-from slow import assert_saved
 
 from innvest_lite import RISE, IntegratedGradients, InvalidInputError, Occlusion, SmoothGrad, SquareGrad, VarGrad
 from innvest_lite.analyzers.looped import Looped
@@ -48,7 +48,7 @@ def test_values_do_not_depend_on_xla(method, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", FEW)
 def test_no_evaluation_sees_more_samples_than_the_batch_size(method):
-    model, seen = slow.recording(5, 2)
+    model, seen = loop_replicas.recording(5, 2)
     analyzer = method(model, **FEW[method])
     for samples in (1, 3, 10):
         seen.clear()

@@ -17,3 +17,9 @@ def served_by(analyzer, **options):
 def image_model(channels=3):
     stack = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten(), keras.layers.Dense(3)]
     return models.randomize(keras.Sequential([keras.Input((9, 8, channels)), *stack]), 2)
+
+
+def is_compiled(traced):
+    """Whether XLA compiles what a function does, behind its checks."""
+    library = traced.get_concrete_function().graph.as_graph_def().library.function
+    return any(function.attr["_XlaMustCompile"].b for function in library)

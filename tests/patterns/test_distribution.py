@@ -17,6 +17,7 @@ import innvest_lite
 from innvest_lite import PatternStatistics
 
 _TESTS = pathlib.Path(__file__).resolve().parent
+_PATHS = os.pathsep.join([str(_TESTS.parents[1]), str(_TESTS.parent / "support")])
 _PATIENCE = 240
 _SAMPLES = 37  # no multiple of anything: the last batch is too small for two replicas
 
@@ -140,7 +141,7 @@ def run_workers(folder, source):
     processes = []
     for index in range(2):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(task), "PYTHONPATH": str(_TESTS.parent)}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(task), "PYTHONPATH": _PATHS}
         command = [sys.executable, "-c", _WORKER, str(_TESTS), str(folder), source]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:

@@ -6,7 +6,7 @@ import re
 import innvest_lite
 from innvest_lite import data, rules
 
-TEXT = (pathlib.Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+TEXT = (pathlib.Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_its_blocks_run(monkeypatch):

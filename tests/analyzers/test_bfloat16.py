@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from models import assert_close, normal
-from test_registry import model, patterns
+from registered import model, patterns
 
 from innvest_lite import InvalidInputError, PatternAttribution, PatternNet
 

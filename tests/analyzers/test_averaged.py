@@ -1,14 +1,14 @@
 """Integrated gradients and the gradient under noise against slow loops, theory, and each other."""
 
 import keras
+import loop_replicas
 import models
 import numpy as np
 import pytest
-import slow
 import tensorflow as tf
 from keras import layers
+from loop_replicas import assert_all_close
 from models import assert_close
-from slow import assert_all_close
 
 import innvest_lite.data
 from innvest_lite import IntegratedGradients, InvalidInputError, SmoothGrad, SquareGrad, VarGrad
@@ -24,15 +24,17 @@ RULES += [("trapezoid", 3), ("trapezoid", 16)]
 
 def assert_integrated(name, options, references, target=None):
     """The loop's attributions, and the gap from the model itself; `references` stand at the points of `slow`."""
-    function, points = slow.from_points(name)
-    logits = slow.logits_at(function, points)
-    weights = slow.weights_for(logits, target)
+    function, points = loop_replicas.from_points(name)
+    logits = loop_replicas.logits_at(function, points)
+    weights = loop_replicas.weights_for(logits, target)
     rule, steps = options.get("rule", "gauss_legendre"), options.get("steps", 32)
-    found = slow.integrated(function, points, references, weights, rule, steps)
+    found = loop_replicas.integrated(function, points, references, weights, rule, steps)
     analyzer = IntegratedGradients(models.case(name).model, **options)
     heat, gap = analyzer.analyze(models.case(name).x, target, return_gap=True)
-    assert_all_close(heat, slow.folded(name, found), 2e-5)
-    before = slow.logits_at(function, [np.broadcast_to(x0, x.shape) for x, x0 in zip(points, references, strict=True)])
+    assert_all_close(heat, loop_replicas.folded(name, found), 2e-5)
+    before = loop_replicas.logits_at(
+        function, [np.broadcast_to(x0, x.shape) for x, x0 in zip(points, references, strict=True)]
+    )
     rise = ((logits - before) * weights).sum(1)
     expected = rise - sum(array.reshape(len(array), -1).sum(1) for array in found)
     np.testing.assert_allclose(gap, expected, atol=2e-5 * np.abs(rise).max())
@@ -179,13 +181,13 @@ POSTPROCESSED = {None: lambda g: g, "abs": np.abs, "square": np.square}
 
 
 def assert_noisy(method, name, target=None, **options):
-    function, points = slow.from_points(name)
-    weights = slow.weights_for(slow.logits_at(function, points), target)
+    function, points = loop_replicas.from_points(name)
+    weights = loop_replicas.weights_for(loop_replicas.logits_at(function, points), target)
     analyzer = method(models.case(name).model, augment_by_n=6, **options)
-    draws = [slow.gradient(function, drawn(analyzer, points, number), weights) for number in range(6)]
+    draws = [loop_replicas.gradient(function, drawn(analyzer, points, number), weights) for number in range(6)]
     how = POSTPROCESSED[options.get("postprocess")]
     found = [SUMMED_UP[method](how(np.stack(each))) for each in zip(*draws, strict=True)]
-    assert_all_close(analyzer.analyze(models.case(name).x, target), slow.folded(name, found), 5e-5)
+    assert_all_close(analyzer.analyze(models.case(name).x, target), loop_replicas.folded(name, found), 5e-5)
 
 
 @pytest.mark.slow

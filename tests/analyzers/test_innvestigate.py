@@ -1,7 +1,8 @@
-"""iNNvestigate's names against what iNNvestigate 2.1.2 itself computed: tests/innvestigate.npz.
+"""iNNvestigate's names against what iNNvestigate 2.1.2 itself computed: tests/analyzers/innvestigate.npz.
 
 The file was made by `python scripts/compare_innvestigate.py --theirs-python PATH --dtype float64 --save
-tests/innvestigate.npz signed average add`, with TensorFlow 2.14.1. Its networks have biases of both signs.
+tests/analyzers/innvestigate.npz signed average add`, with TensorFlow 2.14.1. Its networks have biases of both
+signs.
 """
 
 import functools

@@ -11,9 +11,9 @@ import models
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import image_model, served_by
+from exports import image_model, is_compiled, served_by
 from models import assert_close
-from test_registry import create, model
+from registered import create, model
 
 import innvest_lite
 from innvest_lite import (
@@ -48,12 +48,6 @@ def operations(concrete):
     """All operations of a program, also those of the functions that it calls."""
     definition = concrete.graph.as_graph_def(add_shapes=True)
     return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
-
-
-def is_compiled(traced):
-    """Whether XLA compiles what a function does, behind its checks."""
-    library = traced.get_concrete_function().graph.as_graph_def().library.function
-    return any(function.attr["_XlaMustCompile"].b for function in library)
 
 
 # A name of each class; `scripts/check_export.py` goes through all names, in an environment that has TensorFlow alone.
