@@ -1,13 +1,82 @@
-"""What is explained, checked: a target becomes weights on the model's outputs. For the analyzers and the measures."""
+"""What is explained: a target in the user's words becomes weights on the model's outputs.
+
+In: `target=`, as `Analyzer.analyze` and the measures take it. Out: weights in the shape of the output. Called by the
+analyzers, through their `Explainer`, and by the measures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
 
 import numpy as np
 from keras import ops
 
+from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import as_array, is_integer
 
+SELECTION_MODES = ("max_activation", "index", "all")
 
-def weights_of(target, count, output_shape):
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What may be explained of an output.
+
+    Attributes:
+        shape: the output's shape, batch first, None where it may vary.
+        mode: what is explained where nobody says, a word of `SELECTION_MODES` (iNNvestigate's `neuron_selection_mode`).
+    """
+
+    shape: tuple[int | None, ...]
+    mode: str = "max_activation"
+
+    def selected(self, target: Any, neuron_selection: Any = None) -> Any:
+        """The target, said in our word or in iNNvestigate's, or what the mode stands for; None for the largest output.
+
+        Raises:
+            InvalidInputError: both words were used, or none where the mode asks for one.
+        """
+        if neuron_selection is not None:
+            if target is not None or self.mode != "index":
+                raise InvalidInputError(
+                    "neuron_selection goes with neuron_selection_mode='index' and without target; here the mode is "
+                    f"{self.mode!r}. Say analyze(x, target=...) instead."
+                )
+            return neuron_selection
+        if target is None and self.mode == "index":
+            raise InvalidInputError("neuron_selection_mode is 'index': say which, with neuron_selection=.")
+        return "all" if target is None and self.mode == "all" else target
+
+    def weights(self, target: Any, count: int) -> np.ndarray | None:
+        """A selected target as float32 weights `(count, *shape[1:])`; None, the largest output, stays None.
+
+        Raises:
+            InvalidInputError: see `weights_of`.
+        """
+        return None if target is None else weights_of(target, count, self.shape)
+
+    def tensor(self, target: Any, x: Any) -> Any:
+        """The same of what an analyzer's `call` takes, where Keras has made tensors of arrays.
+
+        Args:
+            target: as in `weights`, or a tensor of whole numbers or of weights, whose values are not looked at.
+            x: a tensor of samples, batch first.
+
+        Returns:
+            None, or a tensor `(samples, *shape[1:])`, or of one row that stands for all samples.
+        """
+        if target is None:
+            return None
+        if not ops.is_tensor(target):
+            # One row, for all samples alike, where the number of samples is not known while the graph is made.
+            return ops.convert_to_tensor(weights_of(target, x.shape[0] or 1, self.shape))
+        if not is_integer(target.dtype) or len(target.shape) > 1:
+            return target
+        return ops.one_hot(ops.broadcast_to(target, ops.shape(x)[:1]), self.shape[-1])
+
+
+def weights_of(target: Any, count: int, output_shape: tuple[int | None, ...]) -> np.ndarray:
     """A target as weights on the model's outputs.
 
     Args:
@@ -43,29 +112,17 @@ def weights_of(target, count, output_shape):
     return weights
 
 
-def tensor_weights_of(target, x, output_shape):
-    """The same of what an analyzer's `call` takes; Keras has made tensors of arrays.
-
-    Args:
-        target: as in `weights_of`, or a tensor of whole numbers or of weights.
-        x: a tensor of samples, batch first.
-        output_shape: the shape of the model's output, batch first.
-
-    Returns:
-        A tensor `(samples, *output_shape[1:])`, or of one sample, for all alike.
-
-    Raises:
-        InvalidInputError: as `weights_of`; what is in a tensor is not looked at.
-    """
-    if not ops.is_tensor(target):
-        # One row, for all samples alike, where the batch axis is open.
-        return ops.convert_to_tensor(weights_of(target, x.shape[0] or 1, output_shape))
-    if not is_integer(target.dtype) or len(target.shape) > 1:
-        return target
-    return ops.one_hot(ops.broadcast_to(target, ops.shape(x)[:1]), output_shape[-1])
+def weights_at(logits: Any, weights: Any) -> Any:
+    """Weights in the shape and dtype of logits: those given, or one-hot ones of each sample's largest logit for None."""
+    if weights is not None:
+        return ops.broadcast_to(ops.cast(weights, logits.dtype), ops.shape(logits))
+    # Keras has no argmax whose ties and NaN are the same under XLA, so the backend's own is taken.
+    flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
+    one_hot = ops.one_hot(backend.argmax(flat), flat.shape[-1] or ops.shape(flat)[-1], dtype=logits.dtype)
+    return ops.reshape(one_hot, ops.shape(logits))
 
 
-def _one_hot(indices, count, shape):
+def _one_hot(indices: np.ndarray, count: int, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) != 2:
         raise InvalidInputError(
             f"The model's output has shape {(None, *shape[1:])}, where one int names no output: give an array of weights "

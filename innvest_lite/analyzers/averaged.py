@@ -1,104 +1,192 @@
-"""`AveragedGradient`: gradients at many altered samples, along a path (`path`) or under noise (`noise`), summed up.
+"""The mean of gradients at many altered samples: along a path (`path`) or under noise (`noise`).
+
+A method is a sampler, which alters samples, and a reduction, which makes one result of the gradients at them. The loop over
+both is here; it is compiled, and its memory does not grow with the number of evaluations.
 
 Tokens have no path and no noise of their own: there, what is altered is what they are embedded as, and the result is one
-number a token.
+number a token. A *point* is a value of the graph that can be altered: a float input, or the embedding of a token input.
 """
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.explained import Explained
-from innvest_lite.analyzers.looped import Looped, by_sample, no_exponent, repeated
+from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
 from innvest_lite.errors import UnsupportedLayerError
 from innvest_lite.forms import forms_of
+from innvest_lite.graph import Graph, Value
+from innvest_lite.graph.graph import Spec
 from innvest_lite.inputs import is_integer
+from innvest_lite.targets import weights_at
 
 
-class AveragedGradient(Looped):
-    """What the two families share: a loop over altered samples, and the gradient at each."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draw:
+    """Which evaluations of which samples a sampler is asked for.
 
-    def _set_graph(self, graph):
-        super()._set_graph(graph)
-        forms = forms_of(self._graph)
-        values = zip(self._graph.inputs, self._graph.input_specs, strict=True)
-        self._points = [_points(self._graph, forms, value, spec) for value, spec in values]
+    Attributes:
+        position: the number of the point.
+        numbers: int32 (together,), the numbers of the evaluations; those past the last one only fill the last round.
+        index: int32 (batch,), the place of each sample among those that `analyze` was handed.
+        seed: see `Round`.
+    """
 
-    def _looped(self, inputs, target, keep, place, seed=None):
-        index, together = place
-        values, _ = sweep.forward(self._plan, inputs)
-        logits = values[self._graph.outputs[0]]
-        weights = self._weights(logits, target)
-        many_weights = repeated(weights, together)
-        flat = [point for points in self._points for point in points]
-        clean = [ops.cast(values[point], "float32") for point in flat]
-        origins = self._origins(inputs) or [None] * len(flat)
-        many = [repeated(x, together) for x in inputs]
+    position: int
+    numbers: Any
+    index: Any
+    seed: Any
 
-        def gradients(altered):
-            given = {point: ops.cast(x, values[point].dtype) for point, x in zip(flat, altered, strict=True)}
-            _, calls = sweep.forward(self._plan, many, given)
-            swept = sweep.backward(self._plan, calls, many_weights, {}, tuple(flat))
-            found = [swept.relevance.get(point) for point in flat]
-            return [ops.zeros_like(x) if g is None else ops.cast(g, "float32") for g, x in zip(found, altered, strict=True)]
 
-        def body(round_number, sums):
-            draws = round_number * together + ops.arange(together, dtype="int32")
-            points = enumerate(zip(clean, origins, strict=True))
-            altered = [self._altered(x, origin, (number, draws, index, seed)) for number, (x, origin) in points]
-            found = [by_sample(g, together) for g in gradients(altered)]
-            return self._added(sums, found, draws)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampler:
+    """Alters samples; subclasses are frozen.
 
-        start = self._empty(clean, gradients, together)
-        sums = backend.loop(self._rounds(together), body, start)
-        averaged = self._average(sums, clean, origins)
-        kept = self._gap(inputs, weights, logits, origins, averaged) if keep else []
-        return Explained(self._folded(averaged), kept, no_exponent(inputs[0]), logits)
+    Attributes:
+        count: how many altered samples there are of each sample.
+    """
 
-    def _origins(self, inputs):
-        """Where the path to each point starts, with a batch axis of 1; None for methods without a path."""
+    count: int
 
-    def _altered(self, x, origin, place):
-        """Altered samples `(batch * together, ...)` of a point.
+    def check_inputs(self, arrays: list) -> None:
+        """Raises InvalidInputError where the sampler does not fit the samples."""
+
+    def origins(self, explainer: Explainer, inputs: list, points: tuple) -> list:
+        """Where the path to each point starts, float32 with a batch axis of 1; None for samplers without a path.
 
         Args:
-            x: the clean samples.
-            origin: of the path, or None.
-            place: the number of the point, the numbers of the evaluations, those of the samples, and the seed.
+            explainer: the explainer.
+            inputs: a tensor per input.
+            points: for each input, the values that are altered for it.
+        """
+        return [None for of_input in points for _ in of_input]
+
+    def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
+        """Altered samples (batch * together, ...) of a point, from the clean ones, x (batch, ...)."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reduction:
+    """Makes one result of many gradients; subclasses are frozen."""
+
+    def start(self, clean: list, gradients: Callable[[], list]) -> list:
+        """The sums before the first round.
+
+        Args:
+            clean: a tensor per point.
+            gradients: gives the gradients at the clean samples.
+        """
+        return [ops.zeros_like(x) for x in clean]
+
+    def added(self, sums: list, found: list, numbers: Any, real: Any) -> list:
+        """The sums after a round.
+
+        Args:
+            sums: those before it.
+            found: the gradients (batch, together, ...) at each point.
+            numbers: int32 (together,), the numbers of the evaluations.
+            real: float32 (together,), 1 for real evaluations, 0 for those that only fill the last round.
         """
         raise NotImplementedError
 
-    def _empty(self, clean, gradients, together):
-        """The sums before the first round."""
-        return [ops.zeros_like(x) for x in clean]
-
-    def _added(self, sums, found, draws):
-        """The sums after a round whose gradients, `(batch, together, ...)`, are `found`."""
+    def result(self, sums: list, clean: list, origins: list) -> list:
+        """The attribution at each point."""
         raise NotImplementedError
 
-    def _average(self, sums, clean, origins):
-        """The result at each point, from the sums."""
-        raise NotImplementedError
 
-    def _gap(self, inputs, weights, logits, origins, averaged):
-        """What the sum of the result leaves unexplained, per sample, in a list of one."""
-        raise NotImplementedError
+@dataclasses.dataclass(frozen=True, eq=False)
+class AveragedGradients(Strategy):
+    """Gradients at the samples that a sampler makes, reduced.
 
-    def _folded(self, averaged):
+    Attributes:
+        sampler: what alters samples.
+        reduction: what becomes of the gradients.
+        points: for each input, the values of the graph that are altered for it.
+    """
+
+    sampler: Sampler
+    reduction: Reduction
+    points: tuple
+
+    @classmethod
+    def of(cls, graph: Graph, sampler: Sampler, reduction: Reduction) -> AveragedGradients:
+        """The strategy for a graph.
+
+        Raises:
+            UnsupportedLayerError: whole numbers of an input go where nothing can be altered.
+        """
+        forms, values = forms_of(graph), zip(graph.inputs, graph.input_specs, strict=True)
+        return cls(sampler, reduction, tuple(_points(graph, forms, value, spec) for value, spec in values))
+
+    def evaluations(self) -> int:
+        """See `Strategy.evaluations`."""
+        return self.sampler.count
+
+    def check_inputs(self, arrays: list) -> None:
+        """See `Strategy.check_inputs`."""
+        self.sampler.check_inputs(arrays)
+
+    def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
+        """See `Strategy.explain`."""
+        plan, together, flat = explainer.plan, around.together, self.flat
+        values, _ = sweep.forward(plan, inputs)
+        logits = values[plan.graph.outputs[0]]
+        # The class is the clean sample's, at all altered ones.
+        many_weights = repeated(weights_at(logits, weights), together)
+        clean = [ops.cast(values[point], "float32") for point in flat]
+        origins = self.sampler.origins(explainer, inputs, self.points)
+        many = [repeated(x, together) for x in inputs]
+
+        def gradients(altered: list) -> list:
+            given = {point: ops.cast(x, values[point].dtype) for point, x in zip(flat, altered, strict=True)}
+            _, calls = sweep.forward(plan, many, given)
+            swept = sweep.backward(plan, calls, many_weights, {}, flat)
+            found = [swept.relevance.get(point) for point in flat]
+            return [ops.zeros_like(x) if g is None else ops.cast(g, "float32") for g, x in zip(found, altered, strict=True)]
+
+        def at_clean() -> list:
+            return [by_sample(g, together)[:, 0] for g in gradients([repeated(x, together) for x in clean])]
+
+        def body(round_number: Any, sums: Any) -> list:
+            numbers = round_number * together + ops.arange(together, dtype="int32")
+            draws = [Draw(position, numbers, around.index, around.seed) for position in range(len(flat))]
+            each = zip(clean, origins, draws, strict=True)
+            found = gradients([self.sampler.altered(x, origin, draw) for x, origin, draw in each])
+            real = ops.cast(numbers < self.sampler.count, "float32")
+            return self.reduction.added(list(sums), [by_sample(g, together) for g in found], numbers, real)
+
+        sums = backend.loop(self.rounds(together), body, self.reduction.start(clean, at_clean))
+        averaged = self.reduction.result(list(sums), clean, origins)
+        return Explained(self._folded(explainer, averaged), [], no_exponent(inputs[0]), logits)
+
+    @property
+    def flat(self) -> tuple[Value, ...]:
+        """The points of all inputs, one after the other."""
+        return tuple(point for of_input in self.points for point in of_input)
+
+    def _folded(self, explainer: Explainer, averaged: list) -> list:
         """From points to inputs: the embeddings of a token are summed, all of their dimensions too."""
         results, rest = [], list(averaged)
-        for points, spec in zip(self._points, self._graph.input_specs, strict=True):
+        for points, spec in zip(self.points, explainer.graph.input_specs, strict=True):
             mine, rest = rest[: len(points)], rest[len(points) :]
             results.append(sum(ops.sum(x, axis=-1) for x in mine) if is_integer(spec.dtype) else mine[0])
         return results
 
-    def _share(self, draws, rank):
-        """1 for real evaluations, 0 for those that only fill the last round; broadcasts against (batch, together, ...)."""
-        real = ops.cast(draws < self._evaluations(), "float32")
-        return ops.reshape(real, (1, -1, *[1] * (rank - 2)))
+
+def along(numbers: Any, rank: int) -> Any:
+    """Numbers (together,) in a shape that broadcasts against (batch, together, ...) of this rank."""
+    return ops.reshape(numbers, (1, -1, *[1] * (rank - 2)))
 
 
-def _points(graph, forms, value, spec):
+def _points(graph: Graph, forms: dict, value: Value, spec: Spec) -> list[Value]:
     """The values that can be altered for an input: itself, or what its tokens are embedded as."""
     if not is_integer(spec.dtype):
         return [value]

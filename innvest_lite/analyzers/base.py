@@ -4,31 +4,35 @@
 explanation on tensors.
 """
 
+from __future__ import annotations
+
 import logging
-import math
+from typing import Any
 
 import keras
 import numpy as np
 
 from innvest_lite import backend, export
-from innvest_lite.analyzers import quantus, sweep
-from innvest_lite.analyzers.batches import run
-from innvest_lite.analyzers.check import CheckReport
+from innvest_lite.analyzers import quantus
+from innvest_lite.analyzers.binding import BoundWhenMade, bound
+from innvest_lite.analyzers.check import CheckReport, check
+from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.guard import Unguarded
+from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.forms.registry import form_of
-from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import input_spec, names_of, one_of, positive, with_token_inputs
+from innvest_lite.graph import Graph
+from innvest_lite.inputs import InputSpec, names_of, one_of, positive
 from innvest_lite.patterns import files
 from innvest_lite.preprocessing import Preprocessor
-from innvest_lite.rules import Evaluated, Gradient, anything, bind
-from innvest_lite.targets import tensor_weights_of, weights_of
-
-SELECTION_MODES = ("max_activation", "index", "all")
+from innvest_lite.rules import Evaluated, Gradient, anything
+from innvest_lite.rules.composite import Plan
+from innvest_lite.targets import SELECTION_MODES
+from innvest_lite.visualize.colormaps import DEFAULT as DEFAULT_COLORMAP
 
 _log = logging.getLogger("innvest_lite")
 
 
-class Analyzer(keras.Model):
+class Analyzer(keras.Model, metaclass=BoundWhenMade):
     """The base of all analyzers.
 
     Args:
@@ -55,14 +59,14 @@ class Analyzer(keras.Model):
 
     def __init__(
         self,
-        model,
+        model: Any,
         *,
-        output=None,
-        jit_compile="auto",
-        neuron_selection_mode="max_activation",
-        preprocessor=None,
-        name=None,
-    ):
+        output: str | None = None,
+        jit_compile: bool | str = "auto",
+        neuron_selection_mode: str = "max_activation",
+        preprocessor: Any = None,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name or _snake_case(type(self).__name__))
         self.preprocessor = Preprocessor.of(preprocessor)
         self._preprocessing = self.preprocessor and self.preprocessor.layer  # an attribute, so that its weights are saved
@@ -72,31 +76,75 @@ class Analyzer(keras.Model):
             raise InvalidInputError(f"jit_compile should be True, False or 'auto', but is {jit_compile!r}.")
         self._jit_choice = jit_compile
         self.jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
-        self._set_graph(trace(model))
-        self._programs = backend.Untracked({})
+        self._explainer: Explainer | None = None
         self.built = True
 
-    def _set_graph(self, graph):
-        """Rewrites the model's graph and learns from it what inputs and outputs look like."""
-        whole = passes.select_output(passes.split_activations(graph), self.output_choice)
-        (head,) = passes.heads(whole)
-        self._head = head and form_of(head, whole)
-        graph = passes.rewrite(graph, self.fuses_batchnorm, self.splits_separable)
-        self._graph = with_token_inputs(passes.select_output(graph, self.output_choice))
-        self._inputs_spec = input_spec(self.model, self._graph, self.preprocessor)
-        self._output_spec = self._graph.spec(self._graph.outputs[0])
+    # What subclasses say -----------------------------------------------------------------------------------------------
 
-    def plan(self):
+    def bindings(self) -> list:
+        """The list of (matcher, rule) that the plan is made of; by default the gradient, or nothing, at every node."""
+        return [(anything(), Gradient() if self.hands_back else Evaluated())]
+
+    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
+        """How the method explains tensors.
+
+        Args:
+            graph: the model's graph, from its inputs to the explained logits.
+            inputs: what the model takes.
+        """
+        raise NotImplementedError
+
+    def guard(self) -> Any:
+        """What looks whether the model's weights are still those that the analyzer explains with."""
+        return Unguarded()
+
+    def complete(self) -> None:
+        """Called when the analyzer is made, behind its `__init__`: a model that cannot be explained is refused now."""
+        _ = self.explainer
+
+    def require_ready(self) -> None:
+        """Raises where the analyzer cannot explain the model as it is now; called by everything that explains or saves."""
+
+    # What people call --------------------------------------------------------------------------------------------------
+
+    @property
+    def explainer(self) -> Explainer:
+        """The engine: graph, plan, inputs, targets, and the explanation as functions of tensors. Bound on first use."""
+        if self._explainer is None:
+            self._explainer = bound(self)
+        return self._explainer
+
+    def plan(self) -> Plan:
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
-        rule = Gradient() if self.hands_back else Evaluated()
-        return bind(self._graph, [(anything(), rule)], type(self).__name__)
+        return self.explainer.plan
 
-    def fit(self, data=None, batch_size=32, **options):
-        """Nothing to fit: this method reads the model alone. Returns the analyzer, so that methods can be swapped."""
+    def fit(
+        self,
+        data: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        checkpoint: Any = None,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        *,
+        estimator: Any = None,
+        sample_weight: Any = None,
+        preprocess: str = "none",
+        exact: bool = True,
+        regime: str = "rectifier",
+        shard: tuple[int, int] = (0, 1),
+    ) -> Analyzer:
+        """Nothing to fit: this method reads the model alone. It takes what the pattern methods take, and ignores it.
+
+        Returns:
+            The analyzer, so that methods can be put in each other's place.
+        """
         return self
 
-    def call(self, inputs, target=None):
+    def call(self, inputs: Any, target: Any = None) -> Any:
         """Explains a batch of tensors, eagerly or inside a `tf.function`.
+
+        Inside a `tf.function`, pattern methods look at the model's weights when it is traced, not at every call.
 
         Args:
             inputs: tensors in the structure of the model's inputs, batch first.
@@ -105,20 +153,44 @@ class Analyzer(keras.Model):
         Returns:
             Tensors of the inputs' shapes and structure.
         """
-        tensors = self._inputs_spec.tensors(inputs)
-        target = self._selected_target(target)
-        if target is not None:
-            target = tensor_weights_of(target, tensors[0], self._output_spec.shape)
-        return self._inputs_spec.packed(inputs, self._explain(tensors, target, ()).relevance)
+        self.require_ready()
+        explainer = self.explainer
+        tensors = explainer.inputs.tensors(inputs)
+        weights = explainer.targets.tensor(explainer.targets.selected(target), tensors[0])
+        return explainer.inputs.packed(inputs, explainer.explain(tensors, weights).relevance)
 
-    def analyze(self, x, target=None, batch_size=32, verbose=0, keep=(), return_exponent=False, *, neuron_selection=None):
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: Any = None, callbacks: Any = None
+    ) -> Any:
+        """As `keras.Model.predict`: the explanation of the largest logits, by Keras's own loop."""
+        # Keras traces `call` once, so that it cannot see later that weights have changed.
+        self.require_ready()
+        return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """As `keras.Model.predict_on_batch`."""
+        self.require_ready()
+        return super().predict_on_batch(x)
+
+    def analyze(
+        self,
+        x: Any,
+        target: Any = None,
+        batch_size: int = 32,
+        verbose: int | str = 0,
+        keep: Any = (),
+        return_exponent: bool = False,
+        *,
+        neuron_selection: Any = None,
+    ) -> Any:
         """Explains samples.
 
         Args:
             x: an array `(samples, ...)`, or a list or dict of them for a model with several inputs; any numeric dtype.
             target: which output to explain. None: the largest logit of each sample. An int, or one int per sample. "all":
                 the sum of all outputs. An array of weights of the output's shape (contrastive logits).
-            batch_size: how many samples are explained at a time.
+            batch_size: how many samples are explained at a time; of methods that evaluate each sample many times, how many
+                evaluations.
             verbose: 1 shows a progress bar.
             keep: names of layers (or nodes of `plan()`) whose relevance is wanted too. A layer's name gives the relevance
                 at what the layer hands on, after its activation.
@@ -133,10 +205,12 @@ class Analyzer(keras.Model):
         Raises:
             InvalidInputError: `x`, `target` or `keep` does not fit the model.
             NotFittedError: a pattern method without patterns.
+            PatternMismatchError: the model's weights have changed since the patterns were fitted.
         """
-        keep = names_of(keep)
-        arrays, weights = self._checked(x, self._selected_target(target, neuron_selection))
-        relevance, kept, exponent = self._in_batches(arrays, weights, keep, positive(batch_size, "batch_size"), verbose)
+        self.require_ready()
+        keep, explainer = names_of(keep), self.explainer
+        arrays, weights = explainer.checked(x, target, neuron_selection)
+        relevance, kept, exponent = explainer.run(arrays, weights, keep, batch_size, verbose)
         if exponent.any() and not return_exponent:
             _log.warning(
                 "The explanations of %d of %d samples leave the range of float32 and come back divided by a power of two; "
@@ -144,13 +218,13 @@ class Analyzer(keras.Model):
                 np.count_nonzero(exponent),
                 len(exponent),
             )
-        result = [self._inputs_spec.packed(x, relevance)]
+        result = [explainer.inputs.packed(x, relevance)]
         result += [dict(zip(keep, kept, strict=True))] if keep else []
         result += [exponent] if return_exponent else []
         return result[0] if len(result) == 1 else tuple(result)
 
-    def check(self, x, target=None, batch_size=32, *, neuron_selection=None):
-        """What becomes of the explained output: how much of it the explanation accounts for.
+    def check(self, x: Any, target: Any = None, batch_size: int = 32, *, neuron_selection: Any = None) -> CheckReport:
+        """What becomes of the explained output: how much of it the explanation accounts for, and where the rest went.
 
         Args:
             x: as in `analyze`.
@@ -159,14 +233,14 @@ class Analyzer(keras.Model):
             neuron_selection: as in `analyze`.
 
         Returns:
-            A `CheckReport`; methods without a backward sweep of their own have no rows, only the totals.
+            A `CheckReport`, which prints as a table: per node the relevance that arrived and was handed on, and where the
+            difference went. Methods that are not one backward sweep have no rows, only the totals.
         """
-        arrays, weights = self._checked(x, self._selected_target(target, neuron_selection))
-        attributions, _, exponent = self._in_batches(arrays, weights, (), positive(batch_size, "batch_size"), 0)
-        sums = sum(array.astype("float64").sum(tuple(range(1, array.ndim))) for array in attributions)
-        return CheckReport((), self._explained(arrays, weights, batch_size), np.ldexp(sums, exponent))
+        self.require_ready()
+        arrays, weights = self.explainer.checked(x, target, neuron_selection)
+        return check(self.explainer, arrays, weights, positive(batch_size, "batch_size"))
 
-    def as_explain_func(self):
+    def as_explain_func(self) -> Any:
         """This analyzer as the `explain_func` of Quantus, `explain(model, inputs, targets, **kwargs)`.
 
         - model: this analyzer's model, a Keras model like it, Quantus's wrapper of either, or None. Another model is
@@ -190,114 +264,40 @@ class Analyzer(keras.Model):
         """
         return quantus.explain_func(self)
 
-    def _explained(self, arrays, weights, batch_size):
-        """The explained output of each sample, float64 (samples,)."""
-        outputs = self._logits(arrays, batch_size)
-        return outputs.max(1) if weights is None else (outputs * weights.reshape(outputs.shape)).sum(1)
-
-    def _logits(self, arrays, batch_size):
-        """All outputs that can be explained, float64 (samples, outputs), flat."""
-        signature = self._signature(with_target=False)
-        program = backend.compiled(lambda *tensors: self._evaluated(tensors), signature, self.jit_compile)
-        (outputs,) = run(program, arrays, batch_size, self.jit_compile)
-        return outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
-
-    def _evaluated(self, inputs):
-        """The logits of tensors, by the model alone."""
-        plan = bind(self._graph, [(anything(), Gradient())], type(self).__name__)
-        return sweep.forward(plan, inputs)[0][self._graph.outputs[0]]
-
-    def _predictions(self, logits):
-        """What the model itself puts out, from its logits."""
-        return logits if self._head is None else self._head.forward(logits)[0]
-
-    def _require_ready(self):
-        """Raises where the analyzer cannot explain yet."""
-
-    def _checked(self, x, target):
-        """The arrays of `x`, one per input, and weights on the outputs or None for the largest."""
-        arrays = self._inputs_spec.flat(x)
-        return arrays, None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
-
-    def _selected_target(self, target, neuron_selection=None):
-        """The target, in the words of DESIGN or of iNNvestigate."""
-        if neuron_selection is not None:
-            if target is not None or self.neuron_selection_mode != "index":
-                raise InvalidInputError(
-                    "neuron_selection goes with neuron_selection_mode='index' and without target; here the mode is "
-                    f"{self.neuron_selection_mode!r}. Say analyze(x, target=...) instead."
-                )
-            return neuron_selection
-        if target is None and self.neuron_selection_mode == "index":
-            raise InvalidInputError("neuron_selection_mode is 'index': say which, with neuron_selection=.")
-        return "all" if target is None and self.neuron_selection_mode == "all" else target
-
-    def _in_batches(self, arrays, weights, keep, batch_size, verbose):
-        """Runs the compiled explanation over all samples; returns lists of whole arrays, and the exponents."""
-        flat = arrays if weights is None else [*arrays, weights]
-        *whole, exponents = run(self._program(weights is not None, keep), flat, batch_size, self.jit_compile, verbose)
-        dtype = "float64" if "float64" in self._inputs_spec.dtypes else "float32"
-        whole = [array.astype(dtype, copy=False) for array in whole]
-        return whole[: len(arrays)], whole[len(arrays) :], exponents
-
-    def _program(self, with_target, keep):
-        """The explanation as one compiled graph, traced once for any batch size."""
-        key = (with_target, keep)
-        if key not in self._programs.value:
-            values = self._values(keep)
-
-            def explain(*tensors):
-                target = tensors[-1] if with_target else None
-                found = self._explain(tensors[: len(self._inputs_spec.names)], target, values)
-                return found.relevance, found.kept, found.exponent
-
-            self._programs.value[key] = backend.compiled(explain, self._signature(with_target), self.jit_compile)
-        return self._programs.value[key]
-
-    def _signature(self, with_target):
-        """What a compiled function takes: the inputs, then the weights on the outputs; any batch size."""
-        spec = self._inputs_spec
-        signature = [backend.tensor_spec((None, *s[1:]), d) for s, d in zip(spec.shapes, spec.dtypes, strict=True)]
-        if with_target:
-            signature.append(backend.tensor_spec((None, *self._output_spec.shape[1:]), "float32"))
-        return signature
-
-    def _values(self, names):
-        """The graph's values of the names given to `keep`."""
-        known = {**{node.name: node.values[0] for node in self._graph.nodes}, **self._graph.layer_values}
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise InvalidInputError(f"keep names no node of the model: {unknown}. print(analyzer.plan()) lists them.")
-        return tuple(known[name] for name in names)
-
-    def _explain(self, inputs, target, keep, seed=None):
-        """The explanation on tensors.
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
+        """Writes a `.keras` file, which `keras.saving.load_model` reads once `innvest_lite` is imported.
 
         Args:
-            inputs: a tensor per input.
-            target: None or weights in the shape of the output.
-            keep: values whose relevance is wanted too.
-            seed: an int64 tensor in place of the seed of a method that `is_random`; None: its own.
-
-        Returns:
-            An `Explained`.
-        """
-        raise NotImplementedError
-
-    def save(self, filepath, **options):
-        """Writes a `.keras` file, which `keras.saving.load_model` reads once `innvest_lite` is imported.
+            filepath: a path that ends in .keras.
+            overwrite: as in `keras.Model.save`.
+            zipped: as in `keras.Model.save`.
 
         Raises:
             InvalidInputError: another format was asked for, or the preprocessor is a function that Keras does not know.
+            PatternMismatchError: the model's weights have changed since the patterns were fitted.
         """
         if self.preprocessor is not None:
             self.preprocessor.check_saveable()
         if not str(filepath).endswith(".keras"):
             raise InvalidInputError(f"An analyzer is saved as a .keras file, but the path is {str(filepath)!r}.")
         files.check_folder(filepath)
-        super().save(filepath, **options)
+        self.explainer.guard.look()
+        super().save(filepath, overwrite=overwrite, zipped=zipped)
 
-    def export(self, filepath, format="tf_saved_model", target="argmax", predictions=True, batch=None, **options):
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        target: str = "argmax",
+        predictions: bool = True,
+        batch: int | None = None,
+        *,
+        preprocess: Any = None,
+        render: str | None = None,
+        colormap: str = DEFAULT_COLORMAP,
+        input_range: Any = None,
+        verbose: bool | None = None,
+    ) -> None:
         """Writes the analyzer as a file that runs without this package, in Python or not.
 
         Its signatures (LiteRT and ONNX have the first alone), of named tensors:
@@ -320,11 +320,13 @@ class Analyzer(keras.Model):
             predictions: whether to hand out the model's output too.
             batch: the number of samples of a call; None: any number. With a number, methods that evaluate a sample many
                 times do so side by side.
-            **options: `preprocess`, as the analyzer's `preprocessor` (which is the default): then `x` is uint8 images in
-                0..255. (Hand over uint8: TensorFlow makes uint8 of NumPy floats without a word.) `render`: "heatmap",
-                "signal" or "overlay", for uint8 pictures (samples, height, width, 3) as `innvest_lite.visualize` makes
-                them, handed out as `picture`; `colormap`, of the pictures. `input_range`, `(low, high)` of the model's
-                input, for the description. `verbose`: True prints the path.
+            preprocess: as the analyzer's `preprocessor`, which is the default: then `x` is uint8 images in 0..255. (Hand
+                over uint8: TensorFlow makes uint8 of NumPy floats without a word.)
+            render: "heatmap", "signal" or "overlay", for uint8 pictures (samples, height, width, 3) as
+                `innvest_lite.visualize` makes them, handed out as `picture`.
+            colormap: of the pictures.
+            input_range: `(low, high)` of the model's input, for the description.
+            verbose: True prints the path.
 
         Raises:
             NotFittedError: a pattern method without patterns.
@@ -339,11 +341,22 @@ class Analyzer(keras.Model):
             >>> sorted(served.serve(images[:2]))
             ['attributions', 'predictions', 'target']
         """
-        options = export.completed(options)
-        self._require_ready()
-        export.export(self, filepath, format, target=target, predictions=predictions, batch=batch, **options)
+        self.require_ready()
+        export.export(
+            self,
+            filepath,
+            format,
+            target=target,
+            predictions=predictions,
+            batch=batch,
+            preprocess=preprocess,
+            render=render,
+            colormap=colormap,
+            input_range=input_range,
+            verbose=verbose,
+        )
 
-    def stablehlo(self, batch, target="argmax", *, return_weights=False):
+    def stablehlo(self, batch: Any, target: str = "argmax", *, return_weights: bool = False) -> Any:
         """The explanation as XLA compiles it, as StableHLO text, which any PJRT client compiles and runs.
 
         The program takes the inputs, with `target="input"` float32 weights on the outputs, then weights of model and
@@ -366,10 +379,10 @@ class Analyzer(keras.Model):
             True
         """
         self._require_ready()
-        found = export.stablehlo(self, batch, one_of(target, export.TARGETS, "target"))
+        found = export.stablehlo(self.explainer, batch, one_of(target, export.TARGETS, "target"))
         return found if return_weights else found[0]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         model = keras.saving.serialize_keras_object(self.model)
         # How the model was trained does not matter here, and its loss may be a function that no file can hold.
@@ -384,17 +397,17 @@ class Analyzer(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> Analyzer:
         """An analyzer from `get_config`; a model file's custom layers come through `custom_objects`, as in Keras."""
         model = config["model"]
         model = model if isinstance(model, keras.Model) else keras.saving.deserialize_keras_object(model)
         preprocessor = Preprocessor.from_config(config.get("preprocessor"))
         return cls(**{**config, "model": model, "preprocessor": preprocessor})
 
-    def _for_model(self, model):
+    def for_model(self, model: Any) -> Analyzer:
         """An analyzer of the same method and options for another model."""
         return type(self).from_config({**self.get_config(), "model": model, "preprocessor": self.preprocessor})
 
 
-def _snake_case(name):
+def _snake_case(name: str) -> str:
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,14 +1,51 @@
 """What every explanation must beat: the input itself, and noise."""
 
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
 import keras
 from keras import ops
 
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.explained import Explained
-from innvest_lite.analyzers.looped import Looped, no_exponent
+from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.strategy import Round, Strategy, no_exponent
 from innvest_lite.draws import normal
-from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import finite, seed_of
+from innvest_lite.graph import Graph
+from innvest_lite.inputs import InputSpec, finite, seed_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Copied(Strategy):
+    """The input stands for its explanation."""
+
+    def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
+        """See `Strategy.explain`."""
+        copies = [ops.cast(x, "float32") for x in inputs]
+        return Explained(copies, [], no_exponent(inputs[0]), explainer.logits(inputs))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn(Strategy):
+    """Gaussian noise stands for the explanation.
+
+    Attributes:
+        stddev: the noise's standard deviation.
+        seed: of the noise.
+    """
+
+    stddev: float
+    seed: int
+
+    def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
+        """See `Strategy.explain`."""
+        seed, noise = self.seed if around.seed is None else around.seed, []
+        for number, x in enumerate(inputs):
+            keys = ops.stack([ops.full_like(around.index, number), around.index], axis=1)
+            noise.append(self.stddev * normal(ops.shape(x)[1:], seed, keys))
+        return Explained(noise, [], no_exponent(inputs[0]), explainer.logits(inputs))
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -17,17 +54,13 @@ class Input(Analyzer):
 
     hands_back = False
 
-    def _values(self, names):
-        if names:
-            raise InvalidInputError("Input has no backward pass, so it keeps nothing on the way.")
-        return ()
-
-    def _explain(self, inputs, target, keep, seed=None):
-        return Explained([ops.cast(x, "float32") for x in inputs], [], no_exponent(inputs[0]), self._evaluated(inputs))
+    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
+        """See `Analyzer.strategy`."""
+        return Copied()
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
-class Random(Looped):
+class Random(Analyzer):
     """Gaussian noise of the input's shape. A sample's noise depends on the seed and on its place in `x` alone.
 
     Args:
@@ -40,21 +73,14 @@ class Random(Looped):
     hands_back = False
     is_random = True
 
-    def __init__(self, model, *, stddev=1.0, seed=0, **options):
+    def __init__(self, model: Any, *, stddev: float = 1.0, seed: int = 0, **options: Any) -> None:
         self.stddev, self.seed = finite(stddev, "stddev"), seed_of(seed)
         super().__init__(model, **options)
 
-    def _evaluations(self):
-        return 1
+    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
+        """See `Analyzer.strategy`."""
+        return Drawn(self.stddev, self.seed)
 
-    def _looped(self, inputs, target, keep, place, seed=None):
-        index, seed = place[0], self.seed if seed is None else seed
-        noise = []
-        for number, x in enumerate(inputs):
-            keys = ops.stack([ops.full_like(index, number), index], axis=1)
-            noise.append(self.stddev * normal(ops.shape(x)[1:], seed, keys))
-        return Explained(noise, [], no_exponent(inputs[0]), self._evaluated(inputs))
-
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         return {**super().get_config(), "stddev": self.stddev, "seed": self.seed}

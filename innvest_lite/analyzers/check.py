@@ -1,6 +1,6 @@
 """`analyzer.check(x)`: what happens to the relevance, node by node, and where each difference went.
 
-Made from the passages that a backward sweep records. Called by `ReverseAnalyzer.check`.
+Made from the passages that a backward sweep records. Called by `Analyzer.check`.
 """
 
 import dataclasses
@@ -89,25 +89,43 @@ class CheckReport:
         return f"{table(header, rows)}\n{total}" if rows else total
 
 
-def check(analyzer, arrays, weights, batch_size):
+def check(explainer, arrays, weights, batch_size):
     """The `CheckReport` of samples.
 
     Args:
-        analyzer: a `ReverseAnalyzer`.
+        explainer: an `Explainer`.
         arrays: a checked array per input.
         weights: weights on the outputs, or None for the largest logit.
         batch_size: how many samples go at a time.
     """
+    if not len(arrays[0]):
+        return CheckReport((), np.zeros(0), np.zeros(0))
+    return (_by_node if explainer.strategy.accounts else _totals)(explainer, arrays, weights, batch_size)
+
+
+def _totals(explainer, arrays, weights, batch_size):
+    """Of methods whose attributions are not what one backward sweep hands back: no rows."""
+    attributions, _, exponent = explainer.run(arrays, weights, (), batch_size)
+    sums = sum(array.astype("float64").sum(tuple(range(1, array.ndim))) for array in attributions)
+    return CheckReport((), explainer.explained(arrays, weights, batch_size), np.ldexp(sums, exponent))
+
+
+def _by_node(explainer, arrays, weights, batch_size):
+    with_target = weights is not None
+
+    def numbers(*tensors):
+        inputs = tensors[: len(arrays)]
+        start, swept, _ = explainer.strategy.swept(explainer, inputs, tensors[-1] if with_target else None)
+        return measured(start, swept, explainer.graph.inputs)
+
+    program = explainer.program(("check", with_target), numbers, explainer.signature(with_target))
     flat = arrays if weights is None else [*arrays, weights]
-    program = analyzer.check_program(weights is not None)
     batches = []
     for start in range(0, len(arrays[0]), batch_size):
         outputs = program(*(array[start : start + batch_size] for array in flat))
         batches.append({name: np.asarray(value) for name, value in outputs.items()})
-    if not batches:
-        return CheckReport((), np.zeros(0), np.zeros(0))
     whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    rules = {step.node.name: str(step.rule) for step in analyzer.plan().steps}
+    rules = {step.node.name: str(step.rule) for step in explainer.plan.steps}
     start, at_input = whole.pop(_START), whole.pop(_INPUT)
     # Dict outputs of a compiled function come back sorted; the plan knows the order.
     rows = tuple(CheckRow(node, rule, *whole[node].T) for node, rule in reversed(rules.items()) if node in whole)

@@ -1,6 +1,9 @@
-"""`Explained`: what every analyzer makes of tensors. Called by the analyzers and the export."""
+"""`Explained`: what every analyzer makes of tensors. Called by the explainer and the export."""
+
+from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,9 +19,9 @@ class Explained:
 
     relevance: list
     kept: list
-    exponent: object
-    logits: object
+    exponent: Any
+    logits: Any
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> Explained:
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)

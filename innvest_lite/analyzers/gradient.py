@@ -1,17 +1,20 @@
 """The gradient and its relatives: one backward pass, no data to fit."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from innvest_lite import rules
-from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.inputs import is_integer, one_of
 
 POSTPROCESSES = {None: lambda x: x, "abs": ops.abs, "square": ops.square}
 
 
-def postprocessed(x, how):
+def postprocessed(x: Any, how: str | None) -> Any:
     """A gradient as it is (None), its magnitude ("abs") or its square ("square")."""
     return POSTPROCESSES[how](x)
 
@@ -34,19 +37,19 @@ class Gradient(ReverseAnalyzer):
         (2, 4)
     """
 
-    def __init__(self, model, *, postprocess=None, **options):
+    def __init__(self, model: Any, *, postprocess: str | None = None, **options: Any) -> None:
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
         super().__init__(model, **options)
 
-    def composite(self):
+    def composite(self) -> list:
         """The chain rule everywhere."""
         return [(rules.kind("embedding"), rules.TokenSum()), (rules.anything(), rules.Gradient())]
 
-    def _explain(self, inputs, target, keep, seed=None):
-        found = super()._explain(inputs, target, keep, seed)
-        return found.replace(relevance=[postprocessed(r, self.postprocess) for r in found.relevance])
+    def finish(self, inputs: list, relevance: list) -> list:
+        """See `ReverseAnalyzer.finish`."""
+        return [postprocessed(r, self.postprocess) for r in relevance]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         return {**super().get_config(), "postprocess": self.postprocess}
 
@@ -58,18 +61,18 @@ class InputTimesGradient(ReverseAnalyzer):
     Unit: logits. At an embedding, the embedded token times its gradient, summed over the embedding axis.
     """
 
-    def composite(self):
+    # What the sweep hands back is the gradient, which is not yet the attribution.
+    accounts = False
+
+    def composite(self) -> list:
         """The chain rule everywhere; tokens are multiplied where they are embedded."""
         return [(rules.kind("embedding"), rules.TokenSum(times_input=True)), (rules.anything(), rules.Gradient())]
 
-    # What the sweep hands back is the gradient, which is not yet the attribution.
-    check = Analyzer.check
-
-    def _explain(self, inputs, target, keep, seed=None):
-        found = super()._explain(inputs, target, keep, seed)
-        pairs = zip(inputs, found.relevance, strict=True)
+    def finish(self, inputs: list, relevance: list) -> list:
+        """See `ReverseAnalyzer.finish`."""
         # Tokens are multiplied where they are embedded.
-        return found.replace(relevance=[r if is_integer(x.dtype) else r * ops.cast(x, r.dtype) for x, r in pairs])
+        pairs = zip(inputs, relevance, strict=True)
+        return [r if is_integer(x.dtype) else r * ops.cast(x, r.dtype) for x, r in pairs]
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -79,7 +82,7 @@ class Deconvnet(ReverseAnalyzer):
     Starts from 1 at the explained logit.
     """
 
-    def composite(self):
+    def composite(self) -> list:
         """The gradient but for rectifiers."""
         return [
             (rules.kind("rectifier"), rules.Deconvnet()),
@@ -95,7 +98,7 @@ class GuidedBackprop(ReverseAnalyzer):
     Starts from 1 at the explained logit.
     """
 
-    def composite(self):
+    def composite(self) -> list:
         """The gradient but for rectifiers."""
         return [
             (rules.kind("rectifier"), rules.GuidedBackprop()),

@@ -1,6 +1,9 @@
 """Layer-wise relevance propagation and Deep Taylor decomposition: a composite of rules, started from the logit."""
 
+from __future__ import annotations
+
 import logging
+from typing import Any
 
 import keras
 from keras import ops
@@ -50,7 +53,14 @@ class LRP(ReverseAnalyzer):
     fuses_batchnorm = True
     starts_from_logit = True
 
-    def __init__(self, model, composite="epsilon_plus_flat", *, composite_options=None, **options):
+    def __init__(
+        self,
+        model: Any,
+        composite: Any = "epsilon_plus_flat",
+        *,
+        composite_options: dict | None = None,
+        **options: Any,
+    ) -> None:
         if not isinstance(composite, str | list | tuple):
             raise InvalidInputError(f"A composite is a name or a list of pairs (matcher, rule), but this is {composite!r}.")
         if not isinstance(composite_options, dict | None):
@@ -62,15 +72,19 @@ class LRP(ReverseAnalyzer):
             raise InvalidInputError("composite_options go with a composite's name; the rules of a list have their own.")
         self._pairs = presets.preset(composite, **self._composite_options) if named else checked_pairs(composite)
         super().__init__(model, **options)
-        if not named:
+
+    def complete(self) -> None:
+        """See `Analyzer.complete`; pairs of a user's list that no node takes are told of."""
+        super().complete()
+        if not isinstance(self._name_or_pairs, str):
             self._tell_of_unused_pairs()
 
-    def composite(self):
+    def composite(self) -> list:
         """The user's pairs, then what all other nodes do."""
         return [*self._pairs, *presets.STRUCTURE]
 
-    def _tell_of_unused_pairs(self):
-        used = [step.rule for step in self._plan.steps]
+    def _tell_of_unused_pairs(self) -> None:
+        used = [step.rule for step in self.plan().steps]
         for matcher, rule in self._pairs:
             if not any(rule is other for other in used):
                 _log.warning(
@@ -80,14 +94,14 @@ class LRP(ReverseAnalyzer):
                     rule,
                 )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model, the composite and the options, as Keras serializes them."""
         named = isinstance(self._name_or_pairs, str)
         composite = self._name_or_pairs if named else composite_to_config(self._name_or_pairs)
         return {**super().get_config(), "composite": composite, "composite_options": self._composite_options}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> LRP:
         """An analyzer from `get_config`."""
         config = dict(config)
         if not isinstance(config["composite"], str):
@@ -112,20 +126,21 @@ class DeepTaylor(ReverseAnalyzer):
     fuses_batchnorm = True
     starts_from_logit = True
 
-    def __init__(self, model, *, structure="shares", **options):
+    def __init__(self, model: Any, *, structure: str = "shares", **options: Any) -> None:
         self.structure = one_of(structure, _STRUCTURES, "structure")
         self.fuses_batchnorm = structure == "shares"
         super().__init__(model, **options)
 
-    def composite(self):
+    def composite(self) -> list:
         """The z+ rule at all linear nodes."""
         return [(kind("linear"), ZPlus()), *_STRUCTURES[self.structure]]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         return {**super().get_config(), "structure": self.structure}
 
-    def _start(self, weights, logits):
+    def start(self, weights: Any, logits: Any) -> Any:
+        """See `ReverseAnalyzer.start`: the positive part of the logit."""
         return weights * ops.relu(logits)
 
 
@@ -140,14 +155,14 @@ class BoundedDeepTaylor(DeepTaylor):
         **options: as in `DeepTaylor`.
     """
 
-    def __init__(self, model, low=-1.0, high=1.0, **options):
+    def __init__(self, model: Any, low: Any = -1.0, high: Any = 1.0, **options: Any) -> None:
         self._box = Box(low, high)
         super().__init__(model, **options)
 
-    def composite(self):
+    def composite(self) -> list:
         """Z^B at the first linear nodes, z+ at all others."""
         return [(first(), self._box), *super().composite()]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         return {**super().get_config(), "low": self._box.low, "high": self._box.high}

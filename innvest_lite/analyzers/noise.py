@@ -1,18 +1,119 @@
-"""The gradient under noise: SmoothGrad, SquareGrad, VarGrad."""
+"""The gradient under noise: SmoothGrad, SquareGrad, VarGrad. They share the noise and differ in the reduction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
 
-from innvest_lite.analyzers.averaged import AveragedGradient
+from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, Sampler, along
+from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
-from innvest_lite.analyzers.looped import by_sample, repeated
+from innvest_lite.analyzers.strategy import Strategy, repeated
 from innvest_lite.draws import normal
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import finite, one_of, positive, seed_of
+from innvest_lite.graph import Graph
+from innvest_lite.inputs import InputSpec, finite, one_of, positive, seed_of
 
 
-class NoisyGradient(AveragedGradient):
-    """The gradient under Gaussian noise on the input, summed up in some way; the class is that of the clean input.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Noise(Sampler):
+    """Gaussian noise on the samples.
+
+    Attributes:
+        scale: the standard deviation, see `SmoothGrad`.
+        relative: what `scale` means.
+        seed: of the noise.
+    """
+
+    scale: float
+    relative: bool
+    seed: int
+
+    def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
+        """See `Sampler.altered`."""
+        together, count = draw.numbers.shape[0], ops.shape(draw.index)[0]
+        # A number of noise hangs on the point, the sample's place and the evaluation alone, whatever the batches are.
+        places = ops.reshape(ops.broadcast_to(draw.index[:, None], (count, together)), (-1,))
+        numbers = ops.reshape(ops.broadcast_to(draw.numbers[None], (count, together)), (-1,))
+        keys = ops.stack([ops.full_like(places, draw.position), places, numbers], axis=1)
+        noise = normal(ops.shape(x)[1:], self.seed if draw.seed is None else draw.seed, keys)
+        scale, axes = self.scale, tuple(range(1, len(x.shape)))
+        if self.relative:
+            spread = ops.max(x, axis=axes, keepdims=True) - ops.min(x, axis=axes, keepdims=True)
+            scale = repeated(scale * spread, together)
+        return repeated(x, together) + scale * noise
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mean(Reduction):
+    """The mean of a function of the gradients.
+
+    Attributes:
+        count: of how many.
+        each: the function of a gradient.
+    """
+
+    count: int
+    each: Callable[[Any], Any]
+
+    def added(self, sums: list, found: list, numbers: Any, real: Any) -> list:
+        """See `Reduction.added`."""
+        shares = [self.each(g) * along(real, len(g.shape)) for g in found]
+        return [total + ops.sum(share, axis=1) for total, share in zip(sums, shares, strict=True)]
+
+    def result(self, sums: list, clean: list, origins: list) -> list:
+        """See `Reduction.result`."""
+        return [total / self.count for total in sums]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Variance(Reduction):
+    """The variance of a function of the gradients.
+
+    Attributes:
+        count: of how many.
+        each: the function of a gradient.
+    """
+
+    count: int
+    each: Callable[[Any], Any]
+
+    def start(self, clean: list, gradients: Callable[[], list]) -> list:
+        """See `Reduction.start`: pivots, sums, sums of squares."""
+        # The deviations are taken from the clean gradient: a variance as a difference of large sums would be noise.
+        zeros = [ops.zeros_like(x) for x in clean]
+        return [*(self.each(g) for g in gradients()), *zeros, *zeros]
+
+    def added(self, sums: list, found: list, numbers: Any, real: Any) -> list:
+        """See `Reduction.added`."""
+        pivots, first, second = _thirds(sums)
+        added_first, added_second = [], []
+        for pivot, one, two, g in zip(pivots, first, second, found, strict=True):
+            deviation = (self.each(g) - pivot[:, None]) * along(real, len(g.shape))
+            added_first.append(one + ops.sum(deviation, axis=1))
+            added_second.append(two + ops.sum(ops.square(deviation), axis=1))
+        return [*pivots, *added_first, *added_second]
+
+    def result(self, sums: list, clean: list, origins: list) -> list:
+        """See `Reduction.result`."""
+        _, first, second = _thirds(sums)
+        # Rounding may leave a hair below 0 where all gradients are the same.
+        return [
+            ops.maximum(two / self.count - ops.square(one / self.count), 0) for one, two in zip(first, second, strict=True)
+        ]
+
+
+def _thirds(values: list) -> tuple[list, list, list]:
+    size = len(values) // 3
+    return values[:size], values[size : 2 * size], values[2 * size :]
+
+
+class NoisyGradient(Analyzer):
+    """The gradient under Gaussian noise on the input, reduced in some way; the class is that of the clean input.
 
     Args:
         model: a Functional or Sequential `keras.Model`.
@@ -28,7 +129,17 @@ class NoisyGradient(AveragedGradient):
 
     is_random = True
 
-    def __init__(self, model, augment_by_n=64, noise_scale=0.15, *, relative=True, seed=0, postprocess=None, **options):
+    def __init__(
+        self,
+        model: Any,
+        augment_by_n: int = 64,
+        noise_scale: float = 0.15,
+        *,
+        relative: bool = True,
+        seed: int = 0,
+        postprocess: str | None = None,
+        **options: Any,
+    ) -> None:
         self.augment_by_n = positive(augment_by_n, "augment_by_n")
         self.noise_scale, self.relative, self.seed = finite(noise_scale, "noise_scale"), bool(relative), seed_of(seed)
         if noise_scale < 0:
@@ -36,24 +147,19 @@ class NoisyGradient(AveragedGradient):
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
         super().__init__(model, **options)
 
-    def _evaluations(self):
-        return self.augment_by_n
+    def reduction(self) -> Reduction:
+        """What becomes of the gradients."""
+        raise NotImplementedError
 
-    def _altered(self, x, origin, place):
-        position, draws, index, seed = place
-        together, count = draws.shape[0], ops.shape(index)[0]
-        places = ops.reshape(ops.broadcast_to(index[:, None], (count, together)), (-1,))
-        numbers = ops.reshape(ops.broadcast_to(draws[None], (count, together)), (-1,))
-        keys = ops.stack([ops.full_like(places, position), places, numbers], axis=1)
-        noise = normal(ops.shape(x)[1:], self.seed if seed is None else seed, keys)
-        axes = tuple(range(1, len(x.shape)))
-        scale = self.noise_scale
-        if self.relative:
-            spread = ops.max(x, axis=axes, keepdims=True) - ops.min(x, axis=axes, keepdims=True)
-            scale = repeated(scale * spread, together)
-        return repeated(x, together) + scale * noise
+    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
+        """See `Analyzer.strategy`."""
+        noise = Noise(self.augment_by_n, self.noise_scale, self.relative, self.seed)
+        return AveragedGradients.of(graph, noise, self.reduction())
 
-    def get_config(self):
+    def _postprocessed(self, gradient: Any) -> Any:
+        return postprocessed(gradient, self.postprocess)
+
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         return {
             **super().get_config(),
@@ -69,51 +175,24 @@ class NoisyGradient(AveragedGradient):
 class SmoothGrad(NoisyGradient):
     """The mean gradient under noise (Smilkov et al. 2017, arXiv 1706.03825). Unit: logits per unit of input."""
 
-    def _added(self, sums, found, draws):
-        found = [self._each(postprocessed(g, self.postprocess)) * self._share(draws, len(g.shape)) for g in found]
-        return [total + ops.sum(g, axis=1) for total, g in zip(sums, found, strict=True)]
-
-    def _each(self, gradient):
-        return gradient
-
-    def _average(self, sums, clean, origins):
-        return [total / self.augment_by_n for total in sums]
+    def reduction(self) -> Reduction:
+        """See `NoisyGradient.reduction`."""
+        return Mean(self.augment_by_n, self._postprocessed)
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
-class SquareGrad(SmoothGrad):
+class SquareGrad(NoisyGradient):
     """The mean square of the gradient under noise (Hooker et al. 2019, arXiv 1806.10758)."""
 
-    def _each(self, gradient):
-        return ops.square(gradient)
+    def reduction(self) -> Reduction:
+        """See `NoisyGradient.reduction`."""
+        return Mean(self.augment_by_n, lambda gradient: ops.square(self._postprocessed(gradient)))
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
 class VarGrad(NoisyGradient):
     """The variance of the gradient under noise (Adebayo et al. 2018, arXiv 1810.03292)."""
 
-    def _empty(self, clean, gradients, together):
-        # The deviations are taken from the clean gradient: a variance as a difference of large sums would be noise.
-        pivots = [by_sample(g, together)[:, 0] for g in gradients([repeated(x, together) for x in clean])]
-        pivots = [postprocessed(g, self.postprocess) for g in pivots]
-        zeros = [ops.zeros_like(x) for x in clean]
-        return [*pivots, *zeros, *zeros]
-
-    def _added(self, sums, found, draws):
-        pivots, first, second = _thirds(sums)
-        added_first, added_second = [], []
-        for pivot, one, two, g in zip(pivots, first, second, found, strict=True):
-            deviation = (postprocessed(g, self.postprocess) - pivot[:, None]) * self._share(draws, len(g.shape))
-            added_first.append(one + ops.sum(deviation, axis=1))
-            added_second.append(two + ops.sum(ops.square(deviation), axis=1))
-        return [*pivots, *added_first, *added_second]
-
-    def _average(self, sums, clean, origins):
-        _, first, second = _thirds(sums)
-        count = self.augment_by_n
-        return [ops.maximum(two / count - ops.square(one / count), 0) for one, two in zip(first, second, strict=True)]
-
-
-def _thirds(values):
-    size = len(values) // 3
-    return values[:size], values[size : 2 * size], values[2 * size :]
+    def reduction(self) -> Reduction:
+        """See `NoisyGradient.reduction`."""
+        return Variance(self.augment_by_n, self._postprocessed)

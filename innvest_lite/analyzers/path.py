@@ -1,24 +1,35 @@
 """Integrated gradients: the mean gradient on the straight path from a reference to the sample."""
 
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from innvest_lite import backend
 from innvest_lite.analyzers import sweep
-from innvest_lite.analyzers.averaged import AveragedGradient
+from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, Sampler, along
+from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.analyzers.batches import run
+from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
+from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import is_integer, one_of, positive
+from innvest_lite.graph import Graph
+from innvest_lite.inputs import InputSpec, is_integer, one_of, positive
+from innvest_lite.targets import weights_at
 
-_GAP = "completeness gap"
 
-
-def _gauss_legendre(steps):
+def _gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     return (nodes + 1) / 2, weights / 2
 
 
-def _trapezoid(steps):
+def _trapezoid(steps: int) -> tuple[np.ndarray, np.ndarray]:
     if steps < 2:
         raise InvalidInputError("The trapezoid rule needs at least 2 steps.")
     weights = np.full(steps, 1 / (steps - 1))
@@ -26,15 +37,83 @@ def _trapezoid(steps):
     return np.linspace(0, 1, steps), weights
 
 
-_QUADRATURES = {
+_QUADRATURES: dict[str, Callable[[int], tuple[np.ndarray, np.ndarray]]] = {
     "gauss_legendre": _gauss_legendre,
     "left": lambda steps: (np.arange(steps) / steps, np.full(steps, 1 / steps)),
     "trapezoid": _trapezoid,
 }
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Path(Sampler):
+    """Places on the straight path from a reference to the sample.
+
+    Attributes:
+        nodes: float32 (count,), where on the path, from 0 to 1.
+        references: for each input a number or an array of one sample; None: 0, for tokens an embedding of zeros.
+    """
+
+    nodes: np.ndarray
+    references: list | None
+
+    def check_inputs(self, arrays: list) -> None:
+        """See `Sampler.check_inputs`: of inputs of open size, each call may bring another."""
+        for array, reference in zip(arrays, self.references or [], strict=self.references is not None):
+            if reference.ndim and reference.shape[1:] != array.shape[1:]:
+                raise InvalidInputError(
+                    f"reference_inputs has the shape {reference.shape[1:]}, but the samples have {array.shape[1:]}."
+                )
+
+    def origins(self, explainer: Explainer, inputs: list, points: tuple) -> list:
+        """See `Sampler.origins`."""
+        graph, references = explainer.graph, self.references or [np.zeros(())] * len(inputs)
+        tensors = [
+            ops.broadcast_to(ops.convert_to_tensor(reference, x.dtype), (1, *ops.shape(x)[1:]))
+            for reference, x in zip(references, inputs, strict=True)
+        ]
+        tokens = any(is_integer(spec.dtype) for spec in graph.input_specs)
+        values = sweep.evaluate(explainer.plan, tensors) if tokens else dict(zip(graph.inputs, tensors, strict=True))
+        found = []
+        for of_input, spec in zip(points, graph.input_specs, strict=True):
+            # No token means nothing; an embedding of zeros does.
+            nothing = is_integer(spec.dtype) and self.references is None
+            for point in of_input:
+                value = ops.cast(values[point], "float32")
+                found.append(ops.zeros_like(value) if nothing else value)
+        return found
+
+    def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
+        """See `Sampler.altered`."""
+        nodes = ops.take(ops.convert_to_tensor(self.nodes), ops.minimum(draw.numbers, self.count - 1))
+        path = origin[:, None] + along(nodes, len(x.shape) + 1) * (x - origin)[:, None]
+        return ops.reshape(path, (-1, *ops.shape(x)[1:]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Integral(Reduction):
+    """The way from the reference to the sample times the mean gradient on it.
+
+    Attributes:
+        shares: float32 (count,), the weight of each place in the mean.
+        each: a function of a gradient.
+    """
+
+    shares: np.ndarray
+    each: Callable[[Any], Any]
+
+    def added(self, sums: list, found: list, numbers: Any, real: Any) -> list:
+        """See `Reduction.added`."""
+        shares = real * ops.take(ops.convert_to_tensor(self.shares), ops.minimum(numbers, len(self.shares) - 1))
+        pairs = zip(sums, found, strict=True)
+        return [total + ops.sum(self.each(g) * along(shares, len(g.shape)), axis=1) for total, g in pairs]
+
+    def result(self, sums: list, clean: list, origins: list) -> list:
+        """See `Reduction.result`."""
+        return [(x - x0) * total for x, x0, total in zip(clean, origins, sums, strict=True)]
+
+
 @keras.saving.register_keras_serializable(package="innvest_lite")
-class IntegratedGradients(AveragedGradient):
+class IntegratedGradients(Analyzer):
     """Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365): (x - x0) times the mean gradient from x0 to x.
 
     Unit: logits; the attributions sum to f(x) - f(x0) but for the error of the quadrature, the completeness gap.
@@ -50,40 +129,42 @@ class IntegratedGradients(AveragedGradient):
         **options: as in `Analyzer`.
     """
 
-    def __init__(self, model, steps=32, *, reference_inputs=None, rule="gauss_legendre", postprocess=None, **options):
+    def __init__(
+        self,
+        model: Any,
+        steps: int = 32,
+        *,
+        reference_inputs: Any = None,
+        rule: str = "gauss_legendre",
+        postprocess: str | None = None,
+        **options: Any,
+    ) -> None:
         self.steps = positive(steps, "steps")
         self.rule = one_of(rule, _QUADRATURES, "rule")
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
-        self._nodes, self._shares = (np.float32(part) for part in _QUADRATURES[rule](self.steps))
+        self._quadrature = backend.Untracked(_QUADRATURES[rule](self.steps))
         super().__init__(model, **options)
-        self._given_references = reference_inputs
-        self._references = self._checked_references(reference_inputs)
+        self._given_references = backend.Untracked(reference_inputs)
 
-    def _checked_references(self, given):
-        """A number or an array of one sample for each input."""
-        spec = self._inputs_spec
-        if isinstance(given, dict):
-            if set(given) != set(spec.names):
-                raise InvalidInputError(f"The inputs are named {sorted(spec.names)}, reference_inputs has {sorted(given)}.")
-            given = [given[name] for name in spec.names]
-        if given is None or isinstance(given, int | float | np.number):
-            given = [0 if given is None else given] * len(spec.names)
-        elif len(spec.names) == 1:
-            given = [given]
-        if not isinstance(given, list | tuple) or len(given) != len(spec.names):
-            raise InvalidInputError(f"The model has {len(spec.names)} inputs: reference_inputs should have one for each.")
-        return [spec.sample(place, part, "reference_inputs") for place, part in enumerate(given)]
+    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
+        """See `Analyzer.strategy`."""
+        nodes, shares = (np.float32(part) for part in self._quadrature.value)
+        given = self._given_references.value
+        path = Path(len(nodes), nodes, None if given is None else _references(given, inputs))
+        return AveragedGradients.of(graph, path, Integral(shares, lambda g: postprocessed(g, self.postprocess)))
 
-    def _checked(self, x, target):
-        arrays, weights = super()._checked(x, target)
-        for array, reference in zip(arrays, self._references, strict=True):
-            if reference.ndim and reference.shape[1:] != array.shape[1:]:
-                raise InvalidInputError(
-                    f"reference_inputs has the shape {reference.shape[1:]}, but the samples have {array.shape[1:]}."
-                )
-        return arrays, weights
-
-    def analyze(self, x, target=None, batch_size=32, verbose=0, *, return_gap=False, **options):
+    def analyze(
+        self,
+        x: Any,
+        target: Any = None,
+        batch_size: int = 32,
+        verbose: int | str = 0,
+        keep: Any = (),
+        return_exponent: bool = False,
+        *,
+        neuron_selection: Any = None,
+        return_gap: bool = False,
+    ) -> Any:
         """As `Analyzer.analyze`.
 
         Args:
@@ -91,84 +172,55 @@ class IntegratedGradients(AveragedGradient):
             target: as in `Analyzer.analyze`.
             batch_size: how many samples are evaluated at a time.
             verbose: 1 shows a progress bar.
+            keep: as in `Analyzer.analyze`; there is nothing that this method could keep.
+            return_exponent: as in `Analyzer.analyze`.
+            neuron_selection: as in `Analyzer.analyze`.
             return_gap: whether to return the completeness gap too.
-            **options: as in `Analyzer.analyze`.
 
         Returns:
-            As `Analyzer.analyze`; with `return_gap`, also float32 (samples,), f(x) - f(x0) minus the sum of the
+            As `Analyzer.analyze`; with `return_gap`, last also float32 (samples,), f(x) - f(x0) minus the sum of the
             attributions, in logits.
 
         Raises:
-            InvalidInputError: as `Analyzer.analyze`; or `return_gap` comes with `keep` or `return_exponent`.
+            InvalidInputError: as `Analyzer.analyze`.
         """
+        found = super().analyze(
+            x, target, batch_size, verbose, keep, return_exponent, neuron_selection=neuron_selection
+        )
         if not return_gap:
-            return super().analyze(x, target, batch_size, verbose, **options)
-        chosen = options.pop("neuron_selection", None)
-        if options:
-            raise InvalidInputError(f"return_gap goes without keep and return_exponent, and without {', '.join(options)}.")
-        arrays, weights = self._checked(x, self._selected_target(target, chosen))
-        results, kept, _ = self._in_batches(arrays, weights, (_GAP,), positive(batch_size, "batch_size"), verbose)
-        return self._inputs_spec.packed(x, results), kept[0]
+            return found
+        result = found if return_exponent else (found,)
+        return (*result, self._gap(x, self.explainer.inputs.in_order(result[0]), target, neuron_selection, batch_size))
 
-    def _evaluations(self):
-        return len(self._nodes)
+    def _gap(self, x: Any, attributions: list, target: Any, neuron_selection: Any, batch_size: int) -> np.ndarray:
+        """What the sum of the attributions leaves unexplained: float32 (samples,)."""
+        explainer = self.explainer
+        arrays, weights = explainer.checked(x, target, neuron_selection)
+        with_target, count = weights is not None, len(arrays)
 
-    def _values(self, names):
-        return names if names == (_GAP,) else super()._values(names)
+        def gap(*tensors: Any) -> Any:
+            inputs, sums = tensors[:count], tensors[-1]
+            there = explainer.logits(inputs)
+            share = weights_at(there, tensors[count] if with_target else None)
+            # The attributions are float32, whatever the model computes in.
+            there, here, share = (ops.cast(part, "float32") for part in (there, _at_reference(explainer, inputs), share))
+            return _summed(share * (there - here)) - sums
 
-    def _origins(self, inputs):
-        tensors = [
-            ops.broadcast_to(ops.convert_to_tensor(reference, x.dtype), (1, *ops.shape(x)[1:]))
-            for reference, x in zip(self._references, inputs, strict=True)
-        ]
-        values, _ = sweep.forward(self._plan, tensors) if self._has_tokens() else ({}, None)
-        values.update(zip(self._graph.inputs, tensors, strict=True))
-        found = []
-        for points, spec in zip(self._points, self._graph.input_specs, strict=True):
-            nothing = is_integer(spec.dtype) and self._given_references is None
-            for point in points:
-                value = ops.cast(values[point], "float32")
-                found.append(ops.zeros_like(value) if nothing else value)
-        return found
+        signature = [*explainer.signature(with_target), backend.tensor_spec((None,), "float32")]
+        program = explainer.program(("gap", with_target), gap, signature)
+        sums = sum(part.reshape(len(part), -1).sum(1, dtype="float32") for part in attributions).astype("float32")
+        flat = [*arrays, *([weights] if with_target else []), sums]
+        return run(program, flat, positive(batch_size, "batch_size"), self.jit_compile)[0]
 
-    def _has_tokens(self):
-        return any(is_integer(spec.dtype) for spec in self._graph.input_specs)
-
-    def _altered(self, x, origin, place):
-        _, draws, _, _ = place
-        nodes = ops.take(ops.convert_to_tensor(self._nodes), ops.minimum(draws, self._evaluations() - 1))
-        nodes = ops.reshape(nodes, (1, -1, *[1] * (len(x.shape) - 1)))
-        path = origin[:, None] + nodes * (x - origin)[:, None]
-        return ops.reshape(path, (-1, *ops.shape(x)[1:]))
-
-    def _added(self, sums, found, draws):
-        shares = ops.take(ops.convert_to_tensor(self._shares), ops.minimum(draws, self._evaluations() - 1))
-        added = []
-        for total, g in zip(sums, found, strict=True):
-            weights = ops.reshape(shares, (1, -1, *[1] * (len(g.shape) - 2))) * self._share(draws, len(g.shape))
-            added.append(total + ops.sum(postprocessed(g, self.postprocess) * weights, axis=1))
-        return added
-
-    def _average(self, sums, clean, origins):
-        return [(x - x0) * total for x, x0, total in zip(clean, origins, sums, strict=True)]
-
-    def _gap(self, inputs, weights, logits, origins, averaged):
-        flat = [point for points in self._points for point in points]
-        given = {point: ops.broadcast_to(x0, ops.shape(x)) for point, x0, x in zip(flat, origins, averaged, strict=True)}
-        values, _ = sweep.forward(self._plan, inputs, given)
-        # The attributions are float32, whatever the model computes in.
-        there, here, share = (ops.cast(x, "float32") for x in (logits, values[self._graph.outputs[0]], weights))
-        return [_summed(share * (there - here)) - sum(_summed(x) for x in averaged)]
-
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
-        plain = self._given_references is None
-        references = None if plain else [np.asarray(reference).tolist() for reference in self._references]
-        own = {"steps": self.steps, "rule": self.rule, "postprocess": self.postprocess, "reference_inputs": references}
+        references = self.explainer.strategy.sampler.references
+        plain = None if references is None else [np.asarray(reference).tolist() for reference in references]
+        own = {"steps": self.steps, "rule": self.rule, "postprocess": self.postprocess, "reference_inputs": plain}
         return {**super().get_config(), **own}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> IntegratedGradients:
         """An analyzer from `get_config`."""
         references = config["reference_inputs"]
         if isinstance(references, list) and len(references) == 1:
@@ -176,5 +228,34 @@ class IntegratedGradients(AveragedGradient):
         return super().from_config({**config, "reference_inputs": references})
 
 
-def _summed(x):
+def _references(given: Any, spec: InputSpec) -> list[np.ndarray]:
+    """A number or an array of one sample for each input.
+
+    Raises:
+        InvalidInputError: names, number or shapes do not fit the inputs.
+    """
+    if isinstance(given, dict):
+        if set(given) != set(spec.names):
+            raise InvalidInputError(f"The inputs are named {sorted(spec.names)}, reference_inputs has {sorted(given)}.")
+        given = [given[name] for name in spec.names]
+    if isinstance(given, int | float | np.number):
+        given = [given] * len(spec.names)
+    elif len(spec.names) == 1:
+        given = [given]
+    if not isinstance(given, list | tuple) or len(given) != len(spec.names):
+        raise InvalidInputError(f"The model has {len(spec.names)} inputs: reference_inputs should have one for each.")
+    return [spec.sample(place, part, "reference_inputs") for place, part in enumerate(given)]
+
+
+def _at_reference(explainer: Explainer, inputs: list) -> Any:
+    """The logits at the reference, which for tokens is an embedding: masks stay those of the samples."""
+    plan, strategy = explainer.plan, explainer.strategy
+    values, _ = sweep.forward(plan, inputs)
+    origins = strategy.sampler.origins(explainer, inputs, strategy.points)
+    points = zip(strategy.flat, origins, strict=True)
+    given = {point: ops.cast(ops.broadcast_to(x0, ops.shape(values[point])), values[point].dtype) for point, x0 in points}
+    return sweep.forward(plan, inputs, given)[0][plan.graph.outputs[0]]
+
+
+def _summed(x: Any) -> Any:
     return ops.sum(ops.reshape(x, (ops.shape(x)[0], -1)), axis=1)

@@ -70,16 +70,40 @@ class PatternAnalyzer(ReverseAnalyzer):
         if not isinstance(merge_patterns, bool):
             raise InvalidInputError(f"merge_patterns should be True or False, but is {merge_patterns!r}.")
         super().__init__(model, **options)
-        self._layout = Layout.of(model, separable)
+        self._given = backend.Untracked(patterns)
+        self._layout = Layout.of(model, self.separable)
+        self._guard = WeightGuard(self._layout.weights, self._layout.fingerprints)
         self._fitted = None
         self._backward_kernels = {}
-        self._spots = None
-        if patterns is not None:
-            self._check(patterns)
-            self._take(patterns)
 
-    def fit(self, data=None, batch_size=32, steps=None, checkpoint=None, verbose="auto", callbacks=None, **options):
-        """Fits the patterns of the model on data; see `fit_patterns` for what it takes.
+    def complete(self) -> None:
+        """See `Analyzer.complete`; the patterns that were given are taken when the plan says which are needed."""
+        super().complete()
+        given, self._given = self._given.value, None
+        if given is not None:
+            self.set_patterns(given)
+
+    def guard(self) -> WeightGuard:
+        """See `Analyzer.guard`."""
+        return self._guard
+
+    def fit(
+        self,
+        data: Any = None,
+        batch_size: int = 32,
+        steps: int | None = None,
+        checkpoint: Any = None,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        *,
+        estimator: Any = None,
+        sample_weight: Any = None,
+        preprocess: str = "none",
+        exact: bool = True,
+        regime: str = "rectifier",
+        shard: tuple[int, int] = (0, 1),
+    ) -> PatternAnalyzer:
+        """Fits the patterns of the model on data; see `fit_patterns` and `fit_statistics` for what it takes.
 
         Args:
             data: samples, as the model takes them, or as the analyzer's `preprocessor` does.
@@ -88,43 +112,47 @@ class PatternAnalyzer(ReverseAnalyzer):
             checkpoint: a path to save the sums to every few dozen steps, and to continue from where it exists.
             verbose: as in `keras.Model.fit`.
             callbacks: as in `keras.Model.fit`.
-            **options: see `fit_statistics`.
+            estimator: in place of the analyzer's own, from now on; None: the analyzer's.
+            sample_weight: for arrays, how much each sample counts, shape (samples,).
+            preprocess: for a folder of images, see `innvest_lite.images.preprocess`.
+            exact: see `fit_statistics`.
+            regime: see `fit_statistics`.
+            shard: see `fit_statistics`.
 
         Returns:
             The analyzer.
         """
-        options.update(batch_size=batch_size, steps=steps, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
-        options.update(separable=self.separable, jit_compile=self.jit_compile, preprocessor=self.preprocessor)
-        self._take(fit_patterns(self.model, data, self.estimator, **options))
+        self.estimator = self.estimator if estimator is None else checked_choice(estimator)
+        patterns = fit_patterns(
+            self.model,
+            data,
+            self.estimator,
+            batch_size=batch_size,
+            steps=steps,
+            checkpoint=checkpoint,
+            verbose=verbose,
+            callbacks=callbacks,
+            sample_weight=sample_weight,
+            preprocess=preprocess,
+            exact=exact,
+            regime=regime,
+            shard=shard,
+            separable=self.separable,
+            jit_compile=self.jit_compile,
+            preprocessor=self.preprocessor,
+        )
+        self._take(patterns, patterns.fingerprints)
         return self
 
-    def analyze(self, x, target=None, **options):
-        """As `Analyzer.analyze`.
+    def require_ready(self) -> None:
+        """See `Analyzer.require_ready`.
 
         Raises:
             NotFittedError: there are no patterns yet.
             PatternMismatchError: the model's weights have changed since the patterns were taken.
         """
-        self._require_ready()
-        return super().analyze(x, target, **options)
-
-    def _require_ready(self):
         self._require_fit()
-        self._require_same_weights()
-
-    def _require_same_weights(self):
-        """A look at some numbers of every weight: training changes them all, and a look at all would cost too much."""
-        if "spots" not in self._programs.value:
-            self._programs.value["spots"] = backend.compiled(self._layout.spots, [], False)
-        now = [np.asarray(numbers) for numbers in self._programs.value["spots"]()]
-        before = self._spots.value if self._spots else now
-        self._spots = backend.Untracked(before)
-        triples = zip(self._layout.patterned, now, before, strict=True)
-        changed = [name for name, new, old in triples if not np.array_equal(new, old)]
-        if changed:
-            raise PatternMismatchError(
-                f"The model's weights have changed since the patterns were fitted ({', '.join(changed)}): call fit again."
-            )
+        self._guard.look()
 
     def _check(self, patterns):
         if not isinstance(patterns, Mapping):

@@ -1,21 +1,71 @@
 """`ReverseAnalyzer`: an analyzer that is one forward and one backward sweep over a plan."""
 
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 from keras import ops
 
-from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.base import Analyzer
-from innvest_lite.analyzers.check import check, measured
 from innvest_lite.analyzers.explained import Explained
+from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
-from innvest_lite.inputs import is_integer, positive
-from innvest_lite.rules import Gradient, anything, bind
+from innvest_lite.graph import Graph
+from innvest_lite.inputs import InputSpec, is_integer
+from innvest_lite.rules import Gradient, anything
+from innvest_lite.rules.composite import Plan
+from innvest_lite.targets import weights_at
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sweep(Strategy):
+    """One forward and one backward sweep by the rules of the plan.
+
+    Attributes:
+        start: from the weights on the outputs and their values to the relevance that the sweep starts from.
+        finish: from the inputs and the relevance that arrived there, lists of tensors, to the attributions.
+        kernels: gives node name -> the kernel that rules with `needs_kernel` back-project with.
+        accounts: see `Strategy`.
+    """
+
+    start: Callable[[Any, Any], Any]
+    finish: Callable[[list, list], list]
+    kernels: Callable[[], dict]
+    accounts: bool = True
+
+    sweeps = True
+
+    def swept(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple = ()) -> tuple[Any, sweep.Swept, Any]:
+        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits."""
+        plan = explainer.plan
+        values, calls = sweep.forward(plan, inputs)
+        logits = values[plan.graph.outputs[0]]
+        start = self.start(weights_at(logits, weights), logits)
+        return start, sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan)), logits
+
+    def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
+        """See `Strategy.explain`."""
+        graph = explainer.graph
+        _, swept, logits = self.swept(explainer, inputs, weights, keep)
+        swept = sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept
+        relevance = [_arrived(graph, swept, value, x) for value, x in zip(graph.inputs, inputs, strict=True)]
+        kept = [swept.relevance.get(value) for value in keep]
+        missing = [value.node for value, tensor in zip(keep, kept, strict=True) if tensor is None]
+        if missing:
+            raise InvalidInputError(f"No relevance passes through {', '.join(missing)}; leave them out of keep.")
+        return Explained(self.finish(inputs, relevance), [_single(tensor) for tensor in kept], swept.exponent, logits)
 
 
 class ReverseAnalyzer(Analyzer):
     """An analyzer that hands relevance from the output back to the input by the rules of a composite.
 
-    Subclasses give the composite and say where the relevance starts.
+    Subclasses give `composite`, and may say where the relevance starts and what becomes of it at the input. They may set
+    their options before or after `super().__init__()`: the composite is asked for when the plan is first wanted, at the
+    latest when the analyzer is made.
 
     Args:
         fallback: "gradient" lets the plain gradient stand in at nodes for which the method has no rule; None (the
@@ -27,105 +77,65 @@ class ReverseAnalyzer(Analyzer):
     """
 
     starts_from_logit = False
+    accounts = True
 
-    def __init__(self, model, *, fallback=None, **options):
+    def __init__(self, model: Any, *, fallback: str | None = None, **options: Any) -> None:
         if fallback not in (None, "gradient"):
             raise InvalidInputError(f"fallback should be None or 'gradient', but is {fallback!r}.")
         self._fallback = fallback
         super().__init__(model, **options)
 
-    def composite(self):
+    def composite(self) -> list:
         """The ordered list of (matcher, rule) of the method."""
         raise NotImplementedError
 
-    def _set_graph(self, graph):
-        super()._set_graph(graph)
-        last = [(anything(), Gradient())] if self._fallback else []
-        self._plan = bind(self._graph, [*self.composite(), *last], type(self).__name__)
+    def start(self, weights: Any, logits: Any) -> Any:
+        """The relevance of the output, from the weights on the outputs and their values, tensors of one shape."""
+        return weights * logits if self.starts_from_logit else weights
 
-    def plan(self):
-        """What the analyzer does, node by node: a `Plan` that prints as a table."""
-        return self._plan
+    def finish(self, inputs: list, relevance: list) -> list:
+        """The attributions, from the inputs and the relevance that arrived there, a tensor per input."""
+        return relevance
 
-    @property
-    def rescales(self):
-        """Whether relevance is kept near 1 on its way, by powers of two."""
-        return any(step.rule.grows for step in self._plan.steps)
-
-    def check(self, x, target=None, batch_size=32, *, neuron_selection=None):
-        """What happens to the relevance on its way, node by node.
-
-        Args:
-            x: as in `analyze`.
-            target: as in `analyze`.
-            batch_size: as in `analyze`.
-            neuron_selection: as in `analyze`.
-
-        Returns:
-            A `CheckReport`, which prints as a table: per node the relevance that arrived and was handed on, and where the
-            difference went.
-        """
-        arrays, weights = self._checked(x, self._selected_target(target, neuron_selection))
-        return check(self, arrays, weights, positive(batch_size, "batch_size"))
-
-    def check_program(self, with_target):
-        """The numbers of `check` as one compiled graph; `with_target` says whether it takes a target."""
-        key = ("check", with_target)
-
-        def numbers(*tensors):
-            inputs = tensors[: len(self._inputs_spec.names)]
-            start, swept, _ = self._swept(inputs, tensors[-1] if with_target else None, ())
-            return measured(start, swept, self._graph.inputs)
-
-        if key not in self._programs.value:
-            self._programs.value[key] = backend.compiled(numbers, self._signature(with_target), self.jit_compile)
-        return self._programs.value[key]
-
-    def _kernels(self):
+    def kernels(self) -> dict:
         """Node name -> the kernel that rules with `needs_kernel` back-project with."""
         return {}
 
-    def _swept(self, inputs, target, keep):
-        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits."""
-        values, calls = sweep.forward(self._plan, inputs)
-        logits = values[self._graph.outputs[0]]
-        weights = (
-            sweep.largest(logits) if target is None else ops.broadcast_to(ops.cast(target, logits.dtype), ops.shape(logits))
-        )
-        start = self._start(weights, logits)
-        swept = sweep.backward(self._plan, calls, start, self._kernels(), keep, self.rescales)
-        return start, swept, logits
+    def bindings(self) -> list:
+        """See `Analyzer.bindings`: the composite, behind it the fallback."""
+        return [*self.composite(), *([(anything(), Gradient())] if self._fallback else [])]
 
-    def _start(self, weights, logits):
-        """The relevance of the output, from the weights on the outputs and their values."""
-        return weights * logits if self.starts_from_logit else weights
+    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
+        """See `Analyzer.strategy`."""
+        return Sweep(self.start, self.finish, self.kernels, self.accounts)
 
-    def _explain(self, inputs, target, keep, seed=None):
-        _, swept, logits = self._swept(inputs, target, keep)
-        swept = sweep.undo_rescaling(swept) if self.rescales else swept
-        relevance = [self._arrived(swept, value, x) for value, x in zip(self._graph.inputs, inputs, strict=True)]
-        kept = [swept.relevance.get(value) for value in keep]
-        missing = [value.node for value, tensor in zip(keep, kept, strict=True) if tensor is None]
-        if missing:
-            raise InvalidInputError(f"No relevance passes through {', '.join(missing)}; leave them out of keep.")
-        return Explained(relevance, [_single(tensor) for tensor in kept], swept.exponent, logits)
+    @property
+    def rescales(self) -> bool:
+        """Whether relevance is kept near 1 on its way, by powers of two."""
+        return rescales(self.explainer.plan)
 
-    def _arrived(self, swept, value, x):
-        """The relevance of an input; zeros where the output does not depend on it."""
-        if value in swept.relevance:
-            return _single(swept.relevance[value])
-        if is_integer(x.dtype) and self._graph.consumers.get(value):
-            users = ", ".join(node.name for node in self._graph.consumers[value])
-            raise UnsupportedLayerError(
-                f"Input {value.node!r} holds integers and feeds {users}, through which no relevance can be followed. "
-                "Explain the model from the first layer that computes with floats."
-            )
-        return ops.zeros_like(x, dtype="float32")
-
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         return {**super().get_config(), "fallback": self._fallback}
 
 
-def _single(tensor):
+def rescales(plan: Plan) -> bool:
+    """Whether some rule of a plan lets relevance grow, so that it has to be kept near 1 by powers of two."""
+    return any(step.rule.grows for step in plan.steps)
+
+
+def _arrived(graph: Graph, swept: sweep.Swept, value: Any, x: Any) -> Any:
+    """The relevance of an input; zeros where the output does not depend on it."""
+    if value in swept.relevance:
+        return _single(swept.relevance[value])
+    if is_integer(x.dtype) and graph.consumers.get(value):
+        users = ", ".join(node.name for node in graph.consumers[value])
+        raise UnsupportedLayerError(
+            f"Input {value.node!r} holds integers and feeds {users}, through which no relevance can be followed. "
+            "Explain the model from the first layer that computes with floats."
+        )
+    return ops.zeros_like(x, dtype="float32")
+
+
+def _single(tensor: Any) -> Any:
     return tensor if tensor.dtype == "float64" else ops.cast(tensor, "float32")

@@ -45,6 +45,23 @@ class Swept:
     passages: tuple
 
 
+def evaluate(plan, inputs):
+    """Evaluates the graph for its values alone.
+
+    Args:
+        plan: a `Plan`.
+        inputs: a tensor for each input of the graph.
+
+    Returns:
+        `Value` -> tensor, for all values of the graph.
+    """
+    values = dict(zip(plan.graph.inputs, inputs, strict=True))
+    for step in plan.steps:
+        outputs = step.form.forward(*(values[value] for value in step.node.inputs))
+        values.update(zip(step.node.values, outputs, strict=True))
+    return values
+
+
 def forward(plan, inputs, given=None):
     """Evaluates the graph.
 
@@ -118,13 +135,6 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
     relevance = {value: tensor for value, (tensor, _) in kept.items()}
     exponents = {value: then for value, (_, then) in kept.items()}
     return Swept(relevance, exponents, exponent, tuple(passages))
-
-
-def largest(logits):
-    """One-hot weights of each sample's largest logit, in the logits' shape and dtype."""
-    flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
-    one_hot = ops.one_hot(backend.argmax(flat), flat.shape[-1] or ops.shape(flat)[-1], dtype=logits.dtype)
-    return ops.reshape(one_hot, ops.shape(logits))
 
 
 def undo_rescaling(swept):

@@ -206,6 +206,11 @@ def argmax(x):
     return tf.argmax(x, axis=-1, output_type=tf.int32)
 
 
+def eagerly():
+    """A context in which tensors have values, also where a `tf.function` is just being traced."""
+    return tf.init_scope()
+
+
 def within(function, jit_compile):
     """The function, as one that XLA compiles within whatever calls it, or as it is."""
     return tf.function(function, jit_compile=True, autograph=False) if jit_compile else function

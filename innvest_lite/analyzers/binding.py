@@ -1,0 +1,56 @@
+"""From an analyzer's options to its `Explainer`: when, and how. Called by `Analyzer`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.forms.registry import form_of
+from innvest_lite.graph import passes, trace
+from innvest_lite.inputs import input_spec, with_token_inputs
+from innvest_lite.rules import bind
+from innvest_lite.targets import Targets
+
+if TYPE_CHECKING:
+    from innvest_lite.analyzers.base import Analyzer
+
+
+class BoundWhenMade(type(keras.Model)):
+    """Completes an analyzer when the last of its `__init__`s has ended.
+
+    What an analyzer does depends on options that subclasses set, some of them after `super().__init__()`; and a model that
+    the method cannot explain is to be refused where the analyzer is made, not where it is first used.
+    """
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        analyzer = super().__call__(*args, **options)
+        analyzer.complete()
+        return analyzer
+
+
+def bound(analyzer: Analyzer) -> Explainer:
+    """The explainer of an analyzer's model, by the analyzer's bindings and strategy.
+
+    Raises:
+        UnsupportedLayerError: the model cannot be explained by this method.
+        InvalidInputError: an option does not fit the model.
+    """
+    traced, method = trace(analyzer.model), type(analyzer).__name__
+    # The head is looked for before anything is fused or cut further: it is to give the model's own predictions.
+    whole = passes.select_output(passes.split_activations(traced), analyzer.output_choice)
+    (head,) = passes.heads(whole)
+    rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable)
+    graph = with_token_inputs(passes.select_output(rewritten, analyzer.output_choice))
+    inputs = input_spec(analyzer.model, graph, analyzer.preprocessor)
+    return Explainer(
+        method=method,
+        plan=bind(graph, analyzer.bindings(), method),
+        inputs=inputs,
+        targets=Targets(graph.spec(graph.outputs[0]).shape, analyzer.neuron_selection_mode),
+        head=head and form_of(head, whole),
+        strategy=analyzer.strategy(graph, inputs),
+        jit_compile=analyzer.jit_compile,
+        guard=analyzer.guard(),
+    )

@@ -1,0 +1,210 @@
+"""`Explainer`: a model and a method, bound; the engine inside an `Analyzer`.
+
+It is frozen: what it says of a model and what it computes are functions of it and of tensors (and of the model's and the
+analyzer's weights as they are then). `Analyzer.explainer` gives it; export, measures, Quantus, callbacks and `check` are
+handed it instead of the analyzer's insides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.analyzers import sweep
+from innvest_lite.analyzers.batches import run
+from innvest_lite.analyzers.explained import Explained
+from innvest_lite.analyzers.guard import Unguarded
+from innvest_lite.analyzers.strategy import Round, Strategy
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms import Form
+from innvest_lite.graph import Graph, Value
+from innvest_lite.graph.graph import Spec
+from innvest_lite.inputs import InputSpec, positive
+from innvest_lite.rules.composite import Plan
+from innvest_lite.targets import Targets
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explainer:
+    """A model and a method, bound.
+
+    Attributes:
+        method: the name of the method, for messages.
+        plan: what happens at each node; its `graph` is the model's, rewritten, from the inputs to the explained logits.
+        inputs: what the model takes.
+        targets: what may be explained.
+        head: the softmax or sigmoid that was taken off the explained output; None where there was none.
+        strategy: how the method explains tensors.
+        jit_compile: whether XLA compiles its programs.
+        guard: what looks whether the weights are still those that patterns were fitted for.
+    """
+
+    method: str
+    plan: Plan
+    inputs: InputSpec
+    targets: Targets
+    head: Form | None
+    strategy: Strategy
+    jit_compile: bool
+    guard: Any = Unguarded()
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph, rewritten for the method."""
+        return self.plan.graph
+
+    @property
+    def output(self) -> Spec:
+        """Shape and dtype of the explained output, the logits."""
+        return self.graph.spec(self.graph.outputs[0])
+
+    # On tensors -------------------------------------------------------------------------------------------------------
+
+    def explain(self, inputs: Any, weights: Any = None, keep: tuple = (), *, around: Round | None = None) -> Explained:
+        """The explanation of tensors.
+
+        Args:
+            inputs: a tensor per input, batch first.
+            weights: weights on the outputs, in their shape or that of one row; None: the largest logit of each sample.
+            keep: values of the graph whose relevance is wanted too, see `values`.
+            around: a `Round`, for methods that evaluate a sample many times or draw; None: in the order of the batch, with
+                the method's own seed.
+
+        Returns:
+            An `Explained`.
+        """
+        return self.strategy.explain(self, inputs, weights, keep, around or self.round(inputs[0]))
+
+    def round(self, x: Any, seed: Any = None) -> Round:
+        """A `Round` for a batch on its own: samples count from 0, and as many evaluations go at a time as fill a batch."""
+        return Round(self.strategy.together(x.shape[0]), ops.arange(ops.shape(x)[0], dtype="int32"), seed)
+
+    def logits(self, inputs: Any) -> Any:
+        """The explained output of tensors, before its softmax or sigmoid, by the forward pass alone."""
+        return sweep.evaluate(self.plan, inputs)[self.graph.outputs[0]]
+
+    def predictions(self, logits: Any) -> Any:
+        """What the model itself puts out, from its logits."""
+        return logits if self.head is None else self.head.forward(logits)[0]
+
+    # On arrays --------------------------------------------------------------------------------------------------------
+
+    def checked(self, x: Any, target: Any = None, neuron_selection: Any = None) -> tuple[list[np.ndarray], Any]:
+        """Samples and a target, checked.
+
+        Args:
+            x: samples, as `Analyzer.analyze` takes them.
+            target: as there.
+            neuron_selection: as there.
+
+        Returns:
+            `(arrays, weights)`: an array per input, and float32 weights in the shape of the outputs, or None for the
+            largest logit.
+
+        Raises:
+            InvalidInputError: the samples or the target do not fit the model.
+        """
+        selected = self.targets.selected(target, neuron_selection)
+        arrays = self.inputs.flat(x)
+        self.strategy.check_inputs(arrays)
+        return arrays, self.targets.weights(selected, len(arrays[0]))
+
+    def run(
+        self, arrays: list, weights: Any = None, keep: tuple = (), batch_size: int = 32, verbose: int | str = 0
+    ) -> tuple[list, list, np.ndarray]:
+        """The compiled explanation of all samples, batch by batch.
+
+        Args:
+            arrays: what `checked` gave.
+            weights: likewise.
+            keep: names of nodes, see `values`.
+            batch_size: how many samples are evaluated at a time; of a method that evaluates each sample many times,
+                evaluations of it count.
+            verbose: 1 shows a progress bar.
+
+        Returns:
+            `(relevance, kept, exponents)`: an array per input and per name, and int32 (samples,).
+        """
+        batch_size, count = positive(batch_size, "batch_size"), len(arrays[0])
+        # `batch_size` bounds the evaluations that go at a time, so few samples leave room for several of each.
+        at_a_time = min(max(count, 1), batch_size)
+        together = self.strategy.evenly(batch_size // at_a_time)
+        program = self._program(weights is not None, tuple(keep), together)
+        flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
+        *whole, exponents = run(program, flat, at_a_time, self.jit_compile, verbose)
+        dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
+        whole = [array.astype(dtype, copy=False) for array in whole]
+        return whole[: len(arrays)], whole[len(arrays) :], exponents
+
+    def logits_of(self, arrays: list, batch_size: int = 32) -> np.ndarray:
+        """All outputs that can be explained, of checked arrays: float64 (samples, outputs), flat."""
+        program = self.program("logits", lambda *tensors: self.logits(tensors), self.signature(False))
+        (outputs,) = run(program, arrays, batch_size, self.jit_compile)
+        return outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
+
+    def explained(self, arrays: list, weights: Any = None, batch_size: int = 32) -> np.ndarray:
+        """The explained output of each sample, float64 (samples,)."""
+        outputs = self.logits_of(arrays, batch_size)
+        return outputs.max(1) if weights is None else (outputs * weights.reshape(outputs.shape)).sum(1)
+
+    def values(self, names: tuple) -> tuple[Value, ...]:
+        """The graph's values of layers or nodes by name; a layer's is what it hands on, after its activation.
+
+        Raises:
+            InvalidInputError: there is no such node, or the method keeps nothing on the way.
+        """
+        if names:
+            self.strategy.check_keep(self.method)
+        known = {**{node.name: node.values[0] for node in self.graph.nodes}, **self.graph.layer_values}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InvalidInputError(f"keep names no node of the model: {unknown}. print(analyzer.plan()) lists them.")
+        return tuple(known[name] for name in names)
+
+    # Compiled ---------------------------------------------------------------------------------------------------------
+
+    def signature(self, with_target: bool) -> list:
+        """What a compiled function takes: the inputs, then the weights on the outputs; any batch size."""
+        specs = zip(self.inputs.shapes, self.inputs.dtypes, strict=True)
+        signature = [backend.tensor_spec((None, *shape[1:]), dtype) for shape, dtype in specs]
+        if with_target:
+            signature.append(backend.tensor_spec((None, *self.output.shape[1:]), "float32"))
+        return signature
+
+    def program(self, key: Any, function: Any, signature: list) -> Any:
+        """A compiled function of tensors, traced once for each key."""
+        if key not in self._programs:
+            self._programs[key] = backend.compiled(function, signature, self.jit_compile)
+        return self._programs[key]
+
+    def _program(self, with_target: bool, keep: tuple, together: int) -> Any:
+        """The explanation as one compiled graph, traced once for any batch size, behind the look at the weights."""
+        key = (with_target, keep, together)
+        if key not in self._programs:
+            values = self.values(keep)
+
+            def explain(*tensors: Any) -> Any:
+                *rest, index = tensors
+                weights = rest.pop() if with_target else None
+                found = self.explain(rest, weights, values, around=Round(together, index))
+                return [*found.relevance, *found.kept, found.exponent], self.guard.numbers()
+
+            signature = [*self.signature(with_target), backend.tensor_spec((None,), "int32")]
+            self._programs[key] = backend.compiled(explain, signature, self.jit_compile)
+
+        def guarded(*arrays: Any) -> Any:
+            found, numbers = self._programs[key](*arrays)
+            self.guard.check(key, numbers)
+            return found
+
+        return guarded
+
+    @functools.cached_property
+    def _programs(self) -> dict:
+        return {}
