@@ -3,6 +3,7 @@
 All of them are `InnvestLiteError`, so that a service can catch the package's own errors in one place.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 
@@ -27,8 +28,52 @@ class InnvestLiteError(Exception):
     """The base of every error that this package raises on purpose."""
 
 
+@dataclasses.dataclass(frozen=True)
+class UnsupportedNode:
+    """A node of a model that a method cannot explain.
+
+    Attributes:
+        name: the node's name, as `plan()` prints it.
+        layer: the class of its layer or operation, as `plan()` prints it: "LSTM", "Dense (linear)".
+        reason: why it cannot be explained, as part of a sentence.
+    """
+
+    name: str
+    layer: str
+    reason: str
+
+
 class UnsupportedLayerError(InnvestLiteError, TypeError):
-    """A model, or some of its layers, cannot be explained by the method; the message lists all offenders."""
+    """A model, or some of its layers, cannot be explained by the method; the message lists every such node.
+
+    Args:
+        message: what happened, and, where no nodes are listed, what to do.
+        nodes: the nodes that cannot be explained; the message lists them by layer class.
+        advice: what to do, put behind the list.
+
+    Attributes:
+        nodes: a tuple of `UnsupportedNode`; empty where the model as a whole is the cause.
+
+    Example:
+        >>> error = UnsupportedLayerError("No rule for:", [UnsupportedNode("lstm", "LSTM", "no rule matches")])
+        >>> print(error)
+        No rule for:
+          LSTM: lstm
+        >>> error.nodes[0].name
+        'lstm'
+    """
+
+    def __init__(self, message, nodes=(), advice=""):
+        self.nodes = tuple(nodes)
+        super().__init__("\n".join(part for part in (message, *_by_layer(self.nodes), advice) if part))
+
+
+def _by_layer(nodes):
+    """A line for each layer class, in order of appearance."""
+    names = {}
+    for node in nodes:
+        names.setdefault(node.layer, []).append(node.name)
+    return [f"  {layer}: {', '.join(found)}" for layer, found in names.items()]
 
 
 class NotFittedError(InnvestLiteError, RuntimeError):

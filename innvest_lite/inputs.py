@@ -9,6 +9,9 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
 from innvest_lite.preprocessing import Preprocessor
 
+ONE_SAMPLE = "One sample needs a batch axis: x[None]."
+"""What messages advise where only the batch axis is missing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
@@ -28,19 +31,20 @@ class InputSpec:
     vocabularies: tuple
     preprocessor: Preprocessor | None = None
 
-    def flat(self, x, finite=True):
+    def flat(self, x, finite=True, unbatched=ONE_SAMPLE):
         """Checks `x` and returns its arrays as a list in the order of the model's inputs.
 
         Args:
             x: an array, or a list or dict of them.
             finite: whether to look for NaN and infinite values, which reads every number.
+            unbatched: what the message advises where only the batch axis is missing.
 
         Raises:
             InvalidInputError: number, names, shapes or dtypes do not fit, a value is NaN or infinite, or the arrays
                 have different numbers of samples.
         """
         given = self.in_order(x) if self.preprocessor is None else [self.preprocessor(self.in_order(x)[0])]
-        arrays = [self._one(place, one, finite) for place, one in enumerate(given)]
+        arrays = [self._one(place, one, finite, unbatched) for place, one in enumerate(given)]
         _check_counts(arrays)
         return arrays
 
@@ -86,9 +90,9 @@ class InputSpec:
         """Whether a shape, batch axis first, is one that an input takes."""
         return _fits(shape, self.shapes[place])
 
-    def _one(self, place, x, look):
+    def _one(self, place, x, look, unbatched=ONE_SAMPLE):
         """One input's array, of its dtype where `look` says to read it."""
-        array = _checked(x, self.names[place], self.shapes[place])
+        array = _checked(x, self.names[place], self.shapes[place], unbatched)
         return self._cast(place, array, f"Input {self.names[place]!r}") if look else array
 
     def _cast(self, place, array, what):
@@ -148,7 +152,7 @@ def as_array(given, what):
         raise InvalidInputError(f"{what} is no array: {error}") from error
 
 
-def _checked(x, name, shape):
+def _checked(x, name, shape, unbatched):
     if x is None or hasattr(x, "element_spec") or callable(getattr(x, "__next__", None)):
         raise InvalidInputError(
             f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. Explain a data set batch by "
@@ -157,14 +161,21 @@ def _checked(x, name, shape):
     array = as_array(x, f"Input {name!r}")
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise InvalidInputError(f"Input {name!r} should hold numbers, but has dtype {array.dtype}.")
-    check_shape(array.shape, name, shape)
+    check_shape(array.shape, name, shape, unbatched)
     return array
 
 
-def check_shape(given, name, shape):
-    """Raises InvalidInputError where a shape is not the one that the input called `name` takes."""
+def check_shape(given, name, shape, unbatched=ONE_SAMPLE):
+    """Raises InvalidInputError where a shape is not the one that the input called `name` takes.
+
+    Args:
+        given: the shape.
+        name: of the input.
+        shape: the one that it takes, None where it may vary.
+        unbatched: what the message advises where only the batch axis is missing.
+    """
     if not _fits(given, shape):
-        hint = " One sample needs a batch axis: x[None]." if _fits((1, *given), shape) else ""
+        hint = f" {unbatched}" if _fits((1, *given), shape) else ""
         raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {given}.{hint}")
 
 

@@ -10,6 +10,7 @@ Where layers have no pattern, the line says which, and the gradient stands in th
 reasons are shares of the explained logit, means over the samples.
 """
 
+import collections
 import os
 import resource
 import time
@@ -71,8 +72,7 @@ def fallback(model):
     try:
         innvest_lite.PatternAttribution(model)
     except innvest_lite.UnsupportedLayerError as error:
-        lines = [line.split(": ") for line in str(error).splitlines() if line.startswith("  ")]
-        return {"fallback": "gradient"}, {layer.strip(): len(nodes.split(", ")) for layer, nodes in lines}
+        return {"fallback": "gradient"}, dict(collections.Counter(node.layer for node in error.nodes))
     return {}, {}
 
 

@@ -5,7 +5,6 @@ A SavedModel takes a function as TensorFlow traced it. The other two take it `lo
 
 import inspect
 import os
-import re
 import tempfile
 import warnings
 
@@ -93,13 +92,8 @@ def litert_model(traced):
         try:
             return converter.convert()
         except ConverterError as error:
-            raise ExportError(_stopped_by("LiteRT", traced, _named_in(str(error)), str(error))) from error
-
-
-def _named_in(message):
-    """The operations that the converter's message lists."""
-    found = re.findall(r"(?:TF Select|Custom) ops: ([\w, ]+)", message)
-    return sorted({name.removeprefix("Flex") for names in found for name in names.split(", ") if name})
+            missing = sorted({cause.operator.name.removeprefix("tf.") for cause in error.errors} - {""})
+            raise ExportError(_stopped_by("LiteRT", traced, missing, str(error))) from error
 
 
 def onnx_model(traced, metadata):

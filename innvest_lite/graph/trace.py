@@ -9,7 +9,7 @@ import itertools
 
 import keras
 
-from innvest_lite.errors import UnsupportedLayerError
+from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
 from innvest_lite.graph.graph import Graph, Node, Slot, Spec, Value
 
 
@@ -193,9 +193,11 @@ def _keeps_keras_call(model):
 
 
 def _refuse_lambdas(nodes):
-    names = [node.name for node in nodes if isinstance(node.operation, keras.layers.Lambda)]
-    if names:
+    lambdas = [node for node in nodes if isinstance(node.operation, keras.layers.Lambda)]
+    if lambdas:
         raise UnsupportedLayerError(
-            f"Lambda layers hold arbitrary Python code that cannot be explained: {', '.join(names)}. Replace each with "
-            "the Keras layer or the keras.ops call that does the same, e.g. `x * 2` or keras.layers.Rescaling(2)."
+            "Lambda layers hold arbitrary Python code, which cannot be explained:",
+            [UnsupportedNode(node.name, node.kind, "its code is arbitrary Python") for node in lambdas],
+            "Replace each with the Keras layer or the keras.ops call that does the same, e.g. `x * 2` or "
+            "keras.layers.Rescaling(2).",
         )

@@ -232,8 +232,7 @@ def batches(source, inputs, first=0, step=1, limit=None):
             try:
                 yield _checked(given, inputs)
             except InvalidInputError as error:
-                said = str(error).replace("One sample needs a batch axis: x[None].", "Batch the data, as with .batch(32).")
-                raise InvalidInputError(f"{said} This was in batch {number} of the data (counted from 0).") from error
+                raise InvalidInputError(f"{error} This was in batch {number} of the data (counted from 0).") from error
 
 
 def each_batch(data, inputs, batch_size):
@@ -265,7 +264,7 @@ def require_end(source):
 
 def _checked(given, inputs):
     x, weights = _unpacked(given)
-    arrays = inputs.flat(list(x) if isinstance(x, tuple) else x)
+    arrays = inputs.flat(list(x) if isinstance(x, tuple) else x, unbatched="Batch the data, as with .batch(32).")
     return Batch(arrays, None if weights is None else _weights(weights, len(arrays[0])))
 
 

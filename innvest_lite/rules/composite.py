@@ -3,10 +3,9 @@
 `bind` turns a graph and such a list into a `Plan`, which prints as a table and is what the sweep runs.
 """
 
-import collections
 import dataclasses
 
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import Graph
@@ -80,7 +79,7 @@ def bind(graph, composite, method):
     chosen = {site.name: _first_match(site, composite) for site in sites}
     missing = [forms[name] for name, rule in chosen.items() if rule is None]
     if missing:
-        raise UnsupportedLayerError(_coverage(missing, method))
+        raise _no_rule_for(missing, method)
     known = nonnegative_values(graph, forms)
     return Plan(
         graph,
@@ -127,16 +126,17 @@ def _first_match(site, composite):
     return next((rule for matches, rule in composite if matches(site) and _understands(rule, site.form)), None)
 
 
-def _coverage(forms, method):
-    groups = collections.defaultdict(list)
-    for form in forms:
-        groups[form.node.kind].append(form.name)
-    lines = [f"  {layer}: {', '.join(names)}" for layer, names in groups.items()]
-    if any(None in spec.shape[1:] for form in forms for spec in form.node.input_specs):
-        lines.append("Some of these take inputs of no fixed size, where a model of a fixed input size may be understood.")
-    return (
-        f"{method} has no rule for {len(forms)} of the model's nodes:\n" + "\n".join(lines) + "\n"
+def _no_rule_for(forms, method):
+    """The error for nodes that no pair of the composite serves."""
+    open_size = any(None in spec.shape[1:] for form in forms for spec in form.node.input_specs)
+    hint = "Some of these take inputs of no fixed size, where a model of a fixed input size may be understood.\n"
+    advice = (
         "Give the composite a pair for them where it has none; where the method does not understand the layer, register a "
         "form for it (innvest_lite.register_form), accept the plain gradient there with fallback='gradient', or take a "
         "method that works with any layer: gradient, integrated_gradients, smoothgrad, occlusion."
+    )
+    return UnsupportedLayerError(
+        f"{method} has no rule for {len(forms)} of the model's nodes:",
+        [UnsupportedNode(form.name, form.node.kind, f"no rule is for a node of kind {form.kind!r}") for form in forms],
+        hint + advice if open_size else advice,
     )

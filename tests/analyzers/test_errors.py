@@ -51,8 +51,8 @@ def with_lambda(depth):
 REFUSED = {
     "subclassed": (Subclassed, "class Subclassed, whose `call` is Python code.*Functional"),
     "overridden call": (functional_with_call, "class Overridden, whose `call` is Python code"),
-    "lambda": (lambda: with_lambda(0), "Lambda layers.*: double. Replace"),
-    "nested lambda": (lambda: with_lambda(2), "Lambda layers.*: inner1/inner0/double. Replace"),
+    "lambda": (lambda: with_lambda(0), r"Lambda layers.*:\n  Lambda: double\nReplace"),
+    "nested lambda": (lambda: with_lambda(2), r"Lambda layers.*:\n  Lambda: inner1/inner0/double\nReplace"),
     "unbuilt": (
         lambda: keras.Sequential([layers.Dense(2)], name="mine"),
         "Sequential model 'mine' has no graph yet.*build",

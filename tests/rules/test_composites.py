@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from innvest_lite import LRP, BoundedDeepTaylor, DeepTaylor, rules
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
 from innvest_lite.forms import forms_of
 from innvest_lite.graph import passes, trace
 from innvest_lite.rules import (
@@ -235,6 +235,8 @@ def test_no_match_lists_all_nodes():
         LRP(models.case("conv_bn").model, [(named("conv1"), ZPlus())])
     for expected in ("LRP has no rule for 3 of", "Conv2D + BatchNormalization: conv2", "Dense (linear): out"):
         assert expected in str(error.value)
+    assert [node.name for node in error.value.nodes] == ["conv2", "dense", "out"]
+    assert error.value.nodes[0] == UnsupportedNode("conv2", "Conv2D + BatchNormalization", error.value.nodes[0].reason)
     with pytest.raises(UnsupportedLayerError, match="has no rule for 4 of"):
         LRP(models.case("conv_bn").model, [])
     with pytest.raises(UnsupportedLayerError, match="(?s)DeepTaylor has no rule for 2.*attention.*lstm"):
