@@ -102,7 +102,7 @@ class ExplanationCallback(keras.callbacks.Callback):
             self._fits = PatternFits(
                 self.model, analyzer.estimator, separable=analyzer.separable, preprocessor=analyzer.preprocessor
             )
-        self._analyzer._checked(self._data, self._analyzer._selected_target(self._target))
+        self._analyzer.explainer.checked(self._data, self._target)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._complained = False
         self._writer, self._hand = _writer(self._folder), concurrent.futures.ThreadPoolExecutor(1)

@@ -20,9 +20,9 @@ from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import check_output
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec, names_of, one_of, positive
-from innvest_lite.patterns import files
 from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.rules import Evaluated, Gradient, anything
 from innvest_lite.rules.composite import Plan
@@ -74,7 +74,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         self.model, self.output_choice = model, output
         if jit_compile not in (True, False, "auto"):
             raise InvalidInputError(f"jit_compile should be True, False or 'auto', but is {jit_compile!r}.")
-        self._jit_choice = jit_compile
+        self.jit_choice = jit_compile
         self.jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
         self._explainer: Explainer | None = None
         self.built = True
@@ -94,8 +94,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         """
         raise NotImplementedError
 
-    def guard(self) -> Any:
-        """What looks whether the model's weights are still those that the analyzer explains with."""
+    def guard(self, graph: Graph) -> Any:
+        """What looks whether the weights of the graph's layers are still those that the analyzer explains with."""
         return Unguarded()
 
     def complete(self) -> None:
@@ -280,7 +280,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             self.preprocessor.check_saveable()
         if not str(filepath).endswith(".keras"):
             raise InvalidInputError(f"An analyzer is saved as a .keras file, but the path is {str(filepath)!r}.")
-        files.check_folder(filepath)
+        check_output(filepath)
         self.explainer.guard.look()
         super().save(filepath, overwrite=overwrite, zipped=zipped)
 
@@ -390,7 +390,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         return {
             "model": model,
             "output": self.output_choice,
-            "jit_compile": self._jit_choice,
+            "jit_compile": self.jit_choice,
             "neuron_selection_mode": self.neuron_selection_mode,
             "preprocessor": self.preprocessor and self.preprocessor.config(),
             "name": self.name,

@@ -25,6 +25,7 @@ class BoundWhenMade(type(keras.Model)):
     """
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
+        """Makes an analyzer, whole."""
         analyzer = super().__call__(*args, **options)
         analyzer.complete()
         return analyzer
@@ -52,5 +53,5 @@ def bound(analyzer: Analyzer) -> Explainer:
         head=head and form_of(head, whole),
         strategy=analyzer.strategy(graph, inputs),
         jit_compile=analyzer.jit_compile,
-        guard=analyzer.guard(),
+        guard=analyzer.guard(graph),
     )

@@ -18,6 +18,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import PatternMismatchError
+from innvest_lite.graph import Graph
 
 # Weights with fewer numbers are joined and summed in blocks of this many: many small products cost more than they read.
 _BLOCK = 1024
@@ -43,11 +44,11 @@ class WeightGuard:
     """Compares a model's weights with those at a moment that `remember` is told of.
 
     Args:
-        weights: name of a layer (a pattern's name) -> its weights, variables.
+        weights: Keras variables, all that the explanation depends on.
         fingerprints: a function that gives name -> hash of these weights as they are now.
     """
 
-    def __init__(self, weights: Mapping[str, list], fingerprints: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, weights: list, fingerprints: Callable[[], Mapping[str, str]]) -> None:
         self._weights, self._fingerprints = weights, fingerprints
         self._expected: Mapping[str, str] = {}
         self._seen: dict = {}
@@ -60,7 +61,7 @@ class WeightGuard:
     def numbers(self) -> Any:
         """Sums of all weights, float32 (sums,), as a tensor of the program that asks for them."""
         large, small = [], []
-        for weight in (weight for weights in self._weights.values() for weight in weights):
+        for weight in self._weights:
             if not keras.backend.is_float_dtype(weight.dtype) or not math.prod(weight.shape):
                 continue
             tensor, last = ops.cast(weight, "float32"), weight.shape[-1] if weight.shape else 1
@@ -69,7 +70,9 @@ class WeightGuard:
             else:
                 small.append(ops.reshape(tensor, (-1,)))
         joined = ops.concatenate([*large, *small]) if large or small else ops.zeros((0,), "float32")
-        return ops.matmul(ops.reshape(ops.pad(joined, [(0, -joined.shape[0] % _BLOCK)]), (-1, _BLOCK)), _multipliers(_BLOCK))
+        return ops.matmul(
+            ops.reshape(ops.pad(joined, [(0, -joined.shape[0] % _BLOCK)]), (-1, _BLOCK)), _multipliers(_BLOCK)
+        )
 
     def check(self, key: Any, numbers: Any) -> None:
         """Compares what a program's `numbers` gave with what they were when the weights were known to be the same.
@@ -107,6 +110,15 @@ class WeightGuard:
                 f"The model's weights have changed since the patterns were fitted ({', '.join(changed)}): call fit again."
             )
         self._seen[_LOOK] = now
+
+
+def weights_of(graph: Graph) -> list:
+    """The Keras variables of a graph's layers, each once; states such as those of seeds are none of them."""
+    found = {}
+    for node in graph.nodes:
+        for holder in (node.operation, node.batchnorm):
+            found.update({id(weight): weight for weight in getattr(holder, "weights", ())})
+    return list(found.values())
 
 
 def _multipliers(count: int) -> np.ndarray:

@@ -184,9 +184,7 @@ class IntegratedGradients(Analyzer):
         Raises:
             InvalidInputError: as `Analyzer.analyze`.
         """
-        found = super().analyze(
-            x, target, batch_size, verbose, keep, return_exponent, neuron_selection=neuron_selection
-        )
+        found = super().analyze(x, target, batch_size, verbose, keep, return_exponent, neuron_selection=neuron_selection)
         if not return_gap:
             return found
         result = found if return_exponent else (found,)

@@ -4,21 +4,28 @@ Both need patterns: from `fit`, or `patterns=`. Then an explanation is the gradi
 replaced. The analyzer keeps the replaced kernels, a or w * a, as its weights, so that nothing is multiplied per call.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
 from innvest_lite import backend, rules
+from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.analyzers.guard import WeightGuard, weights_of
 from innvest_lite.analyzers.quantus import is_copy
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
-from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError
+from innvest_lite.errors import InvalidInputError, NotFittedError
+from innvest_lite.forms import LinearForm
+from innvest_lite.graph import Graph
 from innvest_lite.inputs import one_of
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
-from innvest_lite.patterns.layout import SEPARABLE, Layout
+from innvest_lite.patterns.layout import LAYER, SEPARABLE, Layout
 from innvest_lite.patterns.patterns import check_patterns
 from innvest_lite.preprocessing import differing
 
@@ -52,15 +59,15 @@ class PatternAnalyzer(ReverseAnalyzer):
 
     def __init__(
         self,
-        model,
+        model: Any,
         *,
-        patterns=None,
-        estimator=DEFAULT,
-        separable=None,
-        merge_patterns=True,
-        dtype="float32",
-        **options,
-    ):
+        patterns: Mapping | None = None,
+        estimator: Any = DEFAULT,
+        separable: str | None = None,
+        merge_patterns: bool = True,
+        dtype: str = "float32",
+        **options: Any,
+    ) -> None:
         self._kernel_dtype = one_of(dtype, KERNEL_DTYPES, "dtype")
         self.estimator = checked_choice(estimator)
         if separable is None:
@@ -72,7 +79,6 @@ class PatternAnalyzer(ReverseAnalyzer):
         super().__init__(model, **options)
         self._given = backend.Untracked(patterns)
         self._layout = Layout.of(model, self.separable)
-        self._guard = WeightGuard(self._layout.weights, self._layout.fingerprints)
         self._fitted = None
         self._backward_kernels = {}
 
@@ -83,9 +89,9 @@ class PatternAnalyzer(ReverseAnalyzer):
         if given is not None:
             self.set_patterns(given)
 
-    def guard(self) -> WeightGuard:
+    def guard(self, graph: Graph) -> WeightGuard:
         """See `Analyzer.guard`."""
-        return self._guard
+        return WeightGuard(weights_of(graph), self._fingerprints)
 
     def fit(
         self,
@@ -152,46 +158,66 @@ class PatternAnalyzer(ReverseAnalyzer):
             PatternMismatchError: the model's weights have changed since the patterns were taken.
         """
         self._require_fit()
-        self._guard.look()
+        self.explainer.guard.look()
 
-    def _check(self, patterns):
+    def set_patterns(self, patterns: Any) -> None:
+        """Takes other patterns, as after the model was trained further; the explanation is not traced again.
+
+        Args:
+            patterns: as in the class.
+
+        Raises:
+            PatternMismatchError: the patterns belong to another model or to other weights.
+            InvalidInputError: they are no mapping.
+        """
         if not isinstance(patterns, Mapping):
             raise InvalidInputError(
                 f"patterns should map layer names to arrays, but is {type(patterns).__name__}. A file is read by "
                 "innvest_lite.Patterns.load(path)."
             )
-        needed = {self._layout.owners[form.name] for form in self.plan().kernel_forms}
+        now, needed = self._fingerprints(), set(self._patterned_names())
         shapes = {name: form.kernel_shape for name, form in self._layout.patterned.items() if name in needed}
-        check_patterns(patterns, shapes, set(self._layout.patterned), self._layout.fingerprints)
+        check_patterns(patterns, shapes, set(self._layout.patterned), now)
         if self.preprocessor is not None and isinstance(patterns, Patterns):
             # By a name and by a function, it may be the same all the same.
             said = differing(patterns.settings.get("preprocess"), self.preprocessor.name)
             if said:
                 _log.warning("%s", said)
+        self._take(patterns, now)
 
-    def _take(self, patterns):
-        """Makes the backward kernels of patterns the analyzer's weights."""
+    def _fingerprints(self) -> dict[str, str]:
+        """Name -> hash, of the weights on which the explanation depends, as they are now."""
+        owners = self._layout.owners
+        here = {owners.get(name, name) for name in self.explainer.graph.node_of}
+        found = self._layout.fingerprints()
+        return {name: text for name, text in found.items() if name.removesuffix(LAYER) in here}
+
+    def _take(self, patterns: Mapping, fingerprints: Mapping[str, str]) -> None:
+        """Makes the backward kernels of patterns the analyzer's weights.
+
+        Args:
+            patterns: name -> array, checked.
+            fingerprints: of the weights that they belong to.
+        """
         details = isinstance(patterns, Patterns)
         self._fitted = backend.Untracked(
             {
                 "estimator": patterns.estimator if details else "given",
-                "fingerprints": patterns.fingerprints if details else {},
+                "fingerprints": dict(fingerprints),
                 "settings": patterns.settings if details else {},
                 "reports": {name: dataclasses.asdict(row) for name, row in patterns.reports.items()} if details else {},
             }
         )
-        self._spots = None
-        self._require_same_weights()
+        self.explainer.guard.remember(fingerprints)
         for name in self._patterned_names():
             # One layer at a time: VGG16's first dense layer alone holds three quarters of all its weights.
-            self._set_kernel(
-                name, self._backward_kernel(self._layout.patterned[name], np.asarray(patterns[name], "float32"))
-            )
+            pattern = np.asarray(patterns[name], "float32")
+            self._set_kernel(name, self._backward_kernel(self._layout.patterned[name], pattern))
 
-    def _patterned_names(self):
+    def _patterned_names(self) -> list[str]:
         return list(dict.fromkeys(self._layout.owners[form.name] for form in self.plan().kernel_forms))
 
-    def _set_kernel(self, name, value):
+    def _set_kernel(self, name: str, value: Any) -> None:
         """Creates a weight from its value, which then is not copied, or gives the weight a new value."""
         if name in self._backward_kernels:
             self._backward_kernels[name].assign(value)
@@ -204,17 +230,17 @@ class PatternAnalyzer(ReverseAnalyzer):
             name=name.replace("/", "_"),
         )
 
-    def _at_sums(self):
+    def _at_sums(self) -> list:
         return [] if self.merge_patterns else [(rules.kind("sum"), rules.Gradient(grows=True))]
 
-    def _backward_kernel(self, form, pattern):
+    def _backward_kernel(self, form: LinearForm, pattern: np.ndarray) -> Any:
         raise NotImplementedError
 
-    def _pattern(self, form, kernel):
+    def _pattern(self, form: LinearForm, kernel: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
     @property
-    def patterns(self):
+    def patterns(self) -> Patterns:
         """The `Patterns` in use, from the analyzer's weights.
 
         PatternAttribution keeps w * a, so there an entry whose weight w is exactly 0 comes back as 0.
@@ -225,24 +251,12 @@ class PatternAnalyzer(ReverseAnalyzer):
             for name, variable in self._backward_kernels.items()
         }
         record = self._fitted.value
-        fingerprints = record["fingerprints"] or self._layout.fingerprints()
         reports = {name: LayerReport(**row) for name, row in record["reports"].items()}
         settings = {**record["settings"], "separable": self.separable}
-        return Patterns(arrays, record["estimator"], fingerprints, reports, settings)
+        return Patterns(arrays, record["estimator"], record["fingerprints"], reports, settings)
 
-    def set_patterns(self, patterns):
-        """Takes other patterns, as after the model was trained further; the explanation is not traced again.
-
-        Args:
-            patterns: as in the class.
-
-        Raises:
-            PatternMismatchError: the patterns belong to another model or to other weights.
-        """
-        self._check(patterns)
-        self._take(patterns)
-
-    def _for_model(self, model):
+    def for_model(self, model: Any) -> Analyzer:
+        """See `Analyzer.for_model`; patterns go with no other weights than those that they were fitted for."""
         self._require_fit()
         if is_copy(model, self.model):
             return self
@@ -252,34 +266,37 @@ class PatternAnalyzer(ReverseAnalyzer):
             "write an explain function that fits an analyzer to each model that it is handed."
         )
 
-    def _require_fit(self):
+    def _require_fit(self) -> None:
         if self._fitted is None:
             raise NotFittedError(
                 f"{type(self).__name__} explains with patterns, and has none yet: call analyzer.fit(data) with samples "
                 "that the model sees in use, or pass patterns=innvest_lite.Patterns.load(path)."
             )
 
-    def _kernels(self):
+    def kernels(self) -> dict:
+        """See `ReverseAnalyzer.kernels`."""
         self._require_fit()
         return {
             form.name: keras.ops.cast(self._backward_kernels[self._layout.owners[form.name]], "float32")
             for form in self.plan().kernel_forms
         }
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """The model, the options and, where there are patterns, what is known of them."""
         fitted = None if self._fitted is None else self._fitted.value
         choices = {name: getattr(self, name) for name in ("estimator", "separable", "merge_patterns")}
         return {**super().get_config(), **choices, "dtype": self._kernel_dtype, "fitted": fitted}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> PatternAnalyzer:
         """An analyzer from `get_config`; its weights are loaded afterwards."""
         config = dict(config)
         fitted = config.pop("fitted", None)
         analyzer = super().from_config(config)
         if fitted is not None:
             analyzer._fitted = backend.Untracked(fitted)
+            # Looked at when they are first needed: the weights themselves are loaded after this.
+            analyzer.explainer.guard.remember(fitted["fingerprints"])
             for name in analyzer._patterned_names():
                 analyzer._set_kernel(name, np.zeros(analyzer._layout.patterned[name].kernel_shape, "float32"))
         return analyzer
@@ -298,7 +315,7 @@ class PatternNet(PatternAnalyzer):
         (8, 28, 28, 1)
     """
 
-    def composite(self):
+    def composite(self) -> list:
         """Patterns at linear nodes, their closed form at diagonal ones, the gradient where values only move."""
         return [
             *self._at_sums(),
@@ -308,10 +325,10 @@ class PatternNet(PatternAnalyzer):
             *_COMMON,
         ]
 
-    def _backward_kernel(self, form, pattern):
+    def _backward_kernel(self, form: LinearForm, pattern: np.ndarray) -> Any:
         return pattern
 
-    def _pattern(self, form, kernel):
+    def _pattern(self, form: LinearForm, kernel: np.ndarray) -> np.ndarray:
         return kernel
 
 
@@ -329,7 +346,7 @@ class PatternAttribution(PatternAnalyzer):
         (8, 28, 28, 1)
     """
 
-    def composite(self):
+    def composite(self) -> list:
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
         return [
             *self._at_sums(),
@@ -339,12 +356,12 @@ class PatternAttribution(PatternAnalyzer):
             *_COMMON,
         ]
 
-    def _backward_kernel(self, form, pattern):
+    def _backward_kernel(self, form: LinearForm, pattern: np.ndarray) -> Any:
         # Patterns and what is made of them are float32, whatever the model's kernel is. TensorFlow multiplies the array as
         # it is; making a tensor of it first would copy it.
         return keras.ops.cast(form.kernel(), "float32") * pattern
 
-    def _pattern(self, form, kernel):
+    def _pattern(self, form: LinearForm, kernel: np.ndarray) -> np.ndarray:
         weight = backend.to_numpy(form.kernel())
         return np.divide(kernel, weight, out=np.zeros_like(kernel), where=weight != 0)
 

@@ -21,10 +21,9 @@ _IGNORED = ("device", "softmax", "method", "attributor", "xai_lib", "xai_lib_kwa
 
 def explain_func(analyzer):
     """The function for Quantus; see `Analyzer.as_explain_func`."""
-    if len(analyzer._inputs_spec.names) != 1:
-        raise InvalidInputError(
-            f"Quantus hands one array of inputs, but the model has several: {', '.join(analyzer._inputs_spec.names)}."
-        )
+    names = analyzer.explainer.inputs.names
+    if len(names) != 1:
+        raise InvalidInputError(f"Quantus hands one array of inputs, but the model has several: {', '.join(names)}.")
     refuse_preprocessor(analyzer, "Quantus")
     latest = {"model": analyzer.model, "analyzer": analyzer}
 
@@ -65,7 +64,7 @@ def _analyzer_for(analyzer, model, latest):
         return analyzer
     if latest["model"] is model:
         return latest["analyzer"]
-    made = analyzer._for_model(model)
+    made = analyzer.for_model(model)
     # A copy for which the analyzer itself would do has to be looked at each time: its weights may be shuffled next.
     if made is not analyzer:
         latest.update(model=model, analyzer=made)
@@ -87,10 +86,11 @@ def _checked_targets(targets, shape):
 
 def _is_channels_first(analyzer, array, said):
     """Whether the channels of a model that has them last come first; `said` decides where the shape leaves it open."""
-    if array.ndim < 3 or spatial_axes(analyzer._graph, array.ndim)[1] != array.ndim - 1:
+    explainer = analyzer.explainer
+    if array.ndim < 3 or spatial_axes(explainer.graph, array.ndim)[1] != array.ndim - 1:
         return False
     samples, channels, *places = array.shape
-    first, last = (analyzer._inputs_spec.fits(0, shape) for shape in ((samples, *places, channels), array.shape))
+    first, last = (explainer.inputs.fits(0, shape) for shape in ((samples, *places, channels), array.shape))
     return first and (said is True or not last)
 
 

@@ -6,12 +6,18 @@ addend of a sum all relevance, integrated gradients are a left Riemann sum of 64
 standard deviation 1.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
 
 from innvest_lite.analyzers import baseline, cam, gradient, keywords, lrp, noise, path, pattern, perturbation
+from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.errors import InvalidInputError, did_you_mean
 
 
@@ -24,14 +30,18 @@ class Method:
         summary: what it is, in a line.
         make: a function of a model and options; None for the class itself.
         defaults: options that differ from the class's own.
+        words: names of options that `make` takes besides the class's.
+        fixed: names of the class's options that `make` sets itself.
     """
 
-    analyzer: type
+    analyzer: type[Analyzer]
     summary: str
     make: Callable | None = None
     defaults: Mapping = dataclasses.field(default_factory=dict)
+    words: tuple = ()
+    fixed: tuple = ()
 
-    def __call__(self, model, **options):
+    def __call__(self, model: Any, **options: Any) -> Analyzer:
         """The analyzer of a model."""
         return (self.make or self.analyzer)(model, **{**self.defaults, **options})
 
@@ -42,11 +52,17 @@ def _class(analyzer, **defaults):
 
 
 def _composite(preset, summary, **defaults):
-    return Method(lrp.LRP, f"LRP: {summary}", functools.partial(keywords.lrp_by_preset, preset), defaults)
+    return _worded(f"LRP: {summary}", functools.partial(keywords.lrp_by_preset, preset), defaults)
+
+
+def _worded(summary, make, defaults, words=()):
+    """LRP whose composite the name, and iNNvestigate's words for rules, say."""
+    fixed = ("composite", "composite_options")
+    return Method(lrp.LRP, summary, make, defaults, (*words, *keywords.LRP_OPTIONS), fixed)
 
 
 def _patterned(cls):
-    return dataclasses.replace(_class(cls), make=functools.partial(keywords.pattern_analyzer, cls))
+    return dataclasses.replace(_class(cls), make=functools.partial(keywords.pattern_analyzer, cls), words=("pattern_type",))
 
 
 _SHARED = {"bias": "shared"}
@@ -71,7 +87,7 @@ ANALYZERS = {
     "gradcam++": _class(cam.GradCAMPlusPlus),
     "occlusion": _class(perturbation.Occlusion),
     "rise": _class(perturbation.RISE),
-    "lrp": Method(lrp.LRP, "LRP: one rule for all linear nodes, rule=", keywords.lrp_by_rule),
+    "lrp": _worded("LRP: one rule for all linear nodes, rule=", keywords.lrp_by_rule, {}, ("rule",)),
     "lrp.z": _composite("zero", "the z-rule"),
     "lrp.z_IB": _composite("zero", "the z-rule, ignoring the bias", bias=False),
     "lrp.epsilon": _composite("epsilon", "epsilon"),
@@ -99,7 +115,7 @@ ANALYZERS = {
 }
 
 
-def create_analyzer(name, model, **options):
+def create_analyzer(name: str, model: Any, **options: Any) -> Analyzer:
     """An analyzer by name.
 
     Args:
@@ -117,18 +133,50 @@ def create_analyzer(name, model, **options):
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """
     method = method_of(name)
-    try:
-        return method(model, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" in str(error):
-            known = ", ".join(_options_of(method))
+    known = _options_of(method)
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise InvalidInputError(
+            f"The analyzer {name!r} has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} It takes "
+            f"{', '.join(known)}."
+        )
+    return method(model, **options)
+
+
+def register_analyzer(name: str, summary: str | None = None, *, package: str = "custom") -> Callable[[type], type]:
+    """Class decorator: gives an analyzer a name for `create_analyzer`, and makes Keras know it in files.
+
+    Args:
+        name: for `create_analyzer`.
+        summary: what it is, in a line; None: the first line of its docstring.
+        package: under which Keras registers the class, so that two of one name can be told apart in files.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        InvalidInputError: another analyzer has the name, or what is decorated is no analyzer.
+    """
+
+    def register(cls: type) -> type:
+        known = ANALYZERS.get(name)
+        if known is not None and (known.analyzer.__module__, known.analyzer.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
             raise InvalidInputError(
-                f"The analyzer {name!r} does not take these options: {error}. It takes {known}."
-            ) from error
-        raise
+                f"There is an analyzer {name!r} already, {known.analyzer.__name__}; choose another name."
+            )
+        if not isinstance(cls, type) or not issubclass(cls, Analyzer):
+            raise InvalidInputError(f"An analyzer is a class derived from innvest_lite.Analyzer, not {cls!r}.")
+        keras.saving.register_keras_serializable(package=package)(cls)
+        ANALYZERS[name] = Method(cls, summary or (inspect.getdoc(cls) or cls.__name__).splitlines()[0])
+        return cls
+
+    return register
 
 
-def method_of(name):
+def method_of(name: str) -> Method:
     """The `Method` of a name.
 
     Raises:
@@ -140,16 +188,10 @@ def method_of(name):
     return ANALYZERS[name]
 
 
-def _options_of(method):
-    """The names of the options of a method: those of its class and of the classes behind it."""
-    sources = [cls.__init__ for cls in method.analyzer.__mro__ if cls.__module__.startswith("innvest_lite")]
-    found = {}
-    for source in sources:
-        found.update(inspect.signature(source).parameters)
-    named = [
-        name
-        for name, parameter in found.items()
-        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    placed = keywords.LRP_OPTIONS if method.analyzer is lrp.LRP else ()
-    return [name for name in (*placed, *named) if name not in ("self", "model", "composite", "composite_options")]
+def _options_of(method: Method) -> list[str]:
+    """The names of the options of a method: those of its class and of the classes behind it, and those of its words."""
+    sources = [cls.__init__ for cls in method.analyzer.__mro__ if issubclass(cls, Analyzer)]
+    found = {name: parameter for source in sources for name, parameter in inspect.signature(source).parameters.items()}
+    taken = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    named = [name for name, parameter in found.items() if parameter.kind in taken]
+    return [name for name in (*method.words, *named) if name not in ("self", "model", *method.fixed)]

@@ -1,8 +1,8 @@
 """`Strategy`: how a method explains tensors, the part of an `Explainer` in which methods differ.
 
-There are few: one backward sweep (`reverse.Sweep`), the mean of gradients at altered samples (`averaged.AveragedGradients`),
-outputs under masks (`perturbation.MaskedOutputs`), a class activation map (`cam.ActivationMap`), and what looks at nothing
-(`baseline`).
+There are few: one backward sweep (`reverse.Sweep`), the mean of gradients at altered samples
+(`averaged.AveragedGradients`), outputs under masks (`perturbation.MaskedOutputs`), a class activation map
+(`cam.ActivationMap`), and what looks at nothing (`baseline`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Strategy:
         return -(-self.evaluations() // together)
 
     def evenly(self, most: int) -> int:
-        """How many evaluations go at a time where at most `most` may, so that no round is left with a few, and filled up."""
+        """How many evaluations go at a time where at most `most` may: all rounds about as large, none with a few left."""
         return self.rounds(self.rounds(max(most, 1)))
 
     def together(self, count: int | None) -> int:

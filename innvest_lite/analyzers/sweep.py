@@ -8,7 +8,7 @@ import dataclasses
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.graph.trace import copy_mask
+from innvest_lite.graph.interpret import interpret
 from innvest_lite.rules import Call, Rule
 
 # PatternNet grows by about two orders of magnitude a convolution (DESIGN, decision 8); float32 ends at 1e38.
@@ -55,15 +55,12 @@ def evaluate(plan, inputs):
     Returns:
         `Value` -> tensor, for all values of the graph.
     """
-    values = dict(zip(plan.graph.inputs, inputs, strict=True))
-    for step in plan.steps:
-        outputs = step.form.forward(*(values[value] for value in step.node.inputs))
-        values.update(zip(step.node.values, outputs, strict=True))
-    return values
+    forms = {step.node.name: step.form for step in plan.steps}
+    return interpret(plan.graph, lambda node, taken: forms[node.name].forward(*taken), inputs)
 
 
 def forward(plan, inputs, given=None):
-    """Evaluates the graph.
+    """Evaluates the graph, so that relevance can go back through it.
 
     Args:
         plan: a `Plan`.
@@ -74,18 +71,15 @@ def forward(plan, inputs, given=None):
         `(values, calls)`: `Value` -> tensor, and node name -> `(inputs, outputs, pullback, prepared)`, without the given
         nodes.
     """
-    given = given or {}
-    values = {**dict(zip(plan.graph.inputs, inputs, strict=True)), **given}
-    calls = {}
-    for step in plan.steps:
-        taken = tuple(values[value] for value in step.node.inputs)
-        outputs, pullback, prepared = _evaluated(step, taken)
-        if step.node.values[0] in given:
-            copy_mask(outputs[0], given[step.node.values[0]])
-            continue
-        values.update(zip(step.node.values, outputs, strict=True))
-        calls[step.node.name] = (taken, outputs, pullback, prepared)
-    return values, calls
+    steps, given, calls = {step.node.name: step for step in plan.steps}, given or {}, {}
+
+    def evaluated(node, taken):
+        outputs, pullback, prepared = _evaluated(steps[node.name], taken)
+        if node.values[0] not in given:
+            calls[node.name] = (taken, outputs, pullback, prepared)
+        return outputs
+
+    return interpret(plan.graph, evaluated, inputs, given), calls
 
 
 def _evaluated(step, inputs):

@@ -7,11 +7,11 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import positive
 
 
-def stablehlo(analyzer, batch, target):
-    """The program of an analyzer for so many samples, as `Analyzer.stablehlo` gives it.
+def stablehlo(explainer, batch, target):
+    """The program of an explanation for so many samples, as `Analyzer.stablehlo` gives it.
 
     Args:
-        analyzer: an `Analyzer` that can explain.
+        explainer: an `Explainer` that can explain.
         batch: the number of samples, or samples.
         target: "argmax" or "input".
 
@@ -21,7 +21,7 @@ def stablehlo(analyzer, batch, target):
     Raises:
         InvalidInputError: the batch is neither a number nor samples, or there is no such target.
     """
-    spec, with_target = analyzer._inputs_spec, target == "input"
+    spec, with_target = explainer.inputs, target == "input"
     if np.ndim(batch) or isinstance(batch, list | tuple | dict):
         shapes = [array.shape for array in spec.flat(batch)]
     else:
@@ -30,10 +30,10 @@ def stablehlo(analyzer, batch, target):
         raise InvalidInputError(f"The model leaves sizes open, {shapes}: hand samples over, analyzer.stablehlo(x).")
     signature = [backend.tensor_spec(shape, dtype) for shape, dtype in zip(shapes, spec.dtypes, strict=True)]
     if with_target:
-        signature.append(backend.tensor_spec((shapes[0][0], *analyzer._output_spec.shape[1:]), "float32"))
+        signature.append(backend.tensor_spec((shapes[0][0], *explainer.output.shape[1:]), "float32"))
 
     def explain(*tensors):
-        found = analyzer._explain(tensors[: len(shapes)], tensors[-1] if with_target else None, ())
+        found = explainer.explain(tensors[: len(shapes)], tensors[-1] if with_target else None)
         return [*found.relevance, found.exponent]
 
     return backend.stablehlo(explain, signature)

@@ -43,8 +43,8 @@ class Served:
         if not isinstance(predictions, bool):
             raise InvalidInputError(f"predictions should be True or False, but is {predictions!r}.")
         self.predictions = predictions
-        self._inputs = analyzer._inputs_spec
-        self._outputs = analyzer._output_spec.shape
+        self._explainer = analyzer.explainer
+        self._inputs, self._outputs = self._explainer.inputs, self._explainer.output.shape
         if self.target == "input" and (len(self._outputs) != 2 or self._outputs[1] is None):
             raise InvalidInputError(
                 f"The model's output has shape {self._outputs}, where one number names no output: export with "
@@ -81,7 +81,7 @@ class Served:
 
     def _endpoint(self, function, signature):
         """What XLA compiles lies within: it drops checks."""
-        compiled = backend.within(function, self.analyzer._jit_choice is True)
+        compiled = backend.within(function, self.analyzer.jit_choice is True)
 
         def checked(*tensors):
             given = {spec.name: tensor for spec, tensor in zip(signature, tensors, strict=True)}
@@ -111,15 +111,15 @@ class Served:
     def _serve(self, *tensors):
         found, results = self._explained(tensors)
         if self.predictions:
-            results["predictions"] = self._plain(self.analyzer._predictions(found.logits))
+            results["predictions"] = self._plain(self._explainer.predictions(found.logits))
         return results
 
     def _explain(self, *tensors):
         return self._explained(tensors)[1]
 
     def _predict(self, *tensors):
-        analyzer = self.analyzer
-        return {"predictions": self._plain(analyzer._predictions(analyzer._evaluated(self._prepare(tensors))))}
+        logits = self._explainer.logits(self._prepare(tensors))
+        return {"predictions": self._plain(self._explainer.predictions(logits))}
 
     def _explained(self, tensors):
         """An `Explained`, and what is handed out of it."""
@@ -127,7 +127,9 @@ class Served:
         target = others.pop(0) if self.target == "input" else None
         within = None if target is None else ops.logical_and(target >= 0, target < self._outputs[1])
         weights = None if target is None else ops.one_hot(ops.where(within, target, 0), self._outputs[1], dtype="float32")
-        found = self.analyzer._explain(self._prepare(given), weights, (), others.pop(0) if others else None)
+        inputs = self._prepare(given)
+        around = self._explainer.round(inputs[0], others.pop(0) if others else None)
+        found = self._explainer.explain(inputs, weights, around=around)
         relevance = [self._plain(tensor) for tensor in found.relevance]
         keys = ["attributions"] if len(relevance) == 1 else [f"attributions_{name}" for name in self.names]
         results = dict(zip(keys, relevance, strict=True))
@@ -180,7 +182,7 @@ class Served:
     def _image_shape(self, option):
         """The shape of the model's only input, an image with its channels last."""
         shapes = self._inputs.shapes
-        channel = len(shapes) == 1 and len(shapes[0]) == 4 and spatial_axes(self.analyzer._graph, 4)[1]
+        channel = len(shapes) == 1 and len(shapes[0]) == 4 and spatial_axes(self._explainer.graph, 4)[1]
         if channel != 3 or shapes[0][3] is None:
             raise InvalidInputError(
                 f"{option}= is for models with one input of images, (batch, height, width, channels), but this model's "

@@ -12,7 +12,6 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.inputs import positive, spatial_axes
 from innvest_lite.metrics.similarity import spearman, ssim
 from innvest_lite.preprocessing import refuse_preprocessor
-from innvest_lite.targets import weights_of
 
 
 class Subject:
@@ -31,7 +30,8 @@ class Subject:
 
     def __init__(self, analyzer, x, target=None, batch_size=32):
         self.analyzer = checked_analyzer(analyzer)
-        self.graph, self.spec = analyzer._graph, analyzer._inputs_spec
+        self.explainer = analyzer.explainer
+        self.graph, self.spec = self.explainer.graph, self.explainer.inputs
         self.x, self.arrays = x, self.spec.flat(x)
         if not len(self.arrays[0]):
             raise InvalidInputError("There are no samples: a measure needs at least one.")
@@ -41,7 +41,7 @@ class Subject:
     @functools.cached_property
     def logits(self):
         """The explained outputs, float64 (samples, outputs), flat."""
-        return self.analyzer._logits(self.arrays, self.batch_size)
+        return self.explainer.logits_of(self.arrays, self.batch_size)
 
     @functools.cached_property
     def targets(self):
@@ -50,10 +50,9 @@ class Subject:
         Raises:
             InvalidInputError: the analyzer wants to be told.
         """
-        target = self.analyzer._selected_target(self._target)
-        if target is not None:
-            return weights_of(target, len(self.arrays[0]), self.analyzer._output_spec.shape)
-        return self.predicted
+        targets = self.explainer.targets
+        weights = targets.weights(targets.selected(self._target), len(self.arrays[0]))
+        return self.predicted if weights is None else weights
 
     @functools.cached_property
     def predicted(self):
@@ -64,7 +63,7 @@ class Subject:
         """Weights that name one output of each sample, by its place among the flat outputs."""
         weights = np.zeros(self.logits.shape, "float32")
         weights[np.arange(len(weights)), places] = 1
-        return weights.reshape(len(weights), *self.analyzer._output_spec.shape[1:])
+        return weights.reshape(len(weights), *self.explainer.output.shape[1:])
 
     def explained(self, target=None, arrays=None):
         """The attributions, float64 arrays, one per input, also where they leave the range of float32.

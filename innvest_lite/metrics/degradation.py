@@ -167,7 +167,7 @@ class _Watched:
 
     def _probabilities(self, x):
         """Float64 (batch, classes)."""
-        values, _ = sweep.forward(self._plan, [x])
+        values = sweep.evaluate(self._plan, [x])
         outputs = ops.cast(values[self._plan.graph.outputs[0]], "float64")
         return outputs if self._outputs > 1 else ops.concatenate([1 - outputs, outputs], axis=1)
 

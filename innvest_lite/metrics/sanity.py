@@ -209,7 +209,7 @@ class _Source:
             found = fit_patterns(model, self._data, analyzer.estimator, batch_size=self._batch_size, verbose=0)
             # Patterns know the weights that they belong to, and are refused by others; plain arrays are not.
             self._patterns = dict(found)
-            analyzer._take(self._patterns)
+            analyzer.set_patterns(self._patterns)
         return analyzer
 
     def of(self, copy):
@@ -218,7 +218,7 @@ class _Source:
         if not isinstance(analyzer, PatternAnalyzer):
             return analyzer
         if self._frozen:
-            analyzer._take(self._patterns)
+            analyzer.set_patterns(self._patterns)
             return analyzer
         return analyzer.fit(self._data, batch_size=self._batch_size, verbose=0)
 
@@ -314,7 +314,8 @@ def _passed(subject):
     Whether a rule hands relevance to an input (a gate gets none) only the rule knows: one sample is swept to see.
     """
     one = [ops.convert_to_tensor(array[:1]) for array in subject.arrays]
-    _, swept, _ = subject.analyzer._swept(one, None, ())
+    explainer = subject.explainer
+    _, swept, _ = explainer.strategy.swept(explainer, one, None)
     nodes = [passage.call.form.node for passage in swept.passages]
     reached = {
         value
@@ -344,7 +345,7 @@ def _starts(subject, number, generator, starts):
     if subject.analyzer.starts_from_logit:
         logits = subject.logits[number]
         weights /= np.where(logits == 0, 1, logits)
-    return weights.astype("float32").reshape(starts, *subject.analyzer._output_spec.shape[1:])
+    return weights.astype("float32").reshape(starts, *subject.explainer.output.shape[1:])
 
 
 def _mean_cosine(rows):

@@ -244,7 +244,11 @@ def _empty(layout, estimator, exact, settings):
     """Statistics of no data."""
     facts = {name: _facts(layout, name, form, estimator, exact) for name, form in layout.patterned.items()}
     layers = {name: LayerStatistics.empty(form, facts[name].gathered) for name, form in layout.patterned.items()}
-    return PatternStatistics(layers, facts, _Kernels(layout, facts), settings, DEFAULT if estimator is None else estimator)
+    statistics = PatternStatistics(
+        layers, facts, _Kernels(layout, facts), settings, DEFAULT if estimator is None else estimator
+    )
+    statistics.other_fingerprints = layout.fingerprints_of_others()
+    return statistics
 
 
 def _facts(layout, name, form, estimator, exact):

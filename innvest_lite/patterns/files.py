@@ -53,6 +53,18 @@ def from_text(text):
     return json.loads(text) if text.startswith("{") else text
 
 
+def texts(text):
+    """A mapping from str to str, from its JSON.
+
+    Raises:
+        ValueError: it is no such mapping.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"expected a mapping of texts, but found {text[:80]!r}.")
+    return found
+
+
 def read(path, kind, version):
     """Reads a file of this kind and version; returns `(attributes, groups)`, groups name -> `(attributes, arrays)`.
 

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 
-import keras
-
 from innvest_lite import backend
 from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
@@ -15,7 +13,8 @@ from innvest_lite.inputs import one_of
 
 REGIMES = ("rectifier", "own")
 SEPARABLE = ("split", "joint")
-_SPOT = 64
+# Ends the name that the weights of a layer of one's own stand under, beside those of its pattern.
+LAYER = " (layer)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,16 +58,27 @@ class Layout:
         return interpret(self.graph, lambda node, taken: self.forms[node.name].forward(*taken), tensors)
 
     def fingerprints(self):
-        """Pattern name -> a hash of the weights that it belongs to."""
-        return {name: self.fingerprint(name) for name in self.patterned}
+        """Name -> a hash of weights, for all weights of the model.
+
+        Those that a pattern belongs to stand under the pattern's name. All others decide what the patterns' layers see,
+        or what becomes of their values, so they count too: slopes, normalizations that are not fused, embeddings.
+        """
+        return {**{name: self.fingerprint(name) for name in self.patterned}, **self.fingerprints_of_others()}
 
     def fingerprint(self, name):
-        """The hash of one of them."""
+        """The hash of the weights that one pattern belongs to."""
         return _fingerprint(self.patterned[name])
 
-    def spots(self):
-        """A tensor per pattern: some numbers of each of its weights, enough to see that training has changed them."""
-        return [_spot(form) for form in self.patterned.values()]
+    def fingerprints_of_others(self):
+        """Node name -> the hash of its layer's weights, for layers whose weights are not those of a pattern."""
+        found, seen = {}, set()
+        for node in self.graph.nodes:
+            holder, name = _holder_of_others(node, self.forms[node.name])
+            weights = getattr(holder, "weights", None)
+            if weights and id(holder) not in seen:
+                seen.add(id(holder))
+                found[name] = digest(described(map(backend.view, weights)))
+        return found
 
     def regime(self, form, choice):
         """The value whose sign says whether a unit of a linear node is in the positive regime (decision 9).
@@ -118,12 +128,15 @@ def _is_elementwise(form: Form):
     return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
 
 
-def _spot(form):
-    weights = [form.raw_kernel(), form.raw_bias()]
-    if form.node.batchnorm is not None:
-        weights += form.node.batchnorm.weights
-    flat = [keras.ops.reshape(weight, (-1,))[:_SPOT] for weight in weights if weight is not None]
-    return keras.ops.concatenate([keras.ops.cast(part, "float32") for part in flat])
+def _holder_of_others(node, form):
+    """What of a node holds weights that are not those of its pattern, and the name that they stand under."""
+    if node.part == "activation":
+        # The node's operation is the layer before it; its activation may be a layer with slopes of its own.
+        return getattr(node.operation, "activation", None), node.name
+    if not isinstance(form, LinearForm):
+        return node.operation, node.name
+    # Keras's own linear layers have a kernel and a bias. One's own may have more, of which the form does not tell.
+    return (None if passes.is_linear_part(node) else node.operation), f"{node.name}{LAYER}"
 
 
 def _fingerprint(form):

@@ -4,6 +4,7 @@ import collections
 import csv
 import dataclasses
 import io
+import json
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from innvest_lite.graph.graph import table
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport
 
-_KIND, _VERSION = "patterns", 2
+_KIND, _VERSION = "patterns", 3
 
 _log = logging.getLogger("innvest_lite")
 
@@ -29,7 +30,7 @@ class Patterns(Mapping):
     Args:
         arrays: name -> array.
         estimator: how they were estimated.
-        fingerprints: name -> hash of the weights that they belong to.
+        fingerprints: name -> hash of the weights that they belong to; layers without a pattern count too.
         reports: name -> `LayerReport`.
         settings: how they were fitted: "regime" and "separable", see `fit_statistics`, and "preprocess", the name of what
             prepared the images, where that is known.
@@ -77,7 +78,9 @@ class Patterns(Mapping):
             )
             for name, array in self.items()
         )
-        files.write(path, _KIND, _VERSION, {"estimator": files.as_text(self.estimator), **self.settings}, groups)
+        others = {name: text for name, text in self.fingerprints.items() if name not in self}
+        attributes = {"estimator": files.as_text(self.estimator), "other_fingerprints": json.dumps(others)}
+        files.write(path, _KIND, _VERSION, {**attributes, **self.settings}, groups)
 
     @classmethod
     def load(cls, path):
@@ -91,7 +94,10 @@ class Patterns(Mapping):
             return cls(
                 {name: arrays["pattern"] for name, (_, arrays) in groups.items()},
                 files.from_text(attributes["estimator"]),
-                {name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
+                {
+                    **{name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
+                    **files.texts(attributes["other_fingerprints"]),
+                },
                 {name: _report(attrs) for name, (attrs, _) in groups.items()},
                 {name: str(attributes[name]) for name in ("regime", "separable", "preprocess") if name in attributes},
             )
@@ -188,7 +194,7 @@ def check_patterns(patterns, kernels, known, fingerprints):
         patterns: a mapping name -> array; a `Patterns` is also held against the weights.
         kernels: name -> kernel shape of each layer that needs a pattern.
         known: all names that patterns of this model may have.
-        fingerprints: a function that gives name -> hash of the model's weights.
+        fingerprints: name -> hash, of all of the model's weights on which the explanation depends.
 
     Raises:
         PatternMismatchError: a name is missing or unknown, a shape is another, or the weights have changed.
@@ -201,11 +207,10 @@ def check_patterns(patterns, kernels, known, fingerprints):
         if name in patterns and np.shape(patterns[name]) != shape
     ]
     if isinstance(patterns, Patterns) and not problems:
-        now = fingerprints()
         problems += [
             f"{name}: fitted for other weights than the model has now"
-            for name in kernels
-            if patterns.fingerprints.get(name) != now[name]
+            for name, now in fingerprints.items()
+            if patterns.fingerprints.get(name) != now
         ]
     if problems:
         raise PatternMismatchError(

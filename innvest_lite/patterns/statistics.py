@@ -6,6 +6,7 @@ mean of y, which every part may choose for itself: the closer it is, the less a 
 """
 
 import dataclasses
+import json
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen, es
 from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics, sums_of
 from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
-_KIND, _VERSION = "statistics", 2
+_KIND, _VERSION = "statistics", 3
 
 
 class PatternStatistics:
@@ -34,6 +35,7 @@ class PatternStatistics:
         batch_size: in what batches arrays were cut; 0 where the data came in batches.
         complete: whether the data ended; where False, there may be more of it.
         first_batch: the `BatchDigest` of the first batch that went in, by which other data is told; None for none.
+        other_fingerprints: layer name -> a hash of its weights, for layers without a pattern.
         parts: which parts of a whole these are, such as ["3/8"]; empty where the data was not cut in parts.
 
     Example:
@@ -50,11 +52,12 @@ class PatternStatistics:
         self.settings, self.estimator = dict(settings), estimator
         self.samples, self.batches, self.batch_size = int(samples), int(batches), int(batch_size)
         self.complete, self.parts, self.first_batch = False, [], None
+        self.other_fingerprints = {}
 
     @property
     def fingerprints(self):
-        """Layer name -> a hash of its weights."""
-        return {name: facts.fingerprint for name, facts in self.facts.items()}
+        """Layer name -> a hash of its weights, for all layers with weights, see `Layout.fingerprints`."""
+        return {**{name: facts.fingerprint for name, facts in self.facts.items()}, **self.other_fingerprints}
 
     def merge(self, other):
         """Adds the sums of another part of the data, in place; any order of merging gives the same result.
@@ -199,6 +202,7 @@ class PatternStatistics:
         attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
         attributes["first_batch"] = "" if self.first_batch is None else str(self.first_batch)
         attributes.update(estimator=files.as_text(self.estimator), parts=" ".join(self.parts))
+        attributes["other_fingerprints"] = json.dumps(self.other_fingerprints)
         attributes.update({f"setting {name}": value for name, value in self.settings.items()})
         groups = ((name, _attributes(facts), self._arrays(name)) for name, facts in self.facts.items())
         files.write(path, _KIND, _VERSION, attributes, groups)
@@ -231,6 +235,7 @@ class PatternStatistics:
                 checked_choice(files.from_text(attributes["estimator"])),
                 **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
             )
+            statistics.other_fingerprints = files.texts(attributes["other_fingerprints"])
             statistics.complete, statistics.parts = bool(attributes["complete"]), attributes["parts"].split()
             statistics.first_batch = BatchDigest.from_text(str(attributes["first_batch"]))
             return statistics
