@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "innvest_lite.analyzers": (
         *("ANALYZERS", "Analyzer", "Deconvnet", "Gradient", "GuidedBackprop", "Input", "InputTimesGradient"),
-        *("PatternAttribution", "PatternNet", "Random", "ReverseAnalyzer", "create_analyzer"),
+        *("PatternAttribution", "PatternNet", "Random", "ReverseAnalyzer", "create_analyzer", "register_analyzer"),
         *("LRP", "BoundedDeepTaylor", "DeepTaylor", "IntegratedGradients", "SmoothGrad", "SquareGrad", "VarGrad"),
         *("GradCAM", "GradCAMPlusPlus", "Occlusion", "RISE"),
     ),

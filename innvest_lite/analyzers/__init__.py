@@ -1,4 +1,12 @@
-"""What people call: one class per method (`gradient`, `pattern`, `baseline`), and `create_analyzer` by name."""
+"""What people call: one class per method (`gradient`, `pattern`, `baseline`), and `create_analyzer` by name.
+
+- `base`: `Analyzer`, a Keras model; options, data in and out, files. It holds an `explainer`, the engine, which `binding`
+  makes; how a method explains tensors is a `strategy`.
+- `reverse`, `gradient`, `lrp`, `pattern`, `cam`: one backward `sweep` by the rules of a plan; `guard` looks whether the
+  weights that patterns belong to are still there.
+- `averaged` with `path` and `noise`: gradients at many altered samples. `perturbation` with `masks`: outputs under masks.
+- `registry`, `keywords`: methods by iNNvestigate's names. `quantus`: as that package wants them.
+"""
 
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.baseline import Input, Random
@@ -9,7 +17,7 @@ from innvest_lite.analyzers.noise import SmoothGrad, SquareGrad, VarGrad
 from innvest_lite.analyzers.path import IntegratedGradients
 from innvest_lite.analyzers.pattern import PatternAttribution, PatternNet
 from innvest_lite.analyzers.perturbation import RISE, Occlusion
-from innvest_lite.analyzers.registry import ANALYZERS, create_analyzer
+from innvest_lite.analyzers.registry import ANALYZERS, create_analyzer, register_analyzer
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 
 __all__ = [
@@ -36,4 +44,5 @@ __all__ = [
     "Random",
     "ReverseAnalyzer",
     "create_analyzer",
+    "register_analyzer",
 ]

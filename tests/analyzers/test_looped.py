@@ -5,11 +5,11 @@ import loop_replicas
 import models
 import numpy as np
 import pytest
+from innvest_lite.analyzers.looped import Looped
 from loop_replicas import assert_saved
 from models import assert_close
 
 from innvest_lite import RISE, IntegratedGradients, InvalidInputError, Occlusion, SmoothGrad, SquareGrad, VarGrad
-from innvest_lite.analyzers.looped import Looped
 
 NOISY = [SmoothGrad, SquareGrad, VarGrad]
 # The fewest evaluations that show what a test looks for.
