@@ -8,7 +8,7 @@ In: a case of `models` and arrays. Out: float64 arrays. Nothing here imports the
 - `integrated`: integrated gradients; `quadrature`: the places on the path
 - `occluded`: occlusion
 - `recording`: a model that notes how many samples each of its evaluations sees
-- `assert_all_close`, `assert_saved`: for the tests
+- `assert_saved`: for the tests
 """
 
 import itertools
@@ -140,16 +140,10 @@ def recording(*shape):
     return models.randomize(keras.Model(x, value), seed=4), recorder.seen
 
 
-def assert_all_close(actual, expected, tolerance=1e-5):
-    """Equal relative to the largest value, array by array."""
-    for one, two in zip(keras.tree.flatten(actual), keras.tree.flatten(expected), strict=True):
-        models.assert_close(one, two, tolerance)
-
-
 def assert_saved(analyzer, x, folder):
-    """A file gives the same values bit for bit."""
+    """A file gives the same values bit for bit; called on tensors, for a compilation takes longer."""
     analyzer.save(folder / "analyzer.keras")
     loaded = keras.saving.load_model(folder / "analyzer.keras")
     assert type(loaded) is type(analyzer)
-    for one, two in zip(keras.tree.flatten(loaded.analyze(x)), keras.tree.flatten(analyzer.analyze(x)), strict=True):
+    for one, two in zip(keras.tree.flatten(loaded(x)), keras.tree.flatten(analyzer(x)), strict=True):
         np.testing.assert_array_equal(one, two)
