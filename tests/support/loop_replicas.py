@@ -7,7 +7,6 @@ In: a case of `models` and arrays. Out: float64 arrays. Nothing here imports the
 - `gradient`: an eager tape
 - `integrated`: integrated gradients; `quadrature`: the places on the path
 - `occluded`: occlusion
-- `recording`: a model that notes how many samples each of its evaluations sees
 - `assert_saved`: for the tests
 """
 
@@ -117,27 +116,6 @@ def occluded(score, x, axes, window, stride, fill=0.0):
         count[tuple(where[1:])] += 1
     channels = np.prod([x.shape[axis] for axis in range(1, x.ndim) if axis not in axes])
     return heat / np.maximum(count, 1) / channels
-
-
-class Recorder(keras.layers.Layer):
-    """Hands on what it gets and notes the number of samples, whenever it runs."""
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.seen = []
-
-    def call(self, x):
-        noted = tf.py_function(lambda size: self.seen.append(int(size)), [tf.shape(x)[0]], [])
-        with tf.control_dependencies([noted]):
-            return tf.identity(x)
-
-
-def recording(*shape):
-    """`(model, seen)`: a model on inputs of this shape, and the list that its evaluations write their sizes to."""
-    recorder = Recorder(name="recorder")
-    x = keras.Input(shape, name="x")
-    value = keras.layers.Dense(3, name="out")(keras.layers.Flatten(name="flat")(recorder(x)))
-    return models.randomize(keras.Model(x, value), seed=4), recorder.seen
 
 
 def assert_saved(analyzer, x, folder):
