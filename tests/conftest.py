@@ -100,3 +100,12 @@ def feed():
         "dict": lambda x: {"x": x},
     }
     return lambda source, x: sources[source](x)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """No compilation: where a program runs once, tracing it takes longer than running its operations one by one."""
+    from innvest_lite import backend
+
+    evaluated = lambda function, *_: lambda *arrays: function(*map(tf.constant, arrays))  # noqa: E731
+    monkeypatch.setattr(backend, "compiled", evaluated)

@@ -7,8 +7,7 @@ In: a case of `models` and arrays. Out: float64 arrays. Nothing here imports the
 - `gradient`: an eager tape
 - `integrated`: integrated gradients; `quadrature`: the places on the path
 - `occluded`: occlusion
-- `recording`: a model that notes how many samples each of its evaluations sees
-- `assert_all_close`, `assert_saved`: for the tests
+- `assert_saved`: for the tests
 """
 
 import itertools
@@ -119,37 +118,10 @@ def occluded(score, x, axes, window, stride, fill=0.0):
     return heat / np.maximum(count, 1) / channels
 
 
-class Recorder(keras.layers.Layer):
-    """Hands on what it gets and notes the number of samples, whenever it runs."""
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.seen = []
-
-    def call(self, x):
-        noted = tf.py_function(lambda size: self.seen.append(int(size)), [tf.shape(x)[0]], [])
-        with tf.control_dependencies([noted]):
-            return tf.identity(x)
-
-
-def recording(*shape):
-    """`(model, seen)`: a model on inputs of this shape, and the list that its evaluations write their sizes to."""
-    recorder = Recorder(name="recorder")
-    x = keras.Input(shape, name="x")
-    value = keras.layers.Dense(3, name="out")(keras.layers.Flatten(name="flat")(recorder(x)))
-    return models.randomize(keras.Model(x, value), seed=4), recorder.seen
-
-
-def assert_all_close(actual, expected, tolerance=1e-5):
-    """Equal relative to the largest value, array by array."""
-    for one, two in zip(keras.tree.flatten(actual), keras.tree.flatten(expected), strict=True):
-        models.assert_close(one, two, tolerance)
-
-
 def assert_saved(analyzer, x, folder):
-    """A file gives the same values bit for bit."""
+    """A file gives the same values bit for bit; called on tensors, for a compilation takes longer."""
     analyzer.save(folder / "analyzer.keras")
     loaded = keras.saving.load_model(folder / "analyzer.keras")
     assert type(loaded) is type(analyzer)
-    for one, two in zip(keras.tree.flatten(loaded.analyze(x)), keras.tree.flatten(analyzer.analyze(x)), strict=True):
+    for one, two in zip(keras.tree.flatten(loaded(x)), keras.tree.flatten(analyzer(x)), strict=True):
         np.testing.assert_array_equal(one, two)

@@ -6,7 +6,6 @@ Out: arrays. Nothing here imports the library. A rule is a function of one unit:
 - `linear_map`: a chain of layers without activations as `x @ matrix + bias`
 - `SHARES`: class name of a rule -> its share
 - `relevance`: the relevance of the inputs
-- `assert_same`: the one comparison
 """
 
 import dataclasses
@@ -14,7 +13,7 @@ import dataclasses
 import keras
 import numpy as np
 
-TOLERANCE = 1e-6  # float64 against float64, relative to the largest entry
+TOLERANCE = 1e-6  # float64 against float64, relative to a sample's largest entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,14 +144,3 @@ SHARES = {
     "Flat": flat,
     "Box": box,
 }
-
-
-def assert_same(actual, expected, tolerance=TOLERANCE, what="the relevance"):
-    """The one comparison: the largest difference in a sample, relative to the sample's largest entry."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    assert actual.shape == expected.shape, f"{what} has shape {actual.shape}, expected {expected.shape}"
-    assert np.all(np.isfinite(actual)), f"{what} is not finite"
-    axes = tuple(range(1, expected.ndim))
-    largest = np.maximum(np.abs(expected).max(axes), 1e-30)
-    difference = np.max(np.abs(actual - expected).max(axes) / largest)
-    assert difference <= tolerance, f"{what} differs by {difference:.2g}, allowed are {tolerance:.2g}"

@@ -9,6 +9,7 @@ from functools import cache
 
 import keras
 import numpy as np
+from comparing import assert_close  # noqa: F401  (many tests take it from here)
 from keras import layers, ops
 
 CLASSES = 3
@@ -351,14 +352,6 @@ def fitted(method, name, **options):
     """An analyzer of a named model, with patterns where it takes some; cached, so tests must not change it."""
     analyzer = method(case(name).model, **case(name).options, **options)
     return analyzer.fit(data_for(case(name).model, 48, seed=7), batch_size=16, verbose=0)
-
-
-def assert_close(actual, expected, tolerance=1e-5):
-    """Equal relative to the largest value."""
-    actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
-    assert actual.shape == expected.shape and np.all(np.isfinite(actual))
-    difference = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-300)
-    assert difference <= tolerance, f"differs by {difference:.2g}"
 
 
 def chain(depth=None):

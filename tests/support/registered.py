@@ -6,6 +6,7 @@ import models
 
 import innvest_lite
 from innvest_lite import create_analyzer
+from innvest_lite.analyzers import ANALYZERS
 
 # All that iNNvestigate 2 has.
 GRADIENTS = ("gradient", "gradient.baseline", "input_t_gradient", "deconvnet", "guided_backprop")
@@ -19,6 +20,8 @@ PATTERNS = ("pattern.net", "pattern.attribution")
 TAYLOR = ("deep_taylor", "deep_taylor.bounded")
 NAMES = ("input", "random", *GRADIENTS, "integrated_gradients", "smoothgrad", *LRPS, *TAYLOR, *PATTERNS)
 OURS = ("squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise")
+# A name of each class: what a class does, such as coming back from a file, is tried once.
+OF_EACH_CLASS = tuple({method.analyzer: name for name, method in reversed(ANALYZERS.items())}.values())
 # Fewer evaluations than by default.
 FEW = {
     "integrated_gradients": {"steps": 3},
