@@ -378,7 +378,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             >>> "stablehlo.convolution" in text
             True
         """
-        self._require_ready()
+        self.require_ready()
         found = export.stablehlo(self.explainer, batch, one_of(target, export.TARGETS, "target"))
         return found if return_weights else found[0]
 

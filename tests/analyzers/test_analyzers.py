@@ -14,6 +14,8 @@ from models import assert_close, fitted
 
 import innvest_lite
 from innvest_lite import Gradient, PatternAttribution, PatternNet
+from innvest_lite.analyzers import explainer as explainer_module
+from innvest_lite.analyzers.reverse import Sweep
 from innvest_lite.patterns.layout import Layout
 
 PATTERN_METHODS = [PatternNet, PatternAttribution]
@@ -108,13 +110,13 @@ def test_an_analyzer_is_a_keras_model(method):
 @pytest.fixture
 def traces(monkeypatch):
     """How often an explanation was traced, as a list that grows."""
-    counted, original = [], innvest_lite.ReverseAnalyzer._swept
+    counted, original = [], Sweep.swept
 
-    def counting(self, inputs, target, keep):
+    def counting(self, explainer, inputs, weights, keep=()):
         counted.append(keep)
-        return original(self, inputs, target, keep)
+        return original(self, explainer, inputs, weights, keep)
 
-    monkeypatch.setattr(innvest_lite.ReverseAnalyzer, "_swept", counting)
+    monkeypatch.setattr(Sweep, "swept", counting)
     return counted
 
 
@@ -138,7 +140,7 @@ def test_refitted_patterns_are_used_without_a_new_trace():
     x = models.case("dense").x
     first = analyzer.analyze(x)
     scaled = {name: 2 * pattern for name, pattern in analyzer.patterns.items()}
-    analyzer._take(scaled)
+    analyzer.set_patterns(scaled)
     assert_close(analyzer.analyze(x), 8 * first)
 
 
@@ -149,15 +151,17 @@ def test_check_is_traced_once(traces):
     assert len(traces) == 1
 
 
-def test_under_xla_a_ragged_batch_comes_in_the_shape_of_the_others():
+def test_under_xla_a_ragged_batch_comes_in_the_shape_of_the_others(monkeypatch):
     analyzer, x = Gradient(models.case("dense").model, jit_compile=True), models.normal(10, 6)
     whole = analyzer.analyze(x, batch_size=10)
-    program, shapes = analyzer._programs.value[(False, ())], []
-    analyzer._programs.value[(False, ())] = lambda *tensors: (shapes.append([len(t) for t in tensors]), program(*tensors))[
-        1
-    ]
+    shapes, original = [], explainer_module.run
+
+    def recording(program, *given):
+        return original(lambda *arrays: (shapes.append([len(array) for array in arrays]), program(*arrays))[1], *given)
+
+    monkeypatch.setattr(explainer_module, "run", recording)
     assert_close(analyzer.analyze(x, batch_size=4), whole, 2e-6)
-    assert shapes == [[4], [4], [4]]
+    assert shapes == [[4, 4], [4, 4], [4, 4]]
 
 
 @pytest.mark.parametrize("name, method", [("conv_bn", Gradient), ("conv_bn", PatternNet), ("text", PatternAttribution)])

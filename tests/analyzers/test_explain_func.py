@@ -87,8 +87,8 @@ def test_another_model_is_explained_itself_also_after_its_weights_changed(method
 
 def test_the_analyzer_of_another_model_is_kept_while_it_comes_back(model):
     analyzer, built = innvest_lite.Gradient(model), []
-    make = analyzer._for_model
-    analyzer._for_model = lambda other: built.append(other) or make(other)
+    make = analyzer.for_model
+    analyzer.for_model = lambda other: built.append(other) or make(other)
     explain, one, two = analyzer.as_explain_func(), copy(model), copy(model)
     for other in (one, one, model, one, two, two, one):
         explain(other, X, TARGETS)

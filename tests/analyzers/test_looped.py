@@ -5,7 +5,6 @@ import loop_replicas
 import models
 import numpy as np
 import pytest
-from innvest_lite.analyzers.looped import Looped
 from loop_replicas import assert_saved
 from models import assert_close
 
@@ -54,7 +53,7 @@ def test_no_evaluation_sees_more_samples_than_the_batch_size(method):
         seen.clear()
         analyzer.analyze(models.normal(samples, 5, 2), batch_size=4)
         # Of one sample, so many evaluations that no round is filled up with more than one that does not count.
-        evaluations = analyzer._evaluations()
+        evaluations = analyzer.explainer.strategy.evaluations()
         alone = -(-evaluations // -(-evaluations // 4))
         assert max(seen) == {1: alone, 3: 3, 10: 4}[samples]
         assert sum(seen) >= samples * evaluations
@@ -63,11 +62,12 @@ def test_no_evaluation_sees_more_samples_than_the_batch_size(method):
 @pytest.mark.parametrize("method", FEW)
 def test_one_trace_for_several_batches(method, monkeypatch):
     analyzer, traces = method(models.case("dense").model, **FEW[method]), []
-    original = type(analyzer)._looped
-    monkeypatch.setattr(type(analyzer), "_looped", lambda *given: (traces.append(given), original(*given))[1])
+    strategy = type(analyzer.explainer.strategy)
+    original = strategy.explain
+    monkeypatch.setattr(strategy, "explain", lambda *given: (traces.append(given), original(*given))[1])
     for samples in (10, 10, 9):
         analyzer.analyze(models.normal(samples, 6), batch_size=4)
-    assert len(traces) == 1 and issubclass(method, Looped)
+    assert len(traces) == 1
 
 
 CHANGED = {IntegratedGradients: {"rule": "left"}, Occlusion: {"stride": 2, "fill": 0.5}}

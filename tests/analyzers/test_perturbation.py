@@ -218,7 +218,9 @@ def masks(sizes, count=3000, **options):
 
 def visible_under(analyzer, count, sizes):
     """The analyzer's own masks, in one compiled call."""
-    return tf.function(lambda: analyzer._visible(tf.range(count), sizes), autograph=False)().numpy()
+    has_channels = sizes not in [shape[1:] for shape in analyzer.explainer.inputs.shapes]
+    masks = analyzer.explainer.strategy.masks
+    return tf.function(lambda: masks.visible(tf.range(count), sizes, has_channels), autograph=False)().numpy()
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.2])

@@ -205,7 +205,7 @@ def test_a_fixed_batch(exported):
 def test_a_single_sample_is_evaluated_side_by_side():
     """At most 32 at a time, as in `analyze`, where the batch is known to be one: two rounds of 20."""
     analyzer = SmoothGrad(model(), augment_by_n=40)
-    assert [analyzer._together(samples) for samples in (None, 1, 5, 64)] == [1, 20, 6, 1]
+    assert [analyzer.explainer.strategy.together(samples) for samples in (None, 1, 5, 64)] == [1, 20, 6, 1]
     for samples, at_a_time in ((1, 20), (5, 30), (None, None)):
         nodes = operations(served_by(analyzer, batch=samples)["serve"].get_concrete_function())
         shapes = [node.attr["_output_shapes"].list.shape[0] for node in nodes if node.op == "Conv2D"]
@@ -231,10 +231,10 @@ def test_structures(method, name, exported):
     case = models.case(name)
     analyzer = models.fitted(method, name, **({"augment_by_n": 3} if method is SmoothGrad else {}))
     served = exported(analyzer)
-    names, arrays = analyzer._inputs_spec.names, analyzer._inputs_spec.flat(case.x)
+    names, arrays = analyzer.explainer.inputs.names, analyzer.explainer.inputs.flat(case.x)
     results = served.serve(*arrays, *seeds(analyzer))
     keys = ["attributions"] if len(names) == 1 else [f"attributions_{one}" for one in names]
-    expected = analyzer._inputs_spec.in_order(analyzer.analyze(case.x))
+    expected = analyzer.explainer.inputs.in_order(analyzer.analyze(case.x))
     for key, one in zip(keys, expected, strict=True):
         assert_close(results[key], one)
     outputs, _ = models.predicted(name)

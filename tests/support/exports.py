@@ -4,14 +4,14 @@ import keras
 import models
 
 from innvest_lite.export import Served
-from innvest_lite.export.files import ENDPOINTS
+from innvest_lite.export.files import FORMATS
 
 
 def served_by(analyzer, **options):
     """The endpoints before they are written."""
     defaults = {"target": "argmax", "predictions": True, "batch": None, "preprocess": None, "render": None}
     options = {**defaults, "colormap": "seismic", "checks": True, "echoes": True, **options}
-    return Served(analyzer, **options).endpoints(ENDPOINTS["tf_saved_model"])
+    return Served(analyzer, **options).endpoints(FORMATS["tf_saved_model"].endpoints)
 
 
 def image_model(channels=3):
