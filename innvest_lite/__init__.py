@@ -11,8 +11,81 @@ The names below are loaded when they are first used, so that importing the packa
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from innvest_lite import _lazy
+
+if TYPE_CHECKING:
+    # For editors and type checkers, which do not see names that are loaded when they are asked for.
+    from innvest_lite import (
+        analyzers as analyzers,
+        callbacks as callbacks,
+        data as data,
+        datasets as datasets,
+        errors as errors,
+        forms as forms,
+        graph as graph,
+        images as images,
+        metrics as metrics,
+        patterns as patterns,
+        report as report,
+        rules as rules,
+        visualize as visualize,
+    )
+    from innvest_lite.analyzers import (
+        ANALYZERS as ANALYZERS,
+        LRP as LRP,
+        RISE as RISE,
+        Analyzer as Analyzer,
+        BoundedDeepTaylor as BoundedDeepTaylor,
+        Deconvnet as Deconvnet,
+        DeepTaylor as DeepTaylor,
+        GradCAM as GradCAM,
+        GradCAMPlusPlus as GradCAMPlusPlus,
+        Gradient as Gradient,
+        GuidedBackprop as GuidedBackprop,
+        Input as Input,
+        InputTimesGradient as InputTimesGradient,
+        IntegratedGradients as IntegratedGradients,
+        Occlusion as Occlusion,
+        PatternAttribution as PatternAttribution,
+        PatternNet as PatternNet,
+        Random as Random,
+        ReverseAnalyzer as ReverseAnalyzer,
+        SmoothGrad as SmoothGrad,
+        SquareGrad as SquareGrad,
+        VarGrad as VarGrad,
+        create_analyzer as create_analyzer,
+        register_analyzer as register_analyzer,
+    )
+    from innvest_lite.errors import (
+        CorruptFileError as CorruptFileError,
+        ExportError as ExportError,
+        InnvestLiteError as InnvestLiteError,
+        InvalidInputError as InvalidInputError,
+        NotFittedError as NotFittedError,
+        PatternMismatchError as PatternMismatchError,
+        UnsupportedLayerError as UnsupportedLayerError,
+    )
+    from innvest_lite.folders import (
+        ImageFolder as ImageFolder,
+    )
+    from innvest_lite.forms import (
+        Form as Form,
+        LinearForm as LinearForm,
+        register_form as register_form,
+    )
+    from innvest_lite.patterns import (
+        PatternFits as PatternFits,
+        Patterns as Patterns,
+        PatternStatistics as PatternStatistics,
+        fit_patterns as fit_patterns,
+        fit_statistics as fit_statistics,
+    )
+    from innvest_lite.rules import (
+        Rule as Rule,
+        register_rule as register_rule,
+    )
 
 __version__ = "0.1.0"
 
@@ -41,7 +114,7 @@ _MODULES = (
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         # Keras first, which brings all analyzers: none of our modules is half imported then (see `_lazy`).
         importlib.import_module("keras")
@@ -51,7 +124,7 @@ def __getattr__(name):
     raise AttributeError(f"module 'innvest_lite' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*__all__, *_MODULES])
 
 

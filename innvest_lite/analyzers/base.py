@@ -14,7 +14,7 @@ import numpy as np
 
 from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus
-from innvest_lite.analyzers.binding import BoundWhenMade, bound
+from innvest_lite.analyzers.binding import BoundWhenMade, bound, snake_case
 from innvest_lite.analyzers.check import CheckReport, check
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
@@ -67,7 +67,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         preprocessor: Any = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(name=name or _snake_case(type(self).__name__))
+        super().__init__(name=name or snake_case(type(self).__name__))
         self.preprocessor = Preprocessor.of(preprocessor)
         self._preprocessing = self.preprocessor and self.preprocessor.layer  # an attribute, so that its weights are saved
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
@@ -342,19 +342,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             ['attributions', 'predictions', 'target']
         """
         self.require_ready()
-        export.export(
-            self,
-            filepath,
-            format,
-            target=target,
-            predictions=predictions,
-            batch=batch,
-            preprocess=preprocess,
-            render=render,
-            colormap=colormap,
-            input_range=input_range,
-            verbose=verbose,
-        )
+        shown = {"preprocess": preprocess, "render": render, "colormap": colormap, "input_range": input_range}
+        export.export(self, filepath, format, target=target, predictions=predictions, batch=batch, verbose=verbose, **shown)
 
     def stablehlo(self, batch: Any, target: str = "argmax", *, return_weights: bool = False) -> Any:
         """The explanation as XLA compiles it, as StableHLO text, which any PJRT client compiles and runs.
@@ -407,7 +396,3 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
     def for_model(self, model: Any) -> Analyzer:
         """An analyzer of the same method and options for another model."""
         return type(self).from_config({**self.get_config(), "model": model, "preprocessor": self.preprocessor})
-
-
-def _snake_case(name: str) -> str:
-    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")

@@ -55,3 +55,8 @@ def bound(analyzer: Analyzer) -> Explainer:
         jit_compile=analyzer.jit_compile,
         guard=analyzer.guard(graph),
     )
+
+
+def snake_case(name: str) -> str:
+    """A class name as Keras names its models: pattern_net for PatternNet."""
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")

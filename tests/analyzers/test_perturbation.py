@@ -6,8 +6,8 @@ import models
 import numpy as np
 import pytest
 import tensorflow as tf
+from comparing import assert_close as assert_all_close
 from keras import layers
-from loop_replicas import assert_all_close
 from models import assert_close
 
 from innvest_lite import RISE, InvalidInputError, Occlusion
