@@ -15,8 +15,7 @@ import innvest_lite
 from innvest_lite import PatternMismatchError, PatternStatistics
 from innvest_lite.atomic import leftovers, replacing
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.patterns import estimators, fitter
-from innvest_lite.patterns import layers as layer_statistics
+from innvest_lite.patterns import estimators, fitter, layers as layer_statistics
 
 
 def one_layer(units=5, bias=0.0, kernel=None):
