@@ -7,10 +7,10 @@ import pathlib
 import numpy as np
 
 import innvest_lite
-from innvest_lite.atomic import replacing
 from innvest_lite.cli import arrays, folder, models
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import check_not_among, replacing
 from innvest_lite.images import find_images
 from innvest_lite.visualize import overlay, save
 
@@ -44,8 +44,7 @@ def _explain_array(arguments):
     if arguments.overlay:
         raise InvalidInputError("--overlay is for images: of a .npy file, the values alone are written.")
     out, name = pathlib.Path(arguments.out), pathlib.Path(arguments.images).name
-    if (out / name).resolve() == pathlib.Path(arguments.images).resolve():
-        raise InvalidInputError(f"The result would replace {arguments.images!r} itself; choose another --out.")
+    check_not_among(out / name, {"the file of the samples": arguments.images})
     options = models.analyzer_options(arguments)
     analyzer = innvest_lite.create_analyzer(arguments.method, models.load(arguments.model), **options)
     out.mkdir(parents=True, exist_ok=True)
@@ -110,14 +109,9 @@ def _places(paths, images, out):
             place = place.with_name(place.name + "_")
         taken.add(str(place).casefold())
         places[path] = out / place
-        _check_not_image(places[path], path)
+        picture = places[path].with_name(places[path].name + ".png")
+        check_not_among(picture, {"the image that it would explain": path})
     return places
-
-
-def _check_not_image(place, path):
-    """Raises InvalidInputError where a picture would replace the image that it explains."""
-    if place.with_name(place.name + ".png").resolve() == path.resolve():
-        raise InvalidInputError(f"The result would replace the image {str(path)!r} itself; choose another --out.")
 
 
 def _relative(place, out):

@@ -8,6 +8,7 @@ import numpy as np
 import innvest_lite
 from innvest_lite.cli import arrays, folder, models, reports
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.files import check_output_folder
 from innvest_lite.images import find_images
 
 METHODS = (
@@ -51,8 +52,7 @@ def run(arguments):
 def _checked_out(out, data):
     """The folder to write to, refused before the work starts rather than after it."""
     out, data = pathlib.Path(out), pathlib.Path(data)
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"--out {str(out)!r} is a file; name a folder.")
+    check_output_folder(out)
     folder.check_apart(out, data)
     return out
 

@@ -4,7 +4,7 @@ import pathlib
 
 import innvest_lite
 from innvest_lite.cli import folder, models
-from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import check_not_among
 
 _FORMAT_OF = {".tflite": "litert", ".onnx": "onnx"}
 
@@ -13,8 +13,7 @@ def run(arguments):
     """Writes the file; returns the exit code."""
     models.check_file(arguments.model)
     out = pathlib.Path(arguments.out)
-    if out.resolve() == pathlib.Path(arguments.model).resolve():
-        raise InvalidInputError(f"--out {str(out)!r} is the model itself; choose another path.")
+    check_not_among(out, {"the model's own file": arguments.model})
     if arguments.preprocess is not None:
         folder.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)

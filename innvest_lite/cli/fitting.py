@@ -1,12 +1,12 @@
 """`innvest-lite fit` and `merge`: the patterns of a model from images or arrays, read batch by batch, or in parts."""
 
-import os
 import pathlib
 import sys
 
 import innvest_lite
 from innvest_lite.cli import arrays, folder, models
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import check_not_among, check_output
 from innvest_lite.images import find_images
 from innvest_lite.patterns.estimators import DEFAULT
 
@@ -14,9 +14,9 @@ from innvest_lite.patterns.estimators import DEFAULT
 def run(arguments):
     """Fits, prints what the data said of each layer, and saves; returns the exit code."""
     models.check_file(arguments.model)
-    out = _checked_out(arguments.out, arguments.model)
-    if arguments.checkpoint and pathlib.Path(arguments.checkpoint).resolve() == out.resolve():
-        raise InvalidInputError("--checkpoint and --out name one file, but they hold different things; name two.")
+    out = pathlib.Path(arguments.out)
+    checkpoint = {"the checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
+    check_output(out, keep={"the model's own file": arguments.model, **checkpoint})
     data = _data(arguments)
     model = models.load(arguments.model)
     options = {"estimator": arguments.estimator or DEFAULT, "exact": not arguments.sampled, "steps": arguments.steps}
@@ -42,10 +42,10 @@ def run(arguments):
 def merge(arguments):
     """Adds up the parts and estimates the patterns, or writes the sums; returns the exit code."""
     out = pathlib.Path(arguments.out)
-    _check_free(out)
     paths = arguments.parts
-    if any(out.exists() and os.path.samefile(out, path) for path in paths if os.path.exists(path)):
-        raise InvalidInputError(f"--out {str(out)!r} is one of the parts; choose another file.")
+    check_output(out)
+    for path in paths:
+        check_not_among(out, {"one of the parts": path})
     merged = innvest_lite.PatternStatistics.load(paths[0])
     for path in paths[1:]:
         merged.merge(innvest_lite.PatternStatistics.load(path))
@@ -85,19 +85,3 @@ def _data(arguments):
         return arrays.read(arguments.data, arguments.preprocess)
     folder.check_preprocessor(arguments.preprocess)
     return find_images(arguments.data)
-
-
-def _checked_out(out, model):
-    """The path to write to, refused before the work starts rather than after it."""
-    out = pathlib.Path(out)
-    _check_free(out)
-    if out.exists() and os.path.samefile(out, model):
-        raise InvalidInputError(f"--out names the model's own file, {str(out)!r}; choose another, such as patterns.h5.")
-    return out
-
-
-def _check_free(out):
-    if not out.parent.is_dir():
-        raise InvalidInputError(f"Cannot write {str(out)!r}: there is no folder {str(out.parent)!r}. Make it first.")
-    if out.is_dir():
-        raise InvalidInputError(f"Cannot write {str(out)!r}: it is a folder. Name a file, such as patterns.h5, in it.")

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from innvest_lite import report
 from innvest_lite.cli import arrays, evaluation, folder, models
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
@@ -22,7 +23,7 @@ def run(arguments):
             "A report shows images: a folder or a file of them. For a .npy file there are analyze and evaluate."
         )
     methods = models.known_methods(arguments.methods or METHODS)
-    out = _checked_out(arguments.out)
+    out = report.checked_path(arguments.out)
     labels = _labels(arguments.labels)
     patterns = evaluation.given_patterns(arguments, methods)
     folder.check_preprocessor(arguments.preprocess)
@@ -40,8 +41,6 @@ def run(arguments):
     samples = _samples(arguments, watched, read, inputs, explained, labels)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
     facts = _facts(arguments, model, samples, code, patterns)
-    from innvest_lite import report
-
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
     report.write(out, title, samples, facts=facts, **options)
     print(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
@@ -52,18 +51,6 @@ def run(arguments):
     for message in dict.fromkeys([*left_out, *more]):
         print(f"innvest-lite: left out: {message}", file=sys.stderr)
     return 1 if left_out else code
-
-
-def _checked_out(out):
-    """The path of the page, refused before the work starts rather than after it."""
-    out = pathlib.Path(out)
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise InvalidInputError(f"The report is an HTML file, but --out is {str(out)!r}; let it end in .html.")
-    if out.is_dir():
-        raise InvalidInputError(f"--out {str(out)!r} is a folder; name a file in it, such as {str(out / 'report.html')!r}.")
-    if not out.absolute().parent.is_dir():
-        raise InvalidInputError(f"There is no folder {str(out.absolute().parent)!r} for the report; make it first.")
-    return out
 
 
 def _labels(path):
@@ -125,8 +112,6 @@ def _explained(arguments, model, methods, inputs, patterns):
 
 def _samples(arguments, watched, read, inputs, explained, labels):
     """A `report.Sample` for each image."""
-    from innvest_lite.report import Sample
-
     pixels = np.concatenate([batch.pixels for batch in read])
     paths = [path for batch in read for path in batch.paths]
     root = pathlib.Path(arguments.images)
@@ -135,7 +120,7 @@ def _samples(arguments, watched, read, inputs, explained, labels):
     sums = {name: _sums(values, exponents) for name, (values, exponents) in explained.items()}
     images = np.broadcast_to(as_bytes(pixels), (*pixels.shape[:-1], 3))
     return [
-        Sample(
+        report.Sample(
             name=path.relative_to(root).as_posix() if root.is_dir() else path.name,
             image=images[place],
             classes=_likeliest(outputs[place], arguments.top, labels),

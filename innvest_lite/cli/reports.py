@@ -9,7 +9,7 @@ import json
 import pathlib
 
 import innvest_lite
-from innvest_lite.atomic import replacing
+from innvest_lite.files import replacing
 
 
 def save_degradation(compared, folder):

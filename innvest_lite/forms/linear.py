@@ -5,12 +5,11 @@ Each is the layer's linear map as one pure `keras.ops` call of (x, kernel).
 
 import dataclasses
 
-import keras
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms.base import Form, LinearForm, weighted
-from innvest_lite.graph.passes import einsum_axes, einsum_bias_axes, unit_axes
+from innvest_lite.graph.passes import LINEAR_MAPS, einsum_axes, einsum_bias_axes, unit_axes
 from innvest_lite.graph.trace import carry_mask
 
 
@@ -315,20 +314,15 @@ def _padded(layer, x):
     return ops.pad(x, [(width, 0) if axis == time else (0, 0) for axis in range(3)]), "valid"
 
 
-LAYERS = {
-    keras.layers.Dense: dense,
-    keras.layers.EinsumDense: einsum,
-    keras.layers.Conv1D: convolution,
-    keras.layers.Conv2D: convolution,
-    keras.layers.Conv3D: convolution,
-    keras.layers.DepthwiseConv1D: depthwise,
-    keras.layers.DepthwiseConv2D: depthwise,
-    keras.layers.Conv1DTranspose: transposed,
-    keras.layers.Conv2DTranspose: transposed,
-    keras.layers.Conv3DTranspose: transposed,
-    keras.layers.SeparableConv1D: separable,
-    keras.layers.SeparableConv2D: separable,
+_FORMS = {
+    "dense": dense,
+    "einsum": einsum,
+    "convolution": convolution,
+    "depthwise": depthwise,
+    "transposed": transposed,
+    "separable": separable,
 }
+LAYERS = {layer: _FORMS[name] for layer, name in LINEAR_MAPS.items()}
 
 
 def _axes_of_both(equation):

@@ -11,19 +11,22 @@ from innvest_lite.graph.graph import Node, Slot
 
 _HEADS = ("softmax", "sigmoid")
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-LINEAR_LAYERS = (
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    *_SEPARABLE,
-)
+LINEAR_MAPS = {
+    keras.layers.Dense: "dense",
+    keras.layers.EinsumDense: "einsum",
+    keras.layers.Conv1D: "convolution",
+    keras.layers.Conv2D: "convolution",
+    keras.layers.Conv3D: "convolution",
+    keras.layers.DepthwiseConv1D: "depthwise",
+    keras.layers.DepthwiseConv2D: "depthwise",
+    keras.layers.Conv1DTranspose: "transposed",
+    keras.layers.Conv2DTranspose: "transposed",
+    keras.layers.Conv3DTranspose: "transposed",
+    **dict.fromkeys(_SEPARABLE, "separable"),
+}
+"""Each layer that is, its activation aside, a linear map with a kernel -> the name of the map, by which `forms.linear`
+gives it a form."""
+LINEAR_LAYERS = tuple(LINEAR_MAPS)
 
 
 def is_plain(layer, classes):

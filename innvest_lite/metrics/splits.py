@@ -1,11 +1,11 @@
 """Whether parts of data that should be disjoint are seen to overlap. Called by `signal_quality`."""
 
-import hashlib
 import itertools
 import logging
 
 import numpy as np
 
+from innvest_lite.digests import digest
 from innvest_lite.errors import InvalidInputError
 
 # Above this share of samples that are in two parts, a warning says so; below it, data may well repeat itself.
@@ -31,7 +31,7 @@ def refuse_overlap(parts):
                 "estimator or the regression has seen. Split the data in three."
             )
         seen = set(samples[name])
-        common = sum(digest in seen for digest in samples[other_name])
+        common = sum(sample in seen for sample in samples[other_name])
         if common > _COMMON * len(samples[other_name]):
             _log.warning(
                 "%d of %d samples of %s stand in %s too: rho is wrong on samples that the estimator or the regression has "
@@ -53,4 +53,4 @@ def _digests(data):
     """A hash of each sample of an array or a tensor; nothing of what comes in batches."""
     if not hasattr(data, "shape") or not hasattr(data, "__array__"):
         return []
-    return [hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=16).digest() for sample in np.asarray(data)]
+    return [digest([sample]) for sample in np.asarray(data)]

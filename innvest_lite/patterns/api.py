@@ -8,9 +8,10 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
+from innvest_lite.files import check_output
 from innvest_lite.folders import ImageFolder
 from innvest_lite.inputs import input_spec, one_of, positive, shard_of
-from innvest_lite.patterns import files, fitter
+from innvest_lite.patterns import fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
 from innvest_lite.patterns.gatherer import Gatherer
@@ -287,7 +288,7 @@ def _checkpoint(path, replicas):
     """The path of this process's checkpoint."""
     if path is None:
         return None
-    files.check_folder(path)
+    check_output(path)
     path = pathlib.Path(path)
     if replicas.workers == 1:
         return path

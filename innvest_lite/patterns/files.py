@@ -9,16 +9,18 @@ import contextlib
 import hashlib
 import json
 import os
-import pathlib
 
 import h5py
 import numpy as np
 
-from innvest_lite.atomic import replacing
 from innvest_lite.errors import CorruptFileError
+from innvest_lite.files import check_output, replacing
 
 _BLOCK = 512
 _FORMAT = "innvest_lite"
+
+check_folder = check_output
+"""The former name of `innvest_lite.files.check_output`."""
 
 
 def write(path, kind, version, attributes, groups):
@@ -31,7 +33,7 @@ def write(path, kind, version, attributes, groups):
         attributes: name -> number or string.
         groups: `(name, attributes, arrays)` one after the other, with arrays name -> np.ndarray.
     """
-    check_folder(path)
+    check_output(path)
     with replacing(path) as partial:
         with h5py.File(partial, "w", userblock_size=_BLOCK) as file:
             file.attrs.update(attributes)
@@ -52,15 +54,6 @@ def as_text(value):
 def from_text(text):
     """What `as_text` was given."""
     return json.loads(text) if text.startswith("{") else text
-
-
-def check_folder(path):
-    """Raises where no file can be written at `path`: its folder is missing, or it is a folder itself."""
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file in it, such as {path / 'patterns.h5'}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to.")
 
 
 def read(path, kind, version):

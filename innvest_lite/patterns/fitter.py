@@ -5,15 +5,15 @@ the model and drops it, and with several workers it fails. Its callbacks and its
 """
 
 import contextlib
-import hashlib
 import logging
 import pathlib
 
 import keras
 import numpy as np
 
-from innvest_lite.atomic import leftovers
+from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
+from innvest_lite.files import leftovers
 from innvest_lite.patterns.data import batches, require_end
 from innvest_lite.patterns.estimators import may_need_linear
 from innvest_lite.patterns.statistics import PatternStatistics
@@ -95,7 +95,7 @@ class PatternFitter:
         self._waiting += 1
 
     def _start(self, arrays):
-        self.statistics.first_batch = digest(arrays)
+        self.statistics.first_batch = BatchDigest.of(arrays)
         for name, pivot in self._gatherer.pivots(arrays).items():
             # As float32, which the device will take.
             self.statistics.layers[name].pivot = np.float64(np.float32(pivot))
@@ -190,31 +190,22 @@ def check_place(statistics, source, inputs, first, step, checkpoint):
     if source.read is None or (source.length is not None and first >= source.length):
         return
     (batch,) = batches(source, inputs, first, step, 1)
-    now = digest(batch.arrays)
-    if statistics.first_batch in ("", now):
+    now = BatchDigest.of(batch.arrays)
+    if statistics.first_batch in (None, now):
         return
-    rows, own = (int(text.partition(" ")[0]) for text in (statistics.first_batch, now))
     samples = source.samples(first, step, statistics.batches)
-    elsewhere = samples != statistics.samples if samples is not None else rows != own
+    elsewhere = samples != statistics.samples if samples is not None else statistics.first_batch.samples != now.samples
     if elsewhere and not statistics.complete:
         raise PatternMismatchError(
-            f"{checkpoint} holds {statistics.samples} samples in {statistics.batches} batches, the first of {rows}; with "
-            f"batches of {own} that is another place of the data. Go on with the batches that it was made with, or name "
-            "another checkpoint."
+            f"{checkpoint} holds {statistics.samples} samples in {statistics.batches} batches, the first of "
+            f"{statistics.first_batch.samples}; with batches of {now.samples} that is another place of the data. Go on "
+            "with the batches that it was made with, or name another checkpoint."
         )
     _log.warning(
         "The first batch of the data is another than the one that %s began with. If the data is another, its patterns will "
         "be those of both: name another checkpoint for it.",
         checkpoint,
     )
-
-
-def digest(arrays):
-    """The number of samples of a batch, and a hash of its inputs."""
-    found = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        found.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
-    return f"{len(arrays[0])} {found.hexdigest()}"
 
 
 def summed_over_workers(statistics, replicas):

@@ -2,15 +2,15 @@
 
 import dataclasses
 import functools
-import hashlib
 
 import keras
-import numpy as np
 
 from innvest_lite import backend
+from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.graph import Graph, Value, passes, trace
+from innvest_lite.graph.interpret import interpret
 from innvest_lite.inputs import one_of
 
 REGIMES = ("rectifier", "own")
@@ -56,11 +56,7 @@ class Layout:
 
     def values(self, tensors):
         """`Value` -> tensor, for all values of the graph, from a tensor per input."""
-        values = dict(zip(self.graph.inputs, tensors, strict=True))
-        for node in self.graph.nodes:
-            outputs = self.forms[node.name].forward(*(values[value] for value in node.inputs))
-            values.update(zip(node.values, outputs, strict=True))
-        return values
+        return interpret(self.graph, lambda node, taken: self.forms[node.name].forward(*taken), tensors)
 
     def fingerprints(self):
         """Pattern name -> a hash of the weights that it belongs to."""
@@ -132,14 +128,10 @@ def _spot(form):
 
 def _fingerprint(form):
     """A hash of the weights of a linear form; of the raw ones, so that it is the same on every machine."""
-    digest = hashlib.blake2b(digest_size=16)
-    weights = [form.raw_kernel(), form.raw_bias()]
+    weights, options = [form.raw_kernel(), form.raw_bias()], []
     batchnorm = form.node.batchnorm
     if batchnorm is not None:
         weights += [batchnorm.moving_mean, batchnorm.moving_variance, batchnorm.gamma, batchnorm.beta]
-        digest.update(repr(batchnorm.epsilon).encode())
-    for weight in weights:
-        array = np.zeros(0) if weight is None else np.ascontiguousarray(backend.view(weight))
-        digest.update(repr((array.shape, str(array.dtype))).encode())
-        digest.update(array.view(np.uint8).data if array.size and array.ndim else array.tobytes())
-    return digest.hexdigest()
+        options = [repr(batchnorm.epsilon)]
+    arrays = (None if weight is None else backend.view(weight) for weight in weights)
+    return digest([*options, *described(arrays)])

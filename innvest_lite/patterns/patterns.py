@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from innvest_lite.atomic import replacing
 from innvest_lite.errors import PatternMismatchError
+from innvest_lite.files import replacing
 from innvest_lite.graph.graph import table
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport

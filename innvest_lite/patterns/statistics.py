@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen, estimate
@@ -32,7 +33,7 @@ class PatternStatistics:
         batches: how many batches of this fit went in; a checkpoint continues after them.
         batch_size: in what batches arrays were cut; 0 where the data came in batches.
         complete: whether the data ended; where False, there may be more of it.
-        first_batch: a hash of the first batch that went in, by which other data is told; "" for none.
+        first_batch: the `BatchDigest` of the first batch that went in, by which other data is told; None for none.
         parts: which parts of a whole these are, such as ["3/8"]; empty where the data was not cut in parts.
 
     Example:
@@ -48,7 +49,7 @@ class PatternStatistics:
         self.layers, self.facts, self.kernels = dict(layers), dict(facts), kernels
         self.settings, self.estimator = dict(settings), estimator
         self.samples, self.batches, self.batch_size = int(samples), int(batches), int(batch_size)
-        self.complete, self.parts, self.first_batch = False, [], ""
+        self.complete, self.parts, self.first_batch = False, [], None
 
     @property
     def fingerprints(self):
@@ -195,7 +196,8 @@ class PatternStatistics:
 
     def save(self, path):
         """Writes an HDF5 file to `path`, to a temporary name first; float64."""
-        attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete", "first_batch")}
+        attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
+        attributes["first_batch"] = "" if self.first_batch is None else str(self.first_batch)
         attributes.update(estimator=files.as_text(self.estimator), parts=" ".join(self.parts))
         attributes.update({f"setting {name}": value for name, value in self.settings.items()})
         groups = ((name, _attributes(facts), self._arrays(name)) for name, facts in self.facts.items())
@@ -230,7 +232,7 @@ class PatternStatistics:
                 **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
             )
             statistics.complete, statistics.parts = bool(attributes["complete"]), attributes["parts"].split()
-            statistics.first_batch = str(attributes["first_batch"])
+            statistics.first_batch = BatchDigest.from_text(str(attributes["first_batch"]))
             return statistics
 
     def check_finite(self):

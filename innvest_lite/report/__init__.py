@@ -4,6 +4,6 @@ In: images, what the model makes of them, explanations by method. Out: HTML. `pa
 `page.js` inside; `charts` draws curves. Called by users and by `innvest-lite report`.
 """
 
-from innvest_lite.report.page import Sample, page, write
+from innvest_lite.report.page import Sample, checked_path, page, write
 
-__all__ = ["Sample", "page", "write"]
+__all__ = ["Sample", "checked_path", "page", "write"]

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 import innvest_lite
-from innvest_lite.atomic import replacing
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import check_output, replacing
 from innvest_lite.report import charts
 from innvest_lite.visualize.checks import as_picture
 
@@ -123,14 +123,27 @@ def write(path, title, samples, **options):
 
     Raises:
         InvalidInputError: the path does not end in .html, or as `page`.
+        OSError: no file can be written there.
     """
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InvalidInputError(f"A report is an HTML file, but the path is {str(path)!r}; let it end in .html.")
+    path = checked_path(path)
     text = page(title, samples, **options)
     with replacing(path) as partial:
         # A name of a file need not be text.
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def checked_path(path):
+    """The `path` of a page as a `pathlib.Path`.
+
+    Raises:
+        InvalidInputError: it does not end in .html.
+        OSError: no file can be written there.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"A report is an HTML file, but the path is {str(path)!r}; let it end in .html.")
+    check_output(path, "report.html")
     return path
 
 

@@ -4,8 +4,8 @@ import pathlib
 
 from PIL import Image
 
-from innvest_lite.atomic import replacing
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import replacing
 from innvest_lite.visualize.checks import as_picture
 
 

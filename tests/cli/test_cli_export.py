@@ -89,4 +89,4 @@ def test_a_format_that_lacks_an_operation(tmp_path, capsys):
 def test_neither_the_model_nor_other_folders_are_replaced(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert "is no SavedModel" in fails(capsys, "export", MODEL, "--method", "gradient", "--out", tmp_path)
-    assert "is the model itself" in fails(capsys, "export", MODEL, "--method", "gradient", "--out", MODEL)
+    assert "is the model's own file" in fails(capsys, "export", MODEL, "--method", "gradient", "--out", MODEL)

@@ -69,7 +69,7 @@ def test_parts_that_do_not_go_together(folder, tmp_path, capsys):
     assert "Part 1/3 is in both" in fails(capsys, "merge", one, one, *out)
     assert "holds patterns, where statistics were expected" in fails(capsys, "merge", folder / "whole.h5", one, *out)
     assert "is one of the parts" in fails(capsys, "merge", one, two, "-o", one)
-    assert "there is no folder" in fails(capsys, "merge", one, two, "-o", tmp_path / "absent" / "p.h5")
+    assert "There is no folder" in fails(capsys, "merge", one, two, "-o", tmp_path / "absent" / "p.h5")
     assert "for 'linear' were not gathered" in fails(capsys, "merge", one, two, three, *out, "--estimator", "linear")
     run("fit", MODEL, folder / "x.npy", "--shard", "2/2", "--out", tmp_path / "half.h5")
     capsys.readouterr()
@@ -127,7 +127,7 @@ def test_what_is_refused(folder, tmp_path, capsys):
     assert "holds several arrays" in fails(capsys, "fit", MODEL, tmp_path / "x.npz", "--out", tmp_path / "p.h5")
     np.save(tmp_path / "wrong.npy", np.ones((4, 3)))
     assert "should have shape" in fails(capsys, "fit", MODEL, tmp_path / "wrong.npy", "--out", tmp_path / "p.h5")
-    assert "name one file" in fails(capsys, *given, "--checkpoint", tmp_path / "p.h5")
+    assert "is the checkpoint, which would be replaced" in fails(capsys, *given, "--checkpoint", tmp_path / "p.h5")
     assert not (tmp_path / "p.h5").exists()
 
 
@@ -162,4 +162,4 @@ def test_analyze_explains_an_array(folder, tmp_path, capsys):
     assert_close(np.load(tmp_path / "out" / "x.npy"), expected, 1e-5)
     assert "--overlay is for images" in fails(capsys, "analyze", MODEL, folder / "x.npy", *options, "--overlay")
     same = ("--method", "gradient", "--out", folder)
-    assert "would replace" in fails(capsys, "analyze", MODEL, folder / "x.npy", *same)
+    assert "is the file of the samples" in fails(capsys, "analyze", MODEL, folder / "x.npy", *same)

@@ -1,0 +1,30 @@
+"""The one loop that evaluates a graph, into which others plug what a node computes.
+
+Called by the fitter's `Layout`, with the forms' forward values, and by the analyzers' sweep, with the rules'.
+"""
+
+from innvest_lite.graph.trace import copy_mask
+
+
+def interpret(graph, evaluate, inputs, given=None):
+    """Evaluates a graph, node by node.
+
+    Args:
+        graph: a `Graph`.
+        evaluate: a function of `(node, tensors)`, a `Node` and the tuple of what it takes, that gives its outputs, a tuple.
+        inputs: a tensor for each input of the graph.
+        given: `Value` -> tensor, to stand in for an input, or for the only output of a node; None: nothing does.
+
+    Returns:
+        `Value` -> tensor, for all values of the graph.
+    """
+    given = given or {}
+    values = {**dict(zip(graph.inputs, inputs, strict=True)), **given}
+    for node in graph.nodes:
+        outputs = evaluate(node, tuple(values[value] for value in node.inputs))
+        if node.values[0] in given:
+            # The node is evaluated all the same: the mask that Keras made of its inputs is valid for the stand-in too.
+            copy_mask(outputs[0], given[node.values[0]])
+        else:
+            values.update(zip(node.values, outputs, strict=True))
+    return values
