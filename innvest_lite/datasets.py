@@ -2,6 +2,7 @@
 
 From a seed, by NumPy alone, to a frozen record of float32 arrays. Called by users and by tests that ask whether an
 explanation shows the signal or the weights. Rows are independent: a slice of a draw is a test set of the same problem.
+Data that the package ships, of handwritten digits, is in `innvest_lite.data`.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import math
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import as_array, finite, positive, seed_of
+from innvest_lite.options import as_array, finite, positive, seed_of
 
 _BLOBS = 3  # A template has as many.
 _PIXELS = 3  # A blob's cell is at least so wide.

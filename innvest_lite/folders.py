@@ -8,7 +8,7 @@ import numpy as np
 from innvest_lite import images as images_module
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import find_images, load_image
-from innvest_lite.inputs import shard_of
+from innvest_lite.options import shard_of
 
 _MOST_WORKERS = 4
 

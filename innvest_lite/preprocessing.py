@@ -14,7 +14,7 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.images import canonical, preprocessing
+from innvest_lite.scalings import canonical, scaling
 
 FOREIGN_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
@@ -92,7 +92,7 @@ class Preprocessor:
     def check(self, channels):
         """Raises InvalidInputError where it is known not to take images of so many channels."""
         if isinstance(self.given, str):
-            preprocessing(self.given, channels)
+            scaling(self.given, channels)
 
     def __call__(self, images):
         """A batch of images as the model takes it.
@@ -143,7 +143,7 @@ class Preprocessor:
         if not isinstance(self.given, str):
             return self.given(images)
         floats = np.array(images, "float32") if isinstance(images, np.ndarray) else keras.ops.cast(images, "float32")
-        return preprocessing(self.given, images.shape[-1])(floats)
+        return scaling(self.given, images.shape[-1])(floats)
 
 
 def differing(fitted, used):

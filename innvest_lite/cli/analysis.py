@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, folder, models
+from innvest_lite.cli import arrays, models, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_not_among, replacing
@@ -21,12 +21,12 @@ def run(arguments):
     if arrays.is_array(arguments.images):
         return _explain_array(arguments)
     places = _places(find_images(arguments.images), arguments.images, pathlib.Path(arguments.out))
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
-    batches = folder.batches_for(arguments, model, places)
+    batches = reading.batches_for(arguments, model, places)
     exponents = {}
     try:
         for batch in batches:
@@ -96,7 +96,7 @@ def _places(paths, images, out):
     `a.png.npy` and `a.jpg.npy`.
     """
     root = pathlib.Path(images)
-    folder.check_apart(out, root)
+    reading.check_apart(out, root)
     root = root if root.is_dir() else root.parent
     relative = {path: path.relative_to(root) for path in paths}
     # Capitals make no difference: on some file systems `A.npy` and `a.npy` are one file.

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, folder, models, reports
+from innvest_lite.cli import arrays, models, reading, results
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_output_folder
 from innvest_lite.images import find_images
@@ -33,17 +33,17 @@ def run(arguments):
     if arguments.signal and len(samples) < _PARTS:
         raise InvalidInputError(f"--signal needs three parts of data, but there are only {len(samples)} samples.")
     out.mkdir(parents=True, exist_ok=True)
-    if not reports.can_draw():
+    if not results.can_draw():
         print("matplotlib is not installed: tables, but no plots. (pip install matplotlib)", file=sys.stderr)
     compared, unsupported = degraded(arguments, model, methods, samples, given)
     print(compared)
-    reports.save_degradation(compared, out)
+    results.save_degradation(compared, out)
     if arguments.signal:
         quality = measured_signal(arguments, model, samples)
         print(f"{quality}\n1 is best; what lies nearer to 1 than the floor cannot be told from it")
-        reports.save_signal(quality, out)
-    reports.save_settings(arguments, len(samples), out)
-    print(f"Wrote the tables{' and plots' if reports.can_draw() else ''} to {out}")
+        results.save_signal(quality, out)
+    results.save_settings(arguments, len(samples), out)
+    print(f"Wrote the tables{' and plots' if results.can_draw() else ''} to {out}")
     for message in unsupported:
         print(f"innvest-lite: left out: {message}", file=sys.stderr)
     return 1 if unsupported else code
@@ -53,7 +53,7 @@ def _checked_out(out, data):
     """The folder to write to, refused before the work starts rather than after it."""
     out, data = pathlib.Path(out), pathlib.Path(data)
     check_output_folder(out)
-    folder.check_apart(out, data)
+    reading.check_apart(out, data)
     return out
 
 
@@ -64,10 +64,10 @@ def _samples(arguments, model):
     if arrays.is_array(data):
         array = arrays.read(data, arguments.preprocess)
         return array[_chosen(len(array), arguments.limit, generator)], 0
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     paths = find_images(data)
     paths = [paths[place] for place in _chosen(len(paths), arguments.limit, generator)]
-    batches = folder.batches_for(arguments, model, paths)
+    batches = reading.batches_for(arguments, model, paths)
     try:
         images = np.concatenate([batch.inputs for batch in batches])
     finally:
@@ -95,7 +95,7 @@ def degraded(arguments, model, methods, samples, patterns):
     options = {name: getattr(arguments, name) for name in names}
     watched = models.with_softmax(model) if arguments.logits else model
     print(f"{RANDOM}, {len(samples)} samples")
-    results = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
+    found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
     unsupported = []
     for number, name in enumerate(methods, 1):
         print(f"{name}, {number} of {len(methods)}")
@@ -106,8 +106,8 @@ def degraded(arguments, model, methods, samples, patterns):
         except UnsupportedLayerError as error:
             unsupported.append(f"{name}: {error}")
             continue
-        results[name] = degradation(watched, analyzer, samples, **options, verbose=1)
-    return degradation_table(results, baseline=RANDOM), unsupported
+        found[name] = degradation(watched, analyzer, samples, **options, verbose=1)
+    return degradation_table(found, baseline=RANDOM), unsupported
 
 
 def fitted(arguments, model, samples):

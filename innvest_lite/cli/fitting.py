@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 import innvest_lite
-from innvest_lite.cli import arrays, folder, models
+from innvest_lite.cli import arrays, models, reading
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_not_among, check_output
 from innvest_lite.images import find_images
@@ -35,7 +35,7 @@ def run(arguments):
             raise InvalidInputError(f"None of the {len(images.paths)} images can be read.") from error
         raise
     finally:
-        code = folder.report(images.unreadable, len(images.paths))
+        code = reading.report(images.unreadable, len(images.paths))
     return _saved(statistics, out, arguments.shard) or code
 
 
@@ -83,5 +83,5 @@ def _data(arguments):
     """An array, or the paths of images."""
     if arrays.is_array(arguments.data):
         return arrays.read(arguments.data, arguments.preprocess)
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     return find_images(arguments.data)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from innvest_lite import report
-from innvest_lite.cli import arrays, evaluation, folder, models
+from innvest_lite.cli import arrays, evaluation, models, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.images import find_images
@@ -26,7 +26,7 @@ def run(arguments):
     out = report.checked_path(arguments.out)
     labels = _labels(arguments.labels)
     patterns = evaluation.given_patterns(arguments, methods)
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     paths = find_images(arguments.images)
     if len(paths) > arguments.limit:
         print(f"The first {arguments.limit} of {len(paths)} images; --limit says how many")
@@ -84,7 +84,7 @@ def _check_labels(labels, model):
 
 def _read(arguments, model, paths):
     """The batches of all images, and the exit code that unreadable ones lead to."""
-    batches = folder.batches_for(arguments, model, paths)
+    batches = reading.batches_for(arguments, model, paths)
     try:
         read = list(batches)
     finally:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph.graph import table
-from innvest_lite.inputs import finite, positive, seed_of
 from innvest_lite.metrics.drawing import axes_or_new
+from innvest_lite.options import finite, positive, seed_of
+from innvest_lite.tables import table
 
 # So many steps of a curve are printed.
 _PRINTED = 10

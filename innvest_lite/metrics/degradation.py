@@ -13,19 +13,12 @@ from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.batches import run
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.inputs import is_integer, spatial_axes, with_token_inputs
 from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import (
-    as_array,
-    input_spec,
-    is_integer,
-    one_of,
-    positive,
-    seed_of,
-    spatial_axes,
-    with_token_inputs,
-)
+from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
+from innvest_lite.options import as_array, one_of, positive, seed_of
 from innvest_lite.preprocessing import refuse_preprocessor
 from innvest_lite.rules import Gradient, anything, bind
 from innvest_lite.targets import weights_of

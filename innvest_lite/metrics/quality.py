@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from innvest_lite.graph.graph import table
 from innvest_lite.metrics.drawing import axes_or_new
+from innvest_lite.tables import table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,12 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import as_array, finite, input_spec, one_of, positive, seed_of
+from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.moments import Correlation, Moments
 from innvest_lite.metrics.quality import LayerQuality, SignalQuality
 from innvest_lite.metrics.splits import refuse_overlap
 from innvest_lite.metrics.windows import windows
+from innvest_lite.options import as_array, finite, one_of, positive, seed_of
 from innvest_lite.patterns import fit_statistics
 from innvest_lite.patterns.data import each_batch
 from innvest_lite.patterns.estimators import estimate

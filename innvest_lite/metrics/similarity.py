@@ -6,7 +6,7 @@ In: arrays with the samples first. Out: one number per sample. Called by the san
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import as_array, finite, positive
+from innvest_lite.options import as_array, finite, positive
 
 # The constants of Wang et al. 2004, in shares of the data range.
 _LUMINANCE, _CONTRAST = 0.01, 0.03

@@ -10,7 +10,8 @@ from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.files import check_output
 from innvest_lite.folders import ImageFolder
-from innvest_lite.inputs import input_spec, one_of, positive, shard_of
+from innvest_lite.inputs import input_spec
+from innvest_lite.options import one_of, positive, shard_of
 from innvest_lite.patterns import fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen

@@ -20,7 +20,7 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.folders import ImageFolder
-from innvest_lite.inputs import as_array
+from innvest_lite.options import as_array
 
 _EMPTY = "The data set is empty: patterns need samples to be fitted on."
 # Batches that are read while the one before is worked on.

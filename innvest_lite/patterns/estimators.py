@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import one_of
+from innvest_lite.options import one_of
 
 # Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4. Divided by
 # less than a tenth, it is determined but so long that it drowns all others: see docs/evidence.md.

@@ -11,7 +11,7 @@ from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.graph import Graph, Value, passes, trace
 from innvest_lite.graph.interpret import interpret
-from innvest_lite.inputs import one_of
+from innvest_lite.options import one_of
 
 REGIMES = ("rectifier", "own")
 SEPARABLE = ("split", "joint")

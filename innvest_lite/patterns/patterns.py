@@ -12,9 +12,9 @@ import numpy as np
 
 from innvest_lite.errors import PatternMismatchError
 from innvest_lite.files import replacing
-from innvest_lite.graph.graph import table
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport
+from innvest_lite.tables import table
 
 _KIND, _VERSION = "patterns", 2
 

@@ -9,9 +9,9 @@ from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, Unsupp
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import Graph
-from innvest_lite.graph.graph import table
 from innvest_lite.rules.base import Rule
 from innvest_lite.rules.matchers import MAKERS, sites_of
+from innvest_lite.tables import table
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import is_number
+from innvest_lite.options import is_number
 
 
 class Signed:

@@ -55,12 +55,12 @@ class Batch:
 
 
 def batches_for(arguments, model, paths):
-    """The `ImageBatches` of images, as a command's --preprocess, --size and --batch-size say."""
+    """The `ImageReader` of images, as a command's --preprocess, --size and --batch-size say."""
     shape = models.image_shape(model, arguments.size)
-    return ImageBatches(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
+    return ImageReader(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
 
 
-class ImageBatches:
+class ImageReader:
     """An iterable of `Batch`, all full but for the last; goes once through the images, with a progress bar.
 
     Args:
