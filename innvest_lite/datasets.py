@@ -40,7 +40,7 @@ class SignalDistractor:
     weight: np.ndarray
 
 
-def signal_distractor(samples, signal=(1.0, 0.0), distractor=(1.0, 1.0), noise=1.0, seed=0):
+def signal_distractor(samples, signal=(1.0, 0.0), distractor=(1.0, 1.0), noise=1.0, *, seed=0):
     """The toy of Kindermans et al. 2017 (arXiv 1705.05598, section 2), with any number of features and distractors.
 
     x = a_s y + a_d e, y uniform on [-1, 1], e normal. The weight of a linear readout has to cancel the distractors, so it
@@ -132,7 +132,7 @@ class Suppressor:
     weight: np.ndarray
 
 
-def suppressor(samples, correlation=0.8, separation=1.0, seed=0):
+def suppressor(samples, correlation=0.8, separation=1.0, *, seed=0):
     """Two Gaussian classes with a suppressor: a feature that says nothing of the class, yet helps to read it.
 
     x_1 = separation (y - 1/2) + n_1, x_2 = n_2, where n_1 and n_2 are normal of variance 1 and correlated. The optimal

@@ -79,7 +79,7 @@ class Setting:
 SETTINGS = {
     DEFAULT: Setting(),
     **{f"all: {word}": Setting(word) for word in ("relu", "linear", "filter")},
-    **{f"rectified: {word}": Setting({"linear": word}) for word in ("relu", "linear")},
+    **{f"rectified: {word}": Setting({"rectified": word}) for word in ("relu", "linear")},
     **{f"unrectified: {word}": Setting({"unrectified": word}) for word in ("relu", "filter")},
     **{f"output: {word}": Setting({"output": word}) for word in ("linear", "filter")},
     **{f"sums: {word}": Setting({"sum": word}) for word in ("linear", "filter")},

@@ -19,7 +19,7 @@ def run(arguments):
     check_output(out, keep={"the model's own file": arguments.model, **checkpoint})
     data = _data(arguments)
     model = models.load(arguments.model)
-    options = {"estimator": arguments.estimator or DEFAULT, "exact": not arguments.sampled, "steps": arguments.steps}
+    options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate, "steps": arguments.steps}
     options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
     # A bar that moves is for a terminal; a file takes its last line.
     options.update(shard=arguments.shard or (0, 1), verbose=1 if sys.stdout.isatty() else 2)
@@ -53,7 +53,7 @@ def merge(arguments):
     if missing and not arguments.partial:
         raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or say --partial to go without.")
     if not merged.complete and not arguments.partial:
-        raise InvalidInputError("Some part was cut short, by --steps or an interruption: finish it, or say --partial.")
+        raise InvalidInputError("Some part was cut short by --max-batches or an interruption: finish it, or add --partial.")
     if arguments.statistics:
         merged.save(out)
         print(f"Saved the sums of {merged.samples} samples to {out}")

@@ -46,7 +46,7 @@ def build_parser():
 def _add_demo(commands):
     summary = "a method of every family on a shipped digit classifier, as one picture"
     demo = _command(commands, "demo", summary)
-    demo.add_argument("--out", default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
+    _add_out(demo, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
     demo.add_argument("--digits", type=_positive, default=10, metavar="N", help="how many to explain (%(default)s)")
     demo.add_argument("--seed", type=int, help="draws other digits, class by class; without it the first ones are taken")
     demo.add_argument("--all", action="store_true", help="every method by name, not only one of each family")
@@ -67,15 +67,22 @@ def _add_fit(commands):
     fit = _command(commands, "fit", "fits a model's patterns on images or arrays, all at once or in parts")
     fit.add_argument("model", metavar="MODEL", help=_MODEL)
     fit.add_argument("data", metavar="DATA", help=_DATA)
-    fit.add_argument("--out", required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
+    _add_out(fit, required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
     fit.add_argument("--estimator", type=_estimator, help=_ESTIMATOR)
     fit.add_argument(
-        "--sampled", action="store_true", help="faster: of the means over the positive regime, one from a part of the data"
+        "--approximate",
+        action="store_true",
+        help="faster: take the mean input of the positive regime from a part of the data",
     )
+    _add_former(fit, "--sampled", dest="approximate", action="store_true")
     fit.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="the I-th of N parts of DATA; --out takes its sums, for merge"
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="fit on the I-th of N parts of DATA, I from 1 to N; --out then holds sums, for merge",
     )
-    fit.add_argument("--steps", type=_positive, metavar="N", help="at most so many batches")
+    fit.add_argument("--max-batches", dest="steps", type=_positive, metavar="N", help="at most so many batches")
+    _add_former(fit, "--steps", dest="steps", type=_positive)
     fit.add_argument(
         "--checkpoint", metavar="FILE", help="a file to keep the sums in, and to go on from when the fit was interrupted"
     )
@@ -85,7 +92,7 @@ def _add_fit(commands):
 def _add_merge(commands):
     merge = _command(commands, "merge", "makes the patterns of the parts that fit --shard wrote")
     merge.add_argument("parts", metavar="PART", nargs="+", help="all parts, in any order")
-    merge.add_argument("-o", "--out", required=True, metavar="FILE", help="the pattern file to write")
+    _add_out(merge, required=True, metavar="FILE", help="the pattern file to write")
     merge.add_argument("--estimator", type=_estimator, help="as in fit; default: what the parts were fitted for")
     merge.add_argument("--partial", action="store_true", help="go without the parts that are missing")
     merge.add_argument("--statistics", action="store_true", help="write the sums instead, to be merged further")
@@ -96,7 +103,7 @@ def _add_analyze(commands):
     analyze.add_argument("model", metavar="MODEL", help=_MODEL)
     analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, of which the values alone are written")
     _add_method(analyze)
-    analyze.add_argument("--out", default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
+    _add_out(analyze, default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
     analyze.add_argument(
         "--target", type=_target, metavar="K", help='the output to explain, from 0, or "all"; default: the largest'
     )
@@ -108,7 +115,7 @@ def _add_export(commands):
     export = _command(commands, "export", "writes a method for a model as a file that runs without this package")
     export.add_argument("model", metavar="MODEL", help=_MODEL)
     _add_method(export)
-    export.add_argument("--out", required=True, metavar="PATH", help="a folder, or a file that ends in .tflite or .onnx")
+    _add_out(export, required=True, metavar="PATH", help="a folder, or a file that ends in .tflite or .onnx")
     export.add_argument(
         "--format", choices=("tf_saved_model", "litert", "onnx"), help="default: by the ending of PATH, else a SavedModel"
     )
@@ -141,7 +148,7 @@ def _add_evaluate(commands):
     evaluate.add_argument(
         "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
     )
-    evaluate.add_argument("--out", default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
+    _add_out(evaluate, default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
     evaluate.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on DATA")
     evaluate.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on DATA")
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="so many samples of DATA, drawn; default: all")
@@ -156,7 +163,7 @@ def _add_report(commands):
     report.add_argument(
         "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
     )
-    report.add_argument("-o", "--out", default="report.html", metavar="FILE", help="the page (%(default)s)")
+    _add_out(report, default="report.html", metavar="FILE", help="the page (%(default)s)")
     report.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on IMAGES")
     report.add_argument("--labels", metavar="FILE", help="names of the classes, one on each line")
     report.add_argument("--top", type=_positive, default=3, metavar="N", help="classes shown of each image (%(default)s)")
@@ -176,7 +183,10 @@ def _add_report(commands):
 
 def _add_degradation(command):
     command.add_argument("--patch", type=_positive, default=9, metavar="N", help="side of a patch (%(default)s)")
-    command.add_argument("--steps", type=_positive, default=100, metavar="N", help="patches to replace (%(default)s)")
+    command.add_argument(
+        "--max-patches", dest="steps", type=_positive, default=100, metavar="N", help="patches to replace (%(default)s)"
+    )
+    _add_former(command, "--steps", dest="steps", type=_positive)
     command.add_argument(
         "--replace", choices=("patch_mean", "image_mean", "zero"), default="patch_mean", help="by what (%(default)s)"
     )
@@ -201,6 +211,15 @@ def _add_method(command):
         help="an option of the method, such as steps=16, epsilon=0.01 or input_layer_rule=0,1; may be repeated",
     )
     _add_output_name(command)
+
+
+def _add_out(command, **options):
+    command.add_argument("-o", "--out", **options)
+
+
+def _add_former(command, name, **options):
+    """The former name of an option, understood for one release and not shown."""
+    command.add_argument(name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
 
 
 def _add_output_name(command):

@@ -53,7 +53,7 @@ class Degradation:
         """
         return (self.curves[:, :1] - self.curves).mean(axis=1)
 
-    def interval(self, level=0.95, resamples=2000, seed=0):
+    def interval(self, level=0.95, resamples=2000, *, seed=0):
         """A percentile bootstrap interval, over samples, of the mean area.
 
         Args:
@@ -69,7 +69,7 @@ class Degradation:
         """
         return _bootstrap(self.area_over_curve, level, resamples, seed)
 
-    def gain(self, baseline, level=0.95, resamples=2000, seed=0):
+    def gain(self, baseline, level=0.95, resamples=2000, *, seed=0):
         """By how much the mean area exceeds another's on the same samples, with its paired bootstrap interval.
 
         An interval above 0 says more than two intervals that do not overlap would: samples differ far more from each other

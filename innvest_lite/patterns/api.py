@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def fit_patterns(model, data=None, estimator=DEFAULT, **options):
             a folder of images. A batch is x, (x, y), of which x is used, or (x, y, sample_weight).
         estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.safe" (the same, but S_a for units
             of which w'cov is below a tenth of var[y], not just below a thousandth), "relu.negative" (a-), "linear" (S_a),
-            or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "linear" (with weights, and its
+            or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "rectified" (with weights, and its
             value reaches a rectifier), "unrectified" (hidden, and it does not), "output", "sum", "average".
         **options: as in `fit_statistics`.
 
@@ -67,7 +68,7 @@ def fit_statistics(
     steps=None,
     sample_weight=None,
     preprocess="none",
-    exact=True,
+    approximate=False,
     regime="rectifier",
     separable="split",
     shard=(0, 1),
@@ -76,6 +77,7 @@ def fit_statistics(
     callbacks=None,
     jit_compile="auto",
     preprocessor=None,
+    exact=None,
 ):
     """Gathers the sums behind the patterns: for data in parts, on many machines, to be merged.
 
@@ -90,8 +92,9 @@ def fit_statistics(
         steps: how many batches to take; None: all.
         sample_weight: for arrays, how much each sample counts, shape (samples,).
         preprocess: for a folder of images, see `innvest_lite.images.preprocess`.
-        exact: False: for "relu", the mean of x over the positive regime rests on a part of the data (the first 1,024
-            samples and every 32nd batch), which spares a product; the error is of second order.
+        approximate: for "relu" and "relu.safe", take the mean of x over the positive regime from a part of the data (the
+            first 1,024 samples and every 32nd batch), which saves one of two products a batch; the error is of second
+            order.
         regime: "rectifier" or "own" (DESIGN, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
         shard: `(index, count)`: take every `count`-th batch from number `index` on, counted from 0; a part may be empty.
@@ -102,6 +105,7 @@ def fit_statistics(
         callbacks: as in `keras.Model.fit`; the batch hooks and those of one epoch are called.
         jit_compile: as in an analyzer.
         preprocessor: as in an analyzer, for data of any kind.
+        exact: the former name of `approximate`, with the opposite meaning.
 
     Returns:
         `PatternStatistics`, from which `patterns()` gives the patterns.
@@ -109,7 +113,7 @@ def fit_statistics(
     Raises:
         As `fit_patterns` does.
     """
-    choices = {"exact": exact, "regime": regime, "separable": separable}
+    choices = {"approximate": approximate, "exact": exact, "regime": regime, "separable": separable}
     fits = _Fits(model, estimator, **choices, jit_compile=jit_compile, preprocessor=preprocessor)
     options = {"batch_size": batch_size, "steps": steps, "sample_weight": sample_weight, "preprocess": preprocess}
     statistics = fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
@@ -125,7 +129,7 @@ class PatternFits:
     Args:
         model: as in `fit_patterns`; its weights may change between fits.
         estimator: as in `fit_patterns`.
-        **options: `exact`, `regime`, `separable`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
+        **options: `approximate`, `regime`, `separable`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
 
     Example:
         >>> import keras, numpy as np
@@ -153,13 +157,14 @@ class _Fits:
         model,
         estimator,
         *,
-        exact=True,
+        approximate=False,
         regime="rectifier",
         separable="split",
         jit_compile="auto",
         preprocessor=None,
+        exact=None,
     ):
-        self._estimator, self._exact = estimator, exact
+        self._estimator, self._approximate = estimator, _approximate(approximate, exact)
         self._layout = Layout.of(model, separable)
         self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable}
         self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
@@ -184,7 +189,7 @@ class _Fits:
         steps = None if steps is None else positive(steps, "steps")
         prepared = _prepared_by(data, preprocess, self._inputs.preprocessor)
         settings = self._settings if prepared is None else {**self._settings, "preprocess": prepared}
-        statistics = _empty(self._layout, self._estimator, self._exact, dict(settings))
+        statistics = _empty(self._layout, self._estimator, self._approximate, dict(settings))
         if all(facts.gathered == "nothing" for facts in statistics.facts.values()):
             return statistics
         if data is None:
@@ -241,14 +246,14 @@ def _prepared_by(data, preprocess, preprocessor):
     return None if preprocessor is None else preprocessor.name
 
 
-def _empty(layout, estimator, exact, settings):
+def _empty(layout, estimator, approximate, settings):
     """Statistics of no data."""
-    facts = {name: _facts(layout, name, form, estimator, exact) for name, form in layout.patterned.items()}
+    facts = {name: _facts(layout, name, form, estimator, approximate) for name, form in layout.patterned.items()}
     layers = {name: LayerStatistics.empty(form, facts[name].gathered) for name, form in layout.patterned.items()}
     return PatternStatistics(layers, facts, _Kernels(layout, facts), settings, DEFAULT if estimator is None else estimator)
 
 
-def _facts(layout, name, form, estimator, exact):
+def _facts(layout, name, form, estimator, approximate):
     kind = layout.kind(form)
     return LayerFacts(
         fingerprint=layout.fingerprint(name),
@@ -256,16 +261,24 @@ def _facts(layout, name, form, estimator, exact):
         activation=layout.activation(form),
         fan_in=tuple(form.fan_in),
         is_output=form.node.values[0] in layout.graph.outputs,
-        gathered=_gathered(None if estimator is None else chosen(checked_choice(estimator), kind), exact),
+        gathered=_gathered(None if estimator is None else chosen(checked_choice(estimator), kind), approximate),
     )
 
 
-def _gathered(word, exact):
+def _approximate(approximate, exact):
+    """`approximate`, checked; where `exact` is given, what that meant."""
+    if exact is not None:
+        warnings.warn("exact= is called approximate= now, with the opposite meaning.", DeprecationWarning, stacklevel=4)
+    for name, value in (("approximate", approximate), ("exact", exact)):
+        if not isinstance(value, bool | np.bool_ | None) or (name == "approximate" and value is None):
+            raise InvalidInputError(f"{name} should be True or False, but is {value!r}.")
+    return approximate if exact is None else not exact
+
+
+def _gathered(word, approximate):
     """What an estimator needs, a key of `layers.GATHERED`."""
-    if not isinstance(exact, bool | np.bool_):
-        raise InvalidInputError(f"exact should be True or False, but is {exact!r}.")
     if word in ("relu", "relu.safe"):
-        return "relu" if exact else "relu, sampled"
+        return "relu, sampled" if approximate else "relu"
     return {None: "all", "relu.negative": "all", "filter": "nothing"}.get(word, word)
 
 

@@ -6,6 +6,7 @@ sum(w * a) = 1 over the fan-in of every live unit.
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,9 +25,11 @@ _CONSTANT = 1e-10
 _AT_A_TIME = 1 << 22
 
 ESTIMATORS = ("linear", "relu", "relu.safe", "relu.negative", "filter")
-KINDS = ("linear", "unrectified", "output", "sum", "average")
+KINDS = ("rectified", "unrectified", "output", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
 does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; sums; average pooling."""
+RENAMED_KINDS = {"linear": "rectified"}
+"""The former name of a kind, which meant another thing than the estimator of that name -> its present name."""
 DEFAULT = "relu.safe"
 """By what `docs/evidence.md` shows."""
 
@@ -69,10 +72,23 @@ def checked_choice(estimator):
     """
     if not isinstance(estimator, Mapping):
         return one_of(estimator, ESTIMATORS, "estimator")
+    for old in estimator.keys() & RENAMED_KINDS:
+        new = RENAMED_KINDS[old]
+        warnings.warn(f"The kind of layer {old!r} is called {new!r} now.", DeprecationWarning, stacklevel=3)
+        if new in estimator:
+            raise InvalidInputError(f"estimator has both {new!r} and its former name, {old!r}; give one of them.")
+    estimator = with_present_names(estimator)
     unknown = [kind for kind in estimator if kind not in KINDS]
     if unknown:
         raise InvalidInputError(f"estimator maps kinds of layers to estimators; the kinds are {KINDS}, not {unknown[0]!r}.")
     return {kind: one_of(word, ESTIMATORS, f"estimator[{kind!r}]") for kind, word in estimator.items()}
+
+
+def with_present_names(estimator):
+    """A choice of estimators, as `checked_choice` takes it, with the present names of the kinds; for files of others."""
+    if not isinstance(estimator, Mapping):
+        return estimator
+    return {RENAMED_KINDS.get(kind, kind): word for kind, word in estimator.items()}
 
 
 def chosen(estimator, kind):

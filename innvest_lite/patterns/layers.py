@@ -47,7 +47,7 @@ class LayerStatistics:
     """The sums of one linear layer, with y = w'x (no bias) and c = y - pivot. None where a sum was not gathered.
 
     The products with all pairs serve the linear estimator; where that is only the fallback of the two-component one, a
-    part of the pairs is enough for them, so they have a count and a sum of y of their own. With `exact=False` the same
+    part of the pairs is enough for them, so they have a count and a sum of y of their own. With `approximate=True` the same
     holds for the sum of x over the positive regime.
 
     Attributes:

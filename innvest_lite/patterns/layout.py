@@ -87,7 +87,7 @@ class Layout:
         if form.kind in ("sum", "average"):
             return form.kind
         if self._activation(form.node.values[0]) is not None:
-            return "linear"
+            return "rectified"
         return "output" if form.node.values[0] in self.graph.outputs else "unrectified"
 
     def activation(self, form):

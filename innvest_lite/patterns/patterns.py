@@ -13,7 +13,7 @@ import numpy as np
 from innvest_lite.errors import PatternMismatchError
 from innvest_lite.files import replacing
 from innvest_lite.patterns import files
-from innvest_lite.patterns.estimators import LayerReport
+from innvest_lite.patterns.estimators import LayerReport, with_present_names
 from innvest_lite.tables import table
 
 _KIND, _VERSION = "patterns", 2
@@ -90,7 +90,7 @@ class Patterns(Mapping):
         with files.well_formed(path):
             return cls(
                 {name: arrays["pattern"] for name, (_, arrays) in groups.items()},
-                files.from_text(attributes["estimator"]),
+                with_present_names(files.from_text(attributes["estimator"])),
                 {name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
                 {name: _report(attrs) for name, (attrs, _) in groups.items()},
                 {name: str(attributes[name]) for name in ("regime", "separable", "preprocess") if name in attributes},

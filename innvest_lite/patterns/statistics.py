@@ -12,7 +12,7 @@ import numpy as np
 from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
-from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen, estimate
+from innvest_lite.patterns.estimators import DEFAULT, RENAMED_KINDS, checked_choice, chosen, estimate, with_present_names
 from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics, sums_of
 from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
@@ -228,7 +228,7 @@ class PatternStatistics:
                 facts,
                 kernels,
                 settings,
-                checked_choice(files.from_text(attributes["estimator"])),
+                checked_choice(with_present_names(files.from_text(attributes["estimator"]))),
                 **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
             )
             statistics.complete, statistics.parts = bool(attributes["complete"]), attributes["parts"].split()
@@ -284,6 +284,7 @@ def _attributes(facts):
 
 def _facts(attrs):
     words = {name: str(attrs[name]) for name in ("fingerprint", "kind", "activation", "gathered")}
+    words["kind"] = RENAMED_KINDS.get(words["kind"], words["kind"])
     fan_in = tuple(int(axis) for axis in attrs["fan_in"])
     return LayerFacts(**words, fan_in=fan_in, is_output=bool(attrs["is_output"]))
 

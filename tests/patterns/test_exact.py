@@ -223,10 +223,10 @@ def test_half_precision_policies_accumulate_in_float32(policy):
 
 
 def test_files_hold_all_that_is_needed(tmp_path):
-    found = statistics(data(), estimator={"linear": "relu", "unrectified": "linear"})
+    found = statistics(data(), estimator={"rectified": "relu", "unrectified": "linear"})
     found.save(tmp_path / "part.h5")
     loaded = PatternStatistics.load(tmp_path / "part.h5")
-    assert loaded.estimator == {"linear": "relu", "unrectified": "linear"}
+    assert loaded.estimator == {"rectified": "relu", "unrectified": "linear"}
     assert (loaded.settings, loaded.facts, loaded.complete) == (found.settings, found.facts, True)
     assert_same(sums(loaded), sums(found), 0)
     # Without the model, whose kernels the file holds.

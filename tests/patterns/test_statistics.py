@@ -127,7 +127,7 @@ def test_a_layer_of_one_unit_without_an_axis(tmp_path):
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("choice", ["filter", {"linear": "relu", "unrectified": "filter", "output": "filter"}])
+@pytest.mark.parametrize("choice", ["filter", {"rectified": "relu", "unrectified": "filter", "output": "filter"}])
 def test_files_of_layers_without_sums(choice, tmp_path):
     found = statistics(data(), estimator=choice)
     found.save(tmp_path / "s.h5")
