@@ -112,7 +112,7 @@ def _unbiased_weight(signal, distractors):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Suppressor:
-    """What `suppressor` gives; float32 where nothing else is said.
+    """What `suppressor` gives; float32 unless stated otherwise.
 
     Attributes:
         x: `(samples, 2)`, exactly `signal + noise`.
@@ -140,7 +140,7 @@ def suppressor(samples, correlation=0.8, separation=1.0, *, seed=0):
     10.1016/j.neuroimage.2013.10.067; Wilming et al. 2022, arXiv 2111.07473). An explanation should not mark x_2.
 
     Args:
-        samples: how many; each is of either class by the toss of a coin.
+        samples: how many; the class of each is drawn, both with probability 1/2.
         correlation: c, above -1 and below 1.
         separation: the distance of the classes' means in x_1, above 0.
         seed: of the random numbers.
@@ -173,7 +173,7 @@ def suppressor(samples, correlation=0.8, separation=1.0, *, seed=0):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TemplateImages:
-    """What `template_images` gives; float32 where nothing else is said.
+    """What `template_images` gives; float32 unless stated otherwise.
 
     Attributes:
         images: `(samples, size, size, 1)`: `signal + distractor` and the pixels' noise.

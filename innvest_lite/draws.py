@@ -1,7 +1,7 @@
 """Random numbers that are the same on every device, compiled or not: Threefry-2x32 with 20 rounds.
 
 Counter based (Salmon et al. 2011, doi 10.1145/2063384.2063405): a row of numbers depends on the seed and on the row's own
-keys alone, so that no batch size changes it. TensorFlow's stateless numbers do not serve: for one seed they differ between
+keys alone, whatever the batch size. TensorFlow's stateless numbers cannot be used: for one seed they differ between
 plain and XLA-compiled programs, and its kernels take one key at a time.
 """
 

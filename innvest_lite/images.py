@@ -106,7 +106,7 @@ def load_image(path, height, width, channels):
     except _DAMAGED as error:
         raise InvalidInputError(
             f"Cannot read the image {str(path)!r}: {error or type(error).__name__}. Expected a whole file of a format "
-            f"among {', '.join(_FORMATS)}; save it again, or take it out of the folder."
+            f"among {', '.join(_FORMATS)}; save it again, or remove it from the folder."
         ) from error
     pixels = np.asarray(resized, np.float32).reshape(height, width, -1)
     return np.repeat(pixels, channels // pixels.shape[-1], axis=-1)

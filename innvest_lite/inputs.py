@@ -44,7 +44,7 @@ class InputSpec:
         shapes: the shape of each, batch axis first, None where it may vary.
         dtypes: the dtype in which the analyzer computes with each.
         vocabularies: how many tokens the embedding of each knows; None for an input that feeds none.
-        preprocessor: what is done to the only input first; None: it comes as the model takes it.
+        preprocessor: applied to the only input first; None: the data comes as the model takes it.
     """
 
     names: tuple
@@ -78,7 +78,7 @@ class InputSpec:
         _check_counts(arrays)
 
     def tensors(self, x):
-        """Tensors, in the order of the model's inputs and in the dtypes of the analyzer; values are not looked at.
+        """Tensors, in the order of the model's inputs and in the dtypes of the analyzer; their values are not checked.
 
         Raises:
             InvalidInputError: number, names or shapes do not fit.
@@ -121,13 +121,13 @@ class InputSpec:
         """An array in the dtype of its input, if all its values are numbers of that dtype."""
         dtype, vocabulary = self.dtypes[place], self.vocabularies[place]
         if _is_float(array) and not np.isfinite(array).all():
-            raise InvalidInputError(f"{what} holds NaN or infinite values; nothing true can be said of them.")
+            raise InvalidInputError(f"{what} holds NaN or infinite values, which cannot be explained.")
         if is_integer(dtype) and array.size:
             _check_integers(array, dtype, vocabulary, what)
         with np.errstate(over="ignore"):
             cast = array.astype(dtype, copy=False)
         if _is_float(cast) and not np.isfinite(cast).all():
-            raise InvalidInputError(f"{what} holds values beyond the range of {dtype}, in which the model computes.")
+            raise InvalidInputError(f"{what} holds values outside the range of {dtype}, in which the model computes.")
         return cast
 
     def in_order(self, x):
@@ -165,8 +165,8 @@ class InputSpec:
 def _checked(x, name, shape, unbatched):
     if x is None or hasattr(x, "element_spec") or callable(getattr(x, "__next__", None)):
         raise InvalidInputError(
-            f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. Explain a data set batch by "
-            "batch."
+            f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. For a data set, explain one "
+            "batch after the other."
         )
     array = as_array(x, f"Input {name!r}")
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
@@ -192,18 +192,22 @@ def check_shape(given, name, shape, unbatched=ONE_SAMPLE):
 def _check_counts(arrays):
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
-        raise InvalidInputError(f"The inputs have different numbers of samples: {sorted(counts)}. They go in pairs.")
+        raise InvalidInputError(
+            f"The inputs have different numbers of samples: {sorted(counts)}. Give the same number for each."
+        )
 
 
 def _check_integers(array, dtype, vocabulary, what):
-    """Raises where a value is no whole number, leaves the dtype, or is a token that the embedding does not know."""
+    """Raises where a value is not whole, does not fit the dtype, or is a token that the embedding does not know."""
     if _is_float(array) and np.any(array != np.floor(array)):
         raise InvalidInputError(f"{what} holds fractions, where the model takes whole numbers.")
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     low, high = (0, vocabulary - 1) if vocabulary else (low, high)
     outside = array[(array < low) | (array > high)]
     if outside.size:
-        words = "the embedding knows the tokens" if vocabulary else f"{dtype}, in which the model computes, has the numbers"
+        words = (
+            "the embedding knows the tokens" if vocabulary else f"{dtype}, in which the model computes, holds the numbers"
+        )
         raise InvalidInputError(f"{what} holds {outside[0]}, but {words} {low} to {high}.")
 
 
@@ -226,7 +230,7 @@ def input_spec(model, graph, preprocessor=None):
         InvalidInputError: there is a preprocessor, of one input, and the model has several.
     """
     if preprocessor is not None and len(graph.inputs) != 1:
-        raise InvalidInputError(f"A preprocessor is for models with one input, but this one has {len(graph.inputs)}.")
+        raise InvalidInputError(f"A preprocessor needs a model with one input, but this one has {len(graph.inputs)}.")
     structure = getattr(model, "input", None)
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
     forms = forms_of(graph)

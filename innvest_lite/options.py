@@ -9,19 +9,19 @@ def as_array(given, what):
     """`np.asarray(given)`.
 
     Raises:
-        InvalidInputError: it has rows of different lengths, or is no array at all.
+        InvalidInputError: it has rows of different lengths, or cannot be made an array.
     """
     try:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"{what} is no array: {error}") from error
+        raise InvalidInputError(f"{what} cannot be read as an array: {error}") from error
 
 
 def positive(number, name):
     """An option that counts something, as an int.
 
     Raises:
-        InvalidInputError: it is no whole number of at least 1.
+        InvalidInputError: it is not a whole number of at least 1.
     """
     if not _is_whole(number) or number < 1:
         raise InvalidInputError(f"{name} should be a whole number of at least 1, but is {number!r}.")
@@ -32,7 +32,7 @@ def whole(number, name):
     """An option that is any whole number, such as a seed, as an int.
 
     Raises:
-        InvalidInputError: it is none.
+        InvalidInputError: it is not a whole number.
     """
     if not _is_whole(number):
         raise InvalidInputError(f"{name} should be a whole number, but is {number!r}.")
@@ -44,10 +44,10 @@ def _is_whole(number):
 
 
 def shard_of(shard):
-    """`(index, count)`, a part of so many, as two ints.
+    """`(index, count)`, which of `count` parts, as two ints.
 
     Raises:
-        InvalidInputError: it is none, with `0 <= index < count`.
+        InvalidInputError: it is not a pair of whole numbers with `0 <= index < count`.
     """
     numbers = tuple(shard) if isinstance(shard, tuple | list) else ()
     if len(numbers) != 2 or not all(map(_is_whole, numbers)) or not 0 <= numbers[0] < numbers[1]:
@@ -59,7 +59,7 @@ def one_of(given, words, name):
     """`given`, if it is one of the words.
 
     Raises:
-        InvalidInputError: it is not, or it is no word at all.
+        InvalidInputError: it is not one of them, or not a text.
     """
     if not isinstance(given, str | None) or given not in words:
         raise InvalidInputError(f"{name} should be one of {tuple(words)}, but is {given!r}.")
@@ -70,7 +70,7 @@ def finite(number, name):
     """An option that is a number, as a float.
 
     Raises:
-        InvalidInputError: it is none, or not finite.
+        InvalidInputError: it is not a finite number.
     """
     number = number.item() if isinstance(number, np.ndarray) and number.ndim == 0 else number
     if not is_number(number):
@@ -87,7 +87,7 @@ def seed_of(number):
     """A seed, as an int.
 
     Raises:
-        InvalidInputError: it is no whole number from 0 to 2**64 - 1.
+        InvalidInputError: it is not a whole number from 0 to 2**64 - 1.
     """
     if not 0 <= whole(number, "seed") < 2**64:
         raise InvalidInputError(f"seed should lie between 0 and 2**64 - 1, but is {number}.")
@@ -95,10 +95,10 @@ def seed_of(number):
 
 
 def names_of(keep):
-    """What `keep=` may be, one name or several, as a tuple.
+    """The names given as `keep=`, one name or several, as a tuple.
 
     Raises:
-        InvalidInputError: it is neither.
+        InvalidInputError: it is neither a name nor several names.
     """
     keep = (keep,) if isinstance(keep, str) else keep
     if not isinstance(keep, list | tuple | set) or not all(isinstance(name, str) for name in keep):

@@ -62,14 +62,14 @@ def preprocess(images, name):
 
 
 def scaling(name, channels):
-    """What `preprocess` does with float32 images, as a function, of arrays (which it may edit) or tensors.
+    """The function by which `preprocess` prepares float32 images: of arrays, which it may edit, or tensors.
 
     Args:
-        name: as `preprocess` takes it.
-        channels: how many the images have.
+        name: as in `preprocess`.
+        channels: the number of channels of the images.
 
     Returns:
-        A function of float32 images `(batch, height, width, channels)` in 0..255, which gives what a model takes.
+        A function from float32 images `(batch, height, width, channels)` in 0..255 to the model's input.
 
     Raises:
         InvalidInputError: as `preprocess`.
@@ -90,7 +90,7 @@ def scaling(name, channels):
 
 
 def canonical(name):
-    """The one name of a preprocessor that `preprocess` knows by several: "vgg16" for "VGG16".
+    """The canonical name of a preprocessor: "vgg16" for "VGG16".
 
     Raises:
         InvalidInputError: an unknown name.
@@ -112,12 +112,12 @@ def _application(name):
 
 
 def _plain(name):
-    """A name without what people write differently."""
+    """A name without capitals, "_" and "-", which people write differently."""
     return name.lower().replace("_", "").replace("-", "")
 
 
 def _unknown_preprocessor(name, names):
-    """The message for a name that means nothing, with the nearest one that does."""
+    """The message for an unknown name, with the nearest known one."""
     known = {_plain(preprocessor): preprocessor for preprocessor in PREPROCESSORS}
     hint = did_you_mean(_plain(str(name)), {**{own: own for own in names}, **known})
     choices = ", ".join(PREPROCESSORS)

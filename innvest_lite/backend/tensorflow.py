@@ -6,7 +6,7 @@ through `innvest_lite.backend`.
 
 import os
 
-# TensorFlow greets on stderr with lines that say nothing about an explanation; a user's own setting wins.
+# TensorFlow prints lines on stderr that have nothing to do with explanations; a user's own setting is kept.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
@@ -39,11 +39,11 @@ def vjp(function, *inputs):
     """Evaluates `function(*inputs)` and returns `(outputs, pullback)`, as `jax.vjp` does.
 
     `pullback(cotangents)` takes one cotangent per output (None where an output has none) and returns a tuple with one
-    gradient per input, None for an input that is not a float or does not matter. It may be called once. What the
+    gradient per input, None for an input that is not a float or has no influence. It may be called once. What the
     gradient does not need of the forward evaluation is dead code inside a compiled function.
     """
     if len({id(x) for x in inputs}) < len(inputs):
-        # The same tensor twice, as in Add()([x, x]): the tape would give each of them the sum of both gradients.
+        # The same tensor twice, as in Add()([x, x]): the tape would give each of the two the sum of both gradients.
         inputs = [tf.identity(x) for x in inputs]
     watched = [x for x in inputs if x.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -65,7 +65,7 @@ def _listed(values):
 
 def compiled(function, signature, jit_compile):
     """Returns `function` as one compiled graph, traced once, now, for `signature` (a nest of `tensor_spec`)."""
-    # The traced function itself: a tf.function would count the programs of several analyzers as retracing, and warn.
+    # The concrete function: tf.function would count the programs of several analyzers as retracing, and warn.
     return tf.function(
         function, input_signature=signature, jit_compile=jit_compile, autograph=False
     ).get_concrete_function()
@@ -105,7 +105,7 @@ def after(operation):
 
 def loop(count, body, state):
     """Runs `state = body(index, state)` `count` times, one after the other; in a compiled function as one loop."""
-    # One at a time: TensorFlow else begins the next rounds early, and needs the memory of all of them.
+    # One at a time: otherwise TensorFlow starts later rounds early, and needs the memory of all of them.
     return tf.while_loop(
         lambda index, *_: index < count,
         lambda index, *values: (index + 1, *body(index, values)),
@@ -123,7 +123,7 @@ class Replicas:
         strategy: a `tf.distribute.Strategy`.
 
     Attributes:
-        distributed: whether there is a strategy at all; even one replica has its variables in its own way.
+        distributed: whether there is a strategy at all; even with one replica its variables are made differently.
         count: how many replicas there are in this process.
         worker: the number of this process among those of a MultiWorkerMirroredStrategy; 0 with any other.
         workers: how many processes there are.
@@ -187,7 +187,7 @@ class Replicas:
         if self.workers == 1:
             return array
         array = np.asarray(array)
-        # Once per process, however many replicas it has.
+        # The array counts once per process, however many replicas it has: the others add zeros.
         values = [array, *[np.zeros_like(array)] * (self.count - 1)]
         # The identity is on the replica's device; an argument may be on none.
         total = self._strategy.run(

@@ -12,7 +12,7 @@ from innvest_lite.patterns.estimators import DEFAULT
 
 
 def run(arguments):
-    """Fits, prints what the data said of each layer, and saves; returns the exit code."""
+    """Fits, prints the report of each layer, and saves; returns the exit code."""
     models.check_file(arguments.model)
     out = pathlib.Path(arguments.out)
     checkpoint = {"the checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
@@ -21,7 +21,7 @@ def run(arguments):
     model = models.load(arguments.model)
     options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate, "steps": arguments.steps}
     options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
-    # A bar that moves is for a terminal; a file takes its last line.
+    # A moving progress bar only on a terminal; in a file its last line is enough.
     options.update(shard=arguments.shard or (0, 1), verbose=1 if sys.stdout.isatty() else 2)
     if not isinstance(data, list):
         return _saved(innvest_lite.fit_statistics(model, data, **options), out, arguments.shard)
@@ -51,7 +51,7 @@ def merge(arguments):
         merged.merge(innvest_lite.PatternStatistics.load(path))
     missing = merged.missing_parts
     if missing and not arguments.partial:
-        raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or say --partial to go without.")
+        raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or use --partial to do without.")
     if not merged.complete and not arguments.partial:
         raise InvalidInputError("Some part was cut short by --max-batches or an interruption: finish it, or add --partial.")
     if arguments.statistics:
@@ -63,12 +63,12 @@ def merge(arguments):
 
 
 def _saved(statistics, out, shard):
-    """Writes the patterns, or, of one part of several, the sums."""
+    """Writes the patterns, or, for one part of several, the sums."""
     if shard:
         statistics.save(out)
         number, count = shard[0] + 1, shard[1]
         print(f"Saved the sums of part {number} of {count}, {statistics.samples} samples, to {out}")
-        print("When all are there: innvest-lite merge PART... --out patterns.h5")
+        print("When all parts are there: innvest-lite merge PART... --out patterns.h5")
         return 0
     patterns = statistics.patterns()
     patterns.save(out)

@@ -1,6 +1,6 @@
-"""Measures as files: tables (CSV) and curves (PNG). Called by `evaluation`, and by `scripts/reproduce_paper.py`.
+"""Writing measures to files: tables (CSV) and curves (PNG). Called by `evaluation` and by scripts.
 
-Pictures need matplotlib; without it there are none.
+Curves need matplotlib; without it they are not written.
 """
 
 import csv
@@ -41,7 +41,7 @@ def save_signal(quality, folder):
 
 
 def save_settings(arguments, samples, folder):
-    """Writes evaluation.json: what was typed, the number of samples and the version, so that results can be told apart."""
+    """Writes evaluation.json: the arguments, the number of samples and the version, so that results can be told apart."""
     typed = {name: value for name, value in vars(arguments).items() if name != "command"}
     settings = {"innvest_lite": innvest_lite.__version__, "samples": samples, **typed}
     with replacing(pathlib.Path(folder) / "evaluation.json") as partial:
@@ -62,7 +62,7 @@ def save_rows(folder, name, columns, rows):
 
 
 def save_plot(folder, name, plot):
-    """Writes what `plot(axes)` draws as PNG, if matplotlib is there; not by pyplot, which looks for a display."""
+    """Writes what `plot(axes)` draws as PNG, if matplotlib is installed; without pyplot, which looks for a display."""
     if not can_draw():
         return
     from matplotlib.figure import Figure

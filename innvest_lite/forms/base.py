@@ -30,14 +30,14 @@ class Form:
     "scale" (each value times a constant of its own, plus a constant), "rectifier" (ReLU), "activation" (any other function
     of one value at a time), "max" (pooling, or of several inputs), "product" (of inputs), "route" (values are moved or
     copied), "embedding" (integers to vectors), "normalization" (by a sample's own statistics), "opaque" (anything else:
-    it has a gradient, and that is all that is known of it).
+    only its gradient is known).
 
     Attributes:
         node: the graph node.
         kind: one of the above.
 
     Raises:
-        InvalidInputError: there is no such kind.
+        InvalidInputError: the kind is not one of these.
     """
 
     node: Node
@@ -86,7 +86,7 @@ class LinearForm(Form):
         raise NotImplementedError
 
     def raw_bias(self):
-        """The bias as a tensor of `unit_shape` or broadcastable to it, or None."""
+        """The bias as a tensor that broadcasts to `unit_shape`, or None."""
         return
 
     def apply(self, inputs, kernel):
@@ -102,7 +102,7 @@ class LinearForm(Form):
         raise NotImplementedError
 
     def evaluate(self, inputs, kernel):
-        """What the forward pass computes: `apply`, unless the layer's own operation rounds otherwise.
+        """What the forward pass computes: `apply`, unless the layer's own operation rounds differently.
 
         Args:
             inputs: as in `apply`.
@@ -153,7 +153,7 @@ class LinearForm(Form):
         return bias * scale + beta
 
     def _scale(self):
-        """What the fused BatchNormalization multiplies each unit with, in `unit_shape`; None without one."""
+        """The factor of each unit in the fused BatchNormalization, in `unit_shape`; None without one."""
         layer = self.node.batchnorm
         if layer is None:
             return None
@@ -181,7 +181,7 @@ class LinearForm(Form):
         return (linear if bias is None else linear + ops.cast(self.spread(bias), dtype),)
 
     def linear_part(self, output):
-        """Y = w'x: a forward output without its bias, float32 or wider."""
+        """y = w'x: a forward output without its bias, float32 or wider."""
         output, bias = _wide(output), self.bias()
         return output if bias is None else output - self.spread(bias)
 
@@ -190,7 +190,7 @@ class LinearForm(Form):
 
         Args:
             output: a tensor of the output's shape.
-            pivot: what to take off, a tensor of `unit_shape`.
+            pivot: the number to subtract, a tensor of `unit_shape`.
 
         Returns:
             A tensor of the output's shape, float32 or wider.
@@ -279,5 +279,5 @@ def weighted(values, weights):
 
 
 def _wide(x):
-    """float32, or float64 where it is: the dtype in which weights are combined whatever the compute dtype."""
+    """As float32, or float64 where it is float64: the dtype in which weights are combined, whatever the compute dtype."""
     return ops.cast(x, "float64" if keras.backend.standardize_dtype(x.dtype) == "float64" else "float32")

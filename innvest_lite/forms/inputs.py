@@ -11,7 +11,7 @@ from innvest_lite.forms.registry import forms_of
 
 
 def with_token_inputs(graph):
-    """A graph whose inputs of tokens count as integers: Keras's `Input` is of floats where nothing else is said."""
+    """The graph with its token inputs marked as integers: Keras's `Input` is float unless its dtype is given."""
     forms = forms_of(graph)
     specs = [
         dataclasses.replace(spec, dtype="int32") if not is_integer(spec.dtype) and _is_tokens(graph, forms, value) else spec
@@ -21,7 +21,7 @@ def with_token_inputs(graph):
 
 
 def _is_tokens(graph, forms, value):
-    """Whether a value goes into embeddings, as it is or moved, and otherwise at most into masks."""
+    """Whether a value is used by embeddings, directly or reshaped, and otherwise by masks alone."""
     ends = []
     for node in graph.consumers.get(value, ()):
         kind = forms[node.name].kind
@@ -33,7 +33,7 @@ def _is_tokens(graph, forms, value):
 
 
 def vocabulary(graph, forms, value):
-    """The size of the smallest embedding that a value feeds, as it is or moved; None where it feeds none."""
+    """The size of the smallest embedding that uses a value, directly or reshaped; None where none does."""
     sizes = []
     for node in graph.consumers.get(value, ()):
         kind = forms[node.name].kind
@@ -45,7 +45,7 @@ def vocabulary(graph, forms, value):
 
 
 def dtype_of(graph, forms, value, spec):
-    """Integers stay integers where an embedding or an unknown layer takes them; uint8 images become float32."""
+    """The dtype to compute in: integers stay integers where an embedding or an unknown layer takes them, else float32."""
     keeps = not is_integer(spec.dtype) or _feeds_integers(graph, forms, value)
     return spec.dtype if keeps else "float32"
 

@@ -66,7 +66,7 @@ class Einsum(LayerForm):
 
     @property
     def units_share_inputs(self):
-        """But where an axis is one of the inputs and of the units, as a head's."""
+        """Unless an axis is both one of the inputs and one of the units, such as that of attention heads."""
         return not _axes_of_both(self.layer.equation)
 
     def apply(self, inputs, kernel):
@@ -92,7 +92,7 @@ class Convolution(LayerForm):
 
     @property
     def units_share_inputs(self):
-        """But for groups."""
+        """Unless the convolution has groups."""
         return self.layer.groups == 1
 
     def apply(self, inputs, kernel):
@@ -100,7 +100,7 @@ class Convolution(LayerForm):
         return _convolve(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
     def evaluate(self, inputs, kernel):
-        """The layer's own convolution, also where `apply` takes another way."""
+        """The layer's own convolution, also where `apply` computes it differently."""
         return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
     @property
@@ -271,7 +271,7 @@ def _is_depthwise(layer, kernel):
 
 
 def _as_depthwise(layer, x, kernel):
-    """Keras compiles every grouped convolution with XLA; TensorFlow's depthwise convolution needs none of that."""
+    """The same by TensorFlow's depthwise convolution: Keras would compile a grouped convolution with XLA, for seconds."""
     kernel = ops.reshape(kernel, (*kernel.shape[:-2], layer.groups, -1))
     x, padding = _padded(layer, x)
     return _in_layout(
@@ -306,7 +306,7 @@ def _strided_pointwise(layer, x, kernel):
 
 
 def _padded(layer, x):
-    """Causal padding, which the primitive operations do not know, as zeros in front."""
+    """Causal padding, which the primitive operations do not have, as zeros in front."""
     if layer.padding != "causal":
         return x, layer.padding
     width = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]

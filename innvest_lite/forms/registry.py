@@ -1,7 +1,7 @@
 """Which form a node gets: one table for layers, one for `keras.ops` operations, and `register_form` for a user's own.
 
 A subclass of a Keras layer counts as that layer as long as it keeps its `call`; whatever is not in the tables is
-"opaque": autodiff goes through it, but no rule that needs to understand it.
+"opaque": it has a gradient, but no rule that needs to know what it computes can be used.
 """
 
 import keras
@@ -22,7 +22,7 @@ def register_form(layer_class):
     `Form(node, "scale")` for an elementwise linear layer, or a `LinearForm` of your own.
 
     Raises:
-        InvalidInputError: it is no class of layers.
+        InvalidInputError: it is not a class of layers.
 
     Example:
         >>> import keras

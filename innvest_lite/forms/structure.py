@@ -64,7 +64,7 @@ class Product(Form):
 
 
 def activation_name(node):
-    """The Keras name of a node's activation function ("relu", "silu"); None if the node is no activation."""
+    """The Keras name of a node's activation function ("relu", "silu"); None if the node is not an activation."""
     operation = node.operation
     if isinstance(operation, _layers.ReLU):
         plain = not operation.negative_slope and not operation.threshold
@@ -101,8 +101,8 @@ def activation(node):
 def product(node, graph):
     """The form of an elementwise product.
 
-    A gate is an input that an activation squashes, or that is broadcast, or, where that does not tell, that is computed
-    from another input, as in a squeeze-and-excitation block of one position.
+    A gate is an input that comes out of a squashing activation, or that is broadcast; where neither decides, one that is
+    computed from another input, as in a squeeze-and-excitation block of one position.
     """
     inputs = range(len(node.inputs))
     signals = [index for index in inputs if not _is_gate(node, graph, index)]

@@ -92,7 +92,7 @@ class Average(VirtualForm):
 
 
 def weighted_sum(node, weights):
-    """The form of `sum_i weights[i] * inputs[i]`; one without a kernel where channels or ranks are not fixed and equal.
+    """The form of `sum_i weights[i] * inputs[i]`; without a kernel where the channels are not fixed or the ranks differ.
 
     Args:
         node: a node with at least two inputs.
@@ -120,7 +120,7 @@ def average(node):
 
 
 def global_average(node):
-    """The form of a global average pooling node; one without a kernel where Keras masks it or its size is open."""
+    """The form of a global average pooling node; without a kernel where its input is masked or of no fixed size."""
     shape = node.input_specs[0].shape[1:]
     if node.input_specs[0].masked or None in shape:
         return Form(node, "average")

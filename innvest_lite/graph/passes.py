@@ -56,9 +56,9 @@ def _is_linear_layer(layer, rank):
 
 
 def rewrite(graph, fuse=False, split=False):
-    """The passes that every method wants, and those that some want.
+    """The passes that every method needs, and those that some need.
 
-    The gradient family leaves all layers whole: the same operations as the model's own give the same rounding.
+    The gradient family fuses and splits nothing: the same operations as the model's own give the same rounding.
 
     Args:
         graph: a `Graph`.
@@ -126,7 +126,7 @@ def split_separable(graph):
 
 
 def _following(node, name, part):
-    """The next part of the same layer, which takes the node's output."""
+    """A node for the next part of the same layer, whose input is the node's output."""
     return Node(
         name=name,
         operation=node.operation,
@@ -181,7 +181,7 @@ def _is_head(node):
 
 
 def _without_unused(graph):
-    """Drops the nodes on which no output depends any more."""
+    """Drops the nodes on which no output depends."""
     needed, kept = set(graph.outputs), []
     for node in reversed(graph.nodes):
         if needed.intersection(node.values):
@@ -223,7 +223,7 @@ def _fusible_before(graph, node):
 
 
 def is_linear_part(node):
-    """Whether a node is a linear map with a kernel of its own and nothing behind it."""
+    """Whether a node is a linear map with a kernel of its own and without an activation."""
     if not _is_linear_layer(node.operation, len(node.output_specs[0].shape)):
         return False
     if node.part in ("linear", "depthwise", "pointwise"):

@@ -6,7 +6,7 @@ All arrays have a first axis of groups: units of one group see the same inputs (
 
 import numpy as np
 
-# Above this fan-in no covariance matrix is made; a regression on few rows is made instead, and the floor says so.
+# Above this fan-in a (D, D) covariance would take gigabytes: the regression uses few rows instead, and `floor` shows it.
 WIDEST = 8192
 KEPT_ROWS = 1024
 
@@ -17,10 +17,10 @@ class Moments:
     As long as there are no more rows than inputs, the rows themselves are kept, which is smaller and better conditioned.
 
     Args:
-        widest: above this fan-in no (D, D) matrix is made; further rows are left out then.
+        widest: above this fan-in no (D, D) matrix is made, and rows after the first `KEPT_ROWS` are left out.
 
     Attributes:
-        count: how many rows count.
+        count: the number of rows used.
     """
 
     def __init__(self, widest=WIDEST):
@@ -95,7 +95,7 @@ class Moments:
         return x - x.mean(1, keepdims=True), columns - columns.mean(2, keepdims=True)
 
     def left_over(self, above, below):
-        """The share of the variance of x that d has, tr cov[d, d] / tr cov[x, x], (groups, units); NaN where x is constant.
+        """The share tr cov[d, d] / tr cov[x, x] of x's variance that d keeps, (groups, units); NaN where x is constant.
 
         Args:
             above: a+, float64 (groups, D, units).

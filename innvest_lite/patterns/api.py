@@ -83,13 +83,13 @@ def fit_statistics(
 
     Args:
         model: a Functional or Sequential `keras.Model`; not changed. Made in the scope of a `tf.distribute` strategy, its
-            batches are shared out to the replicas; with several workers each takes every so-manieth batch, and all end
-            with the sums of all.
+            batches are divided among the replicas; of n workers each takes every n-th batch, and all of them end with
+            the sums over the whole data.
         data: see `fit_patterns`.
-        estimator: gather what this one needs, see `fit_patterns`; None: what any needs, at the cost of one product more
-            (`patterns()` then estimates by the default).
+        estimator: gather the sums that this one needs, see `fit_patterns`; None: those of all estimators, which costs one
+            more product per batch (`patterns()` then uses the default).
         batch_size: for arrays and images.
-        steps: how many batches to take; None: all.
+        steps: how many batches to use; None: all.
         sample_weight: for arrays, how much each sample counts, shape (samples,).
         preprocess: for a folder of images, see `innvest_lite.images.preprocess`.
         approximate: for "relu" and "relu.safe", take the mean of x over the positive regime from a part of the data (the
@@ -97,10 +97,11 @@ def fit_statistics(
             order.
         regime: "rectifier" or "own" (DESIGN, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
-        shard: `(index, count)`: take every `count`-th batch from number `index` on, counted from 0; a part may be empty.
-        checkpoint: a path to write the sums to every few dozen steps and at the end. Where it exists, the fit goes on
-            after the batches in it; one that holds all of the data gives its result at once, and new data wants a new
-            path. Each worker of several writes a file of its own beside it.
+        shard: `(index, count)`: take every `count`-th batch, beginning with number `index`, counted from 0: `(0, 8)` is the
+            first of eight parts, on the command line `--shard 1/8`. A part may be empty.
+        checkpoint: a path to write the sums to every few dozen steps and at the end. Where the file exists, the fit
+            continues after the batches in it; a file that covers all of the data gives its result at once, so use a new
+            path for new data. With several workers, each writes a file of its own beside it.
         verbose: as in `keras.Model.fit`.
         callbacks: as in `keras.Model.fit`; the batch hooks and those of one epoch are called.
         jit_compile: as in an analyzer.
@@ -122,9 +123,9 @@ def fit_statistics(
 
 
 class PatternFits:
-    """`fit_patterns` for one model again and again, as while it trains: its programs are traced once and kept.
+    """`fit_patterns` for one model many times, as while it trains: its programs are traced once and kept.
 
-    It also keeps the sums on the device, up to three times the size of the kernels.
+    The sums stay on the device, too: up to three times the size of the kernels.
 
     Args:
         model: as in `fit_patterns`; its weights may change between fits.
@@ -150,7 +151,7 @@ class PatternFits:
 
 
 class _Fits:
-    """Fits of one model with the same choices, which share what is compiled."""
+    """Fits of one model with the same choices, which share their compiled programs."""
 
     def __init__(
         self,
@@ -193,7 +194,7 @@ class _Fits:
         if all(facts.gathered == "nothing" for facts in statistics.facts.values()):
             return statistics
         if data is None:
-            raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
+            raise InvalidInputError("Patterns are fitted on data: pass samples like those that the model is used on.")
         shard, replicas = shard_of(shard), self._replicas
         size = positive(batch_size, "batch_size")
         source = source_of(data, self._inputs, size, sample_weight=sample_weight, preprocess=preprocess)
@@ -201,12 +202,12 @@ class _Fits:
         statistics.parts = [part_of(*shard)] if shard[1] > 1 else []
         checkpoint = _checkpoint(checkpoint, replicas)
         statistics = fitter.resumed(statistics, checkpoint)
-        # A shard, shared out to the workers.
+        # The batches of a shard are divided among the workers.
         first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
         if statistics.batches:
             fitter.check_place(statistics, source, self._inputs, first, step, checkpoint)
             if verbose:
-                print(f"{checkpoint} holds {statistics.batches} batches; the fit goes on after them.")
+                print(f"{checkpoint} holds {statistics.batches} batches; the fit continues after them.")
         if _wants_more(statistics, steps, checkpoint):
             gathering = fitter.PatternFitter(statistics, self._inputs, self._gatherer_for(statistics), checkpoint)
             done = statistics.batches
@@ -231,14 +232,14 @@ class _Fits:
         return self._gatherer
 
     def release(self):
-        """Lets go of the sums on the device."""
+        """Frees the sums on the device."""
         if self._gatherer is not None:
             self._gatherer.release()
             self._gatherer = None
 
 
 def _prepared_by(data, preprocess, preprocessor):
-    """The name of what prepares the data; None where nobody says."""
+    """The name of the preprocessor of the data; None where it is not known."""
     if preprocessor is None and isinstance(data, ImageFolder):
         preprocessor = Preprocessor.of(data.preprocess)
     elif preprocessor is None and isinstance(data, str | os.PathLike):
@@ -276,7 +277,7 @@ def _approximate(approximate, exact):
 
 
 def _gathered(word, approximate):
-    """What an estimator needs, a key of `layers.GATHERED`."""
+    """Which sums an estimator needs, a key of `layers.GATHERED`."""
     if word in ("relu", "relu.safe"):
         return "relu, sampled" if approximate else "relu"
     return {None: "all", "relu.negative": "all", "filter": "nothing"}.get(word, word)
@@ -294,7 +295,7 @@ class _Kernels:
 
     def __getitem__(self, name):
         if self._layout.fingerprint(name) != self._facts[name].fingerprint:
-            raise PatternMismatchError(f"The weights of {name} have changed since the sums were gathered: fit again.")
+            raise PatternMismatchError(f"The weights of {name} have changed since the statistics were gathered: fit again.")
         return backend.to_numpy(self._layout.patterned[name].kernel())
 
 
@@ -310,7 +311,7 @@ def _checkpoint(path, replicas):
 
 
 def _wants_more(statistics, steps, checkpoint):
-    """Whether there may be batches to add to what a checkpoint holds."""
+    """Whether there may be batches that a checkpoint does not hold yet."""
     more = not statistics.complete and (steps is None or statistics.batches < steps)
     if not more:
         _say_that_nothing_was_added(statistics, checkpoint)
@@ -319,7 +320,7 @@ def _wants_more(statistics, steps, checkpoint):
 
 def _say_that_nothing_was_added(statistics, checkpoint):
     _log.warning(
-        "%s already holds all %d batches: nothing was added. A fit on other data wants a checkpoint of its own.",
+        "%s already holds all %d batches: nothing was added. For a fit on other data, choose another checkpoint.",
         checkpoint,
         statistics.batches,
     )

@@ -17,11 +17,12 @@ from innvest_lite.options import one_of
 # Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4. Divided by
 # less than a tenth, it is determined but so long that it drowns all others: see docs/evidence.md.
 ILL_CONDITIONED = {"relu": 1e-3, "relu.negative": 1e-3, "relu.safe": 0.1}
-# A unit above this share on the first samples will hardly end below those on all.
+# A unit above this share on the first samples will hardly fall below the shares above on all samples.
 _SAFE = 0.3
 # Where var[y] is below this share of E[y]^2, float32 cannot tell y from a constant.
 _CONSTANT = 1e-10
-# Values of a layer that are estimated at a time: a wide layer's float64 copies would take more than its forward pass.
+# Values of a layer that are estimated at a time: float64 copies of a whole wide layer would take more memory than its
+# forward pass.
 _AT_A_TIME = 1 << 22
 
 ESTIMATORS = ("linear", "relu", "relu.safe", "relu.negative", "filter")
@@ -31,7 +32,7 @@ does not, such as linear bottlenecks and the depthwise halves of separable convo
 RENAMED_KINDS = {"linear": "rectified"}
 """The former name of a kind, which meant another thing than the estimator of that name -> its present name."""
 DEFAULT = "relu.safe"
-"""By what `docs/evidence.md` shows."""
+"""Chosen by the evidence in `docs/evidence.md`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class LayerReport:
         active: mean share of pairs in the positive regime; NaN where that was not gathered.
         units: the number of units.
         dead: units never in the regime, or whose y never varies; their pattern is 0.
-        ill_conditioned: units whose two-component pattern the data does not determine; theirs is the linear one.
+        ill_conditioned: units whose two-component pattern the data does not determine; they have the linear pattern.
         estimator: by which the pattern was estimated.
         activation: the name of the activation that decides the regime, "" where the layer's value reaches none.
     """
@@ -58,7 +59,7 @@ class LayerReport:
 
     @property
     def note(self):
-        """What the paper does not cover here; "" where it covers all."""
+        """What about this layer the paper does not cover; "" where it covers all."""
         if self.activation in ("", "relu"):
             return ""
         return f"{self.activation}: the paper covers ReLU only"
@@ -92,7 +93,7 @@ def with_present_names(estimator):
 
 
 def chosen(estimator, kind):
-    """The word of a choice for layers of a kind; of one that a mapping leaves out, the default."""
+    """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out."""
     return estimator if isinstance(estimator, str) else estimator.get(kind, DEFAULT)
 
 
@@ -123,7 +124,7 @@ def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
 
 
 def may_need_linear(statistics, kernel, fan_in):
-    """Whether, by what was gathered so far, some unit may end with the linear pattern for want of a sound one.
+    """Whether, by the sums so far, some unit may end with the linear pattern because its two-component one is not sound.
 
     Args:
         statistics: the `LayerStatistics` of the first samples, with all products.
@@ -143,7 +144,7 @@ def may_need_linear(statistics, kernel, fan_in):
 
 
 def _blocks(statistics, kernel, fan_in):
-    """Some units at a time: where in the kernel they stand, their statistics, their float64 kernel."""
+    """Some units at a time: their place in the kernel, their statistics, their float64 kernel."""
     units = [axis for axis in range(kernel.ndim) if axis not in fan_in]
     if not units:
         yield ..., statistics, kernel.astype("float64")
@@ -156,7 +157,7 @@ def _blocks(statistics, kernel, fan_in):
 
 
 def _estimated(estimator, statistics, kernel, fan_in):
-    """The pattern of some units, which of them are live, and which of these have the linear pattern for want of data."""
+    """The pattern of some units, which of them are live, and which of these have the linear pattern as a fallback."""
     if estimator == "filter":
         pattern, live = _normalized(kernel, kernel, fan_in, np.zeros(()))
         return pattern, live, np.zeros_like(live)
@@ -174,7 +175,7 @@ def _estimated(estimator, statistics, kernel, fan_in):
 
 
 def _linear_covariance(statistics, fan_in):
-    """Cov[x, y] from the pairs of which products were gathered: all, or a part of them."""
+    """cov[x, y] from the pairs whose products were gathered: all of them, or a part."""
     mean_y = statistics.linear_y / statistics.linear_count
     return statistics.sum_xy / statistics.linear_count - (statistics.sum_x / statistics.linear_count) * _over(
         mean_y, fan_in
@@ -182,9 +183,9 @@ def _linear_covariance(statistics, fan_in):
 
 
 def _regime_covariance(estimator, statistics, fan_in):
-    """Count, and E[x y] - E[x] E[y] with the first two means over the regime and the last over all.
+    """The count, and E[x y] - E[x] E[y] with the first two means over the regime and the last one over all pairs.
 
-    The negative regime is what the positive one leaves.
+    The sums of the negative regime are those of all pairs less those of the positive regime.
     """
     count, seen = statistics.active, statistics.active_count
     sum_x, sum_xy = statistics.active_x, statistics.active_xy
@@ -197,7 +198,7 @@ def _regime_covariance(estimator, statistics, fan_in):
 
 
 def _at_least(count):
-    """A count to divide by: the smallest weight of a sample may be far below 1, no sample is 0."""
+    """A count to divide by, 1 in place of 0. Not max(count, 1): with small sample weights a count may be far below 1."""
     return np.where(count > 0, count, 1.0)
 
 

@@ -24,10 +24,10 @@ check_folder = check_output
 
 
 def write(path, kind, version, attributes, groups):
-    """Writes a file under a temporary name beside `path`, and renames it when it is whole.
+    """Writes a file under a temporary name beside `path`, and renames it when it is complete.
 
     Args:
-        path: where the file shall stand.
+        path: the path of the file.
         kind: what it holds, one word.
         version: of the format, an int.
         attributes: name -> number or string.
@@ -108,9 +108,9 @@ def _check_seal(path, kind, version):
         block = file.read(_BLOCK)
     words = block.rstrip(b"\0").decode("ascii", "replace").split()
     if len(words) != 4 or words[0] != _FORMAT:
-        raise CorruptFileError(f"{path} is no file of innvest_lite, or its first bytes are damaged.")
+        raise CorruptFileError(f"{path} is not a file of innvest_lite, or its first bytes are damaged.")
     if words[1] != kind:
-        hint = " Patterns of it, and of other parts, are made by: innvest-lite merge." if words[1] == "statistics" else ""
+        hint = " To make patterns of it, and of other parts: innvest-lite merge." if words[1] == "statistics" else ""
         raise CorruptFileError(f"{path} holds {words[1]}, where {kind} were expected.{hint}")
     if words[2] != str(version):
         raise CorruptFileError(
@@ -124,7 +124,7 @@ def _check_seal(path, kind, version):
 
 def _hard_linked(group, key, expected):
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-        raise CorruptFileError(f"{group.file.filename} has a link to elsewhere at {key!r}, which is refused.")
+        raise CorruptFileError(f"{group.file.filename} has a link out of the file at {key!r}, which is refused.")
     found = group[key]
     if not isinstance(found, expected):
         raise CorruptFileError(f"{group.file.filename} has {type(found).__name__} at {key!r}.")

@@ -1,6 +1,6 @@
-"""The sums of one linear layer, around a pivot, and what is known of the layer without data.
+"""The sums of one linear layer, around a pivot, and the facts about the layer that need no data.
 
-Of the module `statistics`, which keeps them for all layers of a model.
+Used by `statistics`, which keeps them for all layers of a model.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import numpy as np
 
 from innvest_lite.patterns.estimators import ESTIMATORS
 
-# Values of a sum that are moved at a time, so that no float64 copy of a whole layer comes up.
+# Values of a sum that are moved at a time, so that there is no second float64 copy of a whole layer.
 _AT_A_TIME = 1 << 22
 
 GATHERED = {
@@ -51,7 +51,7 @@ class LayerStatistics:
     holds for the sum of x over the positive regime.
 
     Attributes:
-        pivot: what is taken off y, in unit shape.
+        pivot: the number subtracted from y, in unit shape.
         count: the number of (x, y) pairs, samples counted by their weights.
         sum_y: sum of c, in unit shape.
         linear_count: the number of pairs in the two products below.
@@ -109,7 +109,7 @@ class LayerStatistics:
             setattr(self, name, mine + float(value))
 
     def move(self, pivot, fan_in):
-        """Puts the sums around another pivot, in place."""
+        """Moves the sums to another pivot, in place."""
         step = self.pivot - pivot
         self.pivot = np.array(pivot, "float64")
         if not step.any():

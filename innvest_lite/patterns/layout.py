@@ -1,4 +1,4 @@
-"""What there is to fit in a model: its linear nodes, which of them share weights, and whose ReLU is their regime."""
+"""What is fitted in a model: its linear nodes, which of them share weights, and which rectifier decides their regime."""
 
 import dataclasses
 import functools
@@ -38,8 +38,8 @@ class Layout:
 
         Args:
             model: a Functional or Sequential `keras.Model`.
-            separable: whether separable convolutions are taken as the two maps that they are made of ("split"), or as
-                the one that these make ("joint").
+            separable: whether a separable convolution is the two linear maps that it consists of ("split"), or their
+                product, one linear map ("joint").
         """
         split = one_of(separable, SEPARABLE, "separable") == "split"
         graph = passes.rewrite(trace(model), fuse=True, split=split)
@@ -63,7 +63,7 @@ class Layout:
         return {name: self.fingerprint(name) for name in self.patterned}
 
     def fingerprint(self, name):
-        """The hash of one of them."""
+        """The hash of the weights of one pattern."""
         return _fingerprint(self.patterned[name])
 
     def spots(self):
@@ -83,7 +83,7 @@ class Layout:
         return own if activation is None else activation.inputs[0]
 
     def kind(self, form):
-        """What a linear node is to a choice of estimators, one of `estimators.KINDS`."""
+        """The kind by which an estimator is chosen for a linear node, one of `estimators.KINDS`."""
         if form.kind in ("sum", "average"):
             return form.kind
         if self._activation(form.node.values[0]) is not None:
@@ -127,7 +127,7 @@ def _spot(form):
 
 
 def _fingerprint(form):
-    """A hash of the weights of a linear form; of the raw ones, so that it is the same on every machine."""
+    """A hash of the weights of a linear form; of the raw ones, since a fused kernel is rounded as the machine does it."""
     weights, options = [form.raw_kernel(), form.raw_bias()], []
     batchnorm = form.node.batchnorm
     if batchnorm is not None:

@@ -60,7 +60,7 @@ class Patterns(Mapping):
         return f"Patterns(estimator={self.estimator!r}, layers={len(self)})"
 
     def report(self):
-        """What the data said, layer by layer: pairs, active fraction, dead and ill-conditioned units.
+        """What the data told, layer by layer: pairs, active share, dead and ill-conditioned units.
 
         Returns:
             A `Report`: a mapping from layer name to `LayerReport` that prints as a table.
@@ -132,17 +132,17 @@ class Report(collections.UserDict):
         return None
 
     def doubtful(self, share=0.1):
-        """What to think of layers of whose units more than a share are dead or ill-conditioned.
+        """A sentence about each layer in which too many units are dead or ill-conditioned.
 
         Args:
-            share: from 0 to 1.
+            share: how many are too many, as a share of the units, from 0 to 1.
 
         Returns:
             A list of texts, one a layer.
         """
         return [
             f"{name}: of {row.units} units {row.dead} were never active, and {row.ill_conditioned} have an ill-conditioned "
-            "pattern; fit on more, or more varied, samples, or trust a method without patterns more."
+            "pattern. Fit on more, or more varied, samples, or rely on a method without patterns."
             for name, row in self.items()
             if row.dead + row.ill_conditioned > share * row.units
         ]
@@ -165,8 +165,8 @@ def warn_of_dead_units(arrays, reports, facts):
     dead = [name for name, report in reports.items() if report.units and report.dead == report.units]
     if dead:
         _log.warning(
-            "No unit of %s was ever active and varied on this data, so nothing passes there and explanations are 0. Fit on "
-            "more, and more varied, samples, preprocessed as the model expects.",
+            "No unit of %s was ever active and varied on this data, so no signal passes there and explanations are 0. Fit "
+            "on more, and more varied, samples, preprocessed as the model expects.",
             ", ".join(dead),
         )
     for name in (name for name in arrays if name not in dead and facts[name].is_output):

@@ -13,7 +13,7 @@ def composite_to_config(composite):
     """A composite as lists, dicts, strings and numbers.
 
     Raises:
-        InvalidInputError: a matcher is a function of the user's, which no file can hold.
+        InvalidInputError: a matcher is a user's function, which no file can hold.
     """
     return [[_matcher_to_config(matcher), _fields(rule, {})] for matcher, rule in composite]
 

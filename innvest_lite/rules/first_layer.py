@@ -13,7 +13,7 @@ from innvest_lite.rules.shares import applied, kernel_of, nowhere, require, wide
 
 @dataclasses.dataclass(frozen=True)
 class InputlessRule(LinearRule):
-    """Shares by the kernel alone; taps outside the image have no share."""
+    """Shares by the kernel alone, whatever the inputs; padding gets no share."""
 
     def reverse(self, call, relevance):
         """R_in = V'(R / V 1)."""
@@ -22,7 +22,7 @@ class InputlessRule(LinearRule):
         return form.vjp_inputs(call.inputs, kernel, cotangent)
 
     def absorbed(self, call, relevance):
-        """All is lost where a unit's kernel is 0."""
+        """All relevance is lost where a unit's kernel is 0."""
         total = self._total(call, self._kernel(call))
         return {"epsilon": nowhere(relevance[0], ops.broadcast_to(total, ops.shape(relevance[0])))}
 
@@ -88,7 +88,7 @@ class Box(LinearRule):
         return (handed_on[0] - handed_on[1] - handed_on[2],)
 
     def absorbed(self, call, relevance):
-        """All is lost where z is 0."""
+        """All relevance is lost where z is 0."""
         return {"epsilon": nowhere(relevance[0], self._parts(call)[1])}
 
     def _parts(self, call):
@@ -117,7 +117,7 @@ class Box(LinearRule):
 
 
 def _numbers(given):
-    """An array of float64, or None where there is none to make."""
+    """An array of float64, or None where none can be made."""
     try:
         return np.asarray(given, "float64")
     except (ValueError, TypeError):

@@ -24,7 +24,7 @@ class Pattern(Rule):
     needs_kernel = True
 
     def reverse(self, call, relevance):
-        """r_in = A' r_out with A the map of the node with the pattern's kernel."""
+        """R_in = A' R_out, where A is the node's map with the pattern as its kernel."""
         return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
 
 
@@ -39,7 +39,7 @@ class InverseScale(Rule):
     kinds = ("scale",)
 
     def reverse(self, call, relevance):
-        """r_in = r_out / w."""
+        """R_in = R_out / w."""
         (weight,) = call.pullback((ops.ones_like(call.outputs[0]),))
         return (_divided(relevance[0], weight),)
 
@@ -55,7 +55,7 @@ class Pass(Rule):
     kinds = ("scale", "rectifier", "activation")
 
     def reverse(self, call, relevance):
-        """r_in = r_out."""
+        """R_in = R_out."""
         return (relevance[0],)
 
 
@@ -74,7 +74,7 @@ class GatedSignal(Rule):
     inverse: bool = False
 
     def reverse(self, call, relevance):
-        """r_signal = r_out or r_out / gate; the gates get nothing."""
+        """R_signal = R_out, or R_out / gate; the gates get nothing."""
         signal = call.form.signal
         passed = relevance[0]
         if self.inverse:
@@ -84,7 +84,7 @@ class GatedSignal(Rule):
 
 
 def _divided(relevance, weight):
-    """Relevance / weight in float32 or wider, 0 where the weight is 0."""
+    """relevance / weight in float32 or wider, 0 where the weight is 0."""
     dtype = relevance.dtype if relevance.dtype == "float64" else "float32"
     relevance, weight = ops.cast(relevance, dtype), ops.cast(weight, dtype)
     zero = ops.equal(weight, 0)

@@ -245,9 +245,11 @@ def test_no_match_lists_all_nodes():
 
 
 def test_a_rule_at_nodes_that_it_is_not_for():
-    with pytest.raises(InvalidInputError, match=r"LRP has ZPlus.*'linear'.*not for: relu1 \(rectifier\), relu2"):
+    with pytest.raises(
+        InvalidInputError, match=r"LRP has the rule ZPlus.*'linear'.*only others: relu1 \(rectifier\), relu2"
+    ):
         LRP(models.case("conv_bn").model, [(kind("rectifier"), ZPlus()), (LINEAR, Zero())])
-    with pytest.raises(InvalidInputError, match=r"Pass.*at nodes that it is not for: conv1 \(linear\)"):
+    with pytest.raises(InvalidInputError, match=r"Pass.*matches only others: conv1 \(linear\)"):
         LRP(models.case("conv_bn").model, [(first(), Pass()), (LINEAR, Zero())])
 
 
@@ -258,8 +260,8 @@ def test_a_rule_at_nodes_that_it_is_not_for():
         ([ZPlus()], "list of pairs"),
         ((LINEAR, ZPlus()), "list of pairs"),
         ([(LINEAR, ZPlus(), 1)], "list of pairs"),
-        ([(LINEAR, ZPlus)], r"ZPlus'>\) is no pair.*Write ZPlus\(\)"),
-        ([("linear", ZPlus())], "'linear', ZPlus.*is no pair of a matcher and a rule"),
+        ([(LINEAR, ZPlus)], r"ZPlus'>\) is not a pair.*Write ZPlus\(\)"),
+        ([("linear", ZPlus())], "'linear', ZPlus.*is not a pair of a matcher and a rule"),
         ({"linear": ZPlus()}, "list of pairs"),
         pytest.param(None, "list of pairs"),
         pytest.param(ZPlus(), "list of pairs"),
