@@ -131,10 +131,12 @@ class LinearForm(Form):
     @property
     def weights_key(self):
         """Equal for nodes that share their weights, and so their pattern (DESIGN, decision 3)."""
+        # With the fused BatchNormalization: one kernel before two of them is two effective kernels.
         return id(self.node.operation), self.node.part, id(self.node.batchnorm)
 
     def kernel(self):
         """The effective kernel, float: `w * gamma / sqrt(variance + epsilon)` with a fused BatchNormalization."""
+        # In float32 at least: gamma / sqrt(variance) of a channel that hardly varies leaves float16.
         kernel = _wide(self.raw_kernel())
         scale = self._scale()
         return kernel if scale is None else kernel * ops.cast(self.spread_over_kernel(scale), kernel.dtype)
@@ -163,6 +165,7 @@ class LinearForm(Form):
 
     def forward(self, *inputs):
         """The node's output, a tuple of one, in the layer's compute dtype."""
+        # Rounded to the layer's compute dtype, as the model itself does.
         kernel = ops.cast(self.kernel(), self.node.output_specs[0].dtype)
         return self.completed(inputs, self.evaluate(inputs, kernel))
 
@@ -202,6 +205,7 @@ class LinearForm(Form):
     def spread(self, per_unit):
         """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the output."""
         rank = len(self.node.output_specs[0].shape)
+        # A depthwise kernel has its units on two axes, channels and multiplier, which are one axis of the output.
         if len(self.unit_axes) != len(self.unit_shape):
             per_unit = ops.reshape(per_unit, (-1,))
         order = np.argsort(self.unit_axes)
@@ -254,6 +258,7 @@ class LinearForm(Form):
             A tensor of `kernel_shape`, in the cotangent's dtype.
         """
         inputs = tuple(ops.cast(x, cotangent.dtype) for x in inputs)
+        # The map is linear in the kernel, so its VJP is the same at any; the forward value is dead code when compiled.
         _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.cast(self.kernel(), cotangent.dtype))
         return pullback(cotangent)[0]
 

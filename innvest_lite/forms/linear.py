@@ -56,6 +56,7 @@ class Dense(LayerForm):
 
     def input_sums(self, inputs, like, weights=None):
         """Shape (inputs, 1)."""
+        # A plain sum: the VJP of ones would make as many equal columns as there are units.
         x = weighted(ops.cast(inputs[0], like.dtype), weights)
         return ops.sum(ops.reshape(x, (-1, self.kernel_shape[0])), axis=0)[:, None]
 
@@ -170,6 +171,7 @@ class WholeSeparable(LayerForm):
 
     def raw_kernel(self):
         """The joint kernel."""
+        # The depthwise channels (c, m) are one axis of the pointwise kernel, c outermost.
         depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
         shape = (*depthwise.shape[-2:], pointwise.shape[-1])
         return ops.einsum("...cm,cmu->...cu", depthwise, ops.reshape(pointwise, shape))
@@ -180,6 +182,7 @@ class WholeSeparable(LayerForm):
 
     def forward(self, *inputs):
         """The output, in the layer's compute dtype, by the layer's own two convolutions."""
+        # As the model computes it: the convolution with the joint kernel rounds differently, and costs far more.
         return self.completed(inputs, self._separately(ops.cast(inputs[0], self.node.output_specs[0].dtype)))
 
     def _separately(self, x):
@@ -260,6 +263,7 @@ def _all_but_last(kernel):
 def _convolve(layer, x, kernel):
     if _is_depthwise(layer, kernel):
         return _as_depthwise(layer, x, kernel)
+    # Both VJPs of this one go around a kernel of TensorFlow that can crash (decision 11).
     if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
         return _strided_pointwise(layer, x, kernel)
     return _native_convolution(layer, x, kernel)

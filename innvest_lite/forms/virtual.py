@@ -79,6 +79,7 @@ class Average(VirtualForm):
         output = self._windows(x, kernel)
         if self.node.operation.padding == "same":
             taps = math.prod(kernel.shape[:-1])
+            # How many taps of each window lie inside the input; one sample and channel are enough to count them.
             present = self._windows(ops.ones_like(x[:1, ..., :1]), ops.ones_like(kernel[..., :1]))
             output = output * (taps / present)
         return ops.moveaxis(output, -1, 1) if first else output
@@ -100,6 +101,7 @@ def weighted_sum(node, weights):
     """
     spec = node.output_specs[0]
     rank = len(spec.shape)
+    # A sum has no data format of its own; Keras's global one is for images alone.
     first = rank > 3 and keras.config.image_data_format() == "channels_first"
     axis = 1 if first else rank - 1
     ranks = {len(taken.shape) for taken in node.input_specs}

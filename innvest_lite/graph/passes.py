@@ -65,6 +65,7 @@ def rewrite(graph, fuse=False, split=False):
         fuse: whether BatchNormalization is fused into the linear node before it.
         split: whether separable convolutions are cut in two.
     """
+    # In this order: only once inline activations are nodes can a softmax be taken off, or a linear part be fused.
     graph = strip_softmax(split_activations(graph))
     graph = split_separable(graph) if split else graph
     return fuse_batchnorm(graph) if fuse else graph
@@ -163,6 +164,7 @@ def strip_softmax(graph):
     The activation may be inline (after `split_activations`), an Activation or Softmax layer, or a keras.ops call.
     """
     renamed = {node.values[0]: node.inputs[0] for node in heads(graph) if node is not None}
+    # The softmax itself is dropped only where no other output depends on it.
     return _without_unused(_renamed(graph, graph.nodes, renamed))
 
 
@@ -217,8 +219,10 @@ def _fusible_before(graph, node):
     before = graph.producer(value)
     if before is None or not is_linear_part(before) or before.batchnorm is not None:
         return None
+    # What else uses the value needs it before normalization.
     if len(graph.consumers[value]) > 1 or value in graph.outputs or node.input_specs[0].masked:
         return None
+    # Along another axis the factor would differ from position to position, and no kernel could hold it.
     return before if unit_axes(before) == (node.operation.axis % len(node.input_specs[0].shape),) else None
 
 

@@ -140,6 +140,7 @@ def _bootstrap(values, level, resamples, seed):
     if not 0 < finite(level, "level") < 1:
         raise InvalidInputError(f"level should lie between 0 and 1, but is {level!r}.")
     generator = np.random.default_rng(seed_of(seed))
+    # Percentiles rather than a normal interval: areas are bounded and skewed, and samples may be few.
     draws = (generator.integers(len(values), size=len(values)) for _ in range(positive(resamples, "resamples")))
     low, high = np.quantile([values[draw].mean() for draw in draws], [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -225,6 +226,7 @@ def degradation_table(results, baseline=None):
         raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
     for result in results.values() if baseline is not None else ():
         _gains(result, results[baseline])
+    # A random order stands among the others by its area, in either direction.
     sign = 1 if _lowest_first(results) else -1
     return DegradationTable(dict(sorted(results.items(), key=lambda pair: sign * pair[1].area_over_curve.mean())), baseline)
 

@@ -162,6 +162,7 @@ class _Watched:
         """Float64 (batch, classes)."""
         values, _ = sweep.forward(self._plan, [x])
         outputs = ops.cast(values[self._plan.graph.outputs[0]], "float64")
+        # A single sigmoid is the probability of class 1; float64 keeps 1 - p where p is tiny.
         return outputs if self._outputs > 1 else ops.concatenate([1 - outputs, outputs], axis=1)
 
     def program(self, patches, steps, arrays):
@@ -178,6 +179,7 @@ class _Watched:
                 followed = ops.take_along_axis(probabilities, classes[:, None], axis=1)
                 return (ops.where(ops.arange(steps + 1, dtype="int32") == step, followed, state[0]),)
 
+            # All steps in one program: only ranks and samples go to the device, not an altered copy for each step.
             start = ops.zeros((ops.shape(x)[0], steps + 1), "float64")
             return backend.loop(steps + 1, body, (start,))[0]
 
@@ -262,6 +264,7 @@ def _attributions(given, x, target, batch_size, verbose):
 
 def _ranks(totals, order):
     """The place of each patch in the order: int32 (samples, patches)."""
+    # Stable, so that equal patches have one order on every platform; the second argsort inverts the permutation.
     first_to_last = np.argsort(-totals if order == "most" else totals, axis=1, kind="stable")
     return np.argsort(first_to_last, axis=1).astype("int32")
 

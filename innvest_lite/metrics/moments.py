@@ -33,6 +33,7 @@ class Moments:
             x: float64 (groups, rows, D).
             columns: float64 (3, groups, rows, units): y+, y- and t.
         """
+        # Around means, since the difference of two large products would lose digits; any number near the mean serves.
         if self._pivots is None:
             self._pivots = x.mean(1, keepdims=True), columns.mean(2, keepdims=True)
         x, columns = x - self._pivots[0], columns - self._pivots[1]
@@ -130,6 +131,8 @@ def _solved(matrix, columns, products, right):
 
     M has -1 where the first two columns meet the last two, and `products` (2, 2, groups, units) where those meet.
     """
+    # By the Woodbury identity: patterns change the covariance of x by a term of rank four, so that all units of a group
+    # share one factorization.
     _, groups, size, units = columns.shape
     stacked = np.moveaxis(np.concatenate([columns, right[None]]), 0, 2).reshape(groups, size, 5 * units)
     solved = np.linalg.solve(matrix, stacked).reshape(groups, size, 5, units)

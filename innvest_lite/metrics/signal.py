@@ -97,6 +97,7 @@ def signal_quality(
     options = {"batch_size": batch_size, "verbose": verbose}
     estimates = _Estimates(parts, layout, fit_statistics(model, fit_data, **options) if fitted else None, generator)
     size = positive(batch_size, "batch_size")
+    # Positions and neurons are drawn once, so that both passes see the same rows of the same units.
     sampled = None
     for part, data in (("regress", regress_data), ("evaluate", eval_data)):
         for batch in _shown(each_batch(data, inputs, size), part, verbose):
@@ -158,6 +159,7 @@ class _Estimates:
 
     def _pattern(self, part, layer, kernel, units):
         if isinstance(part, str) and part == "random":
+            # Divided by w'a, so that like all others it reproduces y: w'S(x) = y.
             direction = self._generator.normal(size=kernel.shape)
             along = (kernel * direction).sum(0)
             return direction / np.where(along == 0, 1, along)
@@ -322,6 +324,7 @@ class _Study:
             # Where the rest x - S(x) is nothing, it tells nothing of y: rho is 1, and a correlation would be of rounding.
             nothing = self._by_rows(self._left_over[estimator])[0] < _NOTHING
             rho[estimator] = np.where(above > 0, np.where(nothing, 1, 1 - correlation.value()), np.nan)
+        # A regression of pure noise on D inputs, from n rows, reaches a correlation of about sqrt(D / n).
         return LayerQuality(rho, math.sqrt(self.fan_in / max(rows, 1)), self.units, self.fan_in, rows)
 
 

@@ -199,6 +199,7 @@ class _Fits:
         size = positive(batch_size, "batch_size")
         source = source_of(data, self._inputs, size, sample_weight=sample_weight, preprocess=preprocess)
         statistics.batch_size = source.batch_size
+        # Written to the file, so that `merge` notices a part that is missing or that would count twice.
         statistics.parts = [part_of(*shard)] if shard[1] > 1 else []
         checkpoint = _checkpoint(checkpoint, replicas)
         statistics = fitter.resumed(statistics, checkpoint)
@@ -305,6 +306,7 @@ def _checkpoint(path, replicas):
         return None
     check_output(path)
     path = pathlib.Path(path)
+    # Workers may share a disk.
     if replicas.workers == 1:
         return path
     return path.with_name(f"{path.stem}-worker{replicas.worker}-of-{replicas.workers}{path.suffix}")

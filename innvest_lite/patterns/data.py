@@ -149,6 +149,7 @@ def _read_ahead(read, numbers, pool, ahead):
             submit()
             yield number, batch
     finally:
+        # Also where a callback or an error ended the fit: no thread goes on reading.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -183,6 +184,7 @@ def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"
         return Source(data.__getitem__, length=length, endless=length is None, dataset=data)
     if isinstance(data, list | tuple):
         return Source(data.__getitem__, length=len(data))
+    # Only a tf.data.Dataset has one; -1 and -2 are its words for endless and unknown.
     cardinality = int(data.cardinality()) if callable(getattr(data, "cardinality", None)) else None
     if cardinality is None and hasattr(data, "element_spec"):
         raise InvalidInputError(

@@ -137,6 +137,7 @@ def may_need_linear(statistics, kernel, fan_in):
         if np.any(variance <= _CONSTANT * mean_y**2):
             # It has not varied yet: what there is says nothing of it, and the rest of the data may.
             return True
+        # By the threshold of the safest estimator, whatever was asked for: the same sums serve all of them.
         _, in_regime = _regime_covariance("relu", own, fan_in)
         if np.any((own.active > 0) & (np.sum(weights * in_regime, axis=fan_in) < _SAFE * variance)):
             return True
@@ -149,6 +150,7 @@ def _blocks(statistics, kernel, fan_in):
     if not units:
         yield ..., statistics, kernel.astype("float64")
         return
+    # Along the last axis of units, the one that is long.
     axis, step = units[-1], max(1, _AT_A_TIME * kernel.shape[units[-1]] // max(kernel.size, 1))
     for start in range(0, kernel.shape[axis], step):
         part = slice(start, start + step)
@@ -169,6 +171,7 @@ def _estimated(estimator, statistics, kernel, fan_in):
     variance = np.sum(kernel * covariance, axis=fan_in)
     count, in_regime = _regime_covariance(estimator, statistics, fan_in)
     pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED[estimator] * variance)
+    # A unit that never was in the regime has the pattern 0, not the linear one: nothing ever passed there (decision 4).
     live = varies & (count > 0)
     pattern = np.where(_over(sound, fan_in), pattern, linear)
     return np.where(_over(live, fan_in), pattern, 0.0), live, live & ~sound
@@ -194,6 +197,7 @@ def _regime_covariance(estimator, statistics, fan_in):
         sum_x, sum_xy = statistics.sum_x - sum_x, statistics.sum_xy - sum_xy
     mean_x = sum_x / _over(_at_least(seen), fan_in)
     mean_xy = sum_xy / _over(_at_least(count), fan_in)
+    # E[y] is the mean over all pairs, also in the regime, as in the paper: it looks like a slip and is not (decision 2).
     return count, mean_xy - mean_x * _over(statistics.sum_y / statistics.count, fan_in)
 
 
@@ -205,6 +209,7 @@ def _at_least(count):
 def _normalized(direction, kernel, fan_in, least):
     """`direction / (w'direction)`, and for which units w'direction is above `least`; 0 for the others."""
     denominator = np.sum(kernel * direction, axis=fan_in)
+    # Above 0: w'cov[x, y] is a variance, and a negative one is rounding, or a regime that the data does not determine.
     sound = denominator > np.maximum(least, 0)
     safe = np.where(sound, denominator, 1.0)
     return np.where(_over(sound, fan_in), direction / _over(safe, fan_in), 0.0), sound

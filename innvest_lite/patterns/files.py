@@ -90,6 +90,7 @@ def _seal(path, kind, version):
     line = f"{_FORMAT} {kind} {version} {_digest(path)}\n".encode()
     with open(path, "r+b") as file:
         file.write(line.ljust(_BLOCK, b"\0"))
+        # On the disk before the file gets its name: after a power cut the name must not stand for half of it.
         file.flush()
         os.fsync(file.fileno())
 
@@ -117,6 +118,7 @@ def _check_seal(path, kind, version):
             f"{path} is of format version {words[2]}; this version of innvest_lite reads {version}. "
             "Read it with the version that wrote it, or fit again."
         )
+    # Compared with the whole block, so that a change in its padding is found, too.
     line = f"{_FORMAT} {kind} {version} {_digest(path)}\n".encode()
     if block != line.ljust(_BLOCK, b"\0"):
         raise CorruptFileError(f"{path} is truncated or damaged: its checksum does not match. Fit or copy it again.")
@@ -133,6 +135,7 @@ def _hard_linked(group, key, expected):
 
 def _array(dataset):
     """The values of a plain dataset that lies whole in the file."""
+    # Chunked datasets may be compressed, and unpack to far more than the size of the file.
     plain = dataset.external is None and not dataset.is_virtual and dataset.chunks is None
     if not plain or dataset.dtype.kind not in "fiu" or dataset.nbytes > os.path.getsize(dataset.file.filename):
         raise CorruptFileError(f"{dataset.file.filename} has a dataset {dataset.name!r} of an unexpected storage.")

@@ -56,6 +56,7 @@ class PatternFitter:
         Raises:
             InvalidInputError: a batch does not fit the model or holds NaN, or a sum overflowed.
         """
+        # Before the first batch is read, which may be costly.
         if limit is None:
             require_end(source)
         steps = source.count(first, step, limit)
@@ -71,6 +72,7 @@ class PatternFitter:
                 self._add(batch)
                 taken += 1
                 logs = {"samples": self.statistics.samples + self._samples}
+                # With a flush of its own at this point: pivots move to the means, and less may be gathered from here on.
                 settled = self.statistics.samples < FULL_SAMPLES <= logs["samples"]
                 if self._waiting == FLUSH_EVERY or settled:
                     self._flush()
@@ -167,6 +169,7 @@ def resumed(statistics, checkpoint):
         return statistics
     found = PatternStatistics.load(checkpoint)
     found.check_serves(statistics, checkpoint)
+    # What the file does not decide: kernels are those of the model at hand, and the estimator the one that is asked for.
     found.kernels, found.estimator, found.batch_size = statistics.kernels, statistics.estimator, statistics.batch_size
     return found
 
@@ -216,6 +219,7 @@ def summed_over_workers(statistics, replicas):
         if layer.sum_y is None:
             continue
         count = replicas.total(np.float64(layer.count))
+        # Each worker has pivots of its own; sums can only be added around a common one. The tiny number is for no samples.
         mean = replicas.total(layer.count * layer.pivot + layer.sum_y) / max(float(count), 1e-300)
         layer.move(mean, statistics.facts[name].fan_in)
         for kind, value in layer.items():

@@ -67,6 +67,7 @@ class Gatherer:
         some = [ops.convert_to_tensor(array[:_FOR_THE_PIVOT]) for array in arrays]
         means = {}
         for form, owner, _, output, _ in self._calls(some):
+            # The first call of a shared layer is enough: a pivot need only be near the mean.
             if owner not in means:
                 y = form.centred(output, ops.zeros(form.unit_shape))
                 means[owner] = backend.to_numpy(form.per_unit(y)).astype("float64") / max(int(_positions(y, form)), 1)
@@ -92,6 +93,7 @@ class Gatherer:
             weights: float32 (samples,), or None.
             full: whether to gather also the sums that are gathered of some batches only.
         """
+        # TensorFlow's own kernels take any number of samples; XLA and replicas want batches of one size.
         padded = self._jit_compile or self._replicas.distributed
         parts = self._padded(arrays, weights) if padded else [[*arrays, *([] if weights is None else [weights])]]
         self._program(full, padded or weights is not None)(parts)
@@ -190,6 +192,7 @@ class Gatherer:
 def _products(form, kinds, inputs, centred, active, weights):
     """Functions that give the sums of one call, by the names of `layers.LayerStatistics`."""
     weights = None if weights is None else ops.reshape(weights, (-1, *[1] * (len(centred.shape) - 1)))
+    # Sums of y less the pivot: of y itself, float32 would lose the variance of units whose mean is large (decision 7).
     heavy = weighted(centred, weights)
     pairs = ops.cast(_positions(centred, form), "float64")
     if weights is not None:

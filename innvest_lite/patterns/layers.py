@@ -94,6 +94,7 @@ class LayerStatistics:
             other: a `LayerStatistics` of the same layer.
             fan_in: the kernel axes over which a unit sums its inputs.
         """
+        # Empty sums can be moved without loss, which spares a move of the others.
         if not self.count:
             self.move(other.pivot, fan_in)
         other.move(self.pivot, fan_in)
@@ -144,6 +145,7 @@ class LayerStatistics:
 
 def _add_product(total, factor, values):
     """`total += factor * values`, some rows at a time."""
+    # In place, since these are the largest arrays on the host.
     rows = max(1, _AT_A_TIME * len(total) // max(total.size, 1))
     for start in range(0, len(total), rows):
         part = slice(start, start + rows)

@@ -42,8 +42,10 @@ class Layout:
                 product, one linear map ("joint").
         """
         split = one_of(separable, SEPARABLE, "separable") == "split"
+        # BatchNormalization is fused, because the rectifier sees the normalized value, and its sign is the regime.
         graph = passes.rewrite(trace(model), fuse=True, split=split)
         forms = forms_of(graph)
+        # A pattern belongs to the weights: all calls of a shared layer have one (decision 3).
         first = {}
         linear = [form for form in forms.values() if isinstance(form, LinearForm)]
         owners = {form.name: first.setdefault(form.weights_key, form.name) for form in linear}
@@ -78,6 +80,7 @@ class Layout:
             choice: "rectifier": what goes into the activation that the node's value reaches through
                 BatchNormalization, sums and dropout; the node's own value where it reaches none. "own": always that.
         """
+        # A unit whose value reaches no rectifier, as in a linear bottleneck or an output, has its own sign.
         own = form.node.values[0]
         activation = None if choice == "own" else self._activation(own)
         return own if activation is None else activation.inputs[0]
@@ -113,6 +116,7 @@ class Layout:
 
 def _is_elementwise(form: Form):
     """Whether a node changes a value's numbers but not which unit is which."""
+    # A sum that broadcasts its first input spreads one unit over many positions.
     if form.node.input_specs[0].shape != form.node.output_specs[0].shape:
         return False
     return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
@@ -132,6 +136,7 @@ def _fingerprint(form):
     batchnorm = form.node.batchnorm
     if batchnorm is not None:
         weights += [batchnorm.moving_mean, batchnorm.moving_variance, batchnorm.gamma, batchnorm.beta]
+        # It changes the effective kernel, though it is no weight.
         options = [repr(batchnorm.epsilon)]
     arrays = (None if weight is None else backend.view(weight) for weight in weights)
     return digest([*options, *described(arrays)])

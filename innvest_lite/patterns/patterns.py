@@ -201,6 +201,7 @@ def check_patterns(patterns, kernels, known, fingerprints):
         if name in patterns and np.shape(patterns[name]) != shape
     ]
     if isinstance(patterns, Patterns) and not problems:
+        # Last, since it reads and hashes every weight of the model.
         now = fingerprints()
         problems += [
             f"{name}: fitted for other weights than the model has now"
@@ -215,6 +216,7 @@ def check_patterns(patterns, kernels, known, fingerprints):
 
 
 def _frozen(array):
+    # A read-only copy: analyzers share the arrays, and an edit would not change their compiled programs.
     array = np.array(array, "float32")
     array.flags.writeable = False
     return array

@@ -110,6 +110,7 @@ class PatternStatistics:
 
     def _same_sums(self, other):
         """Whether the sums that are cheap to compare are equal in all bits, those of y."""
+        # Two parts of real data never agree in all bits of these.
         pairs = [(layer, other.layers[name]) for name, layer in self.layers.items() if layer.sum_y is not None]
         return bool(pairs) and all(
             one.count == two.count and np.array_equal(one.pivot, two.pivot) and np.array_equal(one.sum_y, two.sum_y)
@@ -199,6 +200,7 @@ class PatternStatistics:
     def save(self, path):
         """Writes an HDF5 file to `path`, to a temporary name first; float64."""
         attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
+        # HDF5 attributes hold numbers and text.
         attributes["first_batch"] = "" if self.first_batch is None else str(self.first_batch)
         attributes.update(estimator=files.as_text(self.estimator), parts=" ".join(self.parts))
         attributes.update({f"setting {name}": value for name, value in self.settings.items()})

@@ -10,6 +10,7 @@ from typing import ClassVar
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
 
+# Saved composites name their rules, and only registered ones are made again: a file cannot run other code.
 RULES = {}
 
 
@@ -122,6 +123,7 @@ def register_rule(rule_class):
             f"{rule_class.__name__} should be a dataclass: put @dataclasses.dataclass(frozen=True) below."
         )
     known = RULES.get(rule_class.__name__, rule_class)
+    # The same class once more, as when a cell of a notebook is run twice, is no clash.
     if (known.__module__, known.__qualname__) != (rule_class.__module__, rule_class.__qualname__):
         raise InvalidInputError(f"{known.__module__} has a rule {rule_class.__name__} already; give yours another name.")
     RULES[rule_class.__name__] = rule_class

@@ -75,11 +75,13 @@ def bind(graph, composite, method):
     composite = checked_pairs(composite)
     forms = forms_of(graph)
     sites = sites_of(graph, forms)
+    # Before coverage is judged: a pair that can serve none of its nodes is a mistake even if later pairs serve them.
     _refuse_misplaced(composite, sites, method)
     chosen = {site.name: _first_match(site, composite) for site in sites}
     missing = [forms[name] for name, rule in chosen.items() if rule is None]
     if missing:
         raise _no_rule_for(missing, method)
+    # Rules that treat positive and negative inputs apart need one pass instead of two where no input can be negative.
     known = nonnegative_values(graph, forms)
     return Plan(
         graph,
@@ -97,6 +99,7 @@ def checked_pairs(composite):
     if pairs is None or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise InvalidInputError(f"A composite is a list of pairs (matcher, rule), but this is {composite!r}.")
     for matcher, rule in pairs:
+        # Without its parentheses `first` is callable, too, and would only fail later, with a site as its argument.
         if matcher in MAKERS:
             raise InvalidInputError(f"{matcher.__name__} makes a matcher when it is called: write {matcher.__name__}(...).")
         if not callable(matcher) or not isinstance(rule, Rule):
@@ -124,6 +127,7 @@ def _understands(rule, form):
 
 
 def _first_match(site, composite):
+    # A rule that is not for the node is passed over, so that `layer("Dense")` need not exclude the layer's activation.
     return next((rule for matches, rule in composite if matches(site) and _understands(rule, site.form)), None)
 
 

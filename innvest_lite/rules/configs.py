@@ -55,6 +55,7 @@ def _matcher_from_config(config):
 
 
 def _made(cls, config):
-    """An instance from its fields; JSON has made lists of tuples."""
+    """An instance from its fields."""
+    # JSON has made lists of tuples, and a frozen dataclass with a list could neither be compared nor hashed.
     options = {name: value for name, value in config.items() if name != "class"}
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})

@@ -44,6 +44,7 @@ class GuidedBackprop(Rule):
 
     def reverse(self, call, relevance):
         """R_in = gate * max(R_out, 0)."""
+        # The pullback of a ReLU is the forward gate.
         return call.pullback((ops.relu(relevance[0]),))
 
 
@@ -56,6 +57,7 @@ class TokenSum(Rule):
         times_input: multiply with the embedded token first, for input times gradient.
     """
 
+    # Token numbers have no gradient: relevance ends here, as one number per token.
     kinds = ("embedding",)
     times_input: bool = False
 

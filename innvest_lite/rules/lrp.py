@@ -65,6 +65,7 @@ class Zero(LinearRule):
 
     def reverse(self, call, relevance):
         """R_in = x W'(R / z)."""
+        # 0 where z is exactly 0, and not a large number: what arrives there goes nowhere (decision 6).
         return times(call.inputs, own(call, backend.divide_no_nan(wide(relevance[0]), self._total(call))))
 
     def absorbed(self, call, relevance):
@@ -85,6 +86,7 @@ class Epsilon(LinearRule):
         bias: whether z_j has the bias in it, which then keeps its share.
     """
 
+    # iNNvestigate's default: small enough to change nothing but what is close to 0 / 0.
     epsilon: float = 1e-7
     bias: bool = True
 
@@ -101,6 +103,7 @@ class Epsilon(LinearRule):
 
     def reverse(self, call, relevance):
         """R_in = x W'(R / stab(z))."""
+        # A plain division: with sign(0) = 1 the denominator is never 0.
         return times(call.inputs, own(call, wide(relevance[0]) / self._stabilized(call)))
 
     def absorbed(self, call, relevance):
@@ -140,6 +143,7 @@ class Gamma(LinearRule):
 
     def reverse(self, call, relevance):
         """R_in = x+ (W + gamma W+)'s + x- (W + gamma W-)'s with s = R / z."""
+        # Negative inputs need a kernel of their own: their positive contributions come from negative weights.
         kernel = kernel_of(call)
         forward = Signed(call, kernel + self.gamma * ops.relu(kernel), kernel - self.gamma * ops.relu(-kernel))
         return forward.back(backend.divide_no_nan(wide(relevance[0]), self._total(call, forward.output)))
@@ -186,6 +190,7 @@ class AlphaBeta(LinearRule):
         require_number(self.alpha, "alpha")
         require_number(self.beta, "beta")
         require(
+            # Not equality: 1.1 - 0.1 is not 1 in floating point.
             abs(self.alpha - self.beta - 1) < 1e-6,
             f"alpha - beta should be 1, so that relevance is conserved, but alpha is {self.alpha} and beta {self.beta}.",
         )
@@ -200,6 +205,7 @@ class AlphaBeta(LinearRule):
     def reverse(self, call, relevance):
         """R_in = alpha c+ / z+ R - beta c- / z- R."""
         relevance = wide(relevance[0])
+        # Both parts were computed in `prepare` where beta is not 0: the forward value is their sum.
         speaks_for, against = call.prepared or self._parts(call)
         above, below = self._biases(call)
         handed_on = speaks_for.back(self.alpha * backend.divide_no_nan(relevance, speaks_for.output + above))
@@ -222,6 +228,7 @@ class AlphaBeta(LinearRule):
     def _parts(self, call):
         """The positive contributions, and, where beta is not 0, the negative ones."""
         kernel = kernel_of(call)
+        # A contribution is positive where input and weight have the same sign, and negative where they do not.
         positive, negative = ops.relu(kernel), -ops.relu(-kernel)
         return Signed(call, positive, negative), Signed(call, negative, positive) if self.beta else None
 
@@ -300,12 +307,14 @@ class Norm(Rule):
         denominator = stabilized(total, self.epsilon) if self.epsilon else total
         cotangent = backend.divide_no_nan(wide(relevance[0]), denominator)
         nothing = (ops.zeros_like(x) if backend.is_float(x) else x for x in call.inputs)
+        # For inputs of 0 an affine map gives its constant: an offset, or a fixed mean.
         (constant,) = call.form.affine(*call.inputs)(*nothing)
         return {"bias": cotangent * wide(constant), "epsilon": wide(relevance[0]) - cotangent * total}
 
     def _back(self, call, cotangent):
         form = call.form
         if form.kind == "normalization":
+            # The statistics as constants: through them, relevance would be shared out by how inputs change the variance.
             _, pullback = backend.vjp(form.affine(*call.inputs), *call.inputs)
             return pullback((cotangent,))
         return own(call, cotangent) if isinstance(form, LinearForm) else call.pullback((cotangent,))

@@ -162,6 +162,7 @@ class _Gated(Matcher):
 
 @dataclasses.dataclass(frozen=True)
 class _LayerClass(Matcher):
+    # Names rather than classes, so that a saved composite can be loaded without importing what it names.
     names: tuple
 
     def __call__(self, site):
@@ -173,6 +174,7 @@ class _Named(Matcher):
     patterns: tuple
 
     def __call__(self, site):
+        # Unlike `fnmatch`, `fnmatchcase` tells capitals apart on every system.
         return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in self.patterns)
 
 
@@ -197,6 +199,7 @@ class _Until(Matcher):
         last = max(place[0] for place in site.places.values() if place)
         if end[0] > last:
             raise InvalidInputError(f"until({self.end}) is beyond the model's last layer, model.layers[{last}].")
+        # Tuples are compared place by place: an index of the outer model includes all of a nested one.
         return site.place[: len(end)] <= end
 
     def _place(self, places):
@@ -235,6 +238,7 @@ class _Not(Matcher):
 
 def sites_of(graph, forms):
     """A `Site` for each node of a graph, in order."""
+    # By data flow, not by the order of layers: each branch of a network has a first and a last layer of its own.
     behind_linear = _reached_through_linear(graph.nodes, forms, lambda node: node.inputs, lambda node: node.values)
     before_linear = _reached_through_linear(
         reversed(graph.nodes), forms, lambda node: node.values, lambda node: node.inputs
@@ -242,12 +246,14 @@ def sites_of(graph, forms):
     sites = []
     for node in graph.nodes:
         form = forms[node.name]
+        # Layers with weights alone: a sum or an average before the first of them does not make it a hidden layer.
         linear = form.kind == "linear"
         sites.append(
             Site(
                 form,
                 linear and not behind_linear.intersection(node.inputs),
                 linear and not before_linear.intersection(node.values),
+                # The parts into which passes cut a layer have the layer's place.
                 graph.places[node.name.removesuffix(f"/{node.part}")],
                 graph.places,
             )

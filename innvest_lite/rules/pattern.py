@@ -25,6 +25,7 @@ class Pattern(Rule):
 
     def reverse(self, call, relevance):
         """R_in = A' R_out, where A is the node's map with the pattern as its kernel."""
+        # In the pattern's dtype: a model of float16 would overflow, since PatternNet grows with depth (decision 8).
         return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
 
 
@@ -40,6 +41,7 @@ class InverseScale(Rule):
 
     def reverse(self, call, relevance):
         """R_in = R_out / w."""
+        # The VJP of ones is w, whatever layer makes the diagonal map: BatchNormalization, Rescaling, LayerScale, ...
         (weight,) = call.pullback((ops.ones_like(call.outputs[0]),))
         return (_divided(relevance[0], weight),)
 
@@ -78,6 +80,7 @@ class GatedSignal(Rule):
         signal = call.form.signal
         passed = relevance[0]
         if self.inverse:
+            # In the signal alone, with the gates as constants; its VJP of ones is then the gate.
             _, pullback = backend.vjp(lambda x: call.form.forward(*_with(call.inputs, signal, x))[0], call.inputs[signal])
             passed = _divided(passed, pullback(ops.ones_like(call.outputs[0]))[0])
         return tuple(passed if index == signal else None for index in range(len(call.inputs)))
@@ -87,6 +90,8 @@ def _divided(relevance, weight):
     """relevance / weight in float32 or wider, 0 where the weight is 0."""
     dtype = relevance.dtype if relevance.dtype == "float64" else "float32"
     relevance, weight = ops.cast(relevance, dtype), ops.cast(weight, dtype)
+    # Where w is 0 the input does not reach the output and the data determines no pattern: 0, as for a dead unit
+    # (decision 4). The inner `where` keeps the division itself free of NaN.
     zero = ops.equal(weight, 0)
     return ops.where(zero, 0, relevance / ops.where(zero, 1, weight))
 

@@ -16,12 +16,14 @@ from innvest_lite.rules.shares import require
 # Activations and gates pass relevance on, sums and means share it out by contribution, the rest moves it with its values.
 STRUCTURE = (
     (kind("rectifier", "activation"), Pass()),
+    # The winner of a maximum takes all: its gradient is that of the winner.
     (kind("max", "route"), Gradient()),
     (kind("sum", "average", "scale", "normalization"), Norm()),
     (gated(), GatedSignal()),
     (kind("embedding"), TokenSum()),
 )
 
+# An EinsumDense is a dense layer over one axis or several.
 _DENSE = ("Dense", "EinsumDense")
 
 
@@ -40,6 +42,7 @@ def alpha_beta(alpha=None, beta=None, bias="split"):
     """Alpha-beta everywhere (Bach et al. 2015). As alpha - beta is 1, one of them is enough; without both, 2 and 1."""
     for value in (alpha, beta):
         require(value is None or isinstance(value, int | float), f"alpha and beta should be numbers, but one is {value!r}.")
+    # Without both, the paper's alpha 2, beta 1; alpha - beta = 1 makes the rule conserve relevance.
     if alpha is None:
         alpha = 2.0 if beta is None else beta + 1
     return everywhere(AlphaBeta(alpha, alpha - 1 if beta is None else beta, bias))
@@ -64,6 +67,7 @@ def epsilon_gamma_box(low=-3.0, high=3.0, epsilon=1e-6, gamma=0.25):
         epsilon: of the dense layers.
         gamma: of the convolutions.
     """
+    # The default bounds hold images that were standardized channel by channel; other inputs want their own.
     return dense_and_convolutional(Epsilon(epsilon), Gamma(gamma), Box(low, high))
 
 

@@ -15,9 +15,11 @@ class Signed:
         form = call.form
         inputs = tuple(ops.cast(x, above.dtype) for x in call.inputs)
         if call.nonnegative or together:
+            # The second kernel would meet zeros only.
             self._parts = [(inputs, *applied(form, inputs, above))]
         else:
             rectified = tuple(ops.relu(x) for x in inputs)
+            # Exact, since at each place one of the two parts is x and the other 0.
             rest = tuple(x - r for x, r in zip(inputs, rectified, strict=True))
             self._parts = [(rectified, *applied(form, rectified, above)), (rest, *applied(form, rest, below))]
         outputs = [output for _, output, _ in self._parts]
@@ -66,6 +68,7 @@ def bias_of(call):
 
 def wide(x):
     """As float32, or float64 where it is float64."""
+    # float16 ends at 65504, which a division by a small z easily exceeds.
     return x if x.dtype == "float64" else ops.cast(x, "float32")
 
 
@@ -76,6 +79,7 @@ def times(inputs, shares):
 
 def stabilized(total, epsilon):
     """z + epsilon sign(z), with sign(0) = 1."""
+    # sign(0) = 1, as otherwise the denominator would still be 0 there.
     epsilon = ops.cast(epsilon, total.dtype)
     return total + ops.where(total >= 0, epsilon, -epsilon)
 
