@@ -145,12 +145,8 @@ def _add_evaluate(commands):
     evaluate.epilog = _EVALUATED
     evaluate.add_argument("model", metavar="MODEL", help=f"{_MODEL}, with probabilities as output")
     evaluate.add_argument("data", metavar="DATA", help=_DATA)
-    evaluate.add_argument(
-        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
-    )
+    _add_methods(evaluate, "DATA")
     _add_out(evaluate, default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
-    evaluate.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on DATA")
-    evaluate.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on DATA")
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="use N random samples of DATA; default: all")
     _add_degradation(evaluate)
     _add_reading(evaluate)
@@ -160,11 +156,8 @@ def _add_report(commands):
     report = _command(commands, "report", "explanations of images on one HTML page, which needs no network")
     report.add_argument("model", metavar="MODEL", help=_MODEL)
     report.add_argument("images", metavar="IMAGES", help=_IMAGES)
-    report.add_argument(
-        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
-    )
+    _add_methods(report, "IMAGES")
     _add_out(report, default="report.html", metavar="FILE", help="the page (%(default)s)")
-    report.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on IMAGES")
     report.add_argument("--labels", metavar="FILE", help="names of the classes, one on each line")
     report.add_argument(
         "--top", type=_positive, default=3, metavar="N", help="the number of classes shown for each image (%(default)s)"
@@ -178,9 +171,16 @@ def _add_report(commands):
         help="the percentile of a heat map's magnitudes that gets the full colour (%(default)s)",
     )
     report.add_argument("--degradation", action="store_true", help="also curves of image degradation, on these images")
-    report.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on these images")
     _add_degradation(report)
     _add_reading(report)
+
+
+def _add_methods(command, data):
+    command.add_argument(
+        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
+    )
+    command.add_argument("--patterns", metavar="FILE", help=f"for the pattern methods; default: fitted on {data}")
+    command.add_argument("--signal", action="store_true", help=f"also rho of signal estimators, fitted on {data}")
 
 
 def _add_degradation(command):

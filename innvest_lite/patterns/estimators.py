@@ -137,7 +137,7 @@ def may_need_linear(statistics, kernel, fan_in):
         if np.any(variance <= _CONSTANT * mean_y**2):
             # It has not varied yet: what there is says nothing of it, and the rest of the data may.
             return True
-        # By the threshold of the safest estimator, whatever was asked for: the same sums serve all of them.
+        # The positive regime, which "relu" and "relu.safe" share.
         _, in_regime = _regime_covariance("relu", own, fan_in)
         if np.any((own.active > 0) & (np.sum(weights * in_regime, axis=fan_in) < _SAFE * variance)):
             return True
