@@ -230,7 +230,7 @@ def input_spec(model, graph, preprocessor=None):
         InvalidInputError: there is a preprocessor, of one input, and the model has several.
     """
     if preprocessor is not None and len(graph.inputs) != 1:
-        raise InvalidInputError(f"A preprocessor needs a model with one input, but this one has {len(graph.inputs)}.")
+        raise InvalidInputError(f"A preprocessor is for models with one input, but this one has {len(graph.inputs)}.")
     structure = getattr(model, "input", None)
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
     forms = forms_of(graph)
