@@ -265,7 +265,7 @@ def test_a_rule_at_nodes_that_it_is_not_for():
         ({"linear": ZPlus()}, "list of pairs"),
         pytest.param(None, "list of pairs"),
         pytest.param(ZPlus(), "list of pairs"),
-        ("epsilom", f"no composite 'epsilom'. Did you mean 'epsilon'. There are {', '.join(PRESETS)}"),
+        ("epsilom", f"no composite 'epsilom'. Did you mean 'epsilon'. The names are: {', '.join(PRESETS)}"),
         *(
             pytest.param([(function, ZPlus())], rf"{function.__name__}\(", id=f"{function.__name__} without ()")
             for function in (first, last, anything, kernel_bearing, kind, layer, named, until)
