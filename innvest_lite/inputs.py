@@ -127,7 +127,7 @@ class InputSpec:
         with np.errstate(over="ignore"):
             cast = array.astype(dtype, copy=False)
         if _is_float(cast) and not np.isfinite(cast).all():
-            raise InvalidInputError(f"{what} holds values outside the range of {dtype}, in which the model computes.")
+            raise InvalidInputError(f"{what} holds values beyond the range of {dtype}, in which the model computes.")
         return cast
 
     def in_order(self, x):

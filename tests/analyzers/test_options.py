@@ -67,9 +67,9 @@ WRONG = {
     "seed": (make(innvest_lite.RISE, seed=-1), "seed should lie between 0"),
     "large seed": (make(innvest_lite.SmoothGrad, seed=2**64), "seed should lie between 0"),
     "stddev": (make(innvest_lite.Random, stddev="a"), "stddev should be a number"),
-    "fill": (make(innvest_lite.Occlusion, window=1, fill=1e39), "fill holds values outside the range of float32"),
+    "fill": (make(innvest_lite.Occlusion, window=1, fill=1e39), "fill holds values beyond the range of float32"),
     "reference": (make(innvest_lite.IntegratedGradients, reference_inputs=1e300), "beyond the range of float32"),
-    "ragged reference": (make(innvest_lite.IntegratedGradients, reference_inputs=[[1, 2], [3]]), "no array"),
+    "ragged reference": (make(innvest_lite.IntegratedGradients, reference_inputs=[[1, 2], [3]]), "read as an array"),
     "output": (lambda: innvest_lite.GradCAM(models.case("conv_bn").model, layer=["conv1"]), "name of a layer, but is"),
     "two inputs": (lambda: innvest_lite.GradCAM(models.case("two_inputs").model), "this model has 2 inputs"),
 }

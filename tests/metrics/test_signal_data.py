@@ -14,9 +14,9 @@ from innvest_lite.metrics import signal, signal_quality
 def test_samples_in_two_parts_are_told(caplog):
     fit, regress, evaluate = parts(40)
     signal_quality(small(), fit, regress, evaluate)
-    assert "stand in" not in caplog.text
+    assert "are in" not in caplog.text
     signal_quality(small(), fit, regress, np.concatenate([regress[::-1][:30], evaluate[:10]]))
-    assert "30 of 40 samples of eval_data stand in regress_data too" in caplog.text
+    assert "30 of 40 samples of eval_data are in regress_data too" in caplog.text
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
