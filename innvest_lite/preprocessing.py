@@ -140,7 +140,7 @@ class Preprocessor:
             _log.warning("The images lie in 0..1, but the preprocessor %r expects 0..255: multiply them by 255.", self.name)
 
     def tensors(self, images):
-        """As calling it, but on a tensor `images`, also inside a `tf.function`."""
+        """As calling it, but for a tensor `images` of that shape, also inside a `tf.function`."""
         if self.layer is not None and "training" in inspect.signature(self.layer.call).parameters:
             return self.given(images, training=False)
         if not isinstance(self.given, str):
