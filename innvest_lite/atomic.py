@@ -1,4 +1,4 @@
-"""The former name of `innvest_lite.files`."""
+"""The former name of `innvest_lite.files`, for one release."""
 
 from innvest_lite.files import leftovers, replacing, replacing_folder
 

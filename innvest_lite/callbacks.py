@@ -17,7 +17,7 @@ from innvest_lite.analyzers import Analyzer, PatternNet, create_analyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.analyzers.registry import method_of
 from innvest_lite.errors import InnvestLiteError, InvalidInputError, UnsupportedLayerError
-from innvest_lite.inputs import as_array, positive
+from innvest_lite.options import as_array, positive
 from innvest_lite.patterns import PatternFits
 
 # Pictures side by side in a file.

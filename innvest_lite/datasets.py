@@ -2,6 +2,7 @@
 
 From a seed, by NumPy alone, to a frozen record of float32 arrays. Called by users and by tests that ask whether an
 explanation shows the signal or the weights. Rows are independent: a slice of a draw is a test set of the same problem.
+Data that the package ships, of handwritten digits, is in `innvest_lite.data`.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import math
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import as_array, finite, positive, seed_of
+from innvest_lite.options import as_array, finite, positive, seed_of
 
 _BLOBS = 3  # A template has as many.
 _PIXELS = 3  # A blob's cell is at least so wide.
@@ -39,7 +40,7 @@ class SignalDistractor:
     weight: np.ndarray
 
 
-def signal_distractor(samples, signal=(1.0, 0.0), distractor=(1.0, 1.0), noise=1.0, seed=0):
+def signal_distractor(samples, signal=(1.0, 0.0), distractor=(1.0, 1.0), noise=1.0, *, seed=0):
     """The toy of Kindermans et al. 2017 (arXiv 1705.05598, section 2), with any number of features and distractors.
 
     x = a_s y + a_d e, y uniform on [-1, 1], e normal. The weight of a linear readout has to cancel the distractors, so it
@@ -111,7 +112,7 @@ def _unbiased_weight(signal, distractors):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Suppressor:
-    """What `suppressor` gives; float32 where nothing else is said.
+    """What `suppressor` gives; float32 unless stated otherwise.
 
     Attributes:
         x: `(samples, 2)`, exactly `signal + noise`.
@@ -131,7 +132,7 @@ class Suppressor:
     weight: np.ndarray
 
 
-def suppressor(samples, correlation=0.8, separation=1.0, seed=0):
+def suppressor(samples, correlation=0.8, separation=1.0, *, seed=0):
     """Two Gaussian classes with a suppressor: a feature that says nothing of the class, yet helps to read it.
 
     x_1 = separation (y - 1/2) + n_1, x_2 = n_2, where n_1 and n_2 are normal of variance 1 and correlated. The optimal
@@ -139,7 +140,7 @@ def suppressor(samples, correlation=0.8, separation=1.0, seed=0):
     10.1016/j.neuroimage.2013.10.067; Wilming et al. 2022, arXiv 2111.07473). An explanation should not mark x_2.
 
     Args:
-        samples: how many; each is of either class by the toss of a coin.
+        samples: how many; the class of each is drawn, both with probability 1/2.
         correlation: c, above -1 and below 1.
         separation: the distance of the classes' means in x_1, above 0.
         seed: of the random numbers.
@@ -172,7 +173,7 @@ def suppressor(samples, correlation=0.8, separation=1.0, seed=0):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TemplateImages:
-    """What `template_images` gives; float32 where nothing else is said.
+    """What `template_images` gives; float32 unless stated otherwise.
 
     Attributes:
         images: `(samples, size, size, 1)`: `signal + distractor` and the pixels' noise.

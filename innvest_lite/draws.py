@@ -1,7 +1,7 @@
 """Random numbers that are the same on every device, compiled or not: Threefry-2x32 with 20 rounds.
 
 Counter based (Salmon et al. 2011, doi 10.1145/2063384.2063405): a row of numbers depends on the seed and on the row's own
-keys alone, so that no batch size changes it. TensorFlow's stateless numbers do not serve: for one seed they differ between
+keys alone, whatever the batch size. TensorFlow's stateless numbers cannot be used: for one seed they differ between
 plain and XLA-compiled programs, and its kernels take one key at a time.
 """
 
@@ -11,6 +11,7 @@ from keras import ops
 
 from innvest_lite import backend
 
+# The constants of Threefry-2x32 (Salmon et al. 2011): rotation distances, and the parity of the key schedule.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _WORD = 2**32
@@ -26,6 +27,7 @@ def normal(shape, seed, keys):
     """
     # Box and Muller: radius and angle.
     radius, angle = _bits(shape, seed, keys)
+    # 1 - u lies in (0, 1], whose logarithm is finite.
     radius = ops.sqrt(-2.0 * ops.log(1.0 - _unit(radius)))
     return ops.reshape(radius * ops.cos(2.0 * math.pi * _unit(angle)), (-1, *shape))
 
@@ -39,6 +41,7 @@ def _bits(shape, seed, keys):
     """Two uint32 `(len(keys), size of shape)`."""
     keys = ops.cast(keys, "uint32")
     first, second = (ops.broadcast_to(word, ops.shape(keys)[:1]) for word in _words(seed))
+    # Each number of a row's keys makes a new key of the one before, so that rows may have any number of them.
     for number in ops.unstack(keys, axis=1):
         first, second = _threefry(first, second, number, ops.zeros_like(number))
     counters = ops.cast(ops.arange(math.prod(shape)), "uint32")[None]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the check that one can be written. Called wherever the package does."""
+"""Writing files whole or not at all, and checking first that a path can be written. Called wherever the package writes."""
 
 import contextlib
 import os
@@ -53,13 +53,13 @@ def _is_same(one, other):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Gives a free path beside `path` to write to, and moves what is there into its place when the block ends well.
+    """Gives a free path beside `path` to write to, and renames it to `path` when the block ends without error.
 
     Args:
-        path: where the file shall stand; one that is there is replaced.
+        path: the path of the file; an existing file is replaced.
 
     Returns:
-        A context manager of a hidden `pathlib.Path`; after an error nothing is left of it.
+        A context manager of a hidden `pathlib.Path`; after an error nothing of it remains.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.partial")
@@ -72,8 +72,8 @@ def replacing(path):
 
 @contextlib.contextmanager
 def replacing_folder(path):
-    """As `replacing`, for a folder: what is at `path` goes when the new one is whole."""
-    # Behind links, which stay what they are.
+    """As `replacing`, for a folder: an existing one is removed once the new one is complete."""
+    # Resolved, so that a link to the folder remains a link.
     path = pathlib.Path(path).resolve()
     partial = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.partial")
     old = partial.with_suffix(".old")
@@ -91,7 +91,7 @@ def replacing_folder(path):
 
 
 def leftovers(path):
-    """What a process that was killed while it wrote a file at `path` left beside it."""
+    """The partial files that a process killed while writing a file at `path` has left beside it, a list of paths."""
     path = pathlib.Path(path)
     pattern = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]{32}\.partial")
     return [file for file in path.parent.glob(".*.partial") if pattern.fullmatch(file.name)]

@@ -8,20 +8,21 @@ import numpy as np
 from innvest_lite import images as images_module
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import find_images, load_image
-from innvest_lite.inputs import shard_of
+from innvest_lite.options import shard_of
 
 _MOST_WORKERS = 4
 
 
 class ImageFolder(keras.utils.PyDataset):
-    """The images of a folder and of all folders in it, in batches; files that cannot be read are left out.
+    """The images of a folder and of all folders in it, in batches; files that cannot be read are skipped.
 
     Args:
         images: a folder, an image, or a list of the paths of images.
         shape: their `(height, width, channels)` for the model.
         preprocess: how values in 0..255 become inputs, as in `innvest_lite.images.preprocess`.
-        batch_size: images in a batch; one with unreadable images has fewer.
-        shard: `(index, count)`: every `count`-th image from number `index` on, counted from 0; for many machines.
+        batch_size: images in a batch; a batch with unreadable images has fewer.
+        shard: `(index, count)`: take every `count`-th image, beginning with number `index`, counted from 0, so that each of
+            `count` machines reads a part.
 
     Attributes:
         paths: of the images.
@@ -38,14 +39,16 @@ class ImageFolder(keras.utils.PyDataset):
 
     def __init__(self, images, shape, preprocess="none", batch_size=32, shard=(0, 1)):
         super().__init__(workers=min(_MOST_WORKERS, os.cpu_count() or 1))
-        # Before anything is read.
+        # An unknown name is an error now, not when the first batch is read.
         if isinstance(preprocess, str):
             images_module.preprocess(np.zeros((1, 1, shape[-1])), preprocess)
         paths = find_images(images) if isinstance(images, str | os.PathLike) else list(images)
         index, count = shard_of(shard)
         self.paths = paths[index::count]
         if not self.paths:
-            raise InvalidInputError(f"There are {len(paths)} images, too few for part {index + 1} of {count}.")
+            raise InvalidInputError(
+                f"Part {index + 1} of {count} is empty: there are only {len(paths)} images. Use fewer parts."
+            )
         self._shape, self.preprocess, self._batch_size = tuple(shape), preprocess, batch_size
         self._messages = {}
 

@@ -1,6 +1,6 @@
-"""Images from files, for the command line: find them, read them, and scale their values as a model expects.
+"""Images from files, for the command line: find them, and read them; `preprocess` scales their values (`scalings`).
 
-In: a folder or file. Out: float32 arrays `(height, width, channels)` in 0..255, then what `preprocess` makes of them.
+In: a folder or file. Out: float32 arrays `(height, width, channels)` in 0..255.
 Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels.
 """
 
@@ -11,32 +11,13 @@ import struct
 import numpy as np
 from PIL import Image, ImageOps
 
-from innvest_lite.errors import InvalidInputError, did_you_mean
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.scalings import PREPROCESSORS, preprocess
+
+__all__ = ["EXTENSIONS", "PREPROCESSORS", "find_images", "load_image", "preprocess"]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """What `find_images` takes for an image, in any case of letters."""
-
-PREPROCESSORS = (
-    "none",
-    "unit",
-    "convnext",
-    "densenet",
-    "efficientnet",
-    "efficientnet_v2",
-    "inception_resnet_v2",
-    "inception_v3",
-    "mobilenet",
-    "mobilenet_v2",
-    "mobilenet_v3",
-    "nasnet",
-    "resnet",
-    "resnet50",
-    "resnet_v2",
-    "vgg16",
-    "vgg19",
-    "xception",
-)
-"""What `preprocess` knows: two scalings of our own, and the modules of `keras.applications`."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _DAMAGED = (
@@ -125,68 +106,10 @@ def load_image(path, height, width, channels):
     except _DAMAGED as error:
         raise InvalidInputError(
             f"Cannot read the image {str(path)!r}: {error or type(error).__name__}. Expected a whole file of a format "
-            f"among {', '.join(_FORMATS)}; save it again, or take it out of the folder."
+            f"among {', '.join(_FORMATS)}; save it again, or remove it from the folder."
         ) from error
     pixels = np.asarray(resized, np.float32).reshape(height, width, -1)
     return np.repeat(pixels, channels // pixels.shape[-1], axis=-1)
-
-
-def preprocess(images, name):
-    """Images in 0..255 as a model was trained to see them.
-
-    Args:
-        images: numbers of shape `(batch, height, width, channels)` or `(height, width, channels)`, in 0..255.
-        name: "none" (as they are), "unit" (divided by 255), or a module of `keras.applications` that has a
-            `preprocess_input`, such as "vgg16" or "mobilenet_v2"; also the name of a model in it, such as
-            "densenet121". For these, capital letters, "_" and "-" make no difference. Or a function of float32 images.
-
-    Returns:
-        A new float32 array, of the same shape unless it is a function that changes it; the argument is not edited.
-
-    Raises:
-        InvalidInputError: an unknown name, an array of another rank or type, or a number of channels other than 3 where
-            `keras.applications` wants 3.
-
-    Example:
-        >>> preprocess(np.full((1, 1, 1), 255), "unit").tolist()
-        [[[1.0]]]
-    """
-    values = np.asarray(images)
-    if values.ndim not in (3, 4) or not np.can_cast(values.dtype, np.float32, casting="same_kind"):
-        raise InvalidInputError(
-            f"images has the type {values.dtype} and the shape {values.shape}; expected real numbers of shape "
-            "(batch, height, width, channels) or (height, width, channels), in 0..255."
-        )
-    values = np.array(values, np.float32)  # a copy: preprocess_input edits NumPy arrays in place
-    return np.asarray(preprocessing(name, values.shape[-1])(values), np.float32)
-
-
-def preprocessing(name, channels):
-    """What `preprocess` does with float32 images, as a function, of arrays (which it may edit) or tensors.
-
-    Args:
-        name: as `preprocess` takes it.
-        channels: how many the images have.
-
-    Returns:
-        A function of float32 images `(batch, height, width, channels)` in 0..255, which gives what a model takes.
-
-    Raises:
-        InvalidInputError: as `preprocess`.
-    """
-    if callable(name):
-        return name
-    if name == "none":
-        return lambda images: images
-    if name == "unit":
-        return lambda images: images / np.float32(255)
-    module = _application(name)
-    if channels != 3:
-        raise InvalidInputError(
-            f"The preprocessor {name!r} expects 3 channels (red, green, blue), but images has {channels}; "
-            'load them with channels=3, or choose "none" or "unit".'
-        )
-    return lambda images: module.preprocess_input(images, data_format="channels_last")
 
 
 def _looks_like_image(file, folder):
@@ -233,38 +156,3 @@ def _as_shown(image, file_format):
 def _in_channels(image, channels):
     """The image in grey or in colour; sixteen-bit grey keeps its fractions, as one channel for all three."""
     return image if image.mode == "F" else image.convert("L" if channels == 1 else "RGB")
-
-
-def canonical(name):
-    """The one name of a preprocessor that `preprocess` knows by several: "vgg16" for "VGG16".
-
-    Raises:
-        InvalidInputError: an unknown name.
-    """
-    return name if name in PREPROCESSORS else _application(name).__name__.rpartition(".")[2]
-
-
-def _application(name):
-    """The module of `keras.applications` that prepares the input of the model called so."""
-    import keras
-
-    modules = {module: getattr(keras.applications, module, None) for module in PREPROCESSORS[2:]}
-    names = {_plain(module): found for module, found in modules.items() if found is not None}
-    for module in list(names.values()):
-        names.update({_plain(model): module for model in vars(module) if model[0].isupper()})
-    if isinstance(name, str) and _plain(name) in names:
-        return names[_plain(name)]
-    raise InvalidInputError(_unknown_preprocessor(name, names))
-
-
-def _plain(name):
-    """A name without what people write differently."""
-    return name.lower().replace("_", "").replace("-", "")
-
-
-def _unknown_preprocessor(name, names):
-    """The message for a name that means nothing, with the nearest one that does."""
-    known = {_plain(preprocessor): preprocessor for preprocessor in PREPROCESSORS}
-    hint = did_you_mean(_plain(str(name)), {**{own: own for own in names}, **known})
-    choices = ", ".join(PREPROCESSORS)
-    return f"No preprocessor is called {name!r}.{hint} Choose one of {choices}, or the name of a model of these."

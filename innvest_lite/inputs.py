@@ -1,4 +1,4 @@
-"""What people hand in, checked and flattened: inputs and options. Host side, NumPy; for the analyzers and the fitter."""
+"""The inputs that people hand in, checked and flattened. Host side, NumPy; for the analyzers and the fitter."""
 
 import dataclasses
 
@@ -7,6 +7,8 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
+from innvest_lite.forms.inputs import dtype_of, is_integer, vocabulary
+from innvest_lite.options import as_array, finite
 from innvest_lite.preprocessing import Preprocessor
 
 ONE_SAMPLE = "One sample needs a batch axis: x[None]."
@@ -22,7 +24,7 @@ class InputSpec:
         shapes: the shape of each, batch axis first, None where it may vary.
         dtypes: the dtype in which the analyzer computes with each.
         vocabularies: how many tokens the embedding of each knows; None for an input that feeds none.
-        preprocessor: what is done to the only input first; None: it comes as the model takes it.
+        preprocessor: applied to the only input first; None: the data comes as the model takes it.
     """
 
     names: tuple
@@ -56,7 +58,7 @@ class InputSpec:
         _check_counts(arrays)
 
     def tensors(self, x):
-        """Tensors, in the order of the model's inputs and in the dtypes of the analyzer; values are not looked at.
+        """Tensors, in the order of the model's inputs and in the dtypes of the analyzer; their values are not checked.
 
         Raises:
             InvalidInputError: number, names or shapes do not fit.
@@ -99,7 +101,7 @@ class InputSpec:
         """An array in the dtype of its input, if all its values are numbers of that dtype."""
         dtype, vocabulary = self.dtypes[place], self.vocabularies[place]
         if _is_float(array) and not np.isfinite(array).all():
-            raise InvalidInputError(f"{what} holds NaN or infinite values; nothing true can be said of them.")
+            raise InvalidInputError(f"{what} holds NaN or infinite values, which cannot be explained.")
         if is_integer(dtype) and array.size:
             _check_integers(array, dtype, vocabulary, what)
         with np.errstate(over="ignore"):
@@ -140,23 +142,11 @@ class InputSpec:
         return type(x)(arrays)
 
 
-def as_array(given, what):
-    """`np.asarray(given)`.
-
-    Raises:
-        InvalidInputError: it has rows of different lengths, or is no array at all.
-    """
-    try:
-        return np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise InvalidInputError(f"{what} is no array: {error}") from error
-
-
 def _checked(x, name, shape, unbatched):
     if x is None or hasattr(x, "element_spec") or callable(getattr(x, "__next__", None)):
         raise InvalidInputError(
-            f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. Explain a data set batch by "
-            "batch."
+            f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. For a data set, explain one "
+            "batch after the other."
         )
     array = as_array(x, f"Input {name!r}")
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
@@ -182,18 +172,22 @@ def check_shape(given, name, shape, unbatched=ONE_SAMPLE):
 def _check_counts(arrays):
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
-        raise InvalidInputError(f"The inputs have different numbers of samples: {sorted(counts)}. They go in pairs.")
+        raise InvalidInputError(
+            f"The inputs have different numbers of samples: {sorted(counts)}. Give the same number for each."
+        )
 
 
 def _check_integers(array, dtype, vocabulary, what):
-    """Raises where a value is no whole number, leaves the dtype, or is a token that the embedding does not know."""
+    """Raises where a value is not whole, does not fit the dtype, or is a token that the embedding does not know."""
     if _is_float(array) and np.any(array != np.floor(array)):
         raise InvalidInputError(f"{what} holds fractions, where the model takes whole numbers.")
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     low, high = (0, vocabulary - 1) if vocabulary else (low, high)
     outside = array[(array < low) | (array > high)]
     if outside.size:
-        words = "the embedding knows the tokens" if vocabulary else f"{dtype}, in which the model computes, has the numbers"
+        words = (
+            "the embedding knows the tokens" if vocabulary else f"{dtype}, in which the model computes, holds the numbers"
+        )
         raise InvalidInputError(f"{what} holds {outside[0]}, but {words} {low} to {high}.")
 
 
@@ -209,95 +203,6 @@ def _fits(shape, expected):
     )
 
 
-def positive(number, name):
-    """An option that counts something, as an int.
-
-    Raises:
-        InvalidInputError: it is no whole number of at least 1.
-    """
-    if not _is_whole(number) or number < 1:
-        raise InvalidInputError(f"{name} should be a whole number of at least 1, but is {number!r}.")
-    return int(number)
-
-
-def whole(number, name):
-    """An option that is any whole number, such as a seed, as an int.
-
-    Raises:
-        InvalidInputError: it is none.
-    """
-    if not _is_whole(number):
-        raise InvalidInputError(f"{name} should be a whole number, but is {number!r}.")
-    return int(number)
-
-
-def _is_whole(number):
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
-def shard_of(shard):
-    """`(index, count)`, a part of so many, as two ints.
-
-    Raises:
-        InvalidInputError: it is none, with `0 <= index < count`.
-    """
-    numbers = tuple(shard) if isinstance(shard, tuple | list) else ()
-    if len(numbers) != 2 or not all(map(_is_whole, numbers)) or not 0 <= numbers[0] < numbers[1]:
-        raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
-    return tuple(map(int, numbers))
-
-
-def one_of(given, words, name):
-    """`given`, if it is one of the words.
-
-    Raises:
-        InvalidInputError: it is not, or it is no word at all.
-    """
-    if not isinstance(given, str | None) or given not in words:
-        raise InvalidInputError(f"{name} should be one of {tuple(words)}, but is {given!r}.")
-    return given
-
-
-def finite(number, name):
-    """An option that is a number, as a float.
-
-    Raises:
-        InvalidInputError: it is none, or not finite.
-    """
-    number = number.item() if isinstance(number, np.ndarray) and number.ndim == 0 else number
-    if not is_number(number):
-        raise InvalidInputError(f"{name} should be a number, but is {number!r}.")
-    return float(number)
-
-
-def is_number(value):
-    """Whether a value is a finite number, and not a truth value."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def seed_of(number):
-    """A seed, as an int.
-
-    Raises:
-        InvalidInputError: it is no whole number from 0 to 2**64 - 1.
-    """
-    if not 0 <= whole(number, "seed") < 2**64:
-        raise InvalidInputError(f"seed should lie between 0 and 2**64 - 1, but is {number}.")
-    return int(number)
-
-
-def names_of(keep):
-    """What `keep=` may be, one name or several, as a tuple.
-
-    Raises:
-        InvalidInputError: it is neither.
-    """
-    keep = (keep,) if isinstance(keep, str) else keep
-    if not isinstance(keep, list | tuple | set) or not all(isinstance(name, str) for name in keep):
-        raise InvalidInputError(f"keep should be names of layers, but is {keep!r}.")
-    return tuple(keep)
-
-
 def input_spec(model, graph, preprocessor=None):
     """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers.
 
@@ -309,74 +214,7 @@ def input_spec(model, graph, preprocessor=None):
     structure = getattr(model, "input", None)
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
     forms = forms_of(graph)
-    dtypes = [_dtype(graph, forms, value, spec) for value, spec in zip(graph.inputs, graph.input_specs, strict=True)]
-    vocabularies = [_vocabulary(graph, forms, value) for value in graph.inputs]
+    dtypes = [dtype_of(graph, forms, value, spec) for value, spec in zip(graph.inputs, graph.input_specs, strict=True)]
+    vocabularies = [vocabulary(graph, forms, value) for value in graph.inputs]
     shapes = tuple(spec.shape for spec in graph.input_specs)
     return InputSpec(tuple(names), shapes, tuple(dtypes), tuple(vocabularies), preprocessor)
-
-
-def with_token_inputs(graph):
-    """A graph whose inputs of tokens count as integers: Keras's `Input` is of floats where nothing else is said."""
-    forms = forms_of(graph)
-    specs = [
-        dataclasses.replace(spec, dtype="int32") if not is_integer(spec.dtype) and _is_tokens(graph, forms, value) else spec
-        for value, spec in zip(graph.inputs, graph.input_specs, strict=True)
-    ]
-    return graph.replace(input_specs=tuple(specs))
-
-
-def _is_tokens(graph, forms, value):
-    """Whether a value goes into embeddings, as it is or moved, and otherwise at most into masks."""
-    ends = []
-    for node in graph.consumers.get(value, ()):
-        kind = forms[node.name].kind
-        if all(spec.dtype == "bool" for spec in node.output_specs):
-            continue
-        moved = kind == "route" and len(node.inputs) == 1
-        ends.append(kind == "embedding" or (moved and _is_tokens(graph, forms, node.values[0])))
-    return bool(ends) and all(ends)
-
-
-def _vocabulary(graph, forms, value):
-    """The size of the smallest embedding that a value feeds, as it is or moved; None where it feeds none."""
-    sizes = []
-    for node in graph.consumers.get(value, ()):
-        kind = forms[node.name].kind
-        if kind == "embedding":
-            sizes.append(node.operation.input_dim)
-        elif kind == "route":
-            sizes.append(_vocabulary(graph, forms, node.values[0]))
-    return min((size for size in sizes if size is not None), default=None)
-
-
-def _dtype(graph, forms, value, spec):
-    """Integers stay integers where an embedding or an unknown layer takes them; uint8 images become float32."""
-    keeps = not is_integer(spec.dtype) or _feeds_integers(graph, forms, value)
-    return spec.dtype if keeps else "float32"
-
-
-def _feeds_integers(graph, forms, value):
-    for node in graph.consumers.get(value, ()):
-        kind = forms[node.name].kind
-        if kind in ("embedding", "opaque") or (kind == "route" and _feeds_integers(graph, forms, node.values[0])):
-            return True
-    return False
-
-
-def spatial_axes(graph, rank):
-    """The axes of a tensor of this rank along which positions lie, and that of its channels (None where there is none).
-
-    A table of features or of tokens, (batch, features), has positions alone.
-    """
-    if rank < 3:
-        return tuple(range(1, rank)), None
-    # A Flatten layer has a data format too, which says nothing of the layers before it.
-    layers = (node.operation for node in graph.nodes if not isinstance(node.operation, keras.layers.Flatten))
-    formats = [layer.data_format for layer in layers if getattr(layer, "data_format", None) is not None]
-    first = "channels_first" in formats[:1]
-    return (tuple(range(2, rank)), 1) if first else (tuple(range(1, rank - 1)), rank - 1)
-
-
-def is_integer(dtype):
-    """Whether a Keras dtype holds integers or booleans."""
-    return not keras.backend.is_float_dtype(dtype)

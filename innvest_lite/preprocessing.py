@@ -1,7 +1,7 @@
-"""What turns images as people have them into what a model takes: `preprocessor=` of analyzers and of fits.
+"""From images as people have them to what a model takes: `preprocessor=` of analyzers and of fits.
 
 Comes in: a name of `keras.applications`, a Keras layer such as the preprocessor of a KerasHub task, or any function of a
-batch. Goes out: a `Preprocessor`, which an `InputSpec` applies to all that comes in.
+batch. Goes out: a `Preprocessor`, which an `InputSpec` applies to its inputs.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.images import canonical, preprocessing
+from innvest_lite.scalings import canonical, scaling
 
 FOREIGN_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
     backend.OperationError,
 )
-"""What a function that is not ours may raise at images that it does not take."""
+"""What a user's function may raise when it is given images that it does not accept."""
 
 # Images that are prepared at a time.
 _BATCH = 32
@@ -30,7 +30,7 @@ _log = logging.getLogger("innvest_lite")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preprocessor:
-    """A preprocessor, by name or as something that is called.
+    """A preprocessor: a name or a function.
 
     Attributes:
         given: a name as in `innvest_lite.images.preprocess`, or a function of a batch of images, such as a Keras layer.
@@ -45,12 +45,12 @@ class Preprocessor:
         self.check(3)
         if not isinstance(self.given, str) and not callable(self.given):
             raise InvalidInputError(
-                f"preprocessor should be a name, such as 'vgg16', or something to call with images, but is {self.given!r}."
+                f"preprocessor should be a name, such as 'vgg16', or a function of images, but is {self.given!r}."
             )
 
     @classmethod
     def of(cls, given):
-        """`given` as a `Preprocessor`; None for None, and what is one already as it is.
+        """`given` as a `Preprocessor`; None, and what is a `Preprocessor` already, are returned unchanged.
 
         Raises:
             InvalidInputError: it is neither a name that `innvest_lite.images.preprocess` knows nor callable.
@@ -59,17 +59,17 @@ class Preprocessor:
 
     @classmethod
     def from_config(cls, config):
-        """From what `config` gave, where `config` is not None."""
+        """The preprocessor that `config` described; None for None."""
         return cls.of(keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config)
 
     def config(self):
-        """What a file can hold: the name, or what Keras makes of a layer or a registered function; else what was given."""
+        """What a file can hold: the name, or Keras's config of a layer or a registered function; else what was given."""
         known = inspect.isroutine(self.given) and keras.saving.get_registered_name(self.given) != self.given.__name__
         return keras.saving.serialize_keras_object(self.given) if self.layer is not None or known else self.given
 
     @property
     def name(self):
-        """What messages, descriptions and files of patterns call it."""
+        """Its name in messages, descriptions and pattern files."""
         if isinstance(self.given, str):
             return canonical(self.given)
         if inspect.isroutine(self.given):
@@ -78,11 +78,11 @@ class Preprocessor:
 
     @property
     def layer(self):
-        """The Keras layer that it is, whose weights are to be saved; or None."""
+        """The Keras layer, whose weights are saved with an analyzer; None where it is not a layer."""
         return self.given if isinstance(self.given, keras.Layer) else None
 
     def check_saveable(self):
-        """Raises InvalidInputError where Keras could write it to a file, but not read it again."""
+        """Raises InvalidInputError where Keras could save it but not load it again."""
         if self.layer is None and not isinstance(self.given, str) and self.config() is self.given:
             raise InvalidInputError(
                 f"The preprocessor {self.name!r} cannot be saved: give it a name, or make it a layer or function that is "
@@ -90,9 +90,9 @@ class Preprocessor:
             )
 
     def check(self, channels):
-        """Raises InvalidInputError where it is known not to take images of so many channels."""
+        """Raises InvalidInputError where it is known not to accept images with this number of channels."""
         if isinstance(self.given, str):
-            preprocessing(self.given, channels)
+            scaling(self.given, channels)
 
     def __call__(self, images):
         """A batch of images as the model takes it.
@@ -104,20 +104,22 @@ class Preprocessor:
             A NumPy array.
 
         Raises:
-            InvalidInputError: it is no array, the preprocessor refuses it, or gives another number of samples.
+            InvalidInputError: it is not an array, the preprocessor refuses it, or changes the number of samples.
         """
         if images is None or hasattr(images, "element_spec") or callable(getattr(images, "__next__", None)):
             kind = type(images).__name__
-            raise InvalidInputError(f"Images should be an array, not {kind}: a data set goes batch by batch.")
+            raise InvalidInputError(
+                f"Images should be an array, not {kind}; of a data set, give one batch after the other."
+            )
         images = np.asarray(images)
         if not images.ndim:
-            raise InvalidInputError(f"Images should be an array of them, not {images!r}; innvest_lite.images reads files.")
+            raise InvalidInputError(f"Images should be an array, not {images!r}; innvest_lite.images reads files.")
         self._look_at(images)
         starts = range(0, max(len(images), 1), _BATCH)
         return np.concatenate([self._prepared(images[start : start + _BATCH]) for start in starts])
 
     def _prepared(self, images):
-        """Some images; functions get a copy, for Keras's own edit their argument."""
+        """Some images; the function gets a copy, because Keras's own preprocessing edits its argument."""
         try:
             prepared = np.asarray(self.tensors(np.array(images)))
         except FOREIGN_ERRORS as error:
@@ -126,28 +128,29 @@ class Preprocessor:
             ) from error
         if prepared.shape[:1] != images.shape[:1]:
             raise InvalidInputError(
-                f"The preprocessor {self.name!r} makes {prepared.shape} of {images.shape}: another number of samples."
+                f"The preprocessor {self.name!r} turned shape {images.shape} into {prepared.shape}; it should keep the "
+                "number of samples."
             )
         return prepared
 
     def _look_at(self, images):
-        """Warns of images that seem to be in 0..1, where those by name are for 0..255."""
+        """Warns of images that seem to be in 0..1: preprocessors by name expect 0..255."""
         named = isinstance(self.given, str) and self.given != "none"
         if named and images.dtype.kind == "f" and images.size and images.min() >= 0 and 0 < images.max() <= 1:
-            _log.warning("The images lie in 0..1, but the preprocessor %r takes 0..255: multiply them by 255.", self.name)
+            _log.warning("The images lie in 0..1, but the preprocessor %r expects 0..255: multiply them by 255.", self.name)
 
     def tensors(self, images):
-        """The same of a tensor, `images` of the same shape, also inside a `tf.function`."""
+        """As calling it, but for a tensor `images` of that shape, also inside a `tf.function`."""
         if self.layer is not None and "training" in inspect.signature(self.layer.call).parameters:
             return self.given(images, training=False)
         if not isinstance(self.given, str):
             return self.given(images)
         floats = np.array(images, "float32") if isinstance(images, np.ndarray) else keras.ops.cast(images, "float32")
-        return preprocessing(self.given, images.shape[-1])(floats)
+        return scaling(self.given, images.shape[-1])(floats)
 
 
 def differing(fitted, used):
-    """What to say where patterns were fitted on data that was prepared in another way; "" where nothing is wrong or known.
+    """The message where patterns were fitted on data prepared in another way; "" where they agree or it is not known.
 
     Args:
         fitted: the name that the patterns hold, or None.
@@ -160,22 +163,22 @@ def differing(fitted, used):
         return ""
     return (
         f"The patterns were fitted on images prepared by {fitted!r}, but these are prepared by {used!r}: explanations "
-        "would be wrong without looking so. Prepare both alike, or fit again."
+        "would be wrong, and nothing would show it. Prepare both in the same way, or fit again."
     )
 
 
 def refuse_preprocessor(analyzer, what):
-    """Refuses an analyzer with a preprocessor where the model's own inputs are looked at.
+    """Refuses an analyzer with a preprocessor for a measure that works on the model's own inputs.
 
     Args:
         analyzer: an `Analyzer`.
-        what: what looks at them, for the message.
+        what: the name of the measure, for the message.
 
     Raises:
-        InvalidInputError: it has one.
+        InvalidInputError: the analyzer has a preprocessor.
     """
     if getattr(analyzer, "preprocessor", None) is not None:
         raise InvalidInputError(
-            f"{what} changes and compares what the model itself takes: make the analyzer without preprocessor=, and hand "
-            "over the inputs that analyzer.preprocessor(images) gives."
+            f"{what} changes and compares the model's own inputs: make the analyzer without preprocessor=, and pass the "
+            "inputs that analyzer.preprocessor(images) returns."
         )

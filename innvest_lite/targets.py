@@ -14,7 +14,8 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import as_array, is_integer
+from innvest_lite.forms.inputs import is_integer
+from innvest_lite.options import as_array
 
 SELECTION_MODES = ("max_activation", "index", "all")
 

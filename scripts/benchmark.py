@@ -325,7 +325,7 @@ def _print_deviations(title, model, x, batch):
     fitter.FULL_SAMPLES = min(fitter.FULL_SAMPLES, len(x) // 4)
     options = {"batch_size": batch, "verbose": 0}
     exact = innvest_lite.fit_patterns(model, x[order], **options)
-    sampled = innvest_lite.fit_patterns(model, x[order], exact=False, **options)
+    sampled = innvest_lite.fit_patterns(model, x[order], approximate=True, **options)
     half = innvest_lite.fit_patterns(model, x[order[::2]], **options)
     print(
         f"{title}: {len(x)} samples, everything gathered of {fitter.FULL_SAMPLES} and of every {fitter.FULL_EVERY}th batch"

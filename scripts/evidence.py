@@ -42,11 +42,11 @@ import innvest_lite
 from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.reports import save_rows
 from innvest_lite.datasets import template_images
-from innvest_lite.graph.graph import table
 from innvest_lite.metrics import degradation, signal_quality
 from innvest_lite.metrics.signal import ESTIMATORS
 from innvest_lite.patterns import estimators
 from innvest_lite.patterns.layout import Layout
+from innvest_lite.tables import table
 
 EPOCHS, BATCH = 20, 100
 DEGRADATION = {"patch": 4, "steps": 49, "batch_size": BATCH}
@@ -79,7 +79,7 @@ class Setting:
 SETTINGS = {
     DEFAULT: Setting(),
     **{f"all: {word}": Setting(word) for word in ("relu", "linear", "filter")},
-    **{f"rectified: {word}": Setting({"linear": word}) for word in ("relu", "linear")},
+    **{f"rectified: {word}": Setting({"rectified": word}) for word in ("relu", "linear")},
     **{f"unrectified: {word}": Setting({"unrectified": word}) for word in ("relu", "filter")},
     **{f"output: {word}": Setting({"output": word}) for word in ("linear", "filter")},
     **{f"sums: {word}": Setting({"sum": word}) for word in ("linear", "filter")},

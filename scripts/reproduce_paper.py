@@ -38,7 +38,6 @@ from innvest_lite.cli.demo import FAMILIES
 from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.pictures import pictures_of
 from innvest_lite.cli.reports import save_degradation, save_plot, save_rows, save_signal
-from innvest_lite.graph.graph import table
 from innvest_lite.metrics import (
     degradation,
     degradation_table,
@@ -47,6 +46,7 @@ from innvest_lite.metrics import (
     randomization,
     signal_quality,
 )
+from innvest_lite.tables import table
 
 # The estimators of the paper's figure 5 are PatternAttribution with their patterns; S_x is LRP's z-rule.
 ESTIMATORS = {"S_w": "filter", "S_a": "linear"}

@@ -248,7 +248,7 @@ def test_without_tensorboard(tmp_path, monkeypatch, caplog):
     "options, message",
     [
         ({"data": None}, "Say what to explain"),
-        ({"data": [[1], [1, 2]]}, "data is no array"),
+        ({"data": [[1], [1, 2]]}, "data cannot be read as an array"),
         ({"analyzer": innvest_lite.Gradient(small()), "options": {"bogus": 3}}, "this one is made already"),
         ({"analyzer": "gradeint"}, "Did you mean 'gradient'"),
         ({"analyzer": None}, "There is no analyzer None"),

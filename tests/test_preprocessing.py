@@ -106,7 +106,7 @@ def test_what_is_refused(tmp_path):
     model = network()
     with pytest.raises(InvalidInputError, match="Did you mean 'vgg1"):
         innvest_lite.Gradient(model, preprocessor="vgg61")
-    with pytest.raises(InvalidInputError, match="something to call with images, but is 3"):
+    with pytest.raises(InvalidInputError, match="a function of images, but is 3"):
         innvest_lite.Gradient(model, preprocessor=3)
     with pytest.raises(InvalidInputError, match=r"should have shape \(None, 16, 16, 3\), but got \(2, 8, 8, 3\)"):
         innvest_lite.Gradient(model, preprocessor=Halves()).analyze(IMAGES[:2])
@@ -160,7 +160,7 @@ def test_layers_are_not_in_training():
 
 @pytest.mark.parametrize("function", [lambda images: images[:1], lambda images: np.concatenate([images, images])])
 def test_as_many_samples_as_came(function):
-    with pytest.raises(InvalidInputError, match="another number of samples"):
+    with pytest.raises(InvalidInputError, match="it should keep the number of samples"):
         innvest_lite.Gradient(network(), preprocessor=function).analyze(IMAGES[:4])
 
 
@@ -171,7 +171,7 @@ def test_whatever_a_function_raises_is_told():
     with pytest.raises(InvalidInputError, match="refuses the images, float32 of shape .*no such thing"):
         innvest_lite.Gradient(network(), preprocessor=broken).analyze(IMAGES[:4])
     for given in (None, tf.data.Dataset.from_tensors(IMAGES), iter([IMAGES])):
-        with pytest.raises(InvalidInputError, match="a data set goes batch by batch"):
+        with pytest.raises(InvalidInputError, match="of a data set, give one batch after the other"):
             innvest_lite.Gradient(network(), preprocessor="unit").analyze(given)
 
 
@@ -270,7 +270,7 @@ def test_a_model_without_a_preprocessor(tmp_path, capsys):
     network().save(tmp_path / "model.keras")
     Image.fromarray(IMAGES[0].astype("uint8")).save(tmp_path / "photo.png")
     options = (tmp_path / "model.keras", tmp_path / "photo.png", "--preprocess", "model", "--method", "gradient")
-    assert "this one has none" in fails(capsys, "analyze", *options, "--out", tmp_path / "heat")
+    assert "this has none" in fails(capsys, "analyze", *options, "--out", tmp_path / "heat")
 
 
 def test_a_classifier_of_keras_hub_is_served(classifier, tmp_path):
@@ -353,4 +353,4 @@ def test_images_in_another_range_are_noticed(caplog):
     analyzer.analyze(np.zeros_like(IMAGES[:2]))
     assert not caplog.records
     analyzer.analyze(IMAGES[:2] / 255)
-    assert "'unit' takes 0..255: multiply them by 255" in caplog.text
+    assert "'unit' expects 0..255: multiply them by 255" in caplog.text

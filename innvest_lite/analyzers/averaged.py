@@ -22,9 +22,9 @@ from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
 from innvest_lite.errors import UnsupportedLayerError
 from innvest_lite.forms import forms_of
+from innvest_lite.forms.inputs import is_integer
 from innvest_lite.graph import Graph, Value
 from innvest_lite.graph.graph import Spec
-from innvest_lite.inputs import is_integer
 from innvest_lite.targets import weights_at
 
 

@@ -22,7 +22,8 @@ from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output
 from innvest_lite.graph import Graph
-from innvest_lite.inputs import InputSpec, names_of, one_of, positive
+from innvest_lite.inputs import InputSpec
+from innvest_lite.options import names_of, one_of, positive
 from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.rules import Evaluated, Gradient, anything
 from innvest_lite.rules.composite import Plan

@@ -14,7 +14,8 @@ from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.strategy import Round, Strategy, no_exponent
 from innvest_lite.draws import normal
 from innvest_lite.graph import Graph
-from innvest_lite.inputs import InputSpec, finite, seed_of
+from innvest_lite.inputs import InputSpec
+from innvest_lite.options import finite, seed_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.forms.inputs import with_token_inputs
 from innvest_lite.forms.registry import form_of
 from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import input_spec, with_token_inputs
+from innvest_lite.inputs import input_spec
 from innvest_lite.rules import bind
 from innvest_lite.targets import Targets
 

@@ -17,8 +17,9 @@ from innvest_lite.analyzers.reverse import ReverseAnalyzer, Sweep
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms import forms_of
+from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.graph import Graph, Node, Value
-from innvest_lite.inputs import InputSpec, spatial_axes
+from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
 from innvest_lite.targets import weights_at
 

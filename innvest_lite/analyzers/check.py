@@ -10,7 +10,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms import LinearForm
-from innvest_lite.graph.graph import table
+from innvest_lite.tables import table
 
 REASONS = ("epsilon", "gate", "kernel", "padding", "rest")
 

@@ -25,7 +25,8 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
 from innvest_lite.graph import Graph, Value
 from innvest_lite.graph.graph import Spec
-from innvest_lite.inputs import InputSpec, positive
+from innvest_lite.inputs import InputSpec
+from innvest_lite.options import positive
 from innvest_lite.rules.composite import Plan
 from innvest_lite.targets import Targets
 

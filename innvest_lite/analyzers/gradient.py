@@ -9,7 +9,8 @@ from keras import ops
 
 from innvest_lite import rules
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
-from innvest_lite.inputs import is_integer, one_of
+from innvest_lite.forms.inputs import is_integer
+from innvest_lite.options import one_of
 
 POSTPROCESSES = {None: lambda x: x, "abs": ops.abs, "square": ops.square}
 

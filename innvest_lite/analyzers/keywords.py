@@ -2,7 +2,7 @@
 
 from innvest_lite.analyzers.lrp import LRP
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import one_of, whole
+from innvest_lite.options import one_of, whole
 from innvest_lite.rules import AlphaBeta, Box, Epsilon, Flat, Rule, WSquare, Zero, ZPlus, first, kind, presets, until
 
 _PATTERN_TYPES = {

@@ -10,7 +10,7 @@ from keras import ops
 
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import one_of
+from innvest_lite.options import one_of
 from innvest_lite.rules import presets
 from innvest_lite.rules.composite import checked_pairs
 from innvest_lite.rules.configs import composite_from_config, composite_to_config

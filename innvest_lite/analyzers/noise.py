@@ -16,7 +16,8 @@ from innvest_lite.analyzers.strategy import Strategy, repeated
 from innvest_lite.draws import normal
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import Graph
-from innvest_lite.inputs import InputSpec, finite, one_of, positive, seed_of
+from innvest_lite.inputs import InputSpec
+from innvest_lite.options import finite, one_of, positive, seed_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -19,8 +19,10 @@ from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.inputs import is_integer
 from innvest_lite.graph import Graph
-from innvest_lite.inputs import InputSpec, is_integer, one_of, positive
+from innvest_lite.inputs import InputSpec
+from innvest_lite.options import one_of, positive
 from innvest_lite.targets import weights_at
 
 

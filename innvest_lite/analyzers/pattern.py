@@ -22,7 +22,7 @@ from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph import Graph
-from innvest_lite.inputs import one_of
+from innvest_lite.options import one_of
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
 from innvest_lite.patterns.layout import LAYER, SEPARABLE, Layout

@@ -19,8 +19,10 @@ from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.masks import Grids, Masks, Windows
 from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.graph import Graph
-from innvest_lite.inputs import InputSpec, finite, one_of, positive, seed_of, spatial_axes
+from innvest_lite.inputs import InputSpec
+from innvest_lite.options import finite, one_of, positive, seed_of
 from innvest_lite.targets import weights_at
 
 SCORES = ("logit", "probability")

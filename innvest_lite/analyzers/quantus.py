@@ -10,9 +10,10 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.graph import trace
 from innvest_lite.graph.trace import Cast
-from innvest_lite.inputs import as_array, spatial_axes
+from innvest_lite.options import as_array
 from innvest_lite.preprocessing import refuse_preprocessor
 
 # What Quantus documents for an explain_func, and what changes nothing here: how its own explanations are made.

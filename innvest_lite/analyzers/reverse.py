@@ -14,8 +14,9 @@ from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.forms.inputs import is_integer
 from innvest_lite.graph import Graph
-from innvest_lite.inputs import InputSpec, is_integer
+from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
 from innvest_lite.rules.composite import Plan
 from innvest_lite.targets import weights_at

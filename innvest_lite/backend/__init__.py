@@ -1,298 +1,63 @@
-"""Everything that needs TensorFlow itself: reverse mode, compilation, replicas, exact powers of two.
+"""What the rest of the package uses of TensorFlow; the only room that imports it.
 
-The rest of the package is written with `keras.ops`. Called by the forms (vector-Jacobian products), the sweep
-(rescaling), the analyzers and the fitter (compilation). `portable` and `formats` make files of compiled functions.
+`tensorflow` has reverse mode, compilation, replicas and exact powers of two; `portable` and `formats` make files of
+compiled functions; `summaries` writes for TensorBoard. All else is written with `keras.ops`.
 """
 
-import os
-
-# TensorFlow greets on stderr with lines that say nothing about an explanation; a user's own setting wins.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import keras
-import numpy as np
-import tensorflow as tf
-
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        f"innvest_lite runs on Keras's TensorFlow backend, but Keras was started on {keras.backend.backend()!r}. "
-        "Set the environment variable KERAS_BACKEND=tensorflow before keras is first imported."
-    )
-
-VERSION = tf.__version__
-OperationError = tf.errors.OpError
-
-# All powers of two that are normal float32 numbers. A table, not bits: LiteRT and ONNX have no operations on bits, and
-# `pow` is not exact on every device.
-_EXPONENT_BIAS = 127
-_POWERS_OF_TWO = np.ldexp(np.float32(1), np.arange(1 - _EXPONENT_BIAS, _EXPONENT_BIAS + 1)).astype("float32")
-
-
-class Untracked:
-    """Holds a value, such as a dict, that Keras must not wrap and track as part of a model."""
-
-    def __init__(self, value):
-        self.value = value
-
-
-def vjp(function, *inputs):
-    """Evaluates `function(*inputs)` and returns `(outputs, pullback)`, as `jax.vjp` does.
-
-    `pullback(cotangents)` takes one cotangent per output (None where an output has none) and returns a tuple with one
-    gradient per input, None for an input that is not a float or does not matter. It may be called once. What the
-    gradient does not need of the forward evaluation is dead code inside a compiled function.
-    """
-    if len({id(x) for x in inputs}) < len(inputs):
-        # The same tensor twice, as in Add()([x, x]): the tape would give each of them the sum of both gradients.
-        inputs = [tf.identity(x) for x in inputs]
-    watched = [x for x in inputs if x.dtype.is_floating]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(watched)
-        outputs = function(*inputs)
-
-    def pullback(cotangents):
-        pairs = [(o, c) for o, c in zip(_listed(outputs), _listed(cotangents), strict=True) if c is not None]
-        targets = [output for output, _ in pairs]
-        gradients = iter(tape.gradient(targets, watched, [tf.cast(c, o.dtype) for o, c in pairs]))
-        return tuple(next(gradients) if x.dtype.is_floating else None for x in inputs)
-
-    return outputs, pullback
-
-
-def _listed(values):
-    return list(values) if isinstance(values, list | tuple) else [values]
-
-
-def compiled(function, signature, jit_compile):
-    """Returns `function` as one compiled graph, traced once, now, for `signature` (a nest of `tensor_spec`)."""
-    # The traced function itself: a tf.function would count the programs of several analyzers as retracing, and warn.
-    return tf.function(
-        function, input_signature=signature, jit_compile=jit_compile, autograph=False
-    ).get_concrete_function()
-
-
-def stablehlo(function, signature):
-    """The program that XLA compiles of a function, before its own optimizations.
-
-    Args:
-        function: a function of tensors.
-        signature: a `tensor_spec` of a fixed shape for each.
-
-    Returns:
-        `(text, weights)`: StableHLO, and the arrays that the program takes behind its arguments.
-    """
-    program = tf.function(function, input_signature=signature, jit_compile=True, autograph=False)
-    graph = program.get_concrete_function().graph
-    text = program.experimental_get_compiler_ir(*signature)(stage="stablehlo")
-    variables = {id(variable.handle): variable for variable in graph.variables}
-    return text, [variables.get(id(outside), outside).numpy() for outside, _ in graph.captures]
-
-
-def tensor_spec(shape, dtype):
-    """The shape (None where it may vary) and dtype of an argument of a compiled function."""
-    return tf.TensorSpec(shape, dtype)
-
-
-def add_up(tensors):
-    """The sum of several tensors in one operation, as TensorFlow's own tape makes it: the same order of rounding."""
-    return tf.add_n(tensors)
-
-
-def after(operation):
-    """A context in which a graph's operations wait for an earlier one, or for nothing if that is None."""
-    return tf.control_dependencies([] if operation is None else [operation])
-
-
-def loop(count, body, state):
-    """Runs `state = body(index, state)` `count` times, one after the other; in a compiled function as one loop."""
-    # One at a time: TensorFlow else begins the next rounds early, and needs the memory of all of them.
-    return tf.while_loop(
-        lambda index, *_: index < count,
-        lambda index, *values: (index + 1, *body(index, values)),
-        (tf.constant(0), *state),
-        parallel_iterations=1,
-    )[1:]
-
-
-class Replicas:
-    """The devices of a `tf.distribute` strategy on which this process runs a function side by side; by default one.
-
-    Each has sums of its own, and nothing is exchanged while they are gathered; `total` adds up over processes.
-
-    Args:
-        strategy: a `tf.distribute.Strategy`.
-
-    Attributes:
-        distributed: whether there is a strategy at all; even one replica has its variables in its own way.
-        count: how many replicas there are in this process.
-        worker: the number of this process among those of a MultiWorkerMirroredStrategy; 0 with any other.
-        workers: how many processes there are.
-    """
-
-    def __init__(self, strategy):
-        self._strategy = strategy
-        with strategy.scope():
-            self.distributed = tf.distribute.has_strategy()
-        self.worker, self.workers = 0, 1
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            resolver = strategy.cluster_resolver
-            cluster = resolver.cluster_spec().as_dict()
-            tasks = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))]
-            self.workers = max(len(tasks), 1)
-            self.worker = tasks.index((resolver.task_type, resolver.task_id)) if tasks else 0
-        self.count = strategy.num_replicas_in_sync // self.workers
-
-    @classmethod
-    def of(cls, model):
-        """Those of the strategy in whose scope a model was made, else of the one in whose scope this is called."""
-        return cls(model.distribute_strategy or tf.distribute.get_strategy())
-
-    def variable(self, shape, dtype):
-        """A variable of zeros that each replica has for itself."""
-        with self._strategy.scope():
-            return tf.Variable(
-                tf.zeros(shape, dtype),
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.SUM,
-            )
-
-    def parts(self, variable):
-        """The variables of the replicas of this process."""
-        return list(self._strategy.experimental_local_results(variable))
-
-    def program(self, function, signature, jit_compile):
-        """`function` of tensors, to be called with a list of arguments for each replica.
-
-        Args:
-            function: adds to variables and returns nothing.
-            signature: a `tensor_spec` for each argument.
-            jit_compile: whether XLA compiles it.
-        """
-        compiled = tf.function(function, input_signature=signature, jit_compile=jit_compile, autograph=False)
-        if not self.distributed:
-            return lambda arguments: compiled(*arguments[0])
-        # Behind a function of Python's: of a tf.function, the strategy would bind all replicas' arguments at once.
-        run = tf.function(lambda *arguments: self._strategy.run(lambda *own: compiled(*own), arguments), autograph=False)
-        return lambda arguments: run(*(self._spread(values) for values in zip(*arguments, strict=True)))
-
-    def _spread(self, values):
-        """One value per replica of this process."""
-        return self._strategy.experimental_distribute_values_from_function(
-            lambda context: tf.convert_to_tensor(values[context.replica_id_in_sync_group % self.count])
-        )
-
-    def total(self, array):
-        """The sum of an array over all processes, which all must ask for it at the same point."""
-        if self.workers == 1:
-            return array
-        array = np.asarray(array)
-        # Once per process, however many replicas it has.
-        values = [array, *[np.zeros_like(array)] * (self.count - 1)]
-        # The identity is on the replica's device; an argument may be on none.
-        total = self._strategy.run(
-            lambda own: tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(own)), (self._spread(values),)
-        )
-        return self.parts(total)[0].numpy()
-
-
-def divide_no_nan(x, y):
-    """`x / y`, and 0 where y is 0, in one operation."""
-    return tf.math.divide_no_nan(x, y)
-
-
-def argmax(x):
-    """The index of the largest along the last axis, int32; the first of several. `ops.argmax` works on bits."""
-    return tf.argmax(x, axis=-1, output_type=tf.int32)
-
-
-def eagerly():
-    """A context in which tensors have values, also where a `tf.function` is just being traced."""
-    return tf.init_scope()
-
-
-def within(function, jit_compile):
-    """The function, as one that XLA compiles within whatever calls it, or as it is."""
-    return tf.function(function, jit_compile=True, autograph=False) if jit_compile else function
-
-
-def at_least_one(x):
-    """The tensor, with a sample of zeros where it has none."""
-    missing = tf.cast(tf.equal(tf.shape(x)[0], 0), tf.int32)
-    return tf.ensure_shape(tf.pad(x, [[0, missing], *[[0, 0]] * (len(x.shape) - 1)]), x.shape)
-
-
-def require_within(indices, count, message):
-    """The indices, behind a check when the program runs that they lie in 0 to count - 1; else it stops with a message."""
-    within = tf.reduce_all(tf.logical_and(indices >= 0, indices < count))
-    with tf.control_dependencies([tf.debugging.Assert(within, [message, indices])]):
-        return tf.identity(indices)
-
-
-def words(number):
-    """The low and the high 32 bits of an int64 scalar, as uint32. (In `keras.ops`, 64 bits become 32.)"""
-    bits = tf.cast(number, tf.uint64)
-    return tf.cast(bits, tf.uint32), tf.cast(tf.bitwise.right_shift(bits, tf.constant(32, tf.uint64)), tf.uint32)
-
-
-def numpy_dtype(tensor):
-    """The NumPy dtype of a tensor."""
-    return tensor.dtype.as_numpy_dtype
-
-
-def is_float(tensor):
-    """Whether a tensor holds floats."""
-    return tensor.dtype.is_floating
-
-
-def to_numpy(tensor):
-    """The values of a concrete tensor or variable."""
-    return tf.convert_to_tensor(tensor).numpy()
-
-
-def view(tensor):
-    """The values of a concrete tensor or variable without a copy, to be read at once."""
-    return np.asarray(tf.convert_to_tensor(tensor))
-
-
-def has_accelerator():
-    """Whether TensorFlow sees a GPU or a TPU, where XLA is the better default; on CPU its own kernels are."""
-    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
-
-
-def exponents(x):
-    """The power of two `e` of each float32 of a vector, such that 2**e <= |x| < 2**(e + 1); 0 where x is 0."""
-    # Counted: the number of powers that are not larger.
-    reached = tf.cast(tf.abs(x)[:, None] >= _POWERS_OF_TWO[None], tf.int32)
-    return tf.where(x == 0, 0, tf.reduce_sum(reached, axis=1) - _EXPONENT_BIAS)
-
-
-def scale_by_powers_of_two(tensors, exponent):
-    """Each tensor times `2**exponent` of its sample: exact unless the result leaves float32's range.
-
-    float16 and bfloat16 come back as float32, float64 stays.
-
-    Args:
-        tensors: tensors (batch, ...).
-        exponent: int32 (batch,), of either sign.
-    """
-    # In two halves: a single factor 2**exponent may not be a float32 where the product still is.
-    half = exponent // 2
-    halves = _power_of_two(half), _power_of_two(exponent - half)
-    scaled = []
-    for x in tensors:
-        x = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
-        first, second = (tf.cast(tf.reshape(factor, (-1, *[1] * (len(x.shape) - 1))), x.dtype) for factor in halves)
-        scaled.append(x * first * second)
-    return scaled
-
-
-def scale_wide(x, exponent):
-    """`x * 2**exponent` in float64, whose range holds what leaves float32's."""
-    return tf.cast(x, tf.float64) * tf.pow(tf.constant(2.0, tf.float64), tf.cast(exponent, tf.float64))
-
-
-def _power_of_two(exponent):
-    """2**exponent as float32, at most 2**127 (0 times infinity would be no number); 0 below the normal numbers."""
-    table = np.concatenate([np.zeros(1, "float32"), _POWERS_OF_TWO])
-    return tf.gather(tf.constant(table), tf.clip_by_value(exponent + _EXPONENT_BIAS, 0, len(table) - 1))
+from innvest_lite.backend.tensorflow import (
+    VERSION,
+    OperationError,
+    Replicas,
+    Untracked,
+    add_up,
+    after,
+    argmax,
+    at_least_one,
+    compiled,
+    divide_no_nan,
+    eagerly,
+    exponents,
+    has_accelerator,
+    is_float,
+    loop,
+    numpy_dtype,
+    require_within,
+    scale_by_powers_of_two,
+    scale_wide,
+    stablehlo,
+    tensor_spec,
+    to_numpy,
+    view,
+    vjp,
+    within,
+    words,
+)
+
+__all__ = [
+    "VERSION",
+    "OperationError",
+    "Replicas",
+    "Untracked",
+    "add_up",
+    "after",
+    "argmax",
+    "at_least_one",
+    "compiled",
+    "divide_no_nan",
+    "eagerly",
+    "exponents",
+    "has_accelerator",
+    "is_float",
+    "loop",
+    "numpy_dtype",
+    "require_within",
+    "scale_by_powers_of_two",
+    "scale_wide",
+    "stablehlo",
+    "tensor_spec",
+    "to_numpy",
+    "view",
+    "vjp",
+    "within",
+    "words",
+]

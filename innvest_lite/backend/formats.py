@@ -1,6 +1,6 @@
 """Files of compiled functions: SavedModel, LiteRT, ONNX. Called by `innvest_lite.export`.
 
-A SavedModel takes a function as TensorFlow traced it. The other two take it `lowered`, and say which operation they lack.
+A SavedModel holds a function as TensorFlow traced it. The other two hold it `lowered`, and name the operations they lack.
 """
 
 import inspect
@@ -43,7 +43,7 @@ def write_saved_model(folder, endpoints, assets):
     """Writes a SavedModel; the first endpoint is the default signature of servers too.
 
     Args:
-        folder: where to.
+        folder: the folder to write.
         endpoints: name -> an `endpoint`; both the name of a signature and of an attribute of what `tf.saved_model.load`
             gives.
         assets: name -> text of a file in `assets.extra`, TensorFlow's place for what its runtime does not read.
@@ -67,7 +67,7 @@ def is_saved_model(folder):
 
 
 def _weights(endpoints):
-    """The variables that endpoints take; a graph also lists those that were only looked at while it was traced."""
+    """The variables that endpoints use; a graph also lists those that were merely read while it was traced."""
     found = {}
     for traced in endpoints:
         graph = traced.get_concrete_function().graph
@@ -110,14 +110,14 @@ def onnx_model(traced, metadata):
         import onnx
         import tf2onnx  # noqa: F401  Keras looks for it.
     except ImportError as error:
-        raise ExportError("ONNX files want tf2onnx, which is not installed: pip install tf2onnx onnx") from error
+        raise ExportError("ONNX files need tf2onnx, which is not installed: pip install tf2onnx onnx") from error
     signature = traced.input_signature
     whole = _Whole(_portable(traced))
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.onnx")
         try:
             with warnings.catch_warnings():
-                # How tf2onnx uses NumPy is its own affair.
+                # These are about how tf2onnx uses NumPy.
                 warnings.simplefilter("ignore", FutureWarning)
                 whole.export(path, format="onnx", verbose=False, input_signature=[list(signature)], opset_version=_OPSET)
             model = onnx.load(path)
@@ -135,7 +135,7 @@ def onnx_model(traced, metadata):
     return model.SerializeToString()
 
 
-# What its Python code meets in graphs that it does not expect.
+# What tf2onnx raises at graphs that it does not expect.
 _TF2ONNX_ERRORS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # What onnxruntime has had since 2023.
 _OPSET = 18
@@ -183,7 +183,7 @@ def _stopped_by(name, traced, operations, detail):
     others = sorted(dtype.name for dtype in dtypes if dtype.is_floating and dtype != tf.float32)
     if others:
         return (
-            f"{name} cannot hold this analyzer, which computes in {', '.join(others)}; {name}'s converter wants float32. "
+            f"{name} cannot hold this analyzer, which computes in {', '.join(others)}; {name} supports float32 alone. "
             "Export it as a SavedModel, which holds every analyzer, or a copy of the model in float32."
         )
     if operations:

@@ -1,4 +1,4 @@
-"""A traced function written again with operations that the portable formats have: `lowered`.
+"""A traced function rewritten with operations that the portable formats have: `lowered`.
 
 LiteRT and ONNX know forward operations, not TensorFlow's own gradient kernels. Each of those is a few forward operations
 (`forward_forms`). Everything else is copied as it is, and weights become constants. Called by `formats`.
@@ -11,10 +11,10 @@ from innvest_lite.backend.forward_forms import FORWARD_FORMS
 
 
 def lowered(concrete):
-    """What a concrete function computes, as a function of tensors to be traced anew.
+    """A function of tensors that computes the same as a concrete function, to be traced again.
 
-    An operation that has no other form, or none for shapes that are open, is copied as it is; whoever converts the new
-    graph meets it there.
+    An operation that cannot be rewritten, or not for shapes that are open, is copied unchanged; the converter of the new
+    graph then reports it.
 
     Args:
         concrete: a `tf.types.experimental.ConcreteFunction`.
@@ -109,7 +109,7 @@ def _bound(graph, values):
 
 
 def _loop(graph, operation, inputs):
-    """A loop; what its body hands on as it came is no state, and stays outside."""
+    """A loop; values that its body returns unchanged are not part of its state, and stay outside."""
     condition, body = (_function(graph, operation.get_attr(name).name) for name in ("cond", "body"))
     state = [place for place, tensor in enumerate(body.outputs) if not _is_same(tensor, body.inputs[place])]
 

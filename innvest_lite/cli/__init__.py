@@ -1,11 +1,10 @@
 """The command `innvest-lite`: parses its arguments and delegates; `main` is the console script.
 
-`parser` says what can be typed; each command is a function of a module that takes the
-arguments and returns the exit code. No module
-here imports TensorFlow or Keras at its top, so that `--help`, and errors that need neither, come at once.
+`parser` defines the arguments; each command is a function of a module that takes them and returns the exit code. No module
+here imports TensorFlow or Keras at its top, so that `--help`, and errors that need neither, are immediate.
 
-Exit codes: 0 all done; 1 done but for what was named (an unreadable image, an unsupported model); 2 an
-error; 130 interrupted.
+Exit codes: 0 success; 1 done except for what stderr names (an unreadable image, an unsupported model); 2 an error; 130
+interrupted.
 """
 
 import importlib
@@ -51,7 +50,7 @@ def main(argv=None):
         code = command(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone, as in `innvest-lite methods | head -1`; the interpreter's last flush goes nowhere.
+        # The reader has closed the pipe, as in `innvest-lite methods | head -1`; the last flush at exit must not fail, too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (InnvestLiteError, OSError) as error:
@@ -64,6 +63,6 @@ def main(argv=None):
 
 
 def _choose_backend():
-    """Settings that must stand before Keras is imported: its backend, and fewer of TensorFlow's own messages."""
+    """Settings that must be made before Keras is imported: its backend, and fewer of TensorFlow's own messages."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,4 +1,4 @@
-"""`innvest-lite analyze`: images to explanations, batch by batch; a picture and the values of each; of arrays, values."""
+"""`innvest-lite analyze`: explains images batch by batch, to a picture and an array of each; arrays, to an array."""
 
 import collections
 import json
@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, folder, models
+from innvest_lite.cli import arrays, models, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_not_among, replacing
@@ -21,12 +21,12 @@ def run(arguments):
     if arrays.is_array(arguments.images):
         return _explain_array(arguments)
     places = _places(find_images(arguments.images), arguments.images, pathlib.Path(arguments.out))
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
-    batches = folder.batches_for(arguments, model, places)
+    batches = reading.batches_for(arguments, model, places)
     exponents = {}
     try:
         for batch in batches:
@@ -42,7 +42,7 @@ def _explain_array(arguments):
     """Writes the explanations of a file of samples as one array; returns the exit code."""
     samples = arrays.read(arguments.images, arguments.preprocess)
     if arguments.overlay:
-        raise InvalidInputError("--overlay is for images: of a .npy file, the values alone are written.")
+        raise InvalidInputError("--overlay is for images; for a .npy file only the values are written.")
     out, name = pathlib.Path(arguments.out), pathlib.Path(arguments.images).name
     check_not_among(out / name, {"the file of the samples": arguments.images})
     options = models.analyzer_options(arguments)
@@ -92,14 +92,14 @@ def _write(place, values, picture):
 def _places(paths, images, out):
     """Path of an image -> path of its results without an ending.
 
-    Folders are mirrored. Images of one folder that differ in their ending alone keep it: `a.png` and `a.jpg` give
+    Folders are mirrored. Images of one folder whose names differ only in their ending keep it: `a.png` and `a.jpg` give
     `a.png.npy` and `a.jpg.npy`.
     """
     root = pathlib.Path(images)
-    folder.check_apart(out, root)
+    reading.check_apart(out, root)
     root = root if root.is_dir() else root.parent
     relative = {path: path.relative_to(root) for path in paths}
-    # Capitals make no difference: on some file systems `A.npy` and `a.npy` are one file.
+    # Without regard to capitals: on some file systems `A.npy` and `a.npy` are one file.
     shared = collections.Counter(str(name.with_suffix("")).casefold() for name in relative.values())
     places, taken = {}, set()
     for path, name in relative.items():
@@ -115,17 +115,17 @@ def _places(paths, images, out):
 
 
 def _relative(place, out):
-    """How a result is called in `exponents.json`, on every system alike."""
+    """The name of a result in `exponents.json`, the same on every system."""
     return place.relative_to(out).as_posix()
 
 
 def _note_exponents(exponents, out):
-    """Writes which values had to be divided by a power of two to stay float32, if any."""
+    """Writes which values had to be divided by a power of two to fit float32, if any."""
     if not exponents:
         return
     file = pathlib.Path(out) / "exponents.json"
     file.write_text(json.dumps(exponents, indent=1, sort_keys=True) + "\n")
     print(
-        f"{len(exponents)} explanations leave the range of float32: their values are those of the .npy file times "
-        f"2**exponent, with the exponents in {file}; their direction is exact."
+        f"{len(exponents)} explanations are outside the range of float32: multiply the values of the .npy file by "
+        f"2**exponent, with the exponents in {file}. Their direction is exact."
     )

@@ -1,4 +1,4 @@
-"""Inputs from `.npy` files, as the model takes them, left on disk until they are used. Called by the commands."""
+"""Model inputs from `.npy` files, memory-mapped. Called by the commands."""
 
 import pathlib
 
@@ -19,10 +19,10 @@ def read(path, preprocess="none"):
 
     Args:
         path: the file.
-        preprocess: what was typed for images; "none" is all that goes with arrays.
+        preprocess: the value of --preprocess, which must be "none" for arrays.
 
     Raises:
-        InvalidInputError: no such file, no array of samples in it, or a preprocessor.
+        InvalidInputError: there is no such file, it holds no array of samples, or a preprocessor was given.
     """
     if preprocess != "none":
         raise InvalidInputError("--preprocess is for images: a .npy file holds inputs as the model takes them.")

@@ -21,7 +21,7 @@ FAMILIES = (
 
 
 def run(arguments):
-    """Fits, explains, draws, and says so line by line; returns the exit code."""
+    """Fits, explains, draws, and reports each step in a line; returns the exit code."""
     start = time.perf_counter()
     digits, labels = innvest_lite.data.load_digits()
     chosen = _choose(arguments.digits, arguments.seed, len(digits))
@@ -40,7 +40,7 @@ def run(arguments):
 
 
 def _choose(count, seed, available):
-    """Which digits: the classes in turn; the first of each class, or with a seed any of each."""
+    """Which digits: the classes in turn; the first ones of each class, or with a seed random ones."""
     if count > available:
         raise InvalidInputError(f"--digits is {count}, but there are only {available} digits.")
     turns = np.arange(available).reshape(-1, _CLASSES)

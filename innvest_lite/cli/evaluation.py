@@ -1,4 +1,4 @@
-"""`innvest-lite evaluate`: which method to trust on a model of one's own, by image degradation and, on demand, by rho."""
+"""`innvest-lite evaluate`: compares methods on a user's model by image degradation and, on demand, by rho."""
 
 import pathlib
 import sys
@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, folder, models, reports
+from innvest_lite.cli import arrays, models, reading, results
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_output_folder
 from innvest_lite.images import find_images
@@ -15,7 +15,7 @@ METHODS = (
     *("gradient", "input_t_gradient", "deconvnet", "guided_backprop", "integrated_gradients"),
     *("lrp.z", "lrp.z_plus", "pattern.net", "pattern.attribution"),
 )
-"""What is compared where nobody says what."""
+"""The methods that are compared by default."""
 RANDOM = "random order"
 _PARTS = 3
 
@@ -31,43 +31,43 @@ def run(arguments):
         models.check_prepared_alike(given, arguments.preprocess, model)
     samples, code = _samples(arguments, model)
     if arguments.signal and len(samples) < _PARTS:
-        raise InvalidInputError(f"--signal needs three parts of data, but there are only {len(samples)} samples.")
+        raise InvalidInputError(f"--signal divides the data into three parts, but there are only {len(samples)} samples.")
     out.mkdir(parents=True, exist_ok=True)
-    if not reports.can_draw():
+    if not results.can_draw():
         print("matplotlib is not installed: tables, but no plots. (pip install matplotlib)", file=sys.stderr)
     compared, unsupported = degraded(arguments, model, methods, samples, given)
     print(compared)
-    reports.save_degradation(compared, out)
+    results.save_degradation(compared, out)
     if arguments.signal:
         quality = measured_signal(arguments, model, samples)
-        print(f"{quality}\n1 is best; what lies nearer to 1 than the floor cannot be told from it")
-        reports.save_signal(quality, out)
-    reports.save_settings(arguments, len(samples), out)
-    print(f"Wrote the tables{' and plots' if reports.can_draw() else ''} to {out}")
+        print(f"{quality}\n1 is best; values that differ from 1 by less than the floor cannot be told from it")
+        results.save_signal(quality, out)
+    results.save_settings(arguments, len(samples), out)
+    print(f"Wrote the tables{' and plots' if results.can_draw() else ''} to {out}")
     for message in unsupported:
         print(f"innvest-lite: left out: {message}", file=sys.stderr)
     return 1 if unsupported else code
 
 
 def _checked_out(out, data):
-    """The folder to write to, refused before the work starts rather than after it."""
+    """The folder to write to, checked before the work starts rather than after it."""
     out, data = pathlib.Path(out), pathlib.Path(data)
     check_output_folder(out)
-    folder.check_apart(out, data)
+    reading.check_apart(out, data)
     return out
 
 
 def _samples(arguments, model):
-    """The samples as the model takes them, and the exit code that unreadable ones lead to."""
+    """The samples as the model takes them, and the exit code: 1 where some could not be read."""
     data = pathlib.Path(arguments.data)
     generator = np.random.default_rng(arguments.seed)
     if arrays.is_array(data):
         array = arrays.read(data, arguments.preprocess)
         return array[_chosen(len(array), arguments.limit, generator)], 0
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     paths = find_images(data)
     paths = [paths[place] for place in _chosen(len(paths), arguments.limit, generator)]
-    batches = folder.batches_for(arguments, model, paths)
+    batches = reading.batches_for(arguments, model, paths)
     try:
         images = np.concatenate([batch.inputs for batch in batches])
     finally:
@@ -76,26 +76,26 @@ def _samples(arguments, model):
 
 
 def _chosen(count, limit, generator):
-    """Which samples: all, or so many, drawn, in their own order."""
+    """The indices of the samples to use: all, or `limit` random ones, in their own order."""
     return np.arange(count) if limit is None else np.sort(generator.permutation(count)[:limit])
 
 
 def given_patterns(arguments, methods):
     """The patterns of --patterns, or None; read before the work starts."""
     if arguments.patterns and not any(map(models.needs_patterns, methods)):
-        raise InvalidInputError("None of the methods takes patterns; leave --patterns out.")
+        raise InvalidInputError("None of the methods uses patterns; remove --patterns.")
     return innvest_lite.Patterns.load(arguments.patterns) if arguments.patterns else None
 
 
 def degraded(arguments, model, methods, samples, patterns):
-    """A `DegradationTable` of the methods and the random order, and what was said of methods that do not go."""
+    """A `DegradationTable` of the methods and the random order, and a message for each method that is not supported."""
     from innvest_lite.metrics import degradation, degradation_table
 
     names = ("patch", "steps", "replace", "order", "batch_size", "seed")
     options = {name: getattr(arguments, name) for name in names}
     watched = models.with_softmax(model) if arguments.logits else model
     print(f"{RANDOM}, {len(samples)} samples")
-    results = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
+    found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
     unsupported = []
     for number, name in enumerate(methods, 1):
         print(f"{name}, {number} of {len(methods)}")
@@ -106,21 +106,23 @@ def degraded(arguments, model, methods, samples, patterns):
         except UnsupportedLayerError as error:
             unsupported.append(f"{name}: {error}")
             continue
-        results[name] = degradation(watched, analyzer, samples, **options, verbose=1)
-    return degradation_table(results, baseline=RANDOM), unsupported
+        found[name] = degradation(watched, analyzer, samples, **options, verbose=1)
+    return degradation_table(found, baseline=RANDOM), unsupported
 
 
 def fitted(arguments, model, samples):
     """Patterns fitted on the samples themselves."""
-    print(f"Fitting the patterns on the {len(samples)} samples themselves; --patterns takes those of other data")
+    print(
+        f"Fitting the patterns on the {len(samples)} samples themselves; use --patterns for patterns fitted on other data"
+    )
     return innvest_lite.fit_patterns(model, samples, batch_size=arguments.batch_size, verbose=1)
 
 
 def measured_signal(arguments, model, samples):
-    """The `SignalQuality` on three parts of the samples, drawn."""
+    """The `SignalQuality` on three random parts of the samples."""
     from innvest_lite.metrics import signal_quality
 
-    print("Signal estimators (rho): a third of the samples each to fit, to regress and to evaluate")
+    print("Signal estimators (rho): a third of the samples each for fitting, regression and evaluation")
     order = np.random.default_rng(arguments.seed).permutation(len(samples))
     parts = [samples[part] for part in np.array_split(order, _PARTS)]
     return signal_quality(model, *parts, batch_size=arguments.batch_size, seed=arguments.seed, verbose=1)

@@ -3,7 +3,7 @@
 import pathlib
 
 import innvest_lite
-from innvest_lite.cli import folder, models
+from innvest_lite.cli import models, reading
 from innvest_lite.files import check_not_among
 
 _FORMAT_OF = {".tflite": "litert", ".onnx": "onnx"}
@@ -15,7 +15,7 @@ def run(arguments):
     out = pathlib.Path(arguments.out)
     check_not_among(out, {"the model's own file": arguments.model})
     if arguments.preprocess is not None:
-        folder.check_preprocessor(arguments.preprocess)
+        reading.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)

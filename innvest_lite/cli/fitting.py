@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 import innvest_lite
-from innvest_lite.cli import arrays, folder, models
+from innvest_lite.cli import arrays, models, reading
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_not_among, check_output
 from innvest_lite.images import find_images
@@ -12,16 +12,16 @@ from innvest_lite.patterns.estimators import DEFAULT
 
 
 def run(arguments):
-    """Fits, prints what the data said of each layer, and saves; returns the exit code."""
+    """Fits, prints the report of each layer, and saves; returns the exit code."""
     models.check_file(arguments.model)
     out = pathlib.Path(arguments.out)
     checkpoint = {"the checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
     check_output(out, keep={"the model's own file": arguments.model, **checkpoint})
     data = _data(arguments)
     model = models.load(arguments.model)
-    options = {"estimator": arguments.estimator or DEFAULT, "exact": not arguments.sampled, "steps": arguments.steps}
+    options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate, "steps": arguments.steps}
     options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
-    # A bar that moves is for a terminal; a file takes its last line.
+    # A moving progress bar only on a terminal; in a file its last line is enough.
     options.update(shard=arguments.shard or (0, 1), verbose=1 if sys.stdout.isatty() else 2)
     if not isinstance(data, list):
         return _saved(innvest_lite.fit_statistics(model, data, **options), out, arguments.shard)
@@ -35,7 +35,7 @@ def run(arguments):
             raise InvalidInputError(f"None of the {len(images.paths)} images can be read.") from error
         raise
     finally:
-        code = folder.report(images.unreadable, len(images.paths))
+        code = reading.report(images.unreadable, len(images.paths))
     return _saved(statistics, out, arguments.shard) or code
 
 
@@ -51,9 +51,9 @@ def merge(arguments):
         merged.merge(innvest_lite.PatternStatistics.load(path))
     missing = merged.missing_parts
     if missing and not arguments.partial:
-        raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or say --partial to go without.")
+        raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or use --partial to do without.")
     if not merged.complete and not arguments.partial:
-        raise InvalidInputError("Some part was cut short, by --steps or an interruption: finish it, or say --partial.")
+        raise InvalidInputError("Some part was cut short by --max-batches or an interruption: finish it, or add --partial.")
     if arguments.statistics:
         merged.save(out)
         print(f"Saved the sums of {merged.samples} samples to {out}")
@@ -63,12 +63,12 @@ def merge(arguments):
 
 
 def _saved(statistics, out, shard):
-    """Writes the patterns, or, of one part of several, the sums."""
+    """Writes the patterns, or, for one part of several, the sums."""
     if shard:
         statistics.save(out)
         number, count = shard[0] + 1, shard[1]
         print(f"Saved the sums of part {number} of {count}, {statistics.samples} samples, to {out}")
-        print("When all are there: innvest-lite merge PART... --out patterns.h5")
+        print("When all parts are there: innvest-lite merge PART... --out patterns.h5")
         return 0
     patterns = statistics.patterns()
     patterns.save(out)
@@ -83,5 +83,5 @@ def _data(arguments):
     """An array, or the paths of images."""
     if arrays.is_array(arguments.data):
         return arrays.read(arguments.data, arguments.preprocess)
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     return find_images(arguments.data)

@@ -10,7 +10,7 @@ def run(arguments):
     if arguments.patterns:
         return _print_report(arguments)
     if not arguments.model or arguments.csv:
-        raise InvalidInputError("Name a model to inspect, or a pattern file, with --patterns, which --csv goes with.")
+        raise InvalidInputError("Give a model to inspect, or a pattern file with --patterns; --csv is for pattern files.")
     model = models.load(arguments.model)
     try:
         graph = innvest_lite.graph.trace(model)
@@ -26,7 +26,7 @@ def run(arguments):
 
 
 def _print_report(arguments):
-    """What the data said of each layer of a pattern file; with a model, whether the patterns belong to it."""
+    """Prints the report of a pattern file; with a model, also checks that the patterns belong to it."""
     patterns = innvest_lite.Patterns.load(arguments.patterns)
     if arguments.model:
         model = models.load(arguments.model)

@@ -2,6 +2,7 @@
 
 import innvest_lite
 from innvest_lite.cli import models
+from innvest_lite.tables import table
 
 
 def run(arguments):
@@ -10,5 +11,5 @@ def run(arguments):
         (name, "yes" if models.needs_patterns(name) else "no", method.summary)
         for name, method in innvest_lite.ANALYZERS.items()
     ]
-    print(innvest_lite.graph.graph.table(("method", "needs fit", "what it is"), rows))
+    print(table(("method", "needs fit", "what it is"), rows))
     return 0

@@ -1,6 +1,6 @@
-"""The model that a command is about: loaded from its file, the size of its images, an analyzer for it.
+"""The model of a command: loading it from its file, the size of its images, an analyzer for it.
 
-Called by the commands. Keras is imported where it is needed first, after what can be checked without it.
+Called by the commands. Keras is imported late, after everything that can be checked without it.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ import innvest_lite
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError, did_you_mean
 
 OWN_PREPROCESSOR = "model"
-"""What --preprocess says for the preprocessor that a model brings."""
+"""The value of --preprocess for the preprocessor that a model brings."""
 
 _ENDINGS = (".keras", ".h5", ".hdf5")
 _LOAD_ERRORS = (
@@ -38,7 +38,7 @@ def check_file(path):
     if not path.is_file():
         raise InvalidInputError(f"There is no model file {str(path)!r}; correct the path.")
     if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
-        raise InvalidInputError(f"The model {str(path)!r} is no .keras file, or it is truncated; save or copy it again.")
+        raise InvalidInputError(f"The model {str(path)!r} is not a .keras file, or it is truncated; save or copy it again.")
 
 
 def load(path):
@@ -79,17 +79,17 @@ def _without_pipeline(model):
 
 
 def preprocessor(name, model):
-    """What was typed for --preprocess, as `images.preprocess` takes it: `OWN_PREPROCESSOR` becomes the model's own.
+    """The value of --preprocess as `images.preprocess` takes it: `OWN_PREPROCESSOR` becomes the model's own.
 
     Raises:
-        InvalidInputError: the model has none.
+        InvalidInputError: the model has no preprocessor.
     """
     if name != OWN_PREPROCESSOR:
         return name
     own = getattr(model, "preprocessor", None)
     if own is None:
         raise InvalidInputError(
-            f"--preprocess {OWN_PREPROCESSOR} is for models that bring a preprocessor, as KerasHub's do; this one has none."
+            f"--preprocess {OWN_PREPROCESSOR} is for models with a preprocessor of their own, as KerasHub's; this has none."
         )
     return own
 
@@ -99,7 +99,7 @@ def check_prepared_alike(patterns, name, model):
 
     Args:
         patterns: `Patterns` or None.
-        name: what was typed for --preprocess.
+        name: the value of --preprocess.
         model: the model.
     """
     if patterns is None:
@@ -108,7 +108,7 @@ def check_prepared_alike(patterns, name, model):
 
     said = differing(patterns.settings.get("preprocess"), Preprocessor.of(preprocessor(name, model)).name)
     if said:
-        raise PatternMismatchError(f"{said} (--preprocess says {name!r}.)")
+        raise PatternMismatchError(f"{said} (--preprocess is {name!r}.)")
 
 
 def image_shape(model, size):
@@ -116,11 +116,11 @@ def image_shape(model, size):
 
     Args:
         model: a Keras model.
-        size: the `[height, width]` that was typed, or None.
+        size: the `[height, width]` of --size, or None.
 
     Raises:
-        InvalidInputError: the model has several inputs or none that is an image, leaves its size open where none was
-            typed, or has another size than was typed.
+        InvalidInputError: the model does not have a single input that is an image, or its size is open and --size is
+            missing, or --size is another size.
     """
     inputs = getattr(model, "inputs", None) or []
     shapes = [tuple(tensor.shape) for tensor in inputs]
@@ -132,15 +132,15 @@ def image_shape(model, size):
     _, height, width, channels = shapes[0]
     size = size or _own_size(model, height, width)
     if size is None and None in (height, width):
-        raise InvalidInputError(f"The model leaves the size of its images open, {shapes[0]}: add --size HEIGHT WIDTH.")
+        raise InvalidInputError(f"The model accepts images of any size, {shapes[0]}: add --size HEIGHT WIDTH.")
     given = (height, width) if size is None else tuple(size)
     if any(fixed not in (None, side) for fixed, side in zip((height, width), given, strict=True)):
-        raise InvalidInputError(f"--size says {given}, but the model takes {(height, width)}; leave --size out.")
+        raise InvalidInputError(f"--size is {given}, but the model takes {(height, width)}; remove --size.")
     return (*given, channels)
 
 
 def _own_size(model, height, width):
-    """The size that a model's own preprocessor makes, where the model leaves its size open; else None."""
+    """The size that a model's own preprocessor resizes to, where the model accepts any size; else None."""
     return getattr(getattr(model, "preprocessor", None), "image_size", None) if None in (height, width) else None
 
 
@@ -158,7 +158,7 @@ def known_methods(names):
 
 
 def with_softmax(model):
-    """A model of logits with a softmax behind it; behind a single output, a sigmoid. The model itself stays as it is."""
+    """A new model with a softmax after the logits; after a single output, a sigmoid. The model itself is not changed."""
     import keras
 
     from innvest_lite.graph import passes, trace
@@ -170,7 +170,7 @@ def with_softmax(model):
     if passes.strip_softmax(graph).outputs != graph.outputs:
         head = graph.producer(graph.outputs[0]).operation
         name = getattr(head, "activation", type(head)).__name__.lower()
-        raise InvalidInputError(f"The model ends in a {name}, not in logits; leave --logits out.")
+        raise InvalidInputError(f"The model ends in a {name}, not in logits; remove --logits.")
     activation = "sigmoid" if outputs[0].shape[-1] == 1 else "softmax"
     return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))
 
@@ -199,13 +199,13 @@ def analyzer_options(arguments):
     options = {**dict(arguments.option), "output": arguments.output_name}
     if not needs_patterns(arguments.method):
         if arguments.patterns and arguments.method in innvest_lite.ANALYZERS:
-            raise InvalidInputError(f"The method {arguments.method!r} takes no patterns; leave --patterns out.")
+            raise InvalidInputError(f"The method {arguments.method!r} uses no patterns; remove --patterns.")
         return options
     if not arguments.patterns:
         places = f"{shlex.quote(arguments.model)} IMAGES"
         raise NotFittedError(
             f"The method {arguments.method!r} explains with patterns, but --patterns is missing. Fit them once on images "
-            f"that the model sees in use, innvest-lite fit {places} --out patterns.h5 (with the same --preprocess), "
-            "then add --patterns patterns.h5."
+            f"like those that the model is used on, innvest-lite fit {places} --out patterns.h5 (with the same "
+            "--preprocess), then add --patterns patterns.h5."
         )
     return {**options, "patterns": innvest_lite.Patterns.load(arguments.patterns)}

@@ -1,4 +1,4 @@
-"""What can be typed after `innvest-lite`. Called by `main`; imports nothing heavy, so that `--help` is fast."""
+"""The arguments of `innvest-lite`. Called by `main`; imports nothing heavy, so that `--help` is fast."""
 
 import argparse
 import contextlib
@@ -16,13 +16,13 @@ _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (div
 _PREPROCESS += 'keras.applications, such as vgg16, or "model": the preprocessor that a KerasHub model brings'
 
 _EVALUATED = """degradation.csv: the area over each method's curve with its 95 % interval (low, high), and gain, the mean
-over samples of the area above that of a random order, with its own. degradation_curves.csv: the mean probability after
-each patch. signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 says nothing,
-and the rows it rests on. Plots beside them (with matplotlib); evaluation.json: what was typed."""
+over samples of the difference to a random order, with its own interval. degradation_curves.csv: the mean probability after
+each patch. signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 means nothing,
+and the number of rows. Plots are beside them (with matplotlib); evaluation.json holds the arguments."""
 
 
 def build_parser():
-    """The parser of all commands; `arguments.command` says which one was typed."""
+    """The parser of all commands; `arguments.command` is the name of the one that was given."""
     parser = argparse.ArgumentParser(
         prog="innvest-lite",
         description="Explains image classifiers made with Keras: PatternNet, PatternAttribution and their relatives.",
@@ -46,10 +46,10 @@ def build_parser():
 def _add_demo(commands):
     summary = "a method of every family on a shipped digit classifier, as one picture"
     demo = _command(commands, "demo", summary)
-    demo.add_argument("--out", default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
+    _add_out(demo, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
     demo.add_argument("--digits", type=_positive, default=10, metavar="N", help="how many to explain (%(default)s)")
-    demo.add_argument("--seed", type=int, help="draws other digits, class by class; without it the first ones are taken")
-    demo.add_argument("--all", action="store_true", help="every method by name, not only one of each family")
+    demo.add_argument("--seed", type=int, help="choose other digits at random; default: the first ones of each class")
+    demo.add_argument("--all", action="store_true", help="all methods, not only one of each family")
 
 
 def _add_inspect(commands):
@@ -58,7 +58,7 @@ def _add_inspect(commands):
     which = inspect.add_mutually_exclusive_group()
     which.add_argument("--method", default="pattern.attribution", metavar="NAME", help="which one (%(default)s)")
     which.add_argument("--all", action="store_true", help="all methods, one after the other")
-    which.add_argument("--patterns", metavar="FILE", help="instead: what the data said of each layer of a pattern file")
+    which.add_argument("--patterns", metavar="FILE", help="instead of a plan: the report of a pattern file")
     inspect.add_argument("--csv", action="store_true", help="with --patterns: as comma-separated values")
     _add_output_name(inspect)
 
@@ -67,36 +67,43 @@ def _add_fit(commands):
     fit = _command(commands, "fit", "fits a model's patterns on images or arrays, all at once or in parts")
     fit.add_argument("model", metavar="MODEL", help=_MODEL)
     fit.add_argument("data", metavar="DATA", help=_DATA)
-    fit.add_argument("--out", required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
+    _add_out(fit, required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
     fit.add_argument("--estimator", type=_estimator, help=_ESTIMATOR)
     fit.add_argument(
-        "--sampled", action="store_true", help="faster: of the means over the positive regime, one from a part of the data"
+        "--approximate",
+        action="store_true",
+        help="faster: take the mean input of the positive regime from a part of the data",
     )
+    _add_former(fit, "--sampled", dest="approximate", action="store_true")
     fit.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="the I-th of N parts of DATA; --out takes its sums, for merge"
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="fit on the I-th of N parts of DATA, I from 1 to N; --out then holds sums, for merge",
     )
-    fit.add_argument("--steps", type=_positive, metavar="N", help="at most so many batches")
+    fit.add_argument("--max-batches", dest="steps", type=_positive, metavar="N", help="at most so many batches")
+    _add_former(fit, "--steps", dest="steps", type=_positive)
     fit.add_argument(
-        "--checkpoint", metavar="FILE", help="a file to keep the sums in, and to go on from when the fit was interrupted"
+        "--checkpoint", metavar="FILE", help="a file to save the sums in, from which an interrupted fit continues"
     )
     _add_reading(fit)
 
 
 def _add_merge(commands):
-    merge = _command(commands, "merge", "makes the patterns of the parts that fit --shard wrote")
+    merge = _command(commands, "merge", "makes patterns from the parts that fit --shard wrote")
     merge.add_argument("parts", metavar="PART", nargs="+", help="all parts, in any order")
-    merge.add_argument("-o", "--out", required=True, metavar="FILE", help="the pattern file to write")
-    merge.add_argument("--estimator", type=_estimator, help="as in fit; default: what the parts were fitted for")
-    merge.add_argument("--partial", action="store_true", help="go without the parts that are missing")
-    merge.add_argument("--statistics", action="store_true", help="write the sums instead, to be merged further")
+    _add_out(merge, required=True, metavar="FILE", help="the pattern file to write")
+    merge.add_argument("--estimator", type=_estimator, help="as in fit; default: the one that the parts were fitted for")
+    merge.add_argument("--partial", action="store_true", help="do without the parts that are missing")
+    merge.add_argument("--statistics", action="store_true", help="write sums, to be merged further, not patterns")
 
 
 def _add_analyze(commands):
     analyze = _command(commands, "analyze", "explains images: a picture and the values (.npy) of each")
     analyze.add_argument("model", metavar="MODEL", help=_MODEL)
-    analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, of which the values alone are written")
+    analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, for which only values are written")
     _add_method(analyze)
-    analyze.add_argument("--out", default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
+    _add_out(analyze, default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
     analyze.add_argument(
         "--target", type=_target, metavar="K", help='the output to explain, from 0, or "all"; default: the largest'
     )
@@ -108,7 +115,7 @@ def _add_export(commands):
     export = _command(commands, "export", "writes a method for a model as a file that runs without this package")
     export.add_argument("model", metavar="MODEL", help=_MODEL)
     _add_method(export)
-    export.add_argument("--out", required=True, metavar="PATH", help="a folder, or a file that ends in .tflite or .onnx")
+    _add_out(export, required=True, metavar="PATH", help="a folder, or a file that ends in .tflite or .onnx")
     export.add_argument(
         "--format", choices=("tf_saved_model", "litert", "onnx"), help="default: by the ending of PATH, else a SavedModel"
     )
@@ -118,10 +125,10 @@ def _add_export(commands):
         default="argmax",
         help="what is explained: the largest output, or what the caller names as a further input (%(default)s)",
     )
-    export.add_argument("--no-predictions", action="store_true", help="leave the model's own output out")
-    export.add_argument("--batch", type=_positive, metavar="N", help="samples of a call; default: any number")
+    export.add_argument("--no-predictions", action="store_true", help="do not include the model's own output")
+    export.add_argument("--batch", type=_positive, metavar="N", help="the number of samples of a call; default: any")
     export.add_argument("--preprocess", metavar="NAME", help=f"take uint8 images; {_PREPROCESS.replace(' (default)', '')}")
-    export.add_argument("--render", choices=("heatmap", "signal", "overlay"), help="give pictures too")
+    export.add_argument("--render", choices=("heatmap", "signal", "overlay"), help="include pictures")
     export.add_argument(
         "--colormap",
         default="blue-white-red",
@@ -134,55 +141,68 @@ def _add_export(commands):
 
 
 def _add_evaluate(commands):
-    evaluate = _command(commands, "evaluate", "which method to trust: image degradation, and rho, as tables and plots")
+    evaluate = _command(commands, "evaluate", "compares methods: image degradation and rho, as tables and plots")
     evaluate.epilog = _EVALUATED
     evaluate.add_argument("model", metavar="MODEL", help=f"{_MODEL}, with probabilities as output")
     evaluate.add_argument("data", metavar="DATA", help=_DATA)
-    evaluate.add_argument(
-        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
-    )
-    evaluate.add_argument("--out", default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
-    evaluate.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on DATA")
-    evaluate.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on DATA")
-    evaluate.add_argument("--limit", type=_positive, metavar="N", help="so many samples of DATA, drawn; default: all")
+    _add_methods(evaluate, "DATA")
+    _add_out(evaluate, default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="use N random samples of DATA; default: all")
     _add_degradation(evaluate)
     _add_reading(evaluate)
 
 
 def _add_report(commands):
-    report = _command(commands, "report", "images by methods on one HTML page, which needs no network")
+    report = _command(commands, "report", "explanations of images on one HTML page, which needs no network")
     report.add_argument("model", metavar="MODEL", help=_MODEL)
     report.add_argument("images", metavar="IMAGES", help=_IMAGES)
-    report.add_argument(
-        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
-    )
-    report.add_argument("-o", "--out", default="report.html", metavar="FILE", help="the page (%(default)s)")
-    report.add_argument("--patterns", metavar="FILE", help="for the pattern methods; default: fitted on IMAGES")
+    _add_methods(report, "IMAGES")
+    _add_out(report, default="report.html", metavar="FILE", help="the page (%(default)s)")
     report.add_argument("--labels", metavar="FILE", help="names of the classes, one on each line")
-    report.add_argument("--top", type=_positive, default=3, metavar="N", help="classes shown of each image (%(default)s)")
-    report.add_argument("--limit", type=_positive, default=24, metavar="N", help="so many images, the first (%(default)s)")
+    report.add_argument(
+        "--top", type=_positive, default=3, metavar="N", help="the number of classes shown for each image (%(default)s)"
+    )
+    report.add_argument("--limit", type=_positive, default=24, metavar="N", help="show the first N images (%(default)s)")
     report.add_argument(
         "--percentile",
         type=_percentile,
         default=99.5,
         metavar="P",
-        help="of a heat map's magnitudes, that gets the full colour: outliers would pale all else (%(default)s)",
+        help="the percentile of a heat map's magnitudes that gets the full colour (%(default)s)",
     )
     report.add_argument("--degradation", action="store_true", help="also curves of image degradation, on these images")
-    report.add_argument("--signal", action="store_true", help="also rho of signal estimators, fitted on these images")
     _add_degradation(report)
     _add_reading(report)
 
 
-def _add_degradation(command):
-    command.add_argument("--patch", type=_positive, default=9, metavar="N", help="side of a patch (%(default)s)")
-    command.add_argument("--steps", type=_positive, default=100, metavar="N", help="patches to replace (%(default)s)")
+def _add_methods(command, data):
     command.add_argument(
-        "--replace", choices=("patch_mean", "image_mean", "zero"), default="patch_mean", help="by what (%(default)s)"
+        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
     )
-    command.add_argument("--order", choices=("most", "least"), default="most", help="which first (%(default)s)")
-    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of all that is drawn (%(default)s)")
-    command.add_argument("--logits", action="store_true", help="the model ends in logits: a softmax is put behind them")
+    command.add_argument("--patterns", metavar="FILE", help=f"for the pattern methods; default: fitted on {data}")
+    command.add_argument("--signal", action="store_true", help=f"also rho of signal estimators, fitted on {data}")
+
+
+def _add_degradation(command):
+    command.add_argument("--patch", type=_positive, default=9, metavar="N", help="the side of a patch (%(default)s)")
+    command.add_argument(
+        "--max-patches",
+        dest="steps",
+        type=_positive,
+        default=100,
+        metavar="N",
+        help="the number of patches to replace (%(default)s)",
+    )
+    _add_former(command, "--steps", dest="steps", type=_positive)
+    command.add_argument(
+        "--replace",
+        choices=("patch_mean", "image_mean", "zero"),
+        default="patch_mean",
+        help="what patches are replaced by (%(default)s)",
+    )
+    command.add_argument("--order", choices=("most", "least"), default="most", help="which patches first (%(default)s)")
+    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of random choices (%(default)s)")
+    command.add_argument("--logits", action="store_true", help="the model ends in logits: add a softmax")
 
 
 def _command(commands, name, summary):
@@ -191,7 +211,7 @@ def _command(commands, name, summary):
 
 def _add_method(command):
     command.add_argument("--method", required=True, metavar="NAME", help='one that "innvest-lite methods" lists')
-    command.add_argument("--patterns", metavar="FILE", help='what "innvest-lite fit" wrote, for the pattern methods')
+    command.add_argument("--patterns", metavar="FILE", help='a file written by "innvest-lite fit", for the pattern methods')
     command.add_argument(
         "--option",
         type=_option,
@@ -203,6 +223,15 @@ def _add_method(command):
     _add_output_name(command)
 
 
+def _add_out(command, **options):
+    command.add_argument("-o", "--out", **options)
+
+
+def _add_former(command, name, **options):
+    """The former name of an option, understood for one release and not shown."""
+    command.add_argument(name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
+
+
 def _add_output_name(command):
     command.add_argument("--output-name", metavar="NAME", help="which output, where the model has several")
 
@@ -210,7 +239,7 @@ def _add_output_name(command):
 def _add_reading(command):
     command.add_argument("--preprocess", default="none", metavar="NAME", help=_PREPROCESS)
     command.add_argument(
-        "--size", type=_positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="for models that leave the size open"
+        "--size", type=_positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="for models that accept any size"
     )
     command.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (%(default)s)")
 
@@ -219,7 +248,7 @@ def _positive(text):
     """A whole number above 0."""
     number = int(text) if text.isdecimal() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
 
 
@@ -230,14 +259,14 @@ def _percentile(text):
     except ValueError:
         number = 0
     if not 0 < number <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentile, a number above 0 up to 100")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentile, a number above 0 up to 100")
     return number
 
 
 def _whole(text):
     """A whole number of at least 0."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 

@@ -6,30 +6,30 @@ import sys
 import numpy as np
 
 from innvest_lite import report
-from innvest_lite.cli import arrays, evaluation, folder, models
+from innvest_lite.cli import arrays, evaluation, models, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.images import find_images
 
 METHODS = ("gradient", "lrp.sequential_preset_a_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
-"""What is shown where nobody says what."""
+"""The methods that are shown by default."""
 
 
 def run(arguments):
-    """Explains, and writes the page; returns the exit code."""
+    """Explains the images and writes the page; returns the exit code."""
     models.check_file(arguments.model)
     if arrays.is_array(arguments.images):
         raise InvalidInputError(
-            "A report shows images: a folder or a file of them. For a .npy file there are analyze and evaluate."
+            "A report shows images, from a folder or an image file. For a .npy file use analyze or evaluate."
         )
     methods = models.known_methods(arguments.methods or METHODS)
     out = report.checked_path(arguments.out)
     labels = _labels(arguments.labels)
     patterns = evaluation.given_patterns(arguments, methods)
-    folder.check_preprocessor(arguments.preprocess)
+    reading.check_preprocessor(arguments.preprocess)
     paths = find_images(arguments.images)
     if len(paths) > arguments.limit:
-        print(f"The first {arguments.limit} of {len(paths)} images; --limit says how many")
+        print(f"The first {arguments.limit} of {len(paths)} images are shown; use --limit for more")
         paths = paths[: arguments.limit]
     model = models.load(arguments.model)
     _check_labels(labels, model)
@@ -45,9 +45,7 @@ def run(arguments):
     report.write(out, title, samples, facts=facts, **options)
     print(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
     if not any(sample.classes for sample in samples):
-        print(
-            "The outputs are no probabilities of classes, so none are shown; --logits is for a model that ends in logits."
-        )
+        print("The outputs are not probabilities of classes, so none are shown. If the model ends in logits, use --logits.")
     for message in dict.fromkeys([*left_out, *more]):
         print(f"innvest-lite: left out: {message}", file=sys.stderr)
     return 1 if left_out else code
@@ -60,31 +58,31 @@ def _labels(path):
     try:
         return pathlib.Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"--labels {path!r} is no text in UTF-8: {error}.") from error
+        raise InvalidInputError(f"--labels {path!r} is not text in UTF-8: {error}.") from error
 
 
 def _facts(arguments, model, samples, code, patterns):
-    """What is said of the page as a whole."""
+    """The sentences about the page as a whole."""
     said = [f"{model.name}, {len(samples)} images, prepared by {arguments.preprocess!r}."]
-    said += ["Some images could not be read and are left out."] if code else []
-    said.append("Explained is the largest output of each.")
+    said += ["Some images could not be read and are not shown."] if code else []
+    said.append("Each explanation is of the largest output.")
     if patterns is not None:
-        source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these very images"
+        source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these images themselves"
         said.append(f"Patterns: {source}.")
     return " ".join(said)
 
 
 def _check_labels(labels, model):
-    """As many labels as the model has outputs, before the work starts."""
+    """Checks, before the work starts, that there is a label for each output."""
     if len(model.outputs) != 1:
-        raise InvalidInputError(f"A report is for models with one output, but this one has {len(model.outputs)}.")
+        raise InvalidInputError(f"A report needs a model with one output, but this one has {len(model.outputs)}.")
     if labels is not None and len(labels) != model.output_shape[-1]:
         raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {model.output_shape[-1]}.")
 
 
 def _read(arguments, model, paths):
-    """The batches of all images, and the exit code that unreadable ones lead to."""
-    batches = folder.batches_for(arguments, model, paths)
+    """The batches of all images, and the exit code: 1 where some could not be read."""
+    batches = reading.batches_for(arguments, model, paths)
     try:
         read = list(batches)
     finally:
@@ -93,7 +91,7 @@ def _read(arguments, model, paths):
 
 
 def _explained(arguments, model, methods, inputs, patterns):
-    """Method -> explanations and exponents; what was said of methods that do not go; patterns, where some were needed."""
+    """Method -> explanations and exponents; a message for each method that is not supported; patterns, where needed."""
     found, left_out = {}, []
     for number, name in enumerate(methods, 1):
         print(f"{name}, {number} of {len(methods)}", flush=True)
@@ -106,7 +104,7 @@ def _explained(arguments, model, methods, inputs, patterns):
             continue
         found[name] = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
     if not found:
-        raise InvalidInputError("None of the methods goes with this model:\n" + "\n".join(left_out))
+        raise InvalidInputError("This model supports none of the methods:\n" + "\n".join(left_out))
     return found, left_out, patterns
 
 
@@ -132,18 +130,18 @@ def _samples(arguments, watched, read, inputs, explained, labels):
 
 
 def _sums(values, exponents):
-    """Sums over channels, float64, in the method's unit; what leaves float64 keeps the scale in which it came."""
+    """Sums over channels, float64, in the method's unit; images whose values leave float64 stay divided by 2**exponent."""
     scaled = values.sum(axis=-1, dtype="float64")
     with np.errstate(over="ignore"):
         true = np.ldexp(scaled, exponents[:, None, None])
     fits = np.isfinite(true).all(axis=(1, 2), keepdims=True)
     if not fits.all():
-        print("Some values leave float64: the page has them divided by a power of two for each image.")
+        print("Some values are outside the range of float64: the page shows them divided by a power of two for each image.")
     return np.where(fits, true, scaled)
 
 
 def _likeliest(outputs, count, labels):
-    """`(name, probability)` of the likeliest classes; nothing for outputs that are no probabilities of classes."""
+    """`(name, probability)` of the most likely classes; empty for outputs that are not probabilities of classes."""
     if outputs.ndim != 1 or len(outputs) < 2 or outputs.min() < 0 or abs(outputs.sum() - 1) > 1e-2:
         return ()
     best = np.argsort(-outputs, kind="stable")[:count]
@@ -151,7 +149,7 @@ def _likeliest(outputs, count, labels):
 
 
 def _measured(arguments, model, methods, inputs, patterns):
-    """What else the page shows, and what was said of methods that do not go."""
+    """The measures that the page shows, and a message for each method that is not supported."""
     options, left_out = {}, []
     if arguments.degradation:
         compared, left_out = evaluation.degraded(arguments, model, methods, inputs, patterns)
@@ -170,5 +168,5 @@ def _measured(arguments, model, methods, inputs, patterns):
 
 
 def _rated(rho, floor):
-    """A median of rho; too few samples for the fan-in say nothing."""
+    """The median of rho; a text instead where there are too few samples for the fan-in."""
     return float(np.median(rho)) if floor < 1 else "too few images"

@@ -1,4 +1,6 @@
-"""A small trained digit classifier and digits that it never saw, for the demo and the tutorials.
+"""Data that the package ships: a small trained digit classifier and digits that it never saw, for demo and tutorials.
+
+Data made from random numbers, with a known truth, is in `innvest_lite.datasets`.
 
 `README.md` beside this file says where both come from and under which licences. Called by users, the command line's
 demo, and tests.

@@ -10,7 +10,7 @@ import innvest_lite
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import preprocess
-from innvest_lite.inputs import is_number
+from innvest_lite.options import is_number
 
 _FORMAT = 1
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output, replacing, replacing_folder
-from innvest_lite.inputs import one_of
+from innvest_lite.options import one_of
 
 # Where in a file the description stands.
 _DESCRIPTION = "description"

@@ -4,7 +4,7 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import positive
+from innvest_lite.options import positive
 
 
 def stablehlo(explainer, batch, target):

@@ -6,7 +6,9 @@ from innvest_lite import backend
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.export.pictures import RENDERERS
-from innvest_lite.inputs import check_shape, one_of, positive, spatial_axes
+from innvest_lite.forms.inputs import spatial_axes
+from innvest_lite.inputs import check_shape
+from innvest_lite.options import one_of, positive
 from innvest_lite.preprocessing import FOREIGN_ERRORS, Preprocessor
 from innvest_lite.visualize.colormaps import colors_of
 

@@ -30,14 +30,14 @@ class Form:
     "scale" (each value times a constant of its own, plus a constant), "rectifier" (ReLU), "activation" (any other function
     of one value at a time), "max" (pooling, or of several inputs), "product" (of inputs), "route" (values are moved or
     copied), "embedding" (integers to vectors), "normalization" (by a sample's own statistics), "opaque" (anything else:
-    it has a gradient, and that is all that is known of it).
+    only its gradient is known).
 
     Attributes:
         node: the graph node.
         kind: one of the above.
 
     Raises:
-        InvalidInputError: there is no such kind.
+        InvalidInputError: the kind is not one of these.
     """
 
     node: Node
@@ -86,7 +86,7 @@ class LinearForm(Form):
         raise NotImplementedError
 
     def raw_bias(self):
-        """The bias as a tensor of `unit_shape` or broadcastable to it, or None."""
+        """The bias as a tensor that broadcasts to `unit_shape`, or None."""
         return
 
     def apply(self, inputs, kernel):
@@ -102,7 +102,7 @@ class LinearForm(Form):
         raise NotImplementedError
 
     def evaluate(self, inputs, kernel):
-        """What the forward pass computes: `apply`, unless the layer's own operation rounds otherwise.
+        """What the forward pass computes: `apply`, unless the layer's own operation rounds differently.
 
         Args:
             inputs: as in `apply`.
@@ -131,10 +131,12 @@ class LinearForm(Form):
     @property
     def weights_key(self):
         """Equal for nodes that share their weights, and so their pattern (DESIGN, decision 3)."""
+        # With the fused BatchNormalization: one kernel before two of them is two effective kernels.
         return id(self.node.operation), self.node.part, id(self.node.batchnorm)
 
     def kernel(self):
         """The effective kernel, float: `w * gamma / sqrt(variance + epsilon)` with a fused BatchNormalization."""
+        # In float32 at least: gamma / sqrt(variance) of a channel that hardly varies leaves float16.
         kernel = _wide(self.raw_kernel())
         scale = self._scale()
         return kernel if scale is None else kernel * ops.cast(self.spread_over_kernel(scale), kernel.dtype)
@@ -153,7 +155,7 @@ class LinearForm(Form):
         return bias * scale + beta
 
     def _scale(self):
-        """What the fused BatchNormalization multiplies each unit with, in `unit_shape`; None without one."""
+        """The factor of each unit in the fused BatchNormalization, in `unit_shape`; None without one."""
         layer = self.node.batchnorm
         if layer is None:
             return None
@@ -163,6 +165,7 @@ class LinearForm(Form):
 
     def forward(self, *inputs):
         """The node's output, a tuple of one, in the layer's compute dtype."""
+        # Rounded to the layer's compute dtype, as the model itself does.
         kernel = ops.cast(self.kernel(), self.node.output_specs[0].dtype)
         return self.completed(inputs, self.evaluate(inputs, kernel))
 
@@ -181,7 +184,7 @@ class LinearForm(Form):
         return (linear if bias is None else linear + ops.cast(self.spread(bias), dtype),)
 
     def linear_part(self, output):
-        """Y = w'x: a forward output without its bias, float32 or wider."""
+        """y = w'x: a forward output without its bias, float32 or wider."""
         output, bias = _wide(output), self.bias()
         return output if bias is None else output - self.spread(bias)
 
@@ -190,7 +193,7 @@ class LinearForm(Form):
 
         Args:
             output: a tensor of the output's shape.
-            pivot: what to take off, a tensor of `unit_shape`.
+            pivot: the number to subtract, a tensor of `unit_shape`.
 
         Returns:
             A tensor of the output's shape, float32 or wider.
@@ -202,6 +205,7 @@ class LinearForm(Form):
     def spread(self, per_unit):
         """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the output."""
         rank = len(self.node.output_specs[0].shape)
+        # A depthwise kernel has its units on two axes, channels and multiplier, which are one axis of the output.
         if len(self.unit_axes) != len(self.unit_shape):
             per_unit = ops.reshape(per_unit, (-1,))
         order = np.argsort(self.unit_axes)
@@ -254,6 +258,7 @@ class LinearForm(Form):
             A tensor of `kernel_shape`, in the cotangent's dtype.
         """
         inputs = tuple(ops.cast(x, cotangent.dtype) for x in inputs)
+        # The map is linear in the kernel, so its VJP is the same at any; the forward value is dead code when compiled.
         _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.cast(self.kernel(), cotangent.dtype))
         return pullback(cotangent)[0]
 
@@ -279,5 +284,5 @@ def weighted(values, weights):
 
 
 def _wide(x):
-    """float32, or float64 where it is: the dtype in which weights are combined whatever the compute dtype."""
+    """As float32, or float64 where it is float64: the dtype in which weights are combined, whatever the compute dtype."""
     return ops.cast(x, "float64" if keras.backend.standardize_dtype(x.dtype) == "float64" else "float32")

@@ -56,6 +56,7 @@ class Dense(LayerForm):
 
     def input_sums(self, inputs, like, weights=None):
         """Shape (inputs, 1)."""
+        # A plain sum: the VJP of ones would make as many equal columns as there are units.
         x = weighted(ops.cast(inputs[0], like.dtype), weights)
         return ops.sum(ops.reshape(x, (-1, self.kernel_shape[0])), axis=0)[:, None]
 
@@ -66,7 +67,7 @@ class Einsum(LayerForm):
 
     @property
     def units_share_inputs(self):
-        """But where an axis is one of the inputs and of the units, as a head's."""
+        """Unless an axis is both one of the inputs and one of the units, such as that of attention heads."""
         return not _axes_of_both(self.layer.equation)
 
     def apply(self, inputs, kernel):
@@ -92,7 +93,7 @@ class Convolution(LayerForm):
 
     @property
     def units_share_inputs(self):
-        """But for groups."""
+        """Unless the convolution has groups."""
         return self.layer.groups == 1
 
     def apply(self, inputs, kernel):
@@ -100,7 +101,7 @@ class Convolution(LayerForm):
         return _convolve(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
     def evaluate(self, inputs, kernel):
-        """The layer's own convolution, also where `apply` takes another way."""
+        """The layer's own convolution, also where `apply` computes it differently."""
         return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
     @property
@@ -170,6 +171,7 @@ class WholeSeparable(LayerForm):
 
     def raw_kernel(self):
         """The joint kernel."""
+        # The depthwise channels (c, m) are one axis of the pointwise kernel, c outermost.
         depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
         shape = (*depthwise.shape[-2:], pointwise.shape[-1])
         return ops.einsum("...cm,cmu->...cu", depthwise, ops.reshape(pointwise, shape))
@@ -180,6 +182,7 @@ class WholeSeparable(LayerForm):
 
     def forward(self, *inputs):
         """The output, in the layer's compute dtype, by the layer's own two convolutions."""
+        # As the model computes it: the convolution with the joint kernel rounds differently, and costs far more.
         return self.completed(inputs, self._separately(ops.cast(inputs[0], self.node.output_specs[0].dtype)))
 
     def _separately(self, x):
@@ -260,6 +263,7 @@ def _all_but_last(kernel):
 def _convolve(layer, x, kernel):
     if _is_depthwise(layer, kernel):
         return _as_depthwise(layer, x, kernel)
+    # Both VJPs of this one go around a kernel of TensorFlow that can crash (decision 11).
     if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
         return _strided_pointwise(layer, x, kernel)
     return _native_convolution(layer, x, kernel)
@@ -271,7 +275,7 @@ def _is_depthwise(layer, kernel):
 
 
 def _as_depthwise(layer, x, kernel):
-    """Keras compiles every grouped convolution with XLA; TensorFlow's depthwise convolution needs none of that."""
+    """The same by TensorFlow's depthwise convolution: Keras would compile a grouped convolution with XLA, for seconds."""
     kernel = ops.reshape(kernel, (*kernel.shape[:-2], layer.groups, -1))
     x, padding = _padded(layer, x)
     return _in_layout(
@@ -306,7 +310,7 @@ def _strided_pointwise(layer, x, kernel):
 
 
 def _padded(layer, x):
-    """Causal padding, which the primitive operations do not know, as zeros in front."""
+    """Causal padding, which the primitive operations do not have, as zeros in front."""
     if layer.padding != "causal":
         return x, layer.padding
     width = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]

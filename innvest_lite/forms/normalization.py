@@ -16,6 +16,7 @@ class Normalization(Form):
     def affine(self, *inputs):
         """The normalization with the standard deviation (or norm) that these inputs have; the mean stays linear."""
         layer, (x,) = self.node.operation, inputs
+        # In float32 at least, in which Keras takes these statistics, too.
         dtype = "float64" if x.dtype == "float64" else "float32"
         grouped, axes = _grouped(layer, ops.cast(x, dtype))
         centres = not isinstance(layer, keras.layers.RMSNormalization | keras.layers.UnitNormalization)
@@ -80,6 +81,7 @@ def normalization(node):
     """The form of a normalization node; opaque where groups lie along another axis than the last."""
     layer = node.operation
     grouped = isinstance(layer, keras.layers.GroupNormalization)
+    # `_grouped` splits the last axis alone.
     if grouped and layer.axis not in (-1, len(node.input_specs[0].shape) - 1):
         return Form(node, "opaque")
     return Normalization(node, "normalization")

@@ -1,7 +1,7 @@
 """Which form a node gets: one table for layers, one for `keras.ops` operations, and `register_form` for a user's own.
 
 A subclass of a Keras layer counts as that layer as long as it keeps its `call`; whatever is not in the tables is
-"opaque": autodiff goes through it, but no rule that needs to understand it.
+"opaque": it has a gradient, but no rule that needs to know what it computes can be used.
 """
 
 import keras
@@ -22,7 +22,7 @@ def register_form(layer_class):
     `Form(node, "scale")` for an elementwise linear layer, or a `LinearForm` of your own.
 
     Raises:
-        InvalidInputError: it is no class of layers.
+        InvalidInputError: it is not a class of layers.
 
     Example:
         >>> import keras
@@ -64,6 +64,7 @@ def form_of(node, graph):
         return _operation_form(node, graph)
     for cls in type(node.operation).__mro__:
         if cls in _BUILDERS:
+            # A subclass with a `call` of its own may compute anything.
             return _built(_BUILDERS[cls], node) if is_plain(node.operation, (cls,)) else Form(node, "opaque")
     if isinstance(node.operation, keras.layers.Multiply):
         return structure.product(node, graph)
@@ -134,7 +135,9 @@ def _operation_form(node, graph):
 def _arithmetic_form(node, graph, name):
     """`x + y` is a sum, `x * y` a product; with a constant in place of y, both are diagonal maps of x."""
     if len(node.inputs) == 1:
+        # A constant that broadcasts the input to a larger shape copies it, and is no diagonal map.
         same_shape = node.input_specs[0].shape[1:] == node.output_specs[0].shape[1:]
+        # constant / x is not linear in x, unlike x / constant.
         divides = name in ("Divide", "TrueDivide") and not isinstance(node.arguments[0][0], Slot)
         return Form(node, "scale" if same_shape and not divides else "opaque")
     if name in _SUM_WEIGHTS:

@@ -26,8 +26,10 @@ def nonnegative_values(graph, forms):
 
 def _keeps_sign(form):
     """Whether a node makes no negative value of values that are not negative."""
+    # A node without inputs is a constant, of whose sign nothing is known.
     if not form.node.inputs:
         return False
+    # A weighted sum may have negative weights, as Subtract does.
     if form.kind == "sum":
         return type(form.node.operation).__name__ in ("Add", "Average")
     if form.kind == "route":

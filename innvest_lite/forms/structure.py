@@ -26,6 +26,7 @@ ELEMENTWISE = (
     *(_layers.RandomFlip, _layers.RandomRotation, _layers.RandomZoom, _layers.RandomTranslation),
     *(_layers.RandomContrast, _layers.RandomBrightness),
 )
+# BatchNormalization outside of training: its statistics are constants.
 SCALES = (_layers.BatchNormalization, _layers.Rescaling, _layers.Normalization)
 ACTIVATIONS = (_layers.LeakyReLU, _layers.PReLU, _layers.ELU)
 MAXIMA = (
@@ -33,12 +34,14 @@ MAXIMA = (
     *(_layers.GlobalMaxPooling1D, _layers.GlobalMaxPooling2D, _layers.GlobalMaxPooling3D, _layers.Maximum),
 )
 # Activation functions that see one value at a time; softmax, which does not, is opaque.
+# relu6 too: it has the same regime, the sign of its input.
 RECTIFIERS = ("relu", "relu6")
 _SMOOTH = (
     *("celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh"),
     *("leaky_relu", "log_sigmoid", "mish", "selu", "sigmoid", "silu", "soft_shrink", "softplus", "softsign"),
     *("sparse_plus", "sparse_sigmoid", "squareplus", "tanh", "tanh_shrink", "threshold"),
 )
+# Bounded functions: what they give scales a signal rather than carries one.
 GATES = ("sigmoid", "hard_sigmoid", "softmax", "tanh")
 
 
@@ -64,7 +67,7 @@ class Product(Form):
 
 
 def activation_name(node):
-    """The Keras name of a node's activation function ("relu", "silu"); None if the node is no activation."""
+    """The Keras name of a node's activation function ("relu", "silu"); None if the node is not an activation."""
     operation = node.operation
     if isinstance(operation, _layers.ReLU):
         plain = not operation.negative_slope and not operation.threshold
@@ -101,8 +104,8 @@ def activation(node):
 def product(node, graph):
     """The form of an elementwise product.
 
-    A gate is an input that an activation squashes, or that is broadcast, or, where that does not tell, that is computed
-    from another input, as in a squeeze-and-excitation block of one position.
+    A gate is an input that comes out of a squashing activation, or that is broadcast; where neither decides, one that is
+    computed from another input, as in a squeeze-and-excitation block of one position.
     """
     inputs = range(len(node.inputs))
     signals = [index for index in inputs if not _is_gate(node, graph, index)]

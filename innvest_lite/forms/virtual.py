@@ -79,6 +79,7 @@ class Average(VirtualForm):
         output = self._windows(x, kernel)
         if self.node.operation.padding == "same":
             taps = math.prod(kernel.shape[:-1])
+            # How many taps of each window lie inside the input; one sample and channel are enough to count them.
             present = self._windows(ops.ones_like(x[:1, ..., :1]), ops.ones_like(kernel[..., :1]))
             output = output * (taps / present)
         return ops.moveaxis(output, -1, 1) if first else output
@@ -92,7 +93,7 @@ class Average(VirtualForm):
 
 
 def weighted_sum(node, weights):
-    """The form of `sum_i weights[i] * inputs[i]`; one without a kernel where channels or ranks are not fixed and equal.
+    """The form of `sum_i weights[i] * inputs[i]`; without a kernel where the channels are not fixed or the ranks differ.
 
     Args:
         node: a node with at least two inputs.
@@ -100,6 +101,7 @@ def weighted_sum(node, weights):
     """
     spec = node.output_specs[0]
     rank = len(spec.shape)
+    # A sum has no data format of its own; Keras's global one is for images alone.
     first = rank > 3 and keras.config.image_data_format() == "channels_first"
     axis = 1 if first else rank - 1
     ranks = {len(taken.shape) for taken in node.input_specs}
@@ -120,7 +122,7 @@ def average(node):
 
 
 def global_average(node):
-    """The form of a global average pooling node; one without a kernel where Keras masks it or its size is open."""
+    """The form of a global average pooling node; without a kernel where its input is masked or of no fixed size."""
     shape = node.input_specs[0].shape[1:]
     if node.input_specs[0].masked or None in shape:
         return Form(node, "average")

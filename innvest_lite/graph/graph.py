@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import keras
 
+from innvest_lite.tables import table
+
 
 @dataclasses.dataclass(frozen=True)
 class Value:
@@ -148,11 +150,3 @@ class Graph:
     def __str__(self):
         rows = [(node.name, node.kind, ", ".join(value.node for value in node.inputs)) for node in self.nodes]
         return table(("node", "layer", "inputs"), rows)
-
-
-def table(header, rows):
-    """Left-aligned columns as text, for everything in the package that prints a table."""
-    rows = [tuple(header), *(tuple(str(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

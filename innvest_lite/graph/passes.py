@@ -56,15 +56,16 @@ def _is_linear_layer(layer, rank):
 
 
 def rewrite(graph, fuse=False, split=False):
-    """The passes that every method wants, and those that some want.
+    """The passes that every method needs, and those that some need.
 
-    The gradient family leaves all layers whole: the same operations as the model's own give the same rounding.
+    The gradient family fuses and splits nothing: the same operations as the model's own give the same rounding.
 
     Args:
         graph: a `Graph`.
         fuse: whether BatchNormalization is fused into the linear node before it.
         split: whether separable convolutions are cut in two.
     """
+    # In this order: only once inline activations are nodes can a softmax be taken off, or a linear part be fused.
     graph = strip_softmax(split_activations(graph))
     graph = split_separable(graph) if split else graph
     return fuse_batchnorm(graph) if fuse else graph
@@ -126,7 +127,7 @@ def split_separable(graph):
 
 
 def _following(node, name, part):
-    """The next part of the same layer, which takes the node's output."""
+    """A node for the next part of the same layer, whose input is the node's output."""
     return Node(
         name=name,
         operation=node.operation,
@@ -163,6 +164,7 @@ def strip_softmax(graph):
     The activation may be inline (after `split_activations`), an Activation or Softmax layer, or a keras.ops call.
     """
     renamed = {node.values[0]: node.inputs[0] for node in heads(graph) if node is not None}
+    # The softmax itself is dropped only where no other output depends on it.
     return _without_unused(_renamed(graph, graph.nodes, renamed))
 
 
@@ -181,7 +183,7 @@ def _is_head(node):
 
 
 def _without_unused(graph):
-    """Drops the nodes on which no output depends any more."""
+    """Drops the nodes on which no output depends."""
     needed, kept = set(graph.outputs), []
     for node in reversed(graph.nodes):
         if needed.intersection(node.values):
@@ -217,13 +219,15 @@ def _fusible_before(graph, node):
     before = graph.producer(value)
     if before is None or not is_linear_part(before) or before.batchnorm is not None:
         return None
+    # What else uses the value needs it before normalization.
     if len(graph.consumers[value]) > 1 or value in graph.outputs or node.input_specs[0].masked:
         return None
+    # Along another axis the factor would differ from position to position, and no kernel could hold it.
     return before if unit_axes(before) == (node.operation.axis % len(node.input_specs[0].shape),) else None
 
 
 def is_linear_part(node):
-    """Whether a node is a linear map with a kernel of its own and nothing behind it."""
+    """Whether a node is a linear map with a kernel of its own and without an activation."""
     if not _is_linear_layer(node.operation, len(node.output_specs[0].shape)):
         return False
     if node.part in ("linear", "depthwise", "pointwise"):

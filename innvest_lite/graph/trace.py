@@ -64,7 +64,7 @@ def copy_mask(source, output):
 
 
 class _Tracer:
-    """Collects nodes; `run` goes through one model's calls and itself through those of nested ones."""
+    """Collects nodes; `run` walks through one model's calls and calls itself for nested models."""
 
     def __init__(self):
         self.nodes = []
@@ -83,7 +83,7 @@ class _Tracer:
                     continue
                 name = self._name(prefix + node.operation.name)
                 taken = tuple(values[id(tensor)] for tensor in node.input_tensors)
-                # An operation is no layer: it lies where what it takes lies.
+                # An operation is not in model.layers: it gets the place of the latest of its inputs.
                 latest = max((self.places.get(value.node, outer) for value in taken), default=outer)
                 self.places[name] = own.get(id(node.operation), latest)
                 outputs = self._add(node, name, taken, values)

@@ -9,8 +9,9 @@ import numpy as np
 
 from innvest_lite.analyzers import Analyzer, create_analyzer
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import positive, spatial_axes
+from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.metrics.similarity import spearman, ssim
+from innvest_lite.options import positive
 from innvest_lite.preprocessing import refuse_preprocessor
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph.graph import table
-from innvest_lite.inputs import finite, positive, seed_of
 from innvest_lite.metrics.drawing import axes_or_new
+from innvest_lite.options import finite, positive, seed_of
+from innvest_lite.tables import table
 
-# So many steps of a curve are printed.
+# The number of steps of a curve that are printed.
 _PRINTED = 10
 _GAIN = ("gain", "gain_low", "gain_high")
 _BETTER = {False: "a larger area is better", True: "a smaller area is better"}
@@ -20,7 +20,7 @@ _COLOURS, _DASHES = 10, ("-", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Degradation:
-    """What became of a class's probability while patches were replaced.
+    """How a class's probability changed while patches were replaced.
 
     Attributes:
         curves: float64 (samples, steps + 1); column n is the probability with the first n patches replaced.
@@ -36,7 +36,7 @@ class Degradation:
 
     @property
     def steps(self):
-        """How many patches were replaced in the end."""
+        """The number of patches that were replaced in the end."""
         return self.curves.shape[1] - 1
 
     @property
@@ -53,12 +53,12 @@ class Degradation:
         """
         return (self.curves[:, :1] - self.curves).mean(axis=1)
 
-    def interval(self, level=0.95, resamples=2000, seed=0):
+    def interval(self, level=0.95, resamples=2000, *, seed=0):
         """A percentile bootstrap interval, over samples, of the mean area.
 
         Args:
             level: of the interval, between 0 and 1.
-            resamples: how many sets of as many samples are drawn with replacement.
+            resamples: the number of bootstrap samples.
             seed: of the draws.
 
         Returns:
@@ -69,16 +69,16 @@ class Degradation:
         """
         return _bootstrap(self.area_over_curve, level, resamples, seed)
 
-    def gain(self, baseline, level=0.95, resamples=2000, seed=0):
+    def gain(self, baseline, level=0.95, resamples=2000, *, seed=0):
         """By how much the mean area exceeds another's on the same samples, with its paired bootstrap interval.
 
-        An interval above 0 says more than two intervals that do not overlap would: samples differ far more from each other
-        than methods do on one sample.
+        The interval is of the paired differences, since samples differ far more from each other than methods do on one
+        sample: it can exclude 0 where the intervals of the two methods overlap.
 
         Args:
             baseline: another `Degradation` of the same samples, in the same order, patch and number of steps.
             level: of the interval, between 0 and 1.
-            resamples: how many sets of as many samples are drawn with replacement.
+            resamples: the number of bootstrap samples.
             seed: of the draws.
 
         Returns:
@@ -140,6 +140,7 @@ def _bootstrap(values, level, resamples, seed):
     if not 0 < finite(level, "level") < 1:
         raise InvalidInputError(f"level should lie between 0 and 1, but is {level!r}.")
     generator = np.random.default_rng(seed_of(seed))
+    # Percentiles rather than a normal interval: areas are bounded and skewed, and samples may be few.
     draws = (generator.integers(len(values), size=len(values)) for _ in range(positive(resamples, "resamples")))
     low, high = np.quantile([values[draw].mean() for draw in draws], [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -205,7 +206,7 @@ def degradation_table(results, baseline=None):
         A `DegradationTable`; print it, or `plot()` it.
 
     Raises:
-        InvalidInputError: it is no such mapping, or areas that cannot be compared.
+        InvalidInputError: it is not such a mapping, or the areas cannot be compared.
 
     Example:
         >>> from innvest_lite.metrics import degradation, degradation_table
@@ -219,12 +220,13 @@ def degradation_table(results, baseline=None):
     kinds = {(result.patch, result.steps) for result in results.values()}
     if len(kinds) > 1:
         raise InvalidInputError(
-            f"Areas compare where patch and steps are the same; here (patch, steps) are {sorted(kinds)}."
+            f"Areas can only be compared for the same patch and steps, but (patch, steps) are {sorted(kinds)}."
         )
     if baseline is not None and baseline not in results:
         raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
     for result in results.values() if baseline is not None else ():
         _gains(result, results[baseline])
+    # A random order stands among the others by its area, in either direction.
     sign = 1 if _lowest_first(results) else -1
     return DegradationTable(dict(sorted(results.items(), key=lambda pair: sign * pair[1].area_over_curve.mean())), baseline)
 
@@ -237,7 +239,10 @@ def _lowest_first(results):
     """
     orders = _informed_orders(results)
     if len(orders) > 1:
-        raise InvalidInputError('Areas of order "most" and order "least" do not compare: the first should be large.')
+        raise InvalidInputError(
+            'Areas of order "most" and order "least" cannot be compared: those of a good method are large in the first '
+            "order and small in the second."
+        )
     return orders == {"least"}
 
 
@@ -255,7 +260,7 @@ def _drawn(results, axes):
     orders, patch = sorted(_informed_orders(results)), next(iter(results.values())).patch
     title = f"image degradation, {' and '.join(orders) or 'random'} first, patch {patch}"
     axes.set(xlabel="patches replaced", ylabel="probability of the class", title=title)
-    # Beside the curves, from which a legend of many methods would leave nothing.
+    # Beside the curves: a legend of many methods would cover them.
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     return axes
 

@@ -13,19 +13,12 @@ from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.batches import run
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.inputs import is_integer, spatial_axes, with_token_inputs
 from innvest_lite.graph import passes, trace
-from innvest_lite.inputs import (
-    as_array,
-    input_spec,
-    is_integer,
-    one_of,
-    positive,
-    seed_of,
-    spatial_axes,
-    with_token_inputs,
-)
+from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
+from innvest_lite.options import as_array, one_of, positive, seed_of
 from innvest_lite.preprocessing import refuse_preprocessor
 from innvest_lite.rules import Gradient, anything, bind
 from innvest_lite.targets import weights_of
@@ -43,24 +36,24 @@ def degradation(
     patch=9,
     steps=100,
     replace="patch_mean",
-    order="most",
     *,
+    order="most",
     target=None,
     batch_size=32,
     seed=0,
     verbose=0,
 ):
-    """Replaces patch after patch, in the order of their attribution, and follows the probability of a class.
+    """Replaces patch after patch, in the order of their attribution, and records the probability of a class.
 
-    Kindermans et al. 2017 (arXiv 1705.05598), section 5, after Samek et al. 2017 (arXiv 1509.06321). A patch counts with
-    the sum of its attribution over positions and channels; of equal ones, the first in the input goes first. All channels
-    of a patch are replaced together.
+    Kindermans et al. 2017 (arXiv 1705.05598), section 5, after Samek et al. 2017 (arXiv 1509.06321). Patches are
+    ordered by the sum of their attribution over positions and channels; of equal ones, the first in the input is first.
+    All channels of a patch are replaced together.
 
     Args:
         model: a Functional or Sequential `keras.Model` with one input and one output of probabilities, `(batch, classes)`,
             or `(batch, 1)` for two classes; not changed.
-        analyzer_or_attributions: an analyzer, whose `analyze` explains the class that is followed (of one output, the
-            side: the weight is -1 for class 0); or an array of the shape of `x`. Order "random" does not look at it.
+        analyzer_or_attributions: an analyzer, whose `analyze` explains the recorded class (of a single output, the
+            weight is -1 for class 0); or an array of the shape of `x`. Order "random" ignores it.
         x: the samples: images, series, volumes, or tables, whose patches are of so many features.
         patch: how many positions a patch has along each axis; at the far border it may have fewer.
         steps: how many patches are replaced, one after the other; at most all.
@@ -68,8 +61,8 @@ def degradation(
             "zero"; an array that broadcasts to a sample; or a callable that takes the whole array of samples and gives
             their replacements, in the same shape.
         order: "most", the largest attribution first; "least", the smallest first; "random", drawn per sample with `seed`.
-        target: the class to follow, or one per sample; None: the class predicted at first.
-        batch_size: how many samples go at a time.
+        target: the class to record, or one per sample; None: the class predicted at first.
+        batch_size: the number of samples processed at a time.
         seed: of the order "random".
         verbose: 1 shows progress bars.
 
@@ -78,8 +71,8 @@ def degradation(
         patches. It prints as a table and has `area_over_curve`, `interval()`, `to_dict()` and `plot()`.
 
     Raises:
-        InvalidInputError: the model has several inputs or outputs or does not give probabilities; an argument is none of
-            the above; attributions of another shape than `x`, or NaN or infinite ones.
+        InvalidInputError: the model has several inputs or outputs or does not give probabilities; an argument is not one of
+            the above; the attributions have another shape than `x`, or hold NaN or infinite values.
 
     Example:
         >>> from innvest_lite.metrics import degradation
@@ -93,7 +86,7 @@ def degradation(
     x = watched.samples(x)
     patches = watched.patches(x, patch)
     if patches.count == 1:
-        _log.warning("Patch %d covers the whole input, so that no order of patches is looked at: make it smaller.", patch)
+        _log.warning("Patch %d covers the whole input, so there is no order of patches to measure: make it smaller.", patch)
     fill = _fill(replace, x, patches, watched.inputs)
     classes = watched.classes(x, target, batch_size)
     if order == "random":
@@ -110,14 +103,14 @@ def degradation(
 
 
 class _Watched:
-    """A model whose probabilities are watched."""
+    """A model whose probabilities are recorded."""
 
     def __init__(self, model):
         self._graph = with_token_inputs(trace(model))
         ends = len(self._graph.inputs), len(self._graph.outputs)
         if ends != (1, 1):
             raise InvalidInputError(
-                f"degradation wants a model with one input and one output, but this one has {ends[0]} and {ends[1]}."
+                f"degradation needs a model with one input and one output, but this one has {ends[0]} and {ends[1]}."
             )
         self.inputs = input_spec(model, self._graph)
         whole = passes.split_activations(self._graph)
@@ -145,7 +138,7 @@ class _Watched:
         return Patches(axes, channel, sizes, min(patch, max(sizes, default=1)))
 
     def classes(self, x, target, batch_size):
-        """The class of each sample that is followed: int64 (samples,)."""
+        """The recorded class of each sample: int64 (samples,)."""
         given = None if target is None else as_array(target, "The target")
         if given is not None and (given.dtype.kind not in "iu" or given.ndim > 1):
             raise InvalidInputError(f"target should be None, a class, or one class per sample, but is {target!r}.")
@@ -156,19 +149,20 @@ class _Watched:
         strange = probabilities[~((probabilities >= 0) & (probabilities <= 1))]
         if strange.size:
             raise InvalidInputError(
-                f"The model should end in probabilities, but gives {strange[0]:.4g}. Put a softmax (or, behind a single "
-                "output, a sigmoid) behind its logits; on the command line, --logits does."
+                f"The model's outputs should be probabilities, but one is {strange[0]:.4g}. Add a softmax (or, for a "
+                "single output, a sigmoid) after its logits; on the command line, --logits does so."
             )
         return (probabilities if wanted is None else wanted).argmax(axis=1)
 
     def weights(self, classes):
-        """The followed classes as an analyzer's target: of a single output, its logit or the negative."""
+        """The recorded classes as an analyzer's target: of a single output, its logit or the negative of it."""
         return classes if self._outputs > 1 else (2.0 * classes - 1).astype("float32")[:, None]
 
     def _probabilities(self, x):
         """Float64 (batch, classes)."""
         values = sweep.evaluate(self._plan, [x])
         outputs = ops.cast(values[self._plan.graph.outputs[0]], "float64")
+        # A single sigmoid is the probability of class 1; float64 keeps 1 - p where p is tiny.
         return outputs if self._outputs > 1 else ops.concatenate([1 - outputs, outputs], axis=1)
 
     def program(self, patches, steps, arrays):
@@ -185,6 +179,7 @@ class _Watched:
                 followed = ops.take_along_axis(probabilities, classes[:, None], axis=1)
                 return (ops.where(ops.arange(steps + 1, dtype="int32") == step, followed, state[0]),)
 
+            # All steps in one program: only ranks and samples go to the device, not an altered copy for each step.
             start = ops.zeros((ops.shape(x)[0], steps + 1), "float64")
             return backend.loop(steps + 1, body, (start,))[0]
 
@@ -196,14 +191,14 @@ def _spec(array):
 
 
 def _fill(replace, x, patches, inputs):
-    """What patches become: of the dtype and rank of `x`, its axes of positions as long as the input's, the grid, or 1."""
+    """The replacement of patches: of the dtype and rank of `x`; along positions as long as the input, as the grid, or 1."""
     if not isinstance(replace, str):
         return _own_images(replace, x, inputs) if callable(replace) else _own_sample(replace, x, inputs)
     one_of(replace, REPLACEMENTS, "replace")
     if replace == "zero":
         return np.zeros((len(x), *[1] * (x.ndim - 1)), x.dtype)
     if is_integer(x.dtype.name):
-        raise InvalidInputError(f"The model takes whole numbers, which have no mean: replace should not be {replace!r}.")
+        raise InvalidInputError(f"The model takes whole numbers, whose mean is not one: replace should not be {replace!r}.")
     if replace == "patch_mean":
         return patches.means(x).astype(x.dtype)
     return x.mean(axis=patches.axes, keepdims=True, dtype="float64").astype(x.dtype)
@@ -230,7 +225,9 @@ def _own_images(replace, x, inputs):
     # A copy: what the callable does to its argument must not reach the samples.
     images = _like_samples(replace(x.copy()), inputs)
     if images.shape != x.shape:
-        raise InvalidInputError(f"What replace gives should have the samples' shape {x.shape}, but has {images.shape}.")
+        raise InvalidInputError(
+            f"The array that replace returns should have the samples' shape {x.shape}, but has {images.shape}."
+        )
     return images
 
 
@@ -239,17 +236,17 @@ def _like_samples(images, inputs):
     try:
         return inputs.flat(images)[0]
     except InvalidInputError as error:
-        raise InvalidInputError(f"What replace gives should look like the samples. {error}") from error
+        raise InvalidInputError(f"What replace returns should be valid samples of the model. {error}") from error
 
 
 def _attributions(given, x, target, batch_size, verbose):
     """The attributions, checked, of the shape of `x`."""
     if given is None:
-        raise InvalidInputError('Only order="random" goes without an analyzer or attributions, but None was given.')
+        raise InvalidInputError('Only order="random" needs no analyzer or attributions; None was given.')
     if isinstance(given, str | type):
         raise InvalidInputError(
-            f"An analyzer or attributions are wanted, not {given!r}: create_analyzer makes an analyzer from a name, and a "
-            "class does from a model."
+            f"An analyzer or attributions are expected, not {given!r}: make an analyzer with create_analyzer(name, model), "
+            "or from its class."
         )
     if callable(getattr(given, "analyze", None)):
         refuse_preprocessor(given, "degradation")
@@ -261,12 +258,13 @@ def _attributions(given, x, target, batch_size, verbose):
             f"{array.shape}."
         )
     if not np.isfinite(array).all():
-        raise InvalidInputError("The attributions hold NaN or infinite values, which have no order.")
+        raise InvalidInputError("The attributions hold NaN or infinite values, which cannot be ordered.")
     return array
 
 
 def _ranks(totals, order):
     """The place of each patch in the order: int32 (samples, patches)."""
+    # Stable, so that equal patches have one order on every platform; the second argsort inverts the permutation.
     first_to_last = np.argsort(-totals if order == "most" else totals, axis=1, kind="stable")
     return np.argsort(first_to_last, axis=1).astype("int32")
 

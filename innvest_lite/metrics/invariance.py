@@ -10,12 +10,12 @@ import numpy as np
 
 from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph.graph import table
-from innvest_lite.inputs import as_array
 from innvest_lite.metrics.attributions import Subject, made, vectors
 from innvest_lite.metrics.copies import absorbing
 from innvest_lite.metrics.drawing import axes_or_new
+from innvest_lite.options import as_array
 from innvest_lite.patterns.data import each_batch
+from innvest_lite.tables import table
 
 METHODS = ("pattern.net", "pattern.attribution", "gradient", "input_t_gradient", "lrp.z", "integrated_gradients")
 # What float32 leaves of two equal computations, relative to the largest value.

@@ -6,7 +6,7 @@ All arrays have a first axis of groups: units of one group see the same inputs (
 
 import numpy as np
 
-# Above this fan-in no covariance matrix is made; a regression on few rows is made instead, and the floor says so.
+# Above this fan-in a (D, D) covariance would take gigabytes: the regression uses few rows instead, and `floor` shows it.
 WIDEST = 8192
 KEPT_ROWS = 1024
 
@@ -17,10 +17,10 @@ class Moments:
     As long as there are no more rows than inputs, the rows themselves are kept, which is smaller and better conditioned.
 
     Args:
-        widest: above this fan-in no (D, D) matrix is made; further rows are left out then.
+        widest: above this fan-in no (D, D) matrix is made, and rows after the first `KEPT_ROWS` are left out.
 
     Attributes:
-        count: how many rows count.
+        count: the number of rows used.
     """
 
     def __init__(self, widest=WIDEST):
@@ -33,6 +33,7 @@ class Moments:
             x: float64 (groups, rows, D).
             columns: float64 (3, groups, rows, units): y+, y- and t.
         """
+        # Around means, since the difference of two large products would lose digits; any number near the mean serves.
         if self._pivots is None:
             self._pivots = x.mean(1, keepdims=True), columns.mean(2, keepdims=True)
         x, columns = x - self._pivots[0], columns - self._pivots[1]
@@ -95,7 +96,7 @@ class Moments:
         return x - x.mean(1, keepdims=True), columns - columns.mean(2, keepdims=True)
 
     def left_over(self, above, below):
-        """The share of the variance of x that d has, tr cov[d, d] / tr cov[x, x], (groups, units); NaN where x is constant.
+        """The share tr cov[d, d] / tr cov[x, x] of x's variance that d keeps, (groups, units); NaN where x is constant.
 
         Args:
             above: a+, float64 (groups, D, units).
@@ -130,6 +131,8 @@ def _solved(matrix, columns, products, right):
 
     M has -1 where the first two columns meet the last two, and `products` (2, 2, groups, units) where those meet.
     """
+    # By the Woodbury identity: patterns change the covariance of x by a term of rank four, so that all units of a group
+    # share one factorization.
     _, groups, size, units = columns.shape
     stacked = np.moveaxis(np.concatenate([columns, right[None]]), 0, 2).reshape(groups, size, 5 * units)
     solved = np.linalg.solve(matrix, stacked).reshape(groups, size, 5, units)

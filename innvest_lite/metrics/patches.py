@@ -1,6 +1,6 @@
-"""An input cut in patches: what the patches sum to, and back from one value a patch to one a position.
+"""An input divided into patches: the sums over patches, and back from a value per patch to a value per position.
 
-Sums are made on the host in float64, so that no batch size and no device changes which patch comes first. Called by
+Sums are computed on the host in float64, so that neither batch size nor device changes which patch is first. Called by
 `degradation`.
 """
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from innvest_lite.analyzers import IntegratedGradients
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph.graph import table
-from innvest_lite.inputs import as_array, finite, is_integer, positive, seed_of
+from innvest_lite.forms.inputs import is_integer
 from innvest_lite.metrics.attributions import Subject, vectors
 from innvest_lite.metrics.drawing import axes_or_new
+from innvest_lite.options import as_array, finite, positive, seed_of
+from innvest_lite.tables import table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from innvest_lite.graph.graph import table
 from innvest_lite.metrics.drawing import axes_or_new
+from innvest_lite.tables import table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +14,11 @@ class LayerQuality:
 
     Attributes:
         rho: estimator -> float64 (neurons,). 1 is best, and what a random direction gets is near 0. NaN for a neuron that
-            never varies, or that the estimator knows nothing of.
-        floor: below what distance from 1 nothing can be told, about sqrt(fan-in / rows), so that values may exceed 1 by it.
+            never varies, or for which the estimator has no pattern.
+        floor: about sqrt(fan-in / rows): values that lie nearer to 1 than this, on either side, cannot be told from 1.
         neurons: int (neurons,), which units these are, flat in the kernel's order.
         fan_in: how many inputs a neuron sums.
-        rows: how many pairs of window and output the regression rests on; of "active", the median over neurons.
+        rows: the number of pairs of window and output in the regression; for "active", the median over neurons.
     """
 
     rho: dict

@@ -13,12 +13,14 @@ from keras import ops
 from innvest_lite.analyzers import ReverseAnalyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph.graph import table
-from innvest_lite.inputs import input_spec, is_integer, one_of, positive, seed_of
+from innvest_lite.forms.inputs import is_integer
+from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.attributions import Subject, checked_analyzer, made, similarities, vectors
 from innvest_lite.metrics.copies import MODES, randomized, weighted_layers
 from innvest_lite.metrics.drawing import axes_or_new
+from innvest_lite.options import one_of, positive, seed_of
 from innvest_lite.patterns import fit_patterns
+from innvest_lite.tables import table
 
 PATTERNS = ("frozen", "refit")
 INPUT = "(input)"

@@ -1,8 +1,8 @@
-"""Signal-estimator quality rho (Kindermans et al. 2017, arXiv 1705.05598, section 4): what the distractor tells of y.
+"""Signal-estimator quality rho (Kindermans et al. 2017, arXiv 1705.05598, section 4): how much the distractor tells of y.
 
 rho(S) = 1 - max_v corr(w'x, v'(x - S(x))). The best v is a ridge regression, whose normal equations need second moments
 only; the paper found it by gradient descent. Three disjoint parts of data: estimators on the first, v on the second, rho
-on the third, since rho says nothing on samples that were seen before (S_a has cov[d, y] = 0 on its own, so that rho is 1).
+on the third, since rho means nothing on samples that were seen before (on its own data S_a has cov[d, y] = 0, so rho is 1).
 """
 
 import logging
@@ -15,11 +15,12 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import as_array, finite, input_spec, one_of, positive, seed_of
+from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.moments import Correlation, Moments
 from innvest_lite.metrics.quality import LayerQuality, SignalQuality
 from innvest_lite.metrics.splits import refuse_overlap
 from innvest_lite.metrics.windows import windows
+from innvest_lite.options import as_array, finite, one_of, positive, seed_of
 from innvest_lite.patterns import fit_statistics
 from innvest_lite.patterns.data import each_batch
 from innvest_lite.patterns.estimators import estimate
@@ -28,9 +29,9 @@ from innvest_lite.patterns.layout import Layout
 
 ESTIMATORS = ("random", "filter", "linear", "two_component")
 TARGETS = ("preactivation", "activation", "active")
-# So many neurons of a layer where the user does not say how many.
+# The number of neurons of a layer unless the user chooses it.
 _NEURONS = 256
-# Below this share of the variance of x, what an estimator leaves over is rounding of float32.
+# Below this share of the variance of x, the rest x - S(x) of an estimator is float32 rounding.
 _NOTHING = 1e-10
 
 _log = logging.getLogger("innvest_lite")
@@ -43,9 +44,9 @@ def signal_quality(
     eval_data,
     estimators=ESTIMATORS,
     layers=None,
+    *,
     neurons=None,
     on="preactivation",
-    *,
     positions=64,
     ridge=1e-6,
     batch_size=8,
@@ -57,8 +58,8 @@ def signal_quality(
     Args:
         model: a Functional or Sequential `keras.Model`; not changed.
         fit_data: what the estimators are fitted on; sources as in `fit_patterns`.
-        regress_data: other samples, for the regression of y on what an estimator leaves over.
-        eval_data: yet other samples, on which rho is taken.
+        regress_data: other samples, for the regression of y on the rest x - S(x) of an estimator.
+        eval_data: yet other samples, on which rho is evaluated.
         estimators: names: "random" (a direction of no meaning), "filter" (S_w), "linear" (S_a), "two_component" (S_a+-),
             "relu" or "relu.negative" (a+ or a- in both regimes). Or a mapping from names of your own to one of these,
             to patterns (a mapping from layer to array), or to a pair of them for the two regimes.
@@ -67,22 +68,23 @@ def signal_quality(
             at most 256 for layers that it does not name.
         on: "preactivation": y = w'x. "activation": max(0, what the rectifier sees). "active": y, on the pairs of window
             and output where the unit is in the positive regime.
-        positions: how many positions of a convolution are looked at per sample, drawn with `seed`, the same for all.
+        positions: how many positions of a convolution are used per sample, drawn with `seed`, the same for all samples.
         ridge: what the regression adds to the diagonal, as a share of the mean variance of x.
-        batch_size: how many samples go at a time.
-        seed: of all that is drawn.
+        batch_size: the number of samples processed at a time.
+        seed: of all random draws.
         verbose: 1 shows progress bars: of the fit, of the regression and of the evaluation.
 
     Returns:
         A `SignalQuality`; it prints as a table and has `to_dict()` and `plot()`.
 
     Raises:
-        InvalidInputError: two parts of the data are the same, or an argument is none of the above.
+        InvalidInputError: two parts of the data are the same, or an argument is not one of the above.
     """
     one_of(on, TARGETS, "on")
     if not finite(ridge, "ridge") > 0:
         raise InvalidInputError(
-            f"ridge should be above 0, since no estimator leaves over anything along w; it is {ridge!r}."
+            f"ridge should be above 0, because the covariance of x - S(x) is singular (it does not vary along w), but is "
+            f"{ridge!r}."
         )
     refuse_overlap({"fit_data": fit_data, "regress_data": regress_data, "eval_data": eval_data})
     layout, generator = Layout.of(model), np.random.default_rng(seed_of(seed))
@@ -95,13 +97,14 @@ def signal_quality(
     options = {"batch_size": batch_size, "verbose": verbose}
     estimates = _Estimates(parts, layout, fit_statistics(model, fit_data, **options) if fitted else None, generator)
     size = positive(batch_size, "batch_size")
+    # Positions and neurons are drawn once, so that both passes see the same rows of the same units.
     sampled = None
     for part, data in (("regress", regress_data), ("evaluate", eval_data)):
         for batch in _shown(each_batch(data, inputs, size), part, verbose):
             if sampled is None:
                 sampled = _Sampled(layout, chosen, neurons, positive(positions, "positions"), batch, generator)
                 studies = {name: _Study(sampled, name, estimates, on) for name in chosen}
-                # The sums of all units, the largest arrays here, have done their part.
+                # The sums of all units, the largest arrays here, are no longer needed.
                 estimates = None
             for name, rows in sampled.rows(batch).items():
                 getattr(studies[name], part)(*rows)
@@ -112,15 +115,15 @@ def signal_quality(
     few = {name: layer.floor for name, layer in quality.layers.items() if layer.floor >= 1}
     if few:
         _log.warning(
-            "Too few samples for the fan-in of %s: a regression on so few rows fits anything, and rho says nothing there. "
-            "Give more samples, or look at more positions.",
+            "Too few samples for the fan-in of %s: a regression on so few rows fits anything, and rho means nothing there. "
+            "Give more samples, or use more positions.",
             ", ".join(f"{name} (floor {floor:.2g})" for name, floor in few.items()),
         )
     return quality
 
 
 def _shown(batches, part, verbose):
-    """The batches, with a progress bar where one is wanted; how many there will be is not known."""
+    """The batches, with a progress bar if `verbose`; their number is not known in advance."""
     bar = keras.utils.Progbar(None, unit_name=f"batch to {part}") if verbose not in (0, "auto") else None
     number = 0
     for number, batch in enumerate(batches, 1):
@@ -156,6 +159,7 @@ class _Estimates:
 
     def _pattern(self, part, layer, kernel, units):
         if isinstance(part, str) and part == "random":
+            # Divided by w'a, so that like all others it reproduces y: w'S(x) = y.
             direction = self._generator.normal(size=kernel.shape)
             along = (kernel * direction).sum(0)
             return direction / np.where(along == 0, 1, along)
@@ -169,7 +173,7 @@ class _Estimates:
 
 
 def _of_units(statistics, form, units):
-    """A layer's sums for some of its units, each (D, units) or (units,): a wide layer has too many to take them all."""
+    """A layer's sums for some of its units, each (D, units) or (units,): those of all units of a wide layer are large."""
 
     def chosen(sums):
         if sums.shape == form.unit_shape:
@@ -182,7 +186,7 @@ def _of_units(statistics, form, units):
 
 
 def _regimes(estimators):
-    """Estimator -> what it takes for patterns in the positive regime, and in the negative one."""
+    """Estimator -> its patterns in the positive regime and in the negative one, each a word or a mapping."""
     if isinstance(estimators, str | bytes) or not isinstance(estimators, Mapping | list | tuple):
         raise InvalidInputError(f"estimators should be a list of names or a mapping, but is {estimators!r}.")
     named = estimators if isinstance(estimators, Mapping) else {name: name for name in estimators}
@@ -203,7 +207,7 @@ def _parts(name, given):
 
 
 class _Sampled:
-    """The windows of the chosen layers, and what stands in them for a batch."""
+    """The windows of the chosen layers, and the values in them for a batch."""
 
     def __init__(self, layout, chosen, neurons, positions, batch, generator):
         self._layout, self._shapes = layout, [part.shape[1:] for part in batch]
@@ -233,7 +237,7 @@ class _Sampled:
         if shapes != self._shapes:
             raise InvalidInputError(
                 f"A batch has samples of shape {shapes}, but the first had {self._shapes}: positions are drawn once, so "
-                "that all samples should be of one size."
+                "all samples should have the same size."
             )
         found = [np.asarray(part, "float64") for part in self._program(*batch)]
         pairs = zip(found[::2], found[1::2], strict=True)
@@ -267,7 +271,7 @@ class _Study:
         return per_unit[None] if self._shared else per_unit.T[:, :, None]
 
     def _columns(self, x, regime):
-        """Y+, y- and t, (3, groups, rows, units of a group), and the mask of the positive regime."""
+        """y+, y- and t, (3, groups, rows, units of a group), and the mask of the positive regime."""
         regime = regime[None] if self._shared else regime.T[:, :, None]
         y, active = x @ self._kernel, regime > 0
         target = np.maximum(regime, 0) if self._on == "activation" else y
@@ -317,14 +321,15 @@ class _Study:
         rho = {}
         for estimator, correlation in self._correlations.items():
             above = self._by_rows(np.abs(self._pairs[estimator][0]).max(1, keepdims=True))[0]
-            # What an estimator leaves over tells nothing where it is nothing, and rounding says what it likes.
+            # Where the rest x - S(x) is nothing, it tells nothing of y: rho is 1, and a correlation would be of rounding.
             nothing = self._by_rows(self._left_over[estimator])[0] < _NOTHING
             rho[estimator] = np.where(above > 0, np.where(nothing, 1, 1 - correlation.value()), np.nan)
+        # A regression of pure noise on D inputs, from n rows, reaches a correlation of about sqrt(D / n).
         return LayerQuality(rho, math.sqrt(self.fan_in / max(rows, 1)), self.units, self.fan_in, rows)
 
 
 def by_unit(form, kernel):
-    """A kernel-shaped array as (D, units), the units flat in the kernel's order; (D, 1) where it is one for all units."""
+    """A kernel-shaped array as (D, units), the units flat in the kernel's order; (D, 1) where all units share one entry."""
     first = np.moveaxis(kernel, form.fan_in, range(len(form.fan_in)))
     return first.reshape(math.prod(first.shape[: len(form.fan_in)]), -1)
 
@@ -333,7 +338,7 @@ def _chosen_layers(layout, layers):
     if layers is None:
         layers = [name for name, form in layout.patterned.items() if form.kind == "linear"]
         if not layers:
-            raise InvalidInputError("The model has no linear layer with weights of its own, so that there is no rho.")
+            raise InvalidInputError("The model has no linear layer with weights of its own, for which rho is defined.")
         return layers
     layers = [layers] if isinstance(layers, str) else layers
     if not isinstance(layers, list | tuple | set):

@@ -6,7 +6,7 @@ In: arrays with the samples first. Out: one number per sample. Called by the san
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import as_array, finite, positive
+from innvest_lite.options import as_array, finite, positive
 
 # The constants of Wang et al. 2004, in shares of the data range.
 _LUMINANCE, _CONTRAST = 0.01, 0.03
@@ -56,13 +56,14 @@ def ssim(one, two, data_range=None, window=7):
 
     Means, variances and covariances are those of a uniform window, unbiased; windows lie inside the map. A map with a
     single axis (a table, tokens, a sequence) has one window over all of it. The similarity is a product of one of means and
-    one of covariances: a map and its negative may come out alike where both are negative. Spearman's does not do that.
+    one of covariances: a map and its negative may be rated alike where both factors are negative. Spearman's
+    correlation tells them apart.
 
     Args:
         one: an array (samples, positions...), no channels.
         two: another of the same shape.
         data_range: the distance from the least to the largest value possible. None: each map is divided by its own largest
-            magnitude first, so that its scale does not count but its zero does, and the range is 2.
+            magnitude first, so that its scale does not matter but its zero does, and the range is 2.
         window: the edge of a window; along an axis that is shorter, the axis.
 
     Returns:

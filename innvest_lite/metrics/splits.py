@@ -1,4 +1,4 @@
-"""Whether parts of data that should be disjoint are seen to overlap. Called by `signal_quality`."""
+"""Whether parts of data that should be disjoint overlap, as far as that can be seen. Called by `signal_quality`."""
 
 import itertools
 import logging
@@ -15,7 +15,7 @@ _log = logging.getLogger("innvest_lite")
 
 
 def refuse_overlap(parts):
-    """Warns where many samples stand in two parts, as far as arrays show it.
+    """Warns where many samples are in two parts, as far as arrays show it.
 
     Args:
         parts: name -> data, as for `fit_patterns`.
@@ -27,14 +27,14 @@ def refuse_overlap(parts):
     for (name, data), (other_name, other) in itertools.combinations(parts.items(), 2):
         if data is other or _same_array(data, other):
             raise InvalidInputError(
-                f"{name} and {other_name} are the same samples, or share some: rho says nothing on samples that the "
-                "estimator or the regression has seen. Split the data in three."
+                f"{name} and {other_name} are the same samples, or share some: rho means nothing on samples that the "
+                "estimator or the regression has seen. Split the data into three parts."
             )
         seen = set(samples[name])
         common = sum(sample in seen for sample in samples[other_name])
         if common > _COMMON * len(samples[other_name]):
             _log.warning(
-                "%d of %d samples of %s stand in %s too: rho is wrong on samples that the estimator or the regression has "
+                "%d of %d samples of %s are in %s too: rho is wrong on samples that the estimator or the regression has "
                 "seen.",
                 common,
                 len(samples[other_name]),
@@ -50,7 +50,7 @@ def _same_array(one, two):
 
 
 def _digests(data):
-    """A hash of each sample of an array or a tensor; nothing of what comes in batches."""
+    """A hash of each sample of an array or a tensor; none for data that comes in batches."""
     if not hasattr(data, "shape") or not hasattr(data, "__array__"):
         return []
     return [digest([sample]) for sample in np.asarray(data)]

@@ -1,8 +1,8 @@
 """Which input values a unit of a linear node sees at a position: the windows from which second moments are made.
 
 A linear form is linear in its kernel, and each entry of the kernel multiplies one input value per position. The VJP in x
-of one position, with the numbers 1, 2, ... as the kernel, therefore says where each entry looks. No form needs code of
-its own.
+of one position, with the numbers 1, 2, ... as the kernel, therefore shows which input each entry multiplies. No form needs
+code of its own for this.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from keras import ops
 
 from innvest_lite.forms import LinearForm
 
-# So many output values at most go through one VJP.
+# The largest number of values in one VJP, to bound its memory.
 _AT_ONCE = 2**24
 
 
@@ -25,8 +25,8 @@ class Windows:
         form: the linear form.
         positions: int (positions,), flat indices into the output's axes without units.
         places: int32 (groups, positions, fan-in), indices into the flat inputs of a sample; one past the end for padding.
-        factors: float32 of that shape, what the values count: 1, but where an average has fewer taps at a border.
-        group_of: int (units,), the group of each unit: those of one group see the same.
+        factors: float32 of that shape, the weight of each value: 1, except where an average has fewer taps at a border.
+        group_of: int (units,), the group of each unit: the units of a group see the same inputs.
         units: int (units,), which units of the form these are, flat in the kernel's order.
     """
 
@@ -95,12 +95,12 @@ def windows(form, input_shapes, output_shape, count, generator):
 
 
 class _Look:
-    """Looks through a form: where in its inputs the entries of its kernel lie."""
+    """Finds out which inputs of a form the entries of its kernel multiply."""
 
     def __init__(self, form, input_shapes, output_shape, sizes):
         self.form, self.input_shapes, self.sizes = form, input_shapes, sizes
         self.fan_in = math.prod(form.kernel_shape[axis] for axis in form.fan_in)
-        # Where all units see the same, one of them will do.
+        # Where all units see the same inputs, one of them is enough.
         self.unit_shape = tuple(1 if form.units_share_inputs else size for size in form.unit_shape)
         shared = form.unit_axes if form.units_share_inputs else ()
         self.output_shape = [1 if axis in shared else size for axis, size in enumerate(output_shape, start=1)]
@@ -109,7 +109,7 @@ class _Look:
         self.at_once = max(1, _AT_ONCE // values)
 
     def places(self, positions, units):
-        """Where the entries look, and what it counts: two (units, positions, fan-in), for units that share no input."""
+        """The input of each entry, and its weight: two arrays (units, positions, fan-in), for units that share no input."""
         numbers = np.zeros((self.fan_in, math.prod(self.unit_shape)))
         numbers[:, units] = 1 + np.arange(self.fan_in)[:, None] + self.fan_in * np.arange(len(units))
         found = np.full((len(positions), len(units) * self.fan_in), self.end)
@@ -124,7 +124,7 @@ class _Look:
         return tuple(np.moveaxis(array.reshape(shape), 1, 0) for array in (found, factors))
 
     def groups(self):
-        """The group of each unit, and whether no two groups share an input; from what is seen in the middle."""
+        """The group of each unit, and whether no two groups share an input; judged at the position in the middle."""
         units = np.arange(math.prod(self.unit_shape))
         middle = np.ravel_multi_index([size // 2 for size in self.sizes], self.sizes) if self.sizes else 0
         numbers = np.broadcast_to(1 + np.arange(self.fan_in)[:, None], (self.fan_in, len(units)))
@@ -140,7 +140,7 @@ class _Look:
         return np.array([names[key] for key in seen]), len(columns) == len(set(columns))
 
     def _numbers(self, numbers, positions, units):
-        """What the entries' numbers say of each input value: which row, which value, the number, what it counts."""
+        """Which entries multiply which input values: the row, the value, the entry's number, its weight."""
         ones, found = (self._handed_back(kernel, positions, units) for kernel in (np.sign(numbers), numbers))
         rows, columns = np.nonzero(found)
         counts = ones[rows, columns]

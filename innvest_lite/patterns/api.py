@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.files import check_output
 from innvest_lite.folders import ImageFolder
-from innvest_lite.inputs import input_spec, one_of, positive, shard_of
+from innvest_lite.inputs import input_spec
+from innvest_lite.options import one_of, positive, shard_of
 from innvest_lite.patterns import fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
@@ -37,7 +39,7 @@ def fit_patterns(model, data=None, estimator=DEFAULT, **options):
             a folder of images. A batch is x, (x, y), of which x is used, or (x, y, sample_weight).
         estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.safe" (the same, but S_a for units
             of which w'cov is below a tenth of var[y], not just below a thousandth), "relu.negative" (a-), "linear" (S_a),
-            or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "linear" (with weights, and its
+            or "filter" (S_w, which needs no data); or a dict of these by kind of layer: "rectified" (with weights, and its
             value reaches a rectifier), "unrectified" (hidden, and it does not), "output", "sum", "average".
         **options: as in `fit_statistics`.
 
@@ -66,7 +68,7 @@ def fit_statistics(
     steps=None,
     sample_weight=None,
     preprocess="none",
-    exact=True,
+    approximate=False,
     regime="rectifier",
     separable="split",
     shard=(0, 1),
@@ -75,32 +77,36 @@ def fit_statistics(
     callbacks=None,
     jit_compile="auto",
     preprocessor=None,
+    exact=None,
 ):
     """Gathers the sums behind the patterns: for data in parts, on many machines, to be merged.
 
     Args:
         model: a Functional or Sequential `keras.Model`; not changed. Made in the scope of a `tf.distribute` strategy, its
-            batches are shared out to the replicas; with several workers each takes every so-manieth batch, and all end
-            with the sums of all.
+            batches are divided among the replicas; of n workers each takes every n-th batch, and all of them end with
+            the sums over the whole data.
         data: see `fit_patterns`.
-        estimator: gather what this one needs, see `fit_patterns`; None: what any needs, at the cost of one product more
-            (`patterns()` then estimates by the default).
+        estimator: gather the sums that this one needs, see `fit_patterns`; None: those of all estimators, which costs one
+            more product per batch (`patterns()` then uses the default).
         batch_size: for arrays and images.
-        steps: how many batches to take; None: all.
+        steps: how many batches to use; None: all.
         sample_weight: for arrays, how much each sample counts, shape (samples,).
         preprocess: for a folder of images, see `innvest_lite.images.preprocess`.
-        exact: False: for "relu", the mean of x over the positive regime rests on a part of the data (the first 1,024
-            samples and every 32nd batch), which spares a product; the error is of second order.
+        approximate: for "relu" and "relu.safe", take the mean of x over the positive regime from a part of the data (the
+            first 1,024 samples and every 32nd batch), which saves one of two products a batch; the error is of second
+            order.
         regime: "rectifier" or "own" (DESIGN, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
-        shard: `(index, count)`: take every `count`-th batch from number `index` on, counted from 0; a part may be empty.
-        checkpoint: a path to write the sums to every few dozen steps and at the end. Where it exists, the fit goes on
-            after the batches in it; one that holds all of the data gives its result at once, and new data wants a new
-            path. Each worker of several writes a file of its own beside it.
+        shard: `(index, count)`: take every `count`-th batch, beginning with number `index`, counted from 0: `(0, 8)` is the
+            first of eight parts, on the command line `--shard 1/8`. A part may be empty.
+        checkpoint: a path to write the sums to every few dozen steps and at the end. Where the file exists, the fit
+            continues after the batches in it; a file that covers all of the data gives its result at once, so use a new
+            path for new data. With several workers, each writes a file of its own beside it.
         verbose: as in `keras.Model.fit`.
         callbacks: as in `keras.Model.fit`; the batch hooks and those of one epoch are called.
         jit_compile: as in an analyzer.
         preprocessor: as in an analyzer, for data of any kind.
+        exact: the former name of `approximate`, with the opposite meaning.
 
     Returns:
         `PatternStatistics`, from which `patterns()` gives the patterns.
@@ -108,7 +114,7 @@ def fit_statistics(
     Raises:
         As `fit_patterns` does.
     """
-    choices = {"exact": exact, "regime": regime, "separable": separable}
+    choices = {"approximate": approximate, "exact": exact, "regime": regime, "separable": separable}
     fits = _Fits(model, estimator, **choices, jit_compile=jit_compile, preprocessor=preprocessor)
     options = {"batch_size": batch_size, "steps": steps, "sample_weight": sample_weight, "preprocess": preprocess}
     statistics = fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
@@ -117,14 +123,14 @@ def fit_statistics(
 
 
 class PatternFits:
-    """`fit_patterns` for one model again and again, as while it trains: its programs are traced once and kept.
+    """`fit_patterns` for one model many times, as while it trains: its programs are traced once and kept.
 
-    It also keeps the sums on the device, up to three times the size of the kernels.
+    The sums stay on the device, too: up to three times the size of the kernels.
 
     Args:
         model: as in `fit_patterns`; its weights may change between fits.
         estimator: as in `fit_patterns`.
-        **options: `exact`, `regime`, `separable`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
+        **options: `approximate`, `regime`, `separable`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
 
     Example:
         >>> import keras, numpy as np
@@ -145,20 +151,21 @@ class PatternFits:
 
 
 class _Fits:
-    """Fits of one model with the same choices, which share what is compiled."""
+    """Fits of one model with the same choices, which share their compiled programs."""
 
     def __init__(
         self,
         model,
         estimator,
         *,
-        exact=True,
+        approximate=False,
         regime="rectifier",
         separable="split",
         jit_compile="auto",
         preprocessor=None,
+        exact=None,
     ):
-        self._estimator, self._exact = estimator, exact
+        self._estimator, self._approximate = estimator, _approximate(approximate, exact)
         self._layout = Layout.of(model, separable)
         self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable}
         self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
@@ -183,24 +190,25 @@ class _Fits:
         steps = None if steps is None else positive(steps, "steps")
         prepared = _prepared_by(data, preprocess, self._inputs.preprocessor)
         settings = self._settings if prepared is None else {**self._settings, "preprocess": prepared}
-        statistics = _empty(self._layout, self._estimator, self._exact, dict(settings))
+        statistics = _empty(self._layout, self._estimator, self._approximate, dict(settings))
         if all(facts.gathered == "nothing" for facts in statistics.facts.values()):
             return statistics
         if data is None:
-            raise InvalidInputError("Patterns are fitted on data: pass samples that the model sees in use.")
+            raise InvalidInputError("Patterns are fitted on data: pass samples like those that the model is used on.")
         shard, replicas = shard_of(shard), self._replicas
         size = positive(batch_size, "batch_size")
         source = source_of(data, self._inputs, size, sample_weight=sample_weight, preprocess=preprocess)
         statistics.batch_size = source.batch_size
+        # Written to the file, so that `merge` notices a part that is missing or that would count twice.
         statistics.parts = [part_of(*shard)] if shard[1] > 1 else []
         checkpoint = _checkpoint(checkpoint, replicas)
         statistics = fitter.resumed(statistics, checkpoint)
-        # A shard, shared out to the workers.
+        # The batches of a shard are divided among the workers.
         first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
         if statistics.batches:
             fitter.check_place(statistics, source, self._inputs, first, step, checkpoint)
             if verbose:
-                print(f"{checkpoint} holds {statistics.batches} batches; the fit goes on after them.")
+                print(f"{checkpoint} holds {statistics.batches} batches; the fit continues after them.")
         if _wants_more(statistics, steps, checkpoint):
             gathering = fitter.PatternFitter(statistics, self._inputs, self._gatherer_for(statistics), checkpoint)
             done = statistics.batches
@@ -225,14 +233,14 @@ class _Fits:
         return self._gatherer
 
     def release(self):
-        """Lets go of the sums on the device."""
+        """Frees the sums on the device."""
         if self._gatherer is not None:
             self._gatherer.release()
             self._gatherer = None
 
 
 def _prepared_by(data, preprocess, preprocessor):
-    """The name of what prepares the data; None where nobody says."""
+    """The name of the preprocessor of the data; None where it is not known."""
     if preprocessor is None and isinstance(data, ImageFolder):
         preprocessor = Preprocessor.of(data.preprocess)
     elif preprocessor is None and isinstance(data, str | os.PathLike):
@@ -240,9 +248,9 @@ def _prepared_by(data, preprocess, preprocessor):
     return None if preprocessor is None else preprocessor.name
 
 
-def _empty(layout, estimator, exact, settings):
+def _empty(layout, estimator, approximate, settings):
     """Statistics of no data."""
-    facts = {name: _facts(layout, name, form, estimator, exact) for name, form in layout.patterned.items()}
+    facts = {name: _facts(layout, name, form, estimator, approximate) for name, form in layout.patterned.items()}
     layers = {name: LayerStatistics.empty(form, facts[name].gathered) for name, form in layout.patterned.items()}
     statistics = PatternStatistics(
         layers, facts, _Kernels(layout, facts), settings, DEFAULT if estimator is None else estimator
@@ -251,7 +259,7 @@ def _empty(layout, estimator, exact, settings):
     return statistics
 
 
-def _facts(layout, name, form, estimator, exact):
+def _facts(layout, name, form, estimator, approximate):
     kind = layout.kind(form)
     return LayerFacts(
         fingerprint=layout.fingerprint(name),
@@ -259,16 +267,24 @@ def _facts(layout, name, form, estimator, exact):
         activation=layout.activation(form),
         fan_in=tuple(form.fan_in),
         is_output=form.node.values[0] in layout.graph.outputs,
-        gathered=_gathered(None if estimator is None else chosen(checked_choice(estimator), kind), exact),
+        gathered=_gathered(None if estimator is None else chosen(checked_choice(estimator), kind), approximate),
     )
 
 
-def _gathered(word, exact):
-    """What an estimator needs, a key of `layers.GATHERED`."""
-    if not isinstance(exact, bool | np.bool_):
-        raise InvalidInputError(f"exact should be True or False, but is {exact!r}.")
+def _approximate(approximate, exact):
+    """`approximate`, checked; where `exact` is given, what that meant."""
+    if exact is not None:
+        warnings.warn("exact= is called approximate= now, with the opposite meaning.", DeprecationWarning, stacklevel=4)
+    for name, value in (("approximate", approximate), ("exact", exact)):
+        if not isinstance(value, bool | np.bool_ | None) or (name == "approximate" and value is None):
+            raise InvalidInputError(f"{name} should be True or False, but is {value!r}.")
+    return approximate if exact is None else not exact
+
+
+def _gathered(word, approximate):
+    """Which sums an estimator needs, a key of `layers.GATHERED`."""
     if word in ("relu", "relu.safe"):
-        return "relu" if exact else "relu, sampled"
+        return "relu, sampled" if approximate else "relu"
     return {None: "all", "relu.negative": "all", "filter": "nothing"}.get(word, word)
 
 
@@ -284,7 +300,7 @@ class _Kernels:
 
     def __getitem__(self, name):
         if self._layout.fingerprint(name) != self._facts[name].fingerprint:
-            raise PatternMismatchError(f"The weights of {name} have changed since the sums were gathered: fit again.")
+            raise PatternMismatchError(f"The weights of {name} have changed since the statistics were gathered: fit again.")
         return backend.to_numpy(self._layout.patterned[name].kernel())
 
 
@@ -294,13 +310,14 @@ def _checkpoint(path, replicas):
         return None
     check_output(path)
     path = pathlib.Path(path)
+    # Workers may share a disk.
     if replicas.workers == 1:
         return path
     return path.with_name(f"{path.stem}-worker{replicas.worker}-of-{replicas.workers}{path.suffix}")
 
 
 def _wants_more(statistics, steps, checkpoint):
-    """Whether there may be batches to add to what a checkpoint holds."""
+    """Whether there may be batches that a checkpoint does not hold yet."""
     more = not statistics.complete and (steps is None or statistics.batches < steps)
     if not more:
         _say_that_nothing_was_added(statistics, checkpoint)
@@ -309,7 +326,7 @@ def _wants_more(statistics, steps, checkpoint):
 
 def _say_that_nothing_was_added(statistics, checkpoint):
     _log.warning(
-        "%s already holds all %d batches: nothing was added. A fit on other data wants a checkpoint of its own.",
+        "%s already holds all %d batches: nothing was added. For a fit on other data, choose another checkpoint.",
         checkpoint,
         statistics.batches,
     )

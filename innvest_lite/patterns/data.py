@@ -1,7 +1,7 @@
-"""The data sources of a fit: batches of arrays, one after the other, read ahead of their use.
+"""The data sources of a fit: batches of arrays, one after the other, read before they are needed.
 
 Comes in: arrays (also on disk, memory-mapped or HDF5), batched data sets, `PyDataset`s, iterables of batches, a folder of
-images. Goes out: checked NumPy batches with sample weights, of which only a few are in memory at a time. Called by the
+images. Goes out: checked NumPy batches with sample weights, only a few of them in memory at a time. Called by the
 fitter and by the metrics.
 """
 
@@ -20,10 +20,10 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.folders import ImageFolder
-from innvest_lite.inputs import as_array
+from innvest_lite.options import as_array
 
 _EMPTY = "The data set is empty: patterns need samples to be fitted on."
-# Batches that are read while the one before is worked on.
+# Batches that are read while an earlier one is processed.
 _AHEAD = 2
 # tf.data's word for a set without an end; -2 is its word for one whose length it does not know.
 _ENDLESS = -1
@@ -44,15 +44,15 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Batches by their number, or, where there is no asking for one, one after the other.
+    """Batches by their number, or, where the data cannot be indexed, one after the other.
 
     Attributes:
         read: number -> batch, `x`, `(x, y)` or `(x, y, sample_weight)`; None where there are only `batches`.
         batches: an iterable of the same; None where there is `read`.
         length: how many batches; None where that is not known.
-        endless: whether it is known that there is no end.
-        batch_size: in what batches arrays are cut; 0 where the data comes in batches.
-        total: how many samples arrays have.
+        endless: whether the data is known to be infinite.
+        batch_size: the size of the batches that arrays are cut into; 0 where the data comes in batches.
+        total: the number of samples in the arrays.
         dataset: the `PyDataset` behind `read`, whose workers read; or None.
     """
 
@@ -70,7 +70,7 @@ class Source:
         return min((number for number in (left, limit) if number is not None), default=None)
 
     def samples(self, first, step, count):
-        """How many samples arrays have in so many batches; None where the data came in batches."""
+        """How many samples `count` batches of arrays have; None where the data came in batches."""
         if not self.batch_size:
             return None
         starts = (number * self.batch_size for number in range(first, first + step * count, step))
@@ -86,7 +86,7 @@ class Source:
         stop = stop if self.length is None or stop is None else min(stop, self.length)
         numbers = itertools.count(first, step) if stop is None else iter(range(first, stop, step))
         if self.read is None:
-            # A tf.data.Dataset need not prepare what is passed over.
+            # A tf.data.Dataset need not prepare the batches that it skips.
             ahead = first if hasattr(self.batches, "skip") else 0
             rest = self.batches.skip(ahead) if ahead else self.batches
             iterator = itertools.islice(rest, first - ahead, None if stop is None else stop - ahead, step)
@@ -120,7 +120,7 @@ def _adopt(dataset):
 
 
 def _processes(dataset, workers):
-    """Processes that each have the data set; started afresh, since a copy of a process with threads can hang."""
+    """Processes that each have the data set; spawned, because a forked copy of a process with threads can hang."""
     context = multiprocessing.get_context("spawn")
     return concurrent.futures.ProcessPoolExecutor(workers, context, _adopt, (dataset,))
 
@@ -130,7 +130,7 @@ def _read_inside(number):
 
 
 def _read_ahead(read, numbers, pool, ahead):
-    """`(number, read(number))` in order, some of them read by the pool before they are asked for."""
+    """`(number, read(number))` in order; the pool reads up to `ahead` of them in advance."""
     waiting = deque()
 
     def submit():
@@ -149,6 +149,7 @@ def _read_ahead(read, numbers, pool, ahead):
             submit()
             yield number, batch
     finally:
+        # Also where a callback or an error ended the fit: no thread goes on reading.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -167,29 +168,32 @@ def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"
         InvalidInputError: the arrays do not fit the model, or the data set is empty.
     """
     if preprocess != "none" and inputs.preprocessor is not None:
-        raise InvalidInputError("preprocess= and preprocessor= would prepare the images twice; give one of them.")
+        raise InvalidInputError("preprocess= and preprocessor= would prepare the images twice; give only one of them.")
     if isinstance(data, str | os.PathLike):
         data = _folder(data, inputs, batch_size, preprocess)
     elif preprocess != "none":
-        raise InvalidInputError("preprocess= is for a folder of images; other data wants preprocessor=.")
+        raise InvalidInputError("preprocess= is for a folder of images; for other data use preprocessor=.")
     if (isinstance(data, list | tuple) or hasattr(data, "shape")) and not _length(data):
         raise InvalidInputError(_EMPTY)
     if not _is_batched(data, inputs):
         return _of_arrays(*_arrays(data, inputs, sample_weight), batch_size)
     if sample_weight is not None:
-        raise InvalidInputError("sample_weight= goes with arrays; batches hold their weights: (x, y, sample_weight).")
+        raise InvalidInputError("sample_weight= is for arrays; batches bring their own weights: (x, y, sample_weight).")
     if isinstance(data, keras.utils.PyDataset):
         length = data.num_batches
         return Source(data.__getitem__, length=length, endless=length is None, dataset=data)
     if isinstance(data, list | tuple):
         return Source(data.__getitem__, length=len(data))
+    # Only a tf.data.Dataset has one; -1 and -2 are its words for endless and unknown.
     cardinality = int(data.cardinality()) if callable(getattr(data, "cardinality", None)) else None
     if cardinality is None and hasattr(data, "element_spec"):
-        raise InvalidInputError("A distributed data set is cut for replicas already: pass the one that it was made of.")
-    if not isinstance(data, Iterable) or isinstance(data, bytes):
-        hint = " Call it, and pass what it gives." if callable(data) else ""
         raise InvalidInputError(
-            f"The data should be arrays, a tf.data.Dataset, a PyDataset, batches, or a folder; it is "
+            "A distributed data set is already divided among replicas: pass the data set that it was made from."
+        )
+    if not isinstance(data, Iterable) or isinstance(data, bytes):
+        hint = " Call it, and pass what it returns." if callable(data) else ""
+        raise InvalidInputError(
+            f"The data should be arrays, a tf.data.Dataset, a PyDataset, an iterable of batches, or a folder, but is "
             f"{type(data).__name__}.{hint}"
         )
     return Source(batches=data, endless=cardinality == _ENDLESS, length=_known(cardinality))
@@ -205,8 +209,8 @@ def _folder(path, inputs, batch_size, preprocess):
     shape = inputs.shapes[0][1:]
     if len(inputs.shapes) != 1 or len(shape) != 3 or None in shape:
         raise InvalidInputError(
-            f"A folder of images goes with a model of one input of a fixed size (height, width, channels), not with "
-            f"{list(inputs.shapes)}: innvest_lite.ImageFolder(path, shape) reads them at another size."
+            f"A folder of images needs a model with one input of a fixed size (height, width, channels), but this model's "
+            f"inputs are {list(inputs.shapes)}. Where its size is open, pass innvest_lite.ImageFolder(path, shape)."
         )
     return ImageFolder(path, shape, preprocess, batch_size)
 
@@ -222,7 +226,7 @@ def batches(source, inputs, first=0, step=1, limit=None):
         limit: at most so many.
 
     Returns:
-        A generator of `Batch`; those without samples are among them.
+        A generator of `Batch`, also of those without samples.
 
     Raises:
         InvalidInputError: a batch does not fit the model, or holds NaN, infinite values or text.
@@ -236,7 +240,7 @@ def batches(source, inputs, first=0, step=1, limit=None):
 
 
 def each_batch(data, inputs, batch_size):
-    """The batches of a data source that ends, as lists of arrays, one per input, in the dtypes of `inputs`.
+    """The batches of a finite data source, as lists of arrays, one per input, in the dtypes of `inputs`.
 
     Args:
         data: as in `source_of`.
@@ -244,7 +248,7 @@ def each_batch(data, inputs, batch_size):
         batch_size: for arrays.
 
     Raises:
-        InvalidInputError: as `source_of` and `batches`, the data has no end, or it gave no sample.
+        InvalidInputError: as `source_of` and `batches`; the data is infinite, or has no sample.
     """
     source, empty = source_of(data, inputs, batch_size), True
     require_end(source)
@@ -257,9 +261,11 @@ def each_batch(data, inputs, batch_size):
 
 
 def require_end(source):
-    """Raises InvalidInputError for a source that is known to have no end."""
+    """Raises InvalidInputError for a source that is known to be infinite."""
     if source.endless:
-        raise InvalidInputError("The data set has no end: say how many batches of it, with steps=, or take(...) so many.")
+        raise InvalidInputError(
+            "The data set is infinite: give the number of batches to use, with steps=, or cut it with take(...)."
+        )
 
 
 def _checked(given, inputs):
@@ -269,7 +275,7 @@ def _checked(given, inputs):
 
 
 def _unpacked(given):
-    """X and the weights of `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
+    """x and the weights of `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
     if not isinstance(given, tuple):
         return given, None
     if len(given) > 3:

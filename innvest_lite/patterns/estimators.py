@@ -6,29 +6,33 @@ sum(w * a) = 1 over the fan-in of every live unit.
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import one_of
+from innvest_lite.options import one_of
 
 # Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4. Divided by
 # less than a tenth, it is determined but so long that it drowns all others: see docs/evidence.md.
 ILL_CONDITIONED = {"relu": 1e-3, "relu.negative": 1e-3, "relu.safe": 0.1}
-# A unit above this share on the first samples will hardly end below those on all.
+# A unit above this share on the first samples will hardly fall below the shares above on all samples.
 _SAFE = 0.3
 # Where var[y] is below this share of E[y]^2, float32 cannot tell y from a constant.
 _CONSTANT = 1e-10
-# Values of a layer that are estimated at a time: a wide layer's float64 copies would take more than its forward pass.
+# Values of a layer that are estimated at a time: float64 copies of a whole wide layer would take more memory than its
+# forward pass.
 _AT_A_TIME = 1 << 22
 
 ESTIMATORS = ("linear", "relu", "relu.safe", "relu.negative", "filter")
-KINDS = ("linear", "unrectified", "output", "sum", "average")
+KINDS = ("rectified", "unrectified", "output", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
 does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; sums; average pooling."""
+RENAMED_KINDS = {"linear": "rectified"}
+"""The former name of a kind, which meant another thing than the estimator of that name -> its present name."""
 DEFAULT = "relu.safe"
-"""By what `docs/evidence.md` shows."""
+"""Chosen by the evidence in `docs/evidence.md`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,7 @@ class LayerReport:
         active: mean share of pairs in the positive regime; NaN where that was not gathered.
         units: the number of units.
         dead: units never in the regime, or whose y never varies; their pattern is 0.
-        ill_conditioned: units whose two-component pattern the data does not determine; theirs is the linear one.
+        ill_conditioned: units whose two-component pattern the data does not determine; they have the linear pattern.
         estimator: by which the pattern was estimated.
         activation: the name of the activation that decides the regime, "" where the layer's value reaches none.
     """
@@ -55,7 +59,7 @@ class LayerReport:
 
     @property
     def note(self):
-        """What the paper does not cover here; "" where it covers all."""
+        """What about this layer the paper does not cover; "" where it covers all."""
         if self.activation in ("", "relu"):
             return ""
         return f"{self.activation}: the paper covers ReLU only"
@@ -69,14 +73,27 @@ def checked_choice(estimator):
     """
     if not isinstance(estimator, Mapping):
         return one_of(estimator, ESTIMATORS, "estimator")
+    for old in estimator.keys() & RENAMED_KINDS:
+        new = RENAMED_KINDS[old]
+        warnings.warn(f"The kind of layer {old!r} is called {new!r} now.", DeprecationWarning, stacklevel=3)
+        if new in estimator:
+            raise InvalidInputError(f"estimator has both {new!r} and its former name, {old!r}; give one of them.")
+    estimator = with_present_names(estimator)
     unknown = [kind for kind in estimator if kind not in KINDS]
     if unknown:
         raise InvalidInputError(f"estimator maps kinds of layers to estimators; the kinds are {KINDS}, not {unknown[0]!r}.")
     return {kind: one_of(word, ESTIMATORS, f"estimator[{kind!r}]") for kind, word in estimator.items()}
 
 
+def with_present_names(estimator):
+    """A choice of estimators, as `checked_choice` takes it, with the present names of the kinds; for files of others."""
+    if not isinstance(estimator, Mapping):
+        return estimator
+    return {RENAMED_KINDS.get(kind, kind): word for kind, word in estimator.items()}
+
+
 def chosen(estimator, kind):
-    """The word of a choice for layers of a kind; of one that a mapping leaves out, the default."""
+    """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out."""
     return estimator if isinstance(estimator, str) else estimator.get(kind, DEFAULT)
 
 
@@ -107,7 +124,7 @@ def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
 
 
 def may_need_linear(statistics, kernel, fan_in):
-    """Whether, by what was gathered so far, some unit may end with the linear pattern for want of a sound one.
+    """Whether, by the sums so far, some unit may end with the linear pattern because its two-component one is not sound.
 
     Args:
         statistics: the `LayerStatistics` of the first samples, with all products.
@@ -120,6 +137,7 @@ def may_need_linear(statistics, kernel, fan_in):
         if np.any(variance <= _CONSTANT * mean_y**2):
             # It has not varied yet: what there is says nothing of it, and the rest of the data may.
             return True
+        # The positive regime, which "relu" and "relu.safe" share.
         _, in_regime = _regime_covariance("relu", own, fan_in)
         if np.any((own.active > 0) & (np.sum(weights * in_regime, axis=fan_in) < _SAFE * variance)):
             return True
@@ -127,11 +145,12 @@ def may_need_linear(statistics, kernel, fan_in):
 
 
 def _blocks(statistics, kernel, fan_in):
-    """Some units at a time: where in the kernel they stand, their statistics, their float64 kernel."""
+    """Some units at a time: their place in the kernel, their statistics, their float64 kernel."""
     units = [axis for axis in range(kernel.ndim) if axis not in fan_in]
     if not units:
         yield ..., statistics, kernel.astype("float64")
         return
+    # Along the last axis of units, the one that is long.
     axis, step = units[-1], max(1, _AT_A_TIME * kernel.shape[units[-1]] // max(kernel.size, 1))
     for start in range(0, kernel.shape[axis], step):
         part = slice(start, start + step)
@@ -140,7 +159,7 @@ def _blocks(statistics, kernel, fan_in):
 
 
 def _estimated(estimator, statistics, kernel, fan_in):
-    """The pattern of some units, which of them are live, and which of these have the linear pattern for want of data."""
+    """The pattern of some units, which of them are live, and which of these have the linear pattern as a fallback."""
     if estimator == "filter":
         pattern, live = _normalized(kernel, kernel, fan_in, np.zeros(()))
         return pattern, live, np.zeros_like(live)
@@ -152,13 +171,14 @@ def _estimated(estimator, statistics, kernel, fan_in):
     variance = np.sum(kernel * covariance, axis=fan_in)
     count, in_regime = _regime_covariance(estimator, statistics, fan_in)
     pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED[estimator] * variance)
+    # A unit that never was in the regime has the pattern 0, not the linear one: nothing ever passed there (decision 4).
     live = varies & (count > 0)
     pattern = np.where(_over(sound, fan_in), pattern, linear)
     return np.where(_over(live, fan_in), pattern, 0.0), live, live & ~sound
 
 
 def _linear_covariance(statistics, fan_in):
-    """Cov[x, y] from the pairs of which products were gathered: all, or a part of them."""
+    """cov[x, y] from the pairs whose products were gathered: all of them, or a part."""
     mean_y = statistics.linear_y / statistics.linear_count
     return statistics.sum_xy / statistics.linear_count - (statistics.sum_x / statistics.linear_count) * _over(
         mean_y, fan_in
@@ -166,9 +186,9 @@ def _linear_covariance(statistics, fan_in):
 
 
 def _regime_covariance(estimator, statistics, fan_in):
-    """Count, and E[x y] - E[x] E[y] with the first two means over the regime and the last over all.
+    """The count, and E[x y] - E[x] E[y] with the first two means over the regime and the last one over all pairs.
 
-    The negative regime is what the positive one leaves.
+    The sums of the negative regime are those of all pairs less those of the positive regime.
     """
     count, seen = statistics.active, statistics.active_count
     sum_x, sum_xy = statistics.active_x, statistics.active_xy
@@ -177,17 +197,19 @@ def _regime_covariance(estimator, statistics, fan_in):
         sum_x, sum_xy = statistics.sum_x - sum_x, statistics.sum_xy - sum_xy
     mean_x = sum_x / _over(_at_least(seen), fan_in)
     mean_xy = sum_xy / _over(_at_least(count), fan_in)
+    # E[y] is the mean over all pairs, also in the regime, as in the paper: it looks like a slip and is not (decision 2).
     return count, mean_xy - mean_x * _over(statistics.sum_y / statistics.count, fan_in)
 
 
 def _at_least(count):
-    """A count to divide by: the smallest weight of a sample may be far below 1, no sample is 0."""
+    """A count to divide by, 1 in place of 0. Not max(count, 1): with small sample weights a count may be far below 1."""
     return np.where(count > 0, count, 1.0)
 
 
 def _normalized(direction, kernel, fan_in, least):
     """`direction / (w'direction)`, and for which units w'direction is above `least`; 0 for the others."""
     denominator = np.sum(kernel * direction, axis=fan_in)
+    # Above 0: w'cov[x, y] is a variance, and a negative one is rounding, or a regime that the data does not determine.
     sound = denominator > np.maximum(least, 0)
     safe = np.where(sound, denominator, 1.0)
     return np.where(_over(sound, fan_in), direction / _over(safe, fan_in), 0.0), sound

@@ -19,12 +19,15 @@ from innvest_lite.files import check_output, replacing
 _BLOCK = 512
 _FORMAT = "innvest_lite"
 
+check_folder = check_output
+"""The former name of `innvest_lite.files.check_output`."""
+
 
 def write(path, kind, version, attributes, groups):
-    """Writes a file under a temporary name beside `path`, and renames it when it is whole.
+    """Writes a file under a temporary name beside `path`, and renames it when it is complete.
 
     Args:
-        path: where the file shall stand.
+        path: the path of the file.
         kind: what it holds, one word.
         version: of the format, an int.
         attributes: name -> number or string.
@@ -99,6 +102,7 @@ def _seal(path, kind, version):
     line = f"{_FORMAT} {kind} {version} {_digest(path)}\n".encode()
     with open(path, "r+b") as file:
         file.write(line.ljust(_BLOCK, b"\0"))
+        # On the disk before the file gets its name: after a power cut the name must not stand for half of it.
         file.flush()
         os.fsync(file.fileno())
 
@@ -117,15 +121,16 @@ def _check_seal(path, kind, version):
         block = file.read(_BLOCK)
     words = block.rstrip(b"\0").decode("ascii", "replace").split()
     if len(words) != 4 or words[0] != _FORMAT:
-        raise CorruptFileError(f"{path} is no file of innvest_lite, or its first bytes are damaged.")
+        raise CorruptFileError(f"{path} is not a file of innvest_lite, or its first bytes are damaged.")
     if words[1] != kind:
-        hint = " Patterns of it, and of other parts, are made by: innvest-lite merge." if words[1] == "statistics" else ""
+        hint = " To make patterns of it, and of other parts: innvest-lite merge." if words[1] == "statistics" else ""
         raise CorruptFileError(f"{path} holds {words[1]}, where {kind} were expected.{hint}")
     if words[2] != str(version):
         raise CorruptFileError(
             f"{path} is of format version {words[2]}; this version of innvest_lite reads {version}. "
             "Read it with the version that wrote it, or fit again."
         )
+    # Compared with the whole block, so that a change in its padding is found, too.
     line = f"{_FORMAT} {kind} {version} {_digest(path)}\n".encode()
     if block != line.ljust(_BLOCK, b"\0"):
         raise CorruptFileError(f"{path} is truncated or damaged: its checksum does not match. Fit or copy it again.")
@@ -133,7 +138,7 @@ def _check_seal(path, kind, version):
 
 def _hard_linked(group, key, expected):
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-        raise CorruptFileError(f"{group.file.filename} has a link to elsewhere at {key!r}, which is refused.")
+        raise CorruptFileError(f"{group.file.filename} has a link out of the file at {key!r}, which is refused.")
     found = group[key]
     if not isinstance(found, expected):
         raise CorruptFileError(f"{group.file.filename} has {type(found).__name__} at {key!r}.")
@@ -142,6 +147,7 @@ def _hard_linked(group, key, expected):
 
 def _array(dataset):
     """The values of a plain dataset that lies whole in the file."""
+    # Chunked datasets may be compressed, and unpack to far more than the size of the file.
     plain = dataset.external is None and not dataset.is_virtual and dataset.chunks is None
     if not plain or dataset.dtype.kind not in "fiu" or dataset.nbytes > os.path.getsize(dataset.file.filename):
         raise CorruptFileError(f"{dataset.file.filename} has a dataset {dataset.name!r} of an unexpected storage.")

@@ -23,8 +23,8 @@ _log = logging.getLogger("innvest_lite")
 FLUSH_EVERY = 32
 """Steps between two flushes."""
 FULL_SAMPLES = 1024
-"""Of so many samples, or a few more, everything is gathered; afterwards, what may rest on a part of the data rests on
-every `FULL_EVERY`-th batch."""
+"""All sums are gathered of the first samples, this many or a few more; afterwards, sums that may rest on a part of the data
+are gathered of every `FULL_EVERY`-th batch only."""
 FULL_EVERY = 32
 
 
@@ -32,13 +32,13 @@ class PatternFitter:
     """Gathers a model's `PatternStatistics`.
 
     Args:
-        statistics: what there is already; more is added in place.
+        statistics: the sums so far; more are added in place.
         inputs: the `InputSpec` of the model.
         gatherer: the `Gatherer` of the model, empty.
         checkpoint: a path to write the statistics to at each flush, or None.
 
     Attributes:
-        stop_training: set by a callback, it ends the fit after the batch.
+        stop_training: a callback may set it, to end the fit after the batch.
     """
 
     def __init__(self, statistics, inputs, gatherer, checkpoint=None):
@@ -56,6 +56,7 @@ class PatternFitter:
         Raises:
             InvalidInputError: a batch does not fit the model or holds NaN, or a sum overflowed.
         """
+        # Before the first batch is read, which may be costly.
         if limit is None:
             require_end(source)
         steps = source.count(first, step, limit)
@@ -71,6 +72,7 @@ class PatternFitter:
                 self._add(batch)
                 taken += 1
                 logs = {"samples": self.statistics.samples + self._samples}
+                # With a flush of its own at this point: pivots move to the means, and less may be gathered from here on.
                 settled = self.statistics.samples < FULL_SAMPLES <= logs["samples"]
                 if self._waiting == FLUSH_EVERY or settled:
                     self._flush()
@@ -83,7 +85,7 @@ class PatternFitter:
         called.on_train_end(logs)
 
     def _add(self, batch):
-        """Adds one batch; one without samples changes nothing but the number of batches."""
+        """Adds one batch; an empty one changes the number of batches alone."""
         samples = len(batch.arrays[0])
         if samples:
             if not self._has_pivots:
@@ -97,7 +99,7 @@ class PatternFitter:
     def _start(self, arrays):
         self.statistics.first_batch = BatchDigest.of(arrays)
         for name, pivot in self._gatherer.pivots(arrays).items():
-            # As float32, which the device will take.
+            # Rounded to float32, the pivot that the device will subtract.
             self.statistics.layers[name].pivot = np.float64(np.float32(pivot))
         self.statistics.check_finite()
         self._put_pivots()
@@ -119,12 +121,12 @@ class PatternFitter:
         if before < FULL_SAMPLES and self._has_pivots:
             self._move_pivots()
             self._settle()
-        # Not of data without a sample: it would pass for a finished fit.
+        # Not before there is a sample: an empty file would be taken for a finished fit.
         if self._checkpoint is not None and (self.statistics.samples or self.statistics.parts):
             self.statistics.save(self._checkpoint)
 
     def _move_pivots(self):
-        """Puts the pivots to the means so far: exact as long as everything is gathered of every batch."""
+        """Moves the pivots to the means so far: exact as long as everything is gathered of every batch."""
         for name, layer in self.statistics.layers.items():
             if layer.count:
                 mean = layer.pivot + layer.sum_y / layer.count
@@ -132,10 +134,10 @@ class PatternFitter:
         self._put_pivots()
 
     def _settle(self):
-        """Once there are enough samples to tell, stops gathering of every batch what no unit seems to need.
+        """Once there are enough samples to judge, stops gathering the sums that no unit seems to need of every batch.
 
         The linear pattern is the fallback of units that have no sound one of the positive regime. A layer that seems to
-        have such units goes on with the products of every batch, as long as it has them of every batch so far.
+        have such units keeps the products of every batch, as long as it has had them of every batch so far.
         """
         if self.statistics.samples < FULL_SAMPLES:
             return
@@ -167,14 +169,15 @@ def resumed(statistics, checkpoint):
         return statistics
     found = PatternStatistics.load(checkpoint)
     found.check_serves(statistics, checkpoint)
+    # What the file does not decide: kernels are those of the model at hand, and the estimator the one that is asked for.
     found.kernels, found.estimator, found.batch_size = statistics.kernels, statistics.estimator, statistics.batch_size
     return found
 
 
 def check_place(statistics, source, inputs, first, step, checkpoint):
-    """Makes sure that the batches of a checkpoint are the first ones of the data that is to be gone on with.
+    """Makes sure that the batches in a checkpoint are the first batches of the data with which the fit continues.
 
-    As far as that can be seen: of batches that come one after the other, none is looked at.
+    As far as this can be checked: data that cannot be indexed is not read.
 
     Args:
         statistics: those of the checkpoint.
@@ -185,7 +188,7 @@ def check_place(statistics, source, inputs, first, step, checkpoint):
         checkpoint: the path, for messages.
 
     Raises:
-        PatternMismatchError: the data is cut in batches of another size, so that the place to go on from is another.
+        PatternMismatchError: the data is cut into batches of another size, so that the fit would continue at a wrong place.
     """
     if source.read is None or (source.length is not None and first >= source.length):
         return
@@ -198,12 +201,12 @@ def check_place(statistics, source, inputs, first, step, checkpoint):
     if elsewhere and not statistics.complete:
         raise PatternMismatchError(
             f"{checkpoint} holds {statistics.samples} samples in {statistics.batches} batches, the first of "
-            f"{statistics.first_batch.samples}; with batches of {now.samples} that is another place of the data. Go on "
-            "with the batches that it was made with, or name another checkpoint."
+            f"{statistics.first_batch.samples}; with batches of {now.samples} the fit "
+            "would continue at another place of the data. Use the batch size that it was made with, or another checkpoint."
         )
     _log.warning(
-        "The first batch of the data is another than the one that %s began with. If the data is another, its patterns will "
-        "be those of both: name another checkpoint for it.",
+        "The first batch of the data differs from the one that %s began with. If this is other data, the patterns will "
+        "rest on both: choose another checkpoint for it.",
         checkpoint,
     )
 
@@ -216,6 +219,7 @@ def summed_over_workers(statistics, replicas):
         if layer.sum_y is None:
             continue
         count = replicas.total(np.float64(layer.count))
+        # Each worker has pivots of its own; sums can only be added around a common one. The tiny number is for no samples.
         mean = replicas.total(layer.count * layer.pivot + layer.sum_y) / max(float(count), 1e-300)
         layer.move(mean, statistics.facts[name].fan_in)
         for kind, value in layer.items():

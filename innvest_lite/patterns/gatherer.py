@@ -1,4 +1,4 @@
-"""The device's side of a fit: one forward pass per batch, and the sums of each linear layer as VJPs in its kernel.
+"""The part of a fit that runs on the device: a forward pass per batch, and each linear layer's sums as VJPs in its kernel.
 
 Comes in: batches. Goes out: float32 sums around the pivots, per replica, which `fitter` moves to float64 on the host
 every few dozen steps.
@@ -24,7 +24,7 @@ _OF_EVERY_BATCH = {
     "linear": frozenset({"linear"}),
 }
 _OF_FULL_BATCHES = {**_OF_EVERY_BATCH, "relu": _ALL, "relu, sampled": _ALL}
-# Of the samples of a first batch that the first pivot is the mean of; any number near the mean will do.
+# How many samples of the first batch the first pivot is the mean of; any number near the mean serves.
 _FOR_THE_PIVOT = 8
 
 
@@ -56,7 +56,7 @@ class Gatherer:
         }
 
     def begin(self):
-        """Makes ready for another fit: what one that was broken off has left is let go."""
+        """Prepares another fit: sums left by one that was interrupted are cleared."""
         for variables in self._sums.values():
             for part in (part for variable in variables.values() for part in self._replicas.parts(variable)):
                 part.assign(ops.zeros(part.shape, part.dtype))
@@ -67,6 +67,7 @@ class Gatherer:
         some = [ops.convert_to_tensor(array[:_FOR_THE_PIVOT]) for array in arrays]
         means = {}
         for form, owner, _, output, _ in self._calls(some):
+            # The first call of a shared layer is enough: a pivot need only be near the mean.
             if owner not in means:
                 y = form.centred(output, ops.zeros(form.unit_shape))
                 means[owner] = backend.to_numpy(form.per_unit(y)).astype("float64") / max(int(_positions(y, form)), 1)
@@ -79,7 +80,7 @@ class Gatherer:
                 part.assign(np.asarray(pivot, "float32"))
 
     def keep_linear(self, names):
-        """Says of which layers the products for the linear estimator are gathered of every batch, whatever else is."""
+        """Sets the layers whose products for the linear estimator are gathered of every batch, not of some only."""
         if self._with_linear != frozenset(names):
             self._with_linear = frozenset(names)
             self._programs.clear()
@@ -90,16 +91,17 @@ class Gatherer:
         Args:
             arrays: an array for each input, of at least one sample.
             weights: float32 (samples,), or None.
-            full: whether to gather also what is gathered of some batches only.
+            full: whether to gather also the sums that are gathered of some batches only.
         """
+        # TensorFlow's own kernels take any number of samples; XLA and replicas want batches of one size.
         padded = self._jit_compile or self._replicas.distributed
         parts = self._padded(arrays, weights) if padded else [[*arrays, *([] if weights is None else [weights])]]
         self._program(full, padded or weights is not None)(parts)
 
     def _padded(self, arrays, weights):
-        """The batch as a part for each replica, all of one size: with copies of a sample that have the weight 0.
+        """The batch as a part for each replica, all of one size: filled with copies of a sample that have the weight 0.
 
-        A size of its own for the last batch would be compiled anew.
+        For a smaller last batch XLA would compile a second program.
         """
         count, samples = self._replicas.count, len(arrays[0])
         self._rows = max(self._rows or 0, -(-samples // count))
@@ -118,7 +120,7 @@ class Gatherer:
             ]
             signature += [backend.tensor_spec((None,), "float32")] if with_weights else []
             step = functools.partial(self._step, full, with_weights)
-            # XLA compiles for the sizes that come, which the signature leaves open.
+            # The batch size stays open in the signature; XLA compiles for each size that occurs.
             self._programs[key] = self._replicas.program(step, signature, self._jit_compile)
         return self._programs[key]
 
@@ -128,12 +130,12 @@ class Gatherer:
         for owner, products in self.added(tensors[: len(self._inputs.names)], full, weights):
             sums, done = self._sums[owner], None
             for name, product in products.items():
-                # One after the other: they are as large as the kernel, and TensorFlow would hold all of them at once.
+                # One after the other: each is as large as the kernel, and TensorFlow would hold all of them at once.
                 with backend.after(done):
                     done = sums[name].assign_add(ops.cast(product(), sums[name].dtype))
 
     def added(self, tensors, full=True, weights=None):
-        """What a batch adds, call by call.
+        """What a batch adds to the sums, call by call.
 
         Args:
             tensors: a tensor for each input.
@@ -180,16 +182,17 @@ class Gatherer:
         return value
 
     def release(self):
-        """Lets go of the sums, the largest tensors of a fit."""
+        """Frees the sums, the largest tensors of a fit."""
         self._programs.clear()
         self._sums.clear()
-        # TensorFlow's graphs hold them, in cycles; the next fit may come before the collector does.
+        # TensorFlow's graphs hold them in reference cycles; the next fit may begin before the collector runs.
         gc.collect()
 
 
 def _products(form, kinds, inputs, centred, active, weights):
     """Functions that give the sums of one call, by the names of `layers.LayerStatistics`."""
     weights = None if weights is None else ops.reshape(weights, (-1, *[1] * (len(centred.shape) - 1)))
+    # Sums of y less the pivot: of y itself, float32 would lose the variance of units whose mean is large (decision 7).
     heavy = weighted(centred, weights)
     pairs = ops.cast(_positions(centred, form), "float64")
     if weights is not None:

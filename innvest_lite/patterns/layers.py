@@ -1,6 +1,6 @@
-"""The sums of one linear layer, around a pivot, and what is known of the layer without data.
+"""The sums of one linear layer, around a pivot, and the facts about the layer that need no data.
 
-Of the module `statistics`, which keeps them for all layers of a model.
+Used by `statistics`, which keeps them for all layers of a model.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import numpy as np
 
 from innvest_lite.patterns.estimators import ESTIMATORS
 
-# Values of a sum that are moved at a time, so that no float64 copy of a whole layer comes up.
+# Values of a sum that are moved at a time, so that there is no second float64 copy of a whole layer.
 _AT_A_TIME = 1 << 22
 
 GATHERED = {
@@ -47,11 +47,11 @@ class LayerStatistics:
     """The sums of one linear layer, with y = w'x (no bias) and c = y - pivot. None where a sum was not gathered.
 
     The products with all pairs serve the linear estimator; where that is only the fallback of the two-component one, a
-    part of the pairs is enough for them, so they have a count and a sum of y of their own. With `exact=False` the same
+    part of the pairs is enough for them, so they have a count and a sum of y of their own. With `approximate=True` the same
     holds for the sum of x over the positive regime.
 
     Attributes:
-        pivot: what is taken off y, in unit shape.
+        pivot: the number subtracted from y, in unit shape.
         count: the number of (x, y) pairs, samples counted by their weights.
         sum_y: sum of c, in unit shape.
         linear_count: the number of pairs in the two products below.
@@ -94,6 +94,7 @@ class LayerStatistics:
             other: a `LayerStatistics` of the same layer.
             fan_in: the kernel axes over which a unit sums its inputs.
         """
+        # Empty sums can be moved without loss, which spares a move of the others.
         if not self.count:
             self.move(other.pivot, fan_in)
         other.move(self.pivot, fan_in)
@@ -109,7 +110,7 @@ class LayerStatistics:
             setattr(self, name, mine + float(value))
 
     def move(self, pivot, fan_in):
-        """Puts the sums around another pivot, in place."""
+        """Moves the sums to another pivot, in place."""
         step = self.pivot - pivot
         self.pivot = np.array(pivot, "float64")
         if not step.any():
@@ -144,6 +145,7 @@ class LayerStatistics:
 
 def _add_product(total, factor, values):
     """`total += factor * values`, some rows at a time."""
+    # In place, since these are the largest arrays on the host.
     rows = max(1, _AT_A_TIME * len(total) // max(total.size, 1))
     for start in range(0, len(total), rows):
         part = slice(start, start + rows)

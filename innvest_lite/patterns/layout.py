@@ -1,4 +1,4 @@
-"""What there is to fit in a model: its linear nodes, which of them share weights, and whose ReLU is their regime."""
+"""What is fitted in a model: its linear nodes, which of them share weights, and which rectifier decides their regime."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.graph import Graph, Value, passes, trace
 from innvest_lite.graph.interpret import interpret
-from innvest_lite.inputs import one_of
+from innvest_lite.options import one_of
 
 REGIMES = ("rectifier", "own")
 SEPARABLE = ("split", "joint")
@@ -37,12 +37,14 @@ class Layout:
 
         Args:
             model: a Functional or Sequential `keras.Model`.
-            separable: whether separable convolutions are taken as the two maps that they are made of ("split"), or as
-                the one that these make ("joint").
+            separable: whether a separable convolution is the two linear maps that it consists of ("split"), or their
+                product, one linear map ("joint").
         """
         split = one_of(separable, SEPARABLE, "separable") == "split"
+        # BatchNormalization is fused, because the rectifier sees the normalized value, and its sign is the regime.
         graph = passes.rewrite(trace(model), fuse=True, split=split)
         forms = forms_of(graph)
+        # A pattern belongs to the weights: all calls of a shared layer have one (decision 3).
         first = {}
         linear = [form for form in forms.values() if isinstance(form, LinearForm)]
         owners = {form.name: first.setdefault(form.weights_key, form.name) for form in linear}
@@ -88,16 +90,17 @@ class Layout:
             choice: "rectifier": what goes into the activation that the node's value reaches through
                 BatchNormalization, sums and dropout; the node's own value where it reaches none. "own": always that.
         """
+        # A unit whose value reaches no rectifier, as in a linear bottleneck or an output, has its own sign.
         own = form.node.values[0]
         activation = None if choice == "own" else self._activation(own)
         return own if activation is None else activation.inputs[0]
 
     def kind(self, form):
-        """What a linear node is to a choice of estimators, one of `estimators.KINDS`."""
+        """The kind by which an estimator is chosen for a linear node, one of `estimators.KINDS`."""
         if form.kind in ("sum", "average"):
             return form.kind
         if self._activation(form.node.values[0]) is not None:
-            return "linear"
+            return "rectified"
         return "output" if form.node.values[0] in self.graph.outputs else "unrectified"
 
     def activation(self, form):
@@ -123,6 +126,7 @@ class Layout:
 
 def _is_elementwise(form: Form):
     """Whether a node changes a value's numbers but not which unit is which."""
+    # A sum that broadcasts its first input spreads one unit over many positions.
     if form.node.input_specs[0].shape != form.node.output_specs[0].shape:
         return False
     return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
@@ -140,11 +144,12 @@ def _holder_of_others(node, form):
 
 
 def _fingerprint(form):
-    """A hash of the weights of a linear form; of the raw ones, so that it is the same on every machine."""
+    """A hash of the weights of a linear form; of the raw ones, since a fused kernel is rounded as the machine does it."""
     weights, options = [form.raw_kernel(), form.raw_bias()], []
     batchnorm = form.node.batchnorm
     if batchnorm is not None:
         weights += [batchnorm.moving_mean, batchnorm.moving_variance, batchnorm.gamma, batchnorm.beta]
+        # It changes the effective kernel, though it is no weight.
         options = [repr(batchnorm.epsilon)]
     arrays = (None if weight is None else backend.view(weight) for weight in weights)
     return digest([*options, *described(arrays)])

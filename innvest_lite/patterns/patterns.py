@@ -13,9 +13,9 @@ import numpy as np
 
 from innvest_lite.errors import PatternMismatchError
 from innvest_lite.files import replacing
-from innvest_lite.graph.graph import table
 from innvest_lite.patterns import files
-from innvest_lite.patterns.estimators import LayerReport
+from innvest_lite.patterns.estimators import LayerReport, with_present_names
+from innvest_lite.tables import table
 
 _KIND, _VERSION = "patterns", 3
 
@@ -61,7 +61,7 @@ class Patterns(Mapping):
         return f"Patterns(estimator={self.estimator!r}, layers={len(self)})"
 
     def report(self):
-        """What the data said, layer by layer: pairs, active fraction, dead and ill-conditioned units.
+        """What the data told, layer by layer: pairs, active share, dead and ill-conditioned units.
 
         Returns:
             A `Report`: a mapping from layer name to `LayerReport` that prints as a table.
@@ -93,7 +93,7 @@ class Patterns(Mapping):
         with files.well_formed(path):
             return cls(
                 {name: arrays["pattern"] for name, (_, arrays) in groups.items()},
-                files.from_text(attributes["estimator"]),
+                with_present_names(files.from_text(attributes["estimator"])),
                 {
                     **{name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
                     **files.texts(attributes["other_fingerprints"]),
@@ -138,17 +138,17 @@ class Report(collections.UserDict):
         return None
 
     def doubtful(self, share=0.1):
-        """What to think of layers of whose units more than a share are dead or ill-conditioned.
+        """A sentence about each layer in which too many units are dead or ill-conditioned.
 
         Args:
-            share: from 0 to 1.
+            share: how many are too many, as a share of the units, from 0 to 1.
 
         Returns:
             A list of texts, one a layer.
         """
         return [
             f"{name}: of {row.units} units {row.dead} were never active, and {row.ill_conditioned} have an ill-conditioned "
-            "pattern; fit on more, or more varied, samples, or trust a method without patterns more."
+            "pattern. Fit on more, or more varied, samples, or rely on a method without patterns."
             for name, row in self.items()
             if row.dead + row.ill_conditioned > share * row.units
         ]
@@ -171,8 +171,8 @@ def warn_of_dead_units(arrays, reports, facts):
     dead = [name for name, report in reports.items() if report.units and report.dead == report.units]
     if dead:
         _log.warning(
-            "No unit of %s was ever active and varied on this data, so nothing passes there and explanations are 0. Fit on "
-            "more, and more varied, samples, preprocessed as the model expects.",
+            "No unit of %s was ever active and varied on this data, so no signal passes there and explanations are 0. Fit "
+            "on more, and more varied, samples, preprocessed as the model expects.",
             ", ".join(dead),
         )
     for name in (name for name in arrays if name not in dead and facts[name].is_output):
@@ -220,6 +220,7 @@ def check_patterns(patterns, kernels, known, fingerprints):
 
 
 def _frozen(array):
+    # A read-only copy: analyzers share the arrays, and an edit would not change their compiled programs.
     array = np.array(array, "float32")
     array.flags.writeable = False
     return array

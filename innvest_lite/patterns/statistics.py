@@ -13,7 +13,7 @@ import numpy as np
 from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
-from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen, estimate
+from innvest_lite.patterns.estimators import DEFAULT, RENAMED_KINDS, checked_choice, chosen, estimate, with_present_names
 from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics, sums_of
 from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
@@ -30,13 +30,13 @@ class PatternStatistics:
         settings: how the sums were gathered: "regime" and "separable", see `fit_statistics`, and "preprocess", the name of
             what prepared the images, where that is known.
         estimator: what the patterns are to be estimated by, unless said otherwise.
-        samples: how many samples went in.
-        batches: how many batches of this fit went in; a checkpoint continues after them.
-        batch_size: in what batches arrays were cut; 0 where the data came in batches.
-        complete: whether the data ended; where False, there may be more of it.
-        first_batch: the `BatchDigest` of the first batch that went in, by which other data is told; None for none.
+        samples: the number of samples.
+        batches: the number of batches of this fit; a checkpoint continues after them.
+        batch_size: the size of the batches that arrays were cut into; 0 where the data came in batches.
+        complete: whether all of the data went in; False where there may be more.
+        first_batch: the `BatchDigest` of the first batch, by which other data is recognized; None where there is none.
         other_fingerprints: layer name -> a hash of its weights, for layers without a pattern.
-        parts: which parts of a whole these are, such as ["3/8"]; empty where the data was not cut in parts.
+        parts: which parts of the data these are, such as ["3/8"]; empty where the data was not divided.
 
     Example:
         >>> statistics = PatternStatistics.load("part-0.h5")
@@ -85,7 +85,7 @@ class PatternStatistics:
 
     @property
     def missing_parts(self):
-        """Which parts of the whole are not in it yet, as text; empty where the data was not cut in parts."""
+        """The parts that are still missing, such as ["2/8"]; empty where the data was not divided."""
         counts = {count for _, count in map(_place, self.parts)}
         return [part for count in counts for part in _parts_of(count) if part not in self.parts]
 
@@ -99,18 +99,21 @@ class PatternStatistics:
             )
         both = [part for part in self.parts if part in other.parts]
         if both:
-            raise PatternMismatchError(f"Part {', '.join(both)} is in both; merged, it would count twice.")
+            raise PatternMismatchError(f"Both hold part {', '.join(both)}, which would count twice.")
         counts = {count for _, count in map(_place, self.parts + other.parts)}
         if len(counts) > 1 or bool(self.parts) != bool(other.parts):
             raise PatternMismatchError(
-                f"The data was cut in different ways, {self.parts or 'not at all'} and {other.parts or 'not at all'}: "
+                f"The data was divided in different ways, {self.parts or 'not at all'} and {other.parts or 'not at all'}: "
                 "some of it would count twice."
             )
         if self.samples and self._same_sums(other):
-            raise PatternMismatchError("Both hold the very same sums: those of the same data, which would count twice.")
+            raise PatternMismatchError(
+                "Both hold exactly the same sums: they are of the same data, which would count twice."
+            )
 
     def _same_sums(self, other):
         """Whether the sums that are cheap to compare are equal in all bits, those of y."""
+        # Two parts of real data never agree in all bits of these.
         pairs = [(layer, other.layers[name]) for name, layer in self.layers.items() if layer.sum_y is not None]
         return bool(pairs) and all(
             one.count == two.count and np.array_equal(one.pivot, two.pivot) and np.array_equal(one.sum_y, two.sum_y)
@@ -126,7 +129,7 @@ class PatternStatistics:
             )
 
     def check_serves(self, wanted, path):
-        """Refuses to go on from a file of another fit.
+        """Refuses to continue a fit from the file of another one.
 
         Args:
             wanted: empty statistics of the same model, as the fit would gather them.
@@ -143,8 +146,8 @@ class PatternStatistics:
             )
         if self.settings != wanted.settings or not enough:
             raise PatternMismatchError(
-                f"The fit cannot go on from {path}, which was gathered in another way: {self._way()} there, "
-                f"{wanted._way()} wanted. Name another checkpoint."
+                f"The fit cannot continue from {path}, which was gathered in another way: {self._way()} there, but "
+                f"{wanted._way()} here. Choose another checkpoint."
             )
 
     def _way(self):
@@ -155,8 +158,8 @@ class PatternStatistics:
         """The patterns of the model by any estimator whose sums were gathered.
 
         Args:
-            model: the model that the statistics were gathered with, to make sure that it is; None: no check is made.
-            estimator: see `fit_patterns`; None: the one that the fit was asked for.
+            model: the model that the statistics were gathered with, to check that they belong to it; None: no check.
+            estimator: see `fit_patterns`; None: the one that the fit was made for.
 
         Returns:
             `Patterns`.
@@ -180,7 +183,7 @@ class PatternStatistics:
     def _estimated(self, name, facts, word):
         if word not in GATHERED[facts.gathered]:
             raise InvalidInputError(
-                f"The sums of {name} for {word!r} were not gathered: the fit was asked for {self.estimator!r} alone. "
+                f"The sums of {name} for {word!r} were not gathered: the fit was made for {self.estimator!r} alone. "
                 "fit_statistics without estimator= gathers those of all estimators."
             )
         layer = self.layers[name] if word != "filter" else None
@@ -200,6 +203,7 @@ class PatternStatistics:
     def save(self, path):
         """Writes an HDF5 file to `path`, to a temporary name first; float64."""
         attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
+        # HDF5 attributes hold numbers and text.
         attributes["first_batch"] = "" if self.first_batch is None else str(self.first_batch)
         attributes.update(estimator=files.as_text(self.estimator), parts=" ".join(self.parts))
         attributes["other_fingerprints"] = json.dumps(self.other_fingerprints)
@@ -232,7 +236,7 @@ class PatternStatistics:
                 facts,
                 kernels,
                 settings,
-                checked_choice(files.from_text(attributes["estimator"])),
+                checked_choice(with_present_names(files.from_text(attributes["estimator"]))),
                 **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
             )
             statistics.other_fingerprints = files.texts(attributes["other_fingerprints"])
@@ -257,7 +261,7 @@ def _serves(there, wanted):
 
 
 def part_of(index, count):
-    """How part number `index`, counted from 0, of so many is called."""
+    """The name of part number `index`, counted from 0, of `count` parts: "1/8" is the first."""
     return f"{index + 1}/{count}"
 
 
@@ -289,6 +293,7 @@ def _attributes(facts):
 
 def _facts(attrs):
     words = {name: str(attrs[name]) for name in ("fingerprint", "kind", "activation", "gathered")}
+    words["kind"] = RENAMED_KINDS.get(words["kind"], words["kind"])
     fan_in = tuple(int(axis) for axis in attrs["fan_in"])
     return LayerFacts(**words, fan_in=fan_in, is_output=bool(attrs["is_output"]))
 

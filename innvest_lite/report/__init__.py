@@ -1,6 +1,6 @@
 """One page to look at explanations: images by methods, in a single HTML file that needs no network.
 
-In: images, what the model makes of them, explanations by method. Out: HTML. `page` writes it, with `page.css` and
+In: images, the model's outputs, explanations by method. Out: HTML. `page` writes it, with `page.css` and
 `page.js` inside; `charts` draws curves. Called by users and by `innvest-lite report`.
 """
 

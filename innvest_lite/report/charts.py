@@ -13,12 +13,12 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 480, 300, 44, 40, 30
 
 
 def lines(curves, across, up):
-    """An SVG of curves from 0 on, with a legend below it.
+    """An SVG of curves over the steps 0, 1, ..., with a legend below it.
 
     Args:
         curves: name -> values, all of one length.
-        across: what the places are.
-        up: what the values are.
+        across: the label of the horizontal axis.
+        up: the label of the vertical axis.
 
     Returns:
         A str of HTML.

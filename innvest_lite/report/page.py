@@ -16,14 +16,14 @@ from innvest_lite.files import check_output, replacing
 from innvest_lite.report import charts
 from innvest_lite.visualize.checks import as_picture
 
-# What the page may load: nothing from anywhere.
+# The page may load nothing from anywhere: it may show file names and labels of strangers.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _READING = (
     "Red is for the class that is explained, blue against it; each picture is on a scale of its own. Signals (pattern.net) "
-    "are shown as they are, grey is zero. Rest the pointer on a picture, or move with the arrow keys, to read its values: "
+    "are shown as they are, grey is zero. Hold the pointer over a picture, or use the arrow keys, to read its values: "
     "sums over channels, in the unit of the method."
 )
-_RHO = "Medians over a layer's neurons. What lies nearer to 1 than floor, on either side, cannot be told from 1."
+_RHO = "Medians over a layer's neurons. Values that differ from 1 by less than the floor cannot be told from 1."
 _ORDERS = {
     "given": "as given",
     "surest": "most confident first",
@@ -39,7 +39,7 @@ class Sample:
     Attributes:
         name: of the image, such as its file's.
         image: uint8 `(height, width, 3)`.
-        classes: `(name, probability)` of the likeliest classes, the likeliest first.
+        classes: `(name, probability)` of the most likely classes, in falling order.
         pictures: method -> uint8 `(height, width, 3)`.
         values: method -> float `(height, width)`, what the picture shows, in the method's unit.
     """
@@ -65,8 +65,8 @@ def page(title, samples, *, facts="", curves=None, rows=None):
         A str: one self-contained file.
 
     Raises:
-        InvalidInputError: there are no samples, a picture is none, values or curves are not finite or of other lengths, or
-            rows have different keys.
+        InvalidInputError: there are no samples, something is not a picture, values or curves are not finite or differ in
+            length, or rows have different keys.
     """
     samples = list(samples)
     if not samples:
@@ -128,7 +128,7 @@ def write(path, title, samples, **options):
     path = checked_path(path)
     text = page(title, samples, **options)
     with replacing(path) as partial:
-        # A name of a file need not be text.
+        # The name of a file may hold bytes that are not text.
         partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return path
 
@@ -192,7 +192,7 @@ def _figure(content, caption, more=""):
 
 
 def _breakable(name):
-    """A name as HTML, which a narrow column may break behind its underscores."""
+    """A name as HTML that may be wrapped after underscores."""
     return html.escape(str(name)).replace("_", "_<wbr>")
 
 
@@ -202,7 +202,7 @@ def _image(picture, text):
 
 
 def _data(picture, name):
-    """A picture as an address that holds it."""
+    """A picture as a data URL."""
     picture = as_picture(picture, name)
     colors, places = np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)
     if len(colors) > 256:

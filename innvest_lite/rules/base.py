@@ -10,6 +10,7 @@ from typing import ClassVar
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
 
+# Saved composites name their rules, and only registered ones are made again: a file cannot run other code.
 RULES = {}
 
 
@@ -52,7 +53,7 @@ class Rule:
 
     @property
     def grows(self):
-        """See above; a rule may decide by its options."""
+        """See above; may depend on the rule's options."""
         return self.needs_kernel
 
     def reverse(self, call, relevance):
@@ -68,7 +69,7 @@ class Rule:
         raise NotImplementedError
 
     def prepare(self, form, inputs, nonnegative):
-        """Evaluates the node in the rule's own way, where `reverse` can use what comes up; None: `form.forward` will do.
+        """Evaluates the node in the rule's own way, where `reverse` can reuse parts of it; None: `form.forward` is used.
 
         Args:
             form: what the node is.
@@ -80,9 +81,9 @@ class Rule:
         """
 
     def absorbed(self, call, relevance):
-        """What the node keeps of the relevance, for `analyzer.check`; None where `check` can tell by the form alone.
+        """How much relevance the node absorbs, for `analyzer.check`; None where `check` can compute it from the form alone.
 
-        Computed from the rule's formula, not from what `reverse` gave.
+        Computed from the rule's formula, not from the result of `reverse`, so that the two check each other.
 
         Args:
             call: a `Call`.
@@ -99,7 +100,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated(Rule):
-    """Nothing: the method evaluates the node, and hands nothing back through it."""
+    """No rule: the method evaluates the node and propagates no relevance through it."""
 
     def __str__(self):
         return "-"
@@ -111,8 +112,8 @@ def register_rule(rule_class):
     The package's own tests run every registered rule on every form that it is for.
 
     Raises:
-        InvalidInputError: it is no frozen dataclass derived from `Rule` with a `reverse` of its own, or another rule has
-            its name.
+        InvalidInputError: it is not a frozen dataclass derived from `Rule` with a `reverse` of its own, or another rule
+            has its name.
     """
     if not isinstance(rule_class, type) or not issubclass(rule_class, Rule) or rule_class.reverse is Rule.reverse:
         raise InvalidInputError(f"A rule is a class derived from innvest_lite.Rule with a reverse(), not {rule_class!r}.")
@@ -122,6 +123,7 @@ def register_rule(rule_class):
             f"{rule_class.__name__} should be a dataclass: put @dataclasses.dataclass(frozen=True) below."
         )
     known = RULES.get(rule_class.__name__, rule_class)
+    # The same class once more, as when a cell of a notebook is run twice, is no clash.
     if (known.__module__, known.__qualname__) != (rule_class.__module__, rule_class.__qualname__):
         raise InvalidInputError(f"{known.__module__} has a rule {rule_class.__name__} already; give yours another name.")
     RULES[rule_class.__name__] = rule_class

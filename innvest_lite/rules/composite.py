@@ -9,18 +9,18 @@ from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, Unsupp
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import Graph
-from innvest_lite.graph.graph import table
 from innvest_lite.rules.base import Rule
 from innvest_lite.rules.matchers import MAKERS, sites_of
+from innvest_lite.tables import table
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One node of a plan with what it is and what happens there.
+    """One node of a plan: its form and its rule.
 
     Attributes:
         form: what the node is.
-        rule: what it does with relevance.
+        rule: how it propagates relevance.
         nonnegative: whether no input can be negative, whatever the model's input.
     """
 
@@ -70,16 +70,18 @@ def bind(graph, composite, method):
 
     Raises:
         UnsupportedLayerError: some nodes match nothing; the message lists them all.
-        InvalidInputError: the composite is no sequence of such pairs, or a rule is for none of the nodes it is given.
+        InvalidInputError: the composite is not a sequence of such pairs, or a rule is for none of the nodes it matches.
     """
     composite = checked_pairs(composite)
     forms = forms_of(graph)
     sites = sites_of(graph, forms)
+    # Before coverage is judged: a pair that can serve none of its nodes is a mistake even if later pairs serve them.
     _refuse_misplaced(composite, sites, method)
     chosen = {site.name: _first_match(site, composite) for site in sites}
     missing = [forms[name] for name, rule in chosen.items() if rule is None]
     if missing:
         raise _no_rule_for(missing, method)
+    # Rules that treat positive and negative inputs apart need one pass instead of two where no input can be negative.
     known = nonnegative_values(graph, forms)
     return Plan(
         graph,
@@ -91,49 +93,52 @@ def checked_pairs(composite):
     """A composite as a list of pairs.
 
     Raises:
-        InvalidInputError: it is none.
+        InvalidInputError: it is not a sequence of pairs of a matcher and a rule.
     """
     pairs = list(composite) if isinstance(composite, list | tuple) else None
     if pairs is None or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise InvalidInputError(f"A composite is a list of pairs (matcher, rule), but this is {composite!r}.")
     for matcher, rule in pairs:
+        # Without its parentheses `first` is callable, too, and would only fail later, with a site as its argument.
         if matcher in MAKERS:
             raise InvalidInputError(f"{matcher.__name__} makes a matcher when it is called: write {matcher.__name__}(...).")
         if not callable(matcher) or not isinstance(rule, Rule):
             hint = f" Write {rule.__name__}()." if isinstance(rule, type) else ""
             hint += f" Write named({matcher!r})." if isinstance(matcher, str) else ""
-            raise InvalidInputError(f"({matcher!r}, {rule!r}) is no pair of a matcher and a rule.{hint}")
+            raise InvalidInputError(f"({matcher!r}, {rule!r}) is not a pair of a matcher and a rule.{hint}")
     return pairs
 
 
 def _refuse_misplaced(composite, sites, method):
-    """A matcher may match more than its rule is for, as `layer("Conv2D")` does a layer's activation; but not only that."""
+    """Refuses pairs whose rule is for none of the nodes matched; some may be of another kind, such as an activation."""
     for matches, rule in composite:
         matched = [site for site in sites if matches(site)]
         if matched and not any(_understands(rule, site.form) for site in matched):
             places = ", ".join(f"{site.name} ({site.kind})" for site in matched)
             raise InvalidInputError(
-                f"The composite of {method} has {rule}, which is for {rule.kinds}, at nodes that it is not for: {places}."
+                f"The composite of {method} has the rule {rule}, which is for nodes of the kinds {rule.kinds}, but matches "
+                f"only others: {places}."
             )
 
 
 def _understands(rule, form):
-    """Whether a rule is for a form; one that says no kinds is for all, and those with a kernel want one."""
+    """Whether a rule is for a form: one without `kinds` is for all, and one with `needs_kernel` for linear forms."""
     return (not rule.kinds or form.kind in rule.kinds) and (not rule.needs_kernel or isinstance(form, LinearForm))
 
 
 def _first_match(site, composite):
+    # A rule that is not for the node is passed over, so that `layer("Dense")` need not exclude the layer's activation.
     return next((rule for matches, rule in composite if matches(site) and _understands(rule, site.form)), None)
 
 
 def _no_rule_for(forms, method):
     """The error for nodes that no pair of the composite serves."""
     open_size = any(None in spec.shape[1:] for form in forms for spec in form.node.input_specs)
-    hint = "Some of these take inputs of no fixed size, where a model of a fixed input size may be understood.\n"
+    hint = "Some of these take inputs whose size is not fixed; the same model with a fixed input size may be supported.\n"
     advice = (
-        "Give the composite a pair for them where it has none; where the method does not understand the layer, register a "
-        "form for it (innvest_lite.register_form), accept the plain gradient there with fallback='gradient', or take a "
-        "method that works with any layer: gradient, integrated_gradients, smoothgrad, occlusion."
+        "Add a pair for them to the composite, or, where the package does not know the layer, register a form for it "
+        "(innvest_lite.register_form). Or accept the plain gradient there with fallback='gradient', or choose a method "
+        "that works with any layer: gradient, integrated_gradients, smoothgrad, occlusion."
     )
     return UnsupportedLayerError(
         f"{method} has no rule for {len(forms)} of the model's nodes:",

@@ -13,7 +13,7 @@ def composite_to_config(composite):
     """A composite as lists, dicts, strings and numbers.
 
     Raises:
-        InvalidInputError: a matcher is a function of the user's, which no file can hold.
+        InvalidInputError: a matcher is a user's function, which no file can hold.
     """
     return [[_matcher_to_config(matcher), _fields(rule, {})] for matcher, rule in composite]
 
@@ -55,6 +55,7 @@ def _matcher_from_config(config):
 
 
 def _made(cls, config):
-    """An instance from its fields; JSON has made lists of tuples."""
+    """An instance from its fields."""
+    # JSON has made lists of tuples, and a frozen dataclass with a list could neither be compared nor hashed.
     options = {name: value for name, value in config.items() if name != "class"}
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})

@@ -13,7 +13,7 @@ from innvest_lite.rules.shares import applied, kernel_of, nowhere, require, wide
 
 @dataclasses.dataclass(frozen=True)
 class InputlessRule(LinearRule):
-    """Shares by the kernel alone; taps outside the image have no share."""
+    """Shares by the kernel alone, whatever the inputs; padding gets no share."""
 
     def reverse(self, call, relevance):
         """R_in = V'(R / V 1)."""
@@ -22,11 +22,13 @@ class InputlessRule(LinearRule):
         return form.vjp_inputs(call.inputs, kernel, cotangent)
 
     def absorbed(self, call, relevance):
-        """All is lost where a unit's kernel is 0."""
+        """All relevance is lost where a unit's kernel is 0."""
         total = self._total(call, self._kernel(call))
         return {"epsilon": nowhere(relevance[0], ops.broadcast_to(total, ops.shape(relevance[0])))}
 
     def _total(self, call, kernel):
+        # Ones go through the layer itself, so that at a border the taps on padding are not in the denominator.
+        # A single sample: the shares do not depend on the inputs.
         ones = tuple(ops.ones_like(x[:1], dtype=kernel.dtype) for x in call.inputs)
         return call.form.apply(ones, kernel)
 
@@ -72,7 +74,9 @@ class Box(LinearRule):
             value = _numbers(getattr(self, name))
             sound = value is not None and value.ndim < 2 and value.size and np.isfinite(value).all()
             require(sound, f"{name} should be a number or one per channel, but is {getattr(self, name)!r}.")
+            # The dataclass is frozen. As plain numbers and tuples, rules can be compared, hashed and saved.
             object.__setattr__(self, name, value.item() if value.ndim == 0 else tuple(value.tolist()))
+        # A single number serves all channels, so it fits any number of bounds on the other side.
         sizes = {np.size(self.low), np.size(self.high)} - {1}
         require(len(sizes) < 2, f"low and high should have as many numbers, but are {self.low} and {self.high}.")
         require(
@@ -88,7 +92,7 @@ class Box(LinearRule):
         return (handed_on[0] - handed_on[1] - handed_on[2],)
 
     def absorbed(self, call, relevance):
-        """All is lost where z is 0."""
+        """All relevance is lost where z is 0."""
         return {"epsilon": nowhere(relevance[0], self._parts(call)[1])}
 
     def _parts(self, call):
@@ -97,6 +101,7 @@ class Box(LinearRule):
         x = ops.cast(call.inputs[0], kernel.dtype)
         bounds = (x, self._bound(self.low, x, form), self._bound(self.high, x, form))
         kernels = (kernel, ops.relu(kernel), -ops.relu(-kernel))
+        # Three maps, because each term has inputs and a kernel of its own: x with w, low with w+, high with w-.
         parts, outputs = [], []
         for bound, part in zip(bounds, kernels, strict=True):
             output, pullback = applied(form, (bound,), part)
@@ -117,7 +122,7 @@ class Box(LinearRule):
 
 
 def _numbers(given):
-    """An array of float64, or None where there is none to make."""
+    """An array of float64, or None where none can be made."""
     try:
         return np.asarray(given, "float64")
     except (ValueError, TypeError):

@@ -13,13 +13,13 @@ class Gradient(Rule):
     """The chain rule: the node's vector-Jacobian product, whatever the node is (Simonyan et al. 2013, arXiv 1312.6034).
 
     Attributes:
-        grows: as in `Rule`. Beside the rules of LRP, which hand on all that arrives, the gradient doubles it at each sum.
+        grows: as in `Rule`. Among the rules of LRP, which conserve relevance, the gradient doubles it at each sum.
     """
 
     grows: bool = dataclasses.field(default=False, repr=False)
 
     def reverse(self, call, relevance):
-        """r_in = J' r_out."""
+        """R_in = J' R_out."""
         return call.pullback(relevance)
 
 
@@ -31,7 +31,7 @@ class Deconvnet(Rule):
     kinds = ("rectifier",)
 
     def reverse(self, call, relevance):
-        """r_in = max(r_out, 0)."""
+        """R_in = max(R_out, 0)."""
         return (ops.relu(relevance[0]),)
 
 
@@ -43,7 +43,8 @@ class GuidedBackprop(Rule):
     kinds = ("rectifier",)
 
     def reverse(self, call, relevance):
-        """r_in = gate * max(r_out, 0)."""
+        """R_in = gate * max(R_out, 0)."""
+        # The pullback of a ReLU is the forward gate.
         return call.pullback((ops.relu(relevance[0]),))
 
 
@@ -56,10 +57,11 @@ class TokenSum(Rule):
         times_input: multiply with the embedded token first, for input times gradient.
     """
 
+    # Token numbers have no gradient: relevance ends here, as one number per token.
     kinds = ("embedding",)
     times_input: bool = False
 
     def reverse(self, call, relevance):
-        """r_in = sum_d r_out[d], or sum_d e[d] r_out[d] with e the embedded token."""
+        """R_in = sum_d R_out[d], or sum_d e[d] R_out[d] with e the embedded token."""
         values = relevance[0] * call.outputs[0] if self.times_input else relevance[0]
         return (ops.sum(values, axis=-1),)

@@ -2,7 +2,7 @@
 
 With contributions c_ij = x_i w_ij of input i to unit j, and z_j = sum_i c_ij + b_j, a rule gives input i the share
 sum_j (share of c_ij in some z_j) R_j. Each is a division and a vector-Jacobian product with a changed kernel. Whatever
-arrives where the denominator is exactly 0 goes nowhere. `absorbed` says what a rule keeps, for `analyzer.check`.
+arrives where the denominator is exactly 0 is lost. `absorbed` says how much a rule keeps, for `analyzer.check`.
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ class LinearRule(Rule):
     kinds = ("linear",)
 
     def absorbed(self, call, relevance):
-        """What the node keeps of the relevance: reason ("bias", "epsilon") -> a tensor of the output's shape.
+        """How much relevance the node absorbs: reason ("bias", "epsilon") -> a tensor of the output's shape.
 
-        Computed from the formula of the rule, not from what `reverse` gave; for `analyzer.check`.
+        Computed from the rule's formula, not from the result of `reverse`; for `analyzer.check`.
         """
         raise NotImplementedError
 
@@ -65,10 +65,11 @@ class Zero(LinearRule):
 
     def reverse(self, call, relevance):
         """R_in = x W'(R / z)."""
+        # 0 where z is exactly 0, and not a large number: what arrives there goes nowhere (decision 6).
         return times(call.inputs, own(call, backend.divide_no_nan(wide(relevance[0]), self._total(call))))
 
     def absorbed(self, call, relevance):
-        """The bias keeps b / z; all is lost where z is 0."""
+        """The bias keeps the share b / z; all relevance is lost where z is 0."""
         return kept(call, relevance[0], self._total(call), self._total(call), self.bias)
 
     def _total(self, call):
@@ -85,6 +86,7 @@ class Epsilon(LinearRule):
         bias: whether z_j has the bias in it, which then keeps its share.
     """
 
+    # iNNvestigate's default: small enough to change nothing but what is close to 0 / 0.
     epsilon: float = 1e-7
     bias: bool = True
 
@@ -101,10 +103,11 @@ class Epsilon(LinearRule):
 
     def reverse(self, call, relevance):
         """R_in = x W'(R / stab(z))."""
+        # A plain division: with sign(0) = 1 the denominator is never 0.
         return times(call.inputs, own(call, wide(relevance[0]) / self._stabilized(call)))
 
     def absorbed(self, call, relevance):
-        """The bias keeps b / stab(z), epsilon its own share."""
+        """The bias keeps the share b / stab(z), epsilon the share that it adds to z."""
         total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])
         return kept(call, relevance[0], total, self._stabilized(call), self.bias)
 
@@ -140,6 +143,7 @@ class Gamma(LinearRule):
 
     def reverse(self, call, relevance):
         """R_in = x+ (W + gamma W+)'s + x- (W + gamma W-)'s with s = R / z."""
+        # Negative inputs need a kernel of their own: their positive contributions come from negative weights.
         kernel = kernel_of(call)
         forward = Signed(call, kernel + self.gamma * ops.relu(kernel), kernel - self.gamma * ops.relu(-kernel))
         return forward.back(backend.divide_no_nan(wide(relevance[0]), self._total(call, forward.output)))
@@ -165,10 +169,10 @@ class AlphaBeta(LinearRule):
     R_i = sum_j (alpha c_ij+ / z_j+ - beta c_ij- / z_j-) R_j with alpha - beta = 1.
 
     Attributes:
-        alpha: the weight of what speaks for a unit.
-        beta: the weight of what speaks against it.
+        alpha: the weight of the positive contributions.
+        beta: the weight of the negative contributions.
         bias: "split": b+ belongs to z+, b- to z-, as in the paper. "shared": the whole bias stands in both, as in
-            iNNvestigate. "ignore": in none.
+            iNNvestigate. "ignore": in neither.
     """
 
     alpha: float = 2.0
@@ -177,7 +181,7 @@ class AlphaBeta(LinearRule):
 
     @property
     def grows(self):
-        """A layer hands on up to alpha + beta times the magnitude that it gets."""
+        """A layer propagates up to alpha + beta times the magnitude that it receives."""
         return self.beta > 0
 
     def __post_init__(self):
@@ -186,12 +190,13 @@ class AlphaBeta(LinearRule):
         require_number(self.alpha, "alpha")
         require_number(self.beta, "beta")
         require(
+            # Not equality: 1.1 - 0.1 is not 1 in floating point.
             abs(self.alpha - self.beta - 1) < 1e-6,
             f"alpha - beta should be 1, so that relevance is conserved, but alpha is {self.alpha} and beta {self.beta}.",
         )
 
     def prepare(self, form, inputs, nonnegative):
-        """Z as z+ + z- + b: both are needed, and z - z+ instead of z- would be a difference of nearly equal numbers."""
+        """z as z+ + z- + b: both are needed, and z - z+ in place of z- would be a difference of nearly equal numbers."""
         if not self.beta:
             return None
         parts = self._parts(Call(form, inputs, (), None, nonnegative=nonnegative))
@@ -200,6 +205,7 @@ class AlphaBeta(LinearRule):
     def reverse(self, call, relevance):
         """R_in = alpha c+ / z+ R - beta c- / z- R."""
         relevance = wide(relevance[0])
+        # Both parts were computed in `prepare` where beta is not 0: the forward value is their sum.
         speaks_for, against = call.prepared or self._parts(call)
         above, below = self._biases(call)
         handed_on = speaks_for.back(self.alpha * backend.divide_no_nan(relevance, speaks_for.output + above))
@@ -209,7 +215,7 @@ class AlphaBeta(LinearRule):
         return tuple(a - b for a, b in zip(handed_on, taken, strict=True))
 
     def absorbed(self, call, relevance):
-        """The bias keeps its parts of both denominators; a part without contributions loses its relevance."""
+        """The bias keeps its shares of both denominators; relevance is lost where a part has no contributions."""
         kept = lost = ops.zeros_like(wide(relevance[0]))
         weights, parts = (self.alpha, -self.beta), call.prepared or self._parts(call)
         for weight, part, bias in zip(weights, parts, self._biases(call), strict=True):
@@ -220,13 +226,14 @@ class AlphaBeta(LinearRule):
         return {"bias": kept, "epsilon": lost}
 
     def _parts(self, call):
-        """The positive contributions, and, where beta wants them, the negative ones."""
+        """The positive contributions, and, where beta is not 0, the negative ones."""
         kernel = kernel_of(call)
+        # A contribution is positive where input and weight have the same sign, and negative where they do not.
         positive, negative = ops.relu(kernel), -ops.relu(-kernel)
         return Signed(call, positive, negative), Signed(call, negative, positive) if self.beta else None
 
     def _biases(self, call):
-        """What stands in z+ and in z- besides the contributions, spread over the output."""
+        """The bias terms of z+ and of z-, spread over the output."""
         bias = bias_of(call) if self.bias != "ignore" else None
         if bias is None:
             return 0.0, 0.0
@@ -242,7 +249,7 @@ class ZPlus(LinearRule):
     R_i = sum_j c_ij+ / z_j+ R_j without the bias: alpha-beta with alpha 1, beta 0.
 
     Attributes:
-        fast: take x W+ for c+ also where x is negative; the same where it is not.
+        fast: use x W+ for c+ also where x is negative, which is one pass fewer; the same result where no x is.
     """
 
     fast: bool = False
@@ -256,7 +263,7 @@ class ZPlus(LinearRule):
         return forward.back(backend.divide_no_nan(wide(relevance[0]), forward.output))
 
     def absorbed(self, call, relevance):
-        """All is lost where nothing speaks for a unit."""
+        """All relevance is lost where a unit has no positive contribution."""
         return {"epsilon": nowhere(relevance[0], self._forward(call).output)}
 
     def _forward(self, call):
@@ -295,17 +302,19 @@ class Norm(Rule):
         )
 
     def absorbed(self, call, relevance):
-        """What the constant part of the node keeps, z - sum of contributions, and epsilon."""
+        """What the constant part of the node, z less the contributions, absorbs, and epsilon."""
         total = wide(call.outputs[0])
         denominator = stabilized(total, self.epsilon) if self.epsilon else total
         cotangent = backend.divide_no_nan(wide(relevance[0]), denominator)
         nothing = (ops.zeros_like(x) if backend.is_float(x) else x for x in call.inputs)
+        # For inputs of 0 an affine map gives its constant: an offset, or a fixed mean.
         (constant,) = call.form.affine(*call.inputs)(*nothing)
         return {"bias": cotangent * wide(constant), "epsilon": wide(relevance[0]) - cotangent * total}
 
     def _back(self, call, cotangent):
         form = call.form
         if form.kind == "normalization":
+            # The statistics as constants: through them, relevance would be shared out by how inputs change the variance.
             _, pullback = backend.vjp(form.affine(*call.inputs), *call.inputs)
             return pullback((cotangent,))
         return own(call, cotangent) if isinstance(form, LinearForm) else call.pullback((cotangent,))

@@ -1,7 +1,7 @@
 """Which nodes a rule is for: matchers, the first halves of a composite's pairs.
 
-A matcher takes a `Site` and says yes or no; `&`, `|` and `~` combine those of this module, and any function of a site
-will do. Those of this module are plain values, so that an analyzer that uses them can be saved.
+A matcher takes a `Site` and returns whether its rule applies; `&`, `|` and `~` combine those of this module. Any function
+of a site is a matcher too, but only those of this module are plain values, so that an analyzer with them can be saved.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Matcher:
-    """A yes or no to a site."""
+    """Whether a rule applies to a site."""
 
     def __call__(self, site):
         """Whether the rule is for this site."""
@@ -100,7 +100,7 @@ def layer(*classes):
 
 
 def named(*patterns):
-    """Matches nodes by name, with `*` and `?`: `named("block1_*", "head")`; InvalidInputError where a name is no text."""
+    """Matches nodes by name, with `*` and `?`: `named("block1_*", "head")`; InvalidInputError where a name is not a str."""
     if not all(isinstance(pattern, str) for pattern in patterns):
         raise InvalidInputError(f"named() takes names of nodes, with * and ?, but got {patterns!r}.")
     return _Named(patterns)
@@ -162,6 +162,7 @@ class _Gated(Matcher):
 
 @dataclasses.dataclass(frozen=True)
 class _LayerClass(Matcher):
+    # Names rather than classes, so that a saved composite can be loaded without importing what it names.
     names: tuple
 
     def __call__(self, site):
@@ -173,6 +174,7 @@ class _Named(Matcher):
     patterns: tuple
 
     def __call__(self, site):
+        # Unlike `fnmatch`, `fnmatchcase` tells capitals apart on every system.
         return any(fnmatch.fnmatchcase(site.name, pattern) for pattern in self.patterns)
 
 
@@ -196,15 +198,16 @@ class _Until(Matcher):
         end = self._place(site.places) if isinstance(self.end, str) else (self.end,)
         last = max(place[0] for place in site.places.values() if place)
         if end[0] > last:
-            raise InvalidInputError(f"until({self.end}) is behind the model's last layer, model.layers[{last}].")
+            raise InvalidInputError(f"until({self.end}) is beyond the model's last layer, model.layers[{last}].")
+        # Tuples are compared place by place: an index of the outer model includes all of a nested one.
         return site.place[: len(end)] <= end
 
     def _place(self, places):
         if self.end in places:
             return places[self.end]
         near = difflib.get_close_matches(self.end, places, n=1)
-        hint = f"; {near[0]!r} is one" if near else ""
-        raise InvalidInputError(f"until({self.end!r}) names no layer of the model{hint}.")
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InvalidInputError(f"until({self.end!r}) names no layer of the model.{hint}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +238,7 @@ class _Not(Matcher):
 
 def sites_of(graph, forms):
     """A `Site` for each node of a graph, in order."""
+    # By data flow, not by the order of layers: each branch of a network has a first and a last layer of its own.
     behind_linear = _reached_through_linear(graph.nodes, forms, lambda node: node.inputs, lambda node: node.values)
     before_linear = _reached_through_linear(
         reversed(graph.nodes), forms, lambda node: node.values, lambda node: node.inputs
@@ -242,12 +246,14 @@ def sites_of(graph, forms):
     sites = []
     for node in graph.nodes:
         form = forms[node.name]
+        # Layers with weights alone: a sum or an average before the first of them does not make it a hidden layer.
         linear = form.kind == "linear"
         sites.append(
             Site(
                 form,
                 linear and not behind_linear.intersection(node.inputs),
                 linear and not before_linear.intersection(node.values),
+                # The parts into which passes cut a layer have the layer's place.
                 graph.places[node.name.removesuffix(f"/{node.part}")],
                 graph.places,
             )

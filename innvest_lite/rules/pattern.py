@@ -24,7 +24,8 @@ class Pattern(Rule):
     needs_kernel = True
 
     def reverse(self, call, relevance):
-        """r_in = A' r_out with A the map of the node with the pattern's kernel."""
+        """R_in = A' R_out, where A is the node's map with the pattern as its kernel."""
+        # In the pattern's dtype: a model of float16 would overflow, since PatternNet grows with depth (decision 8).
         return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
 
 
@@ -39,7 +40,8 @@ class InverseScale(Rule):
     kinds = ("scale",)
 
     def reverse(self, call, relevance):
-        """r_in = r_out / w."""
+        """R_in = R_out / w."""
+        # The VJP of ones is w, whatever layer makes the diagonal map: BatchNormalization, Rescaling, LayerScale, ...
         (weight,) = call.pullback((ops.ones_like(call.outputs[0]),))
         return (_divided(relevance[0], weight),)
 
@@ -55,7 +57,7 @@ class Pass(Rule):
     kinds = ("scale", "rectifier", "activation")
 
     def reverse(self, call, relevance):
-        """r_in = r_out."""
+        """R_in = R_out."""
         return (relevance[0],)
 
 
@@ -74,19 +76,22 @@ class GatedSignal(Rule):
     inverse: bool = False
 
     def reverse(self, call, relevance):
-        """r_signal = r_out or r_out / gate; the gates get nothing."""
+        """R_signal = R_out, or R_out / gate; the gates get nothing."""
         signal = call.form.signal
         passed = relevance[0]
         if self.inverse:
+            # In the signal alone, with the gates as constants; its VJP of ones is then the gate.
             _, pullback = backend.vjp(lambda x: call.form.forward(*_with(call.inputs, signal, x))[0], call.inputs[signal])
             passed = _divided(passed, pullback(ops.ones_like(call.outputs[0]))[0])
         return tuple(passed if index == signal else None for index in range(len(call.inputs)))
 
 
 def _divided(relevance, weight):
-    """Relevance / weight in float32 or wider, 0 where the weight is 0."""
+    """relevance / weight in float32 or wider, 0 where the weight is 0."""
     dtype = relevance.dtype if relevance.dtype == "float64" else "float32"
     relevance, weight = ops.cast(relevance, dtype), ops.cast(weight, dtype)
+    # Where w is 0 the input does not reach the output and the data determines no pattern: 0, as for a dead unit
+    # (decision 4). The inner `where` keeps the division itself free of NaN.
     zero = ops.equal(weight, 0)
     return ops.where(zero, 0, relevance / ops.where(zero, 1, weight))
 

@@ -1,6 +1,6 @@
 """Composites by name: which LRP rule where, as the papers and iNNvestigate have them.
 
-A composite speaks of the linear nodes; `STRUCTURE` stands behind each and says what all others do.
+A composite gives rules to the linear nodes; `STRUCTURE` follows each and gives rules to all others.
 """
 
 import inspect
@@ -16,12 +16,14 @@ from innvest_lite.rules.shares import require
 # Activations and gates pass relevance on, sums and means share it out by contribution, the rest moves it with its values.
 STRUCTURE = (
     (kind("rectifier", "activation"), Pass()),
+    # The winner of a maximum takes all: its gradient is that of the winner.
     (kind("max", "route"), Gradient()),
     (kind("sum", "average", "scale", "normalization"), Norm()),
     (gated(), GatedSignal()),
     (kind("embedding"), TokenSum()),
 )
 
+# An EinsumDense is a dense layer over one axis or several.
 _DENSE = ("Dense", "EinsumDense")
 
 
@@ -31,15 +33,16 @@ def everywhere(rule):
 
 
 def dense_and_convolutional(dense, convolutional, at_input=None):
-    """One rule for dense layers, one for convolutions, and one for the first layer where it is to differ."""
+    """One rule for dense layers, one for convolutions, and, if given, one for the first layer."""
     pairs = (kind("linear") & layer(*_DENSE), dense), (kind("linear"), convolutional)
     return pairs if at_input is None else ((first(), at_input), *pairs)
 
 
 def alpha_beta(alpha=None, beta=None, bias="split"):
-    """Alpha-beta everywhere (Bach et al. 2015). As alpha - beta is 1, one of them will do; without both, 2 and 1."""
+    """Alpha-beta everywhere (Bach et al. 2015). As alpha - beta is 1, one of them is enough; without both, 2 and 1."""
     for value in (alpha, beta):
         require(value is None or isinstance(value, int | float), f"alpha and beta should be numbers, but one is {value!r}.")
+    # Without both, the paper's alpha 2, beta 1; alpha - beta = 1 makes the rule conserve relevance.
     if alpha is None:
         alpha = 2.0 if beta is None else beta + 1
     return everywhere(AlphaBeta(alpha, alpha - 1 if beta is None else beta, bias))
@@ -64,6 +67,7 @@ def epsilon_gamma_box(low=-3.0, high=3.0, epsilon=1e-6, gamma=0.25):
         epsilon: of the dense layers.
         gamma: of the convolutions.
     """
+    # The default bounds hold images that were standardized channel by channel; other inputs want their own.
     return dense_and_convolutional(Epsilon(epsilon), Gamma(gamma), Box(low, high))
 
 
@@ -78,7 +82,7 @@ def epsilon_alpha2_beta1_flat(epsilon=1e-6):
 
 
 def sequential_preset_a(epsilon=0.1, bias="shared"):
-    """INNvestigate's preset A: epsilon for dense layers, alpha 1 beta 0 for convolutions.
+    """iNNvestigate's preset A: epsilon for dense layers, alpha 1 beta 0 for convolutions.
 
     Args:
         epsilon: of the dense layers.
@@ -88,7 +92,7 @@ def sequential_preset_a(epsilon=0.1, bias="shared"):
 
 
 def sequential_preset_b(epsilon=0.1, bias="shared"):
-    """INNvestigate's preset B: epsilon for dense layers, alpha 2 beta 1 for convolutions; arguments as of preset A."""
+    """iNNvestigate's preset B: epsilon for dense layers, alpha 2 beta 1 for convolutions; arguments as in preset A."""
     return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias))
 
 
@@ -128,11 +132,11 @@ def preset(name, **options):
     """The composite of a name.
 
     Raises:
-        InvalidInputError: there is none of that name, or it takes no such options.
+        InvalidInputError: there is no composite of that name, or it does not have one of the options.
     """
     if name not in PRESETS:
         hint = did_you_mean(name.removeprefix("lrp."), list(PRESETS))
-        raise InvalidInputError(f"There is no composite {name!r}.{hint} There are {', '.join(PRESETS)}.")
+        raise InvalidInputError(f"There is no composite {name!r}.{hint} The names are: {', '.join(PRESETS)}.")
     allowed = list(inspect.signature(PRESETS[name]).parameters)
     unknown = sorted(set(options).difference(allowed))
     if unknown:

@@ -1,23 +1,25 @@
-"""What the rules of layer-wise relevance propagation compute with: wide numbers, denominators, signed passes."""
+"""The arithmetic that the rules of layer-wise relevance propagation share: wide numbers, denominators, signed passes."""
 
 import numpy as np
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.inputs import is_number
+from innvest_lite.options import is_number
 
 
 class Signed:
-    """Positive inputs through one kernel, negative ones through another, in as few passes as that takes."""
+    """Positive inputs through one kernel and negative inputs through another, in one pass where no input is negative."""
 
     def __init__(self, call, above, below, together=False):
         form = call.form
         inputs = tuple(ops.cast(x, above.dtype) for x in call.inputs)
         if call.nonnegative or together:
+            # The second kernel would meet zeros only.
             self._parts = [(inputs, *applied(form, inputs, above))]
         else:
             rectified = tuple(ops.relu(x) for x in inputs)
+            # Exact, since at each place one of the two parts is x and the other 0.
             rest = tuple(x - r for x, r in zip(inputs, rectified, strict=True))
             self._parts = [(rectified, *applied(form, rectified, above)), (rest, *applied(form, rest, below))]
         outputs = [output for _, output, _ in self._parts]
@@ -65,7 +67,8 @@ def bias_of(call):
 
 
 def wide(x):
-    """float32, or float64 where it is."""
+    """As float32, or float64 where it is float64."""
+    # float16 ends at 65504, which a division by a small z easily exceeds.
     return x if x.dtype == "float64" else ops.cast(x, "float32")
 
 
@@ -75,13 +78,14 @@ def times(inputs, shares):
 
 
 def stabilized(total, epsilon):
-    """Z + epsilon sign(z), with sign(0) = 1."""
+    """z + epsilon sign(z), with sign(0) = 1."""
+    # sign(0) = 1, as otherwise the denominator would still be 0 there.
     epsilon = ops.cast(epsilon, total.dtype)
     return total + ops.where(total >= 0, epsilon, -epsilon)
 
 
 def kept(call, relevance, total, denominator, has_bias):
-    """What epsilon and the bias keep of the relevance where z (`total`) is stabilized to `denominator`."""
+    """How much relevance epsilon and the bias absorb where z (`total`) is stabilized to `denominator`."""
     share = backend.divide_no_nan(wide(relevance), denominator)
     parts = {"epsilon": wide(relevance) - share * total}
     if has_bias and bias_of(call) is not None:
@@ -90,7 +94,7 @@ def kept(call, relevance, total, denominator, has_bias):
 
 
 def nowhere(relevance, total):
-    """The relevance that arrives at a denominator of 0."""
+    """The relevance that arrives at a denominator of 0, where it is lost."""
     return ops.where(ops.equal(total, 0), wide(relevance), 0)
 
 

@@ -1,4 +1,4 @@
-"""What every picture maker demands of its arrays; each check hands back what it checked, or says what is wrong.
+"""The checks of arrays that all makers of pictures share; each returns what it checked, or raises.
 
 Called by the other files of `visualize`. No check edits its argument.
 """
@@ -46,7 +46,7 @@ def as_picture(picture, name):
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or array.size == 0:
         raise InvalidInputError(
             f"{name} is {array.dtype} with the shape {array.shape}; expected one picture, uint8 (height, width, 3). "
-            "heatmap, project and overlay make such pictures; a batch of them is taken apart with list(pictures)."
+            "heatmap, project and overlay make such pictures; list(pictures) makes single pictures of a batch."
         )
     return array
 
@@ -65,11 +65,11 @@ def check_size(value, name, least, what="pixels"):
 
 
 def as_array(values, name):
-    """The values as an array; InvalidInputError where they have no common shape, as a list of pictures of several sizes."""
+    """The values as an array; InvalidInputError where parts differ in shape, as in a list of pictures of several sizes."""
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise InvalidInputError(f"{name} has no one shape ({error}); hand over its parts one by one.") from error
+        raise InvalidInputError(f"The parts of {name} have different shapes ({error}); pass them one by one.") from error
 
 
 def _check_finite(numbers, name):
@@ -79,5 +79,5 @@ def _check_finite(numbers, name):
         place = tuple(int(index) for index in np.argwhere(wrong)[0])
         raise InvalidInputError(
             f"{name} has {int(wrong.sum())} values that are NaN or Inf, the first at {place}; expected finite numbers. "
-            "Look at the input and the weights, or replace them knowingly with numpy.nan_to_num."
+            "Check the input and the weights, or replace such values deliberately with numpy.nan_to_num."
         )

@@ -16,7 +16,7 @@ def save(picture, path):
 
     Args:
         picture: uint8 `(height, width, 3)`.
-        path: where to, ending in `.png`.
+        path: the path of the file, ending in `.png`.
 
     Returns:
         The path, as a `pathlib.Path`.

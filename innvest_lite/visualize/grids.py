@@ -1,4 +1,4 @@
-"""Rows of pictures laid out on one white sheet, with labels at the left and on top.
+"""Pictures in rows on one white sheet, with labels at the left and on top.
 
 In: uint8 RGB pictures from `visualize.pictures`. Out: one such picture. Called by users and the command line.
 """
@@ -12,11 +12,11 @@ from innvest_lite.visualize.text import render
 
 _FRAME = (200, 200, 200)  # a hairline round each picture: a heat map is white where nothing is relevant
 _WHITE = (255, 255, 255)
-_ROW_LABEL_CELLS = 3  # a row label is wrapped where it would be wider than so many cells
+_ROW_LABEL_CELLS = 3  # a row label is wrapped where it would be wider than this many cells
 
 
 def grid(rows, row_labels=None, column_labels=None, cell=112, margin=8):
-    """One picture of many: a row a sample and a column a method, say, each with its label.
+    """One picture of many: for example a row per sample and a column per method, with labels.
 
     A picture keeps its proportions and is enlarged or reduced to its cell without smoothing, so that pixels stay what
     they are. Margins grow with the labels: column labels are wrapped, then shrunk, to the width of a cell; row labels
@@ -57,7 +57,7 @@ def grid(rows, row_labels=None, column_labels=None, cell=112, margin=8):
 
 
 class _Sheet:
-    """Where everything goes, and the image it goes on; labels are measured before pictures are placed."""
+    """The layout, and the image that is drawn on; labels are measured before pictures are placed."""
 
     def __init__(self, rows, columns, cell, margin):
         self.columns, self.cell, self.margin = columns, cell, margin
@@ -115,9 +115,9 @@ def _check_rows(rows):
     rows = [list(row) for row in rows]
     lengths = sorted({len(row) for row in rows})
     if not rows or lengths[0] == 0:
-        raise InvalidInputError("A grid needs at least one row with one picture; the rows were empty.")
+        raise InvalidInputError("A grid needs at least one row with one picture; the rows are empty.")
     if len(lengths) > 1:
-        raise InvalidInputError(f"All rows of a grid need the same length, but came with {lengths}; fill up with None.")
+        raise InvalidInputError(f"All rows of a grid need the same length, but have {lengths}; fill short ones with None.")
     return [
         [None if picture is None else as_picture(picture, f"rows[{i}][{j}]") for j, picture in enumerate(row)]
         for i, row in enumerate(rows)

@@ -18,7 +18,7 @@ def heatmap(relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, absolu
     """A diverging heat map: channels are summed, zero is neutral, and the largest |sum| gets a full colour.
 
     With `s = sum over channels`, the colour is that of `s / max|s|`, image by image. An all-zero map is all neutral. A few
-    outliers pale all else: `percentile=99` gives the full colour to the hundredth of the values that is largest.
+    outliers make the rest pale: `percentile=99` gives the full colour to the largest hundredth of the values.
 
     Args:
         relevance: shape `(batch, height, width, channels)`, `(height, width, channels)` or `(height, width)`, any unit
@@ -170,11 +170,11 @@ def _largest(batch):
 def _grey(image, shape):
     """The image's lightness in 0..1, float64 (batch, height, width), checked against the relevance's shape."""
     batch, _ = as_batch(image, "image")
-    check_colour_channels(batch, "image", "Hand over the image that was explained, before any channel was added.")
+    check_colour_channels(batch, "image", "Pass the image that was explained, before any channel was added.")
     if np.ndim(image) != len(shape) or _places(np.shape(image)) != _places(shape):
         raise InvalidInputError(
             f"image has the shape {np.shape(image)} and relevance {shape}; expected the same rank, batch, height and "
-            "width. Hand over the image that was explained, resized as the model saw it."
+            "width. Pass the image that was explained, resized as the model saw it."
         )
     lightness = batch[..., 0] if batch.shape[-1] == 1 else batch @ LUMA
     return lightness / 255 if np.asarray(image).dtype == np.uint8 else _stretch(lightness)

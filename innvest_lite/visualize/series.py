@@ -12,13 +12,13 @@ from innvest_lite.visualize.colormaps import DEFAULT
 from innvest_lite.visualize.pictures import heatmap
 
 _INK = (30, 30, 30)
-# What lies between the line's extremes and the edge, as a share of the height.
+# The distance of the line's extremes from the edge, as a share of the height.
 _MARGIN = 0.08
 _OVERSAMPLING = 4
 
 
 def series(relevance, signal, colormap=DEFAULT, limit=None, *, width=480, height=120, percentile=100.0, absolute=False):
-    """A signal as a line before bands in the colours of its relevance, one band a step.
+    """A signal as a line in front of bands in the colours of its relevance, one band per step.
 
     Args:
         relevance: shape `(steps,)` or `(steps, channels)`; channels are summed, as in `heatmap`.
@@ -69,7 +69,8 @@ def _as_steps(array, name):
     array = as_array(array, name)
     if array.ndim not in (1, 2):
         raise InvalidInputError(
-            f"{name} has the shape {array.shape}; expected one signal, (steps,) or (steps, channels). Draw one by one."
+            f"{name} has the shape {array.shape}; expected one signal, (steps,) or (steps, channels). "
+            "Draw the signals of a batch one by one."
         )
     return as_batch(array if array.ndim == 2 else array[:, None], name)[0][0, ..., 0]
 

@@ -20,7 +20,7 @@ def show(pictures, titles=None):
         The matplotlib `Figure`.
 
     Raises:
-        InvalidInputError: something is no picture, titles differ in number, or matplotlib is not installed.
+        InvalidInputError: something is not a picture, titles differ in number, or matplotlib is not installed.
 
     Example:
         >>> figure = show(np.zeros((2, 28, 28, 3), np.uint8), ["one", "two"])
@@ -38,7 +38,7 @@ def show(pictures, titles=None):
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise InvalidInputError(
-            "show wants matplotlib, which is not installed: pip install matplotlib. Or write a file: visualize.save."
+            "show needs matplotlib, which is not installed: pip install matplotlib. Or write a file with visualize.save."
         ) from error
     sizes = np.array([_inches(picture) for picture in pictures])
     figsize = (sizes[:, 0].sum(), sizes[:, 1].max())

@@ -11,7 +11,7 @@ _DARK = 140  # below this lightness of 255 the text is white
 
 
 def tokens(texts, relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, absolute=False):
-    """Tokens as HTML, each on the colour of its relevance; the number shows when the pointer rests on it.
+    """Tokens as HTML, each on the colour of its relevance; the number is shown while the pointer is over it.
 
     Args:
         texts: the tokens, a list of str; whatever they hold is shown as text.
@@ -22,7 +22,7 @@ def tokens(texts, relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, 
         absolute: as in `heatmap`.
 
     Returns:
-        A str: one `<p>` with a `<span>` for each token, styled within, so that it can stand in any page
+        A str: one `<p>` with a `<span>` for each token, with inline styles, so that it can be put in any page
         (`IPython.display.HTML` shows it in a notebook).
 
     Raises:

@@ -62,7 +62,7 @@ def _as_volume(array, name):
     if array.ndim not in (3, 4):
         raise InvalidInputError(
             f"{name} has the shape {array.shape}; expected one volume, (depth, height, width, channels) or (depth, height, "
-            "width). Cut a batch one by one."
+            "width). Cut the volumes of a batch one by one."
         )
     return array if array.ndim == 4 else array[..., None]
 

@@ -161,7 +161,7 @@ def test_a_file_of_something_else(saved, tmp_path):
     with pytest.raises(CorruptFileError, match="holds (patterns|statistics), where (patterns|statistics) were expected"):
         other.load(path)
     (tmp_path / "text.h5").write_text("innvest_lite\n")
-    with pytest.raises(CorruptFileError, match="is no file of innvest_lite"):
+    with pytest.raises(CorruptFileError, match="is not a file of innvest_lite"):
         kind.load(tmp_path / "text.h5")
     with pytest.raises(FileNotFoundError):
         kind.load(tmp_path / "nothing.h5")

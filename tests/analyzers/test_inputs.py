@@ -22,14 +22,17 @@ BAD_X = {
     "rank": (np.ones((2, 6, 1)), r"but got \(2, 6, 1\)\.$"),
     "words": (np.array([["a"] * 6]), "should hold numbers, but has dtype <U1"),
     "complex": (np.ones((2, 6), complex), "should hold numbers, but has dtype complex128"),
-    "ragged": ([[1, 2], [3]], "is no array"),
+    "ragged": ([[1, 2], [3]], "cannot be read as an array"),
     "NaN": (np.full((2, 6), np.nan), "holds NaN or infinite values"),
     "infinity": (np.array([[0, 0, 0, 0, 0, -np.inf]]), "holds NaN or infinite values"),
     "beyond float32": (np.full((2, 6), 1e39), "infinite|range"),
     "name": ({"y": np.ones((2, 6))}, r"inputs are named \['x'\], but the data has \['y'\]"),
     "none": (None, r"'x' should be an array of shape \(None, 6\), but is NoneType\."),
-    "a data set": (tf.data.Dataset.from_tensors(np.ones((2, 6))), "is _TensorDataset. Explain a data set batch by batch"),
-    "a generator": (iter([np.ones((2, 6))]), "but is list_iterator. Explain a data set batch by batch"),
+    "a data set": (
+        tf.data.Dataset.from_tensors(np.ones((2, 6))),
+        "is _TensorDataset. For a data set, explain one batch after the other",
+    ),
+    "a generator": (iter([np.ones((2, 6))]), "but is list_iterator. For a data set, explain one batch after the other"),
 }
 
 

@@ -56,20 +56,20 @@ WRONG = {
     "kind": (lambda: kind("liner"), "no kind 'liner'. Did you mean 'linear'"),
     "until none": (lambda: until(None), "until.. takes a layer's name or its index"),
     "until negative": (lambda: until(-1), "until.. takes a layer's name or its index"),
-    "until far": (lambda: LRP(dense(), [(until(99), Zero()), (LINEAR, Zero())]), r"behind the model's last layer, .*\[3\]"),
+    "until far": (lambda: LRP(dense(), [(until(99), Zero()), (LINEAR, Zero())]), r"beyond the model's last layer, .*\[3\]"),
     "named": (lambda: named(3), "named.. takes names of nodes"),
     "layer": (lambda: layer(dense().layers[1]), "layer.. takes classes of layers"),
     "text for a matcher": (lambda: LRP(dense(), [("out", Zero())]), "Write named.'out'."),
     "composite typo": (lambda: LRP(dense(), "epsilon_plus_flt"), "Did you mean 'epsilon_plus_flat'"),
     "composite of names": (lambda: LRP(dense(), "lrp.epsilon"), "Did you mean 'epsilon'"),
-    "no match": (lambda: LRP(dense(), []), "(?s)no rule for .*Give the composite a pair"),
+    "no match": (lambda: LRP(dense(), []), "(?s)no rule for .*Add a pair for them to the composite"),
     "jit": (make(Gradient, jit_compile="no"), "jit_compile should be True, False or 'auto'"),
     "seed": (make(innvest_lite.RISE, seed=-1), "seed should lie between 0"),
     "large seed": (make(innvest_lite.SmoothGrad, seed=2**64), "seed should lie between 0"),
     "stddev": (make(innvest_lite.Random, stddev="a"), "stddev should be a number"),
     "fill": (make(innvest_lite.Occlusion, window=1, fill=1e39), "fill holds values beyond the range of float32"),
     "reference": (make(innvest_lite.IntegratedGradients, reference_inputs=1e300), "beyond the range of float32"),
-    "ragged reference": (make(innvest_lite.IntegratedGradients, reference_inputs=[[1, 2], [3]]), "no array"),
+    "ragged reference": (make(innvest_lite.IntegratedGradients, reference_inputs=[[1, 2], [3]]), "read as an array"),
     "output": (lambda: innvest_lite.GradCAM(models.case("conv_bn").model, layer=["conv1"]), "name of a layer, but is"),
     "two inputs": (lambda: innvest_lite.GradCAM(models.case("two_inputs").model), "this model has 2 inputs"),
 }
@@ -181,7 +181,7 @@ def test_bfloat16_is_looked_at_too():
 
 
 def test_a_ragged_target():
-    with pytest.raises(InvalidInputError, match="The target is no array"):
+    with pytest.raises(InvalidInputError, match="The target cannot be read as an array"):
         Gradient(dense()).analyze(models.case("dense").x[:2], target=[[1], [2, 3]])
 
 

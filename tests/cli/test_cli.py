@@ -152,7 +152,7 @@ def damaged(tmp_path):
         "absent.keras": "There is no model file",
         "cut.keras": "truncated",
         "empty.keras": "model.weights",
-        "half.keras": "no .keras file, or it is truncated",
+        "half.keras": "not a .keras file, or it is truncated",
         "no.h5": "file signature not found",
         "model.pt": "should be a .keras or .h5 file",
         "unsafe.keras": "Lambda",

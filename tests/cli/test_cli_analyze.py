@@ -210,7 +210,7 @@ def test_patterns_missing_wrong_or_needless(fitted, capsys, tmp_path):
     given = ["analyze", MODEL, folder / "images", "--out", tmp_path / "out", "--method"]
     assert f"innvest-lite fit {MODEL} IMAGES" in fails(capsys, *given, "pattern.net")
     message = fails(capsys, *given, "gradient", "--patterns", folder / "patterns.h5")
-    assert "'gradient' takes no patterns" in message
+    assert "'gradient' uses no patterns" in message
     (tmp_path / "broken.h5").write_bytes((folder / "patterns.h5").read_bytes()[:-9])
     assert "truncated" in fails(capsys, *given, "pattern.net", "--patterns", tmp_path / "broken.h5")
     assert "absent.h5" in fails(capsys, *given, "pattern.net", "--patterns", tmp_path / "absent.h5")

@@ -10,7 +10,7 @@ from command_line import MODEL, fails, run
 from pictures import write_digits
 
 import innvest_lite
-from innvest_lite.cli import reports
+from innvest_lite.cli import results
 from innvest_lite.cli.evaluation import METHODS, RANDOM
 from innvest_lite.data import load_digits, load_model
 from innvest_lite.metrics import LayerQuality, SignalQuality, degradation, degradation_table, signal_quality
@@ -42,7 +42,7 @@ def test_it_is_the_python_api(digits, source, tmp_path, capsys):
         "gradient": innvest_lite.Gradient(model),
         "pattern.attribution": innvest_lite.PatternAttribution(model, patterns=patterns),
     }
-    expected = {RANDOM: degradation(model, None, images, 7, 9, "zero", "random", batch_size=5)}
+    expected = {RANDOM: degradation(model, None, images, 7, 9, "zero", order="random", batch_size=5)}
     expected |= {name: degradation(model, analyzer, images, 7, 9, "zero") for name, analyzer in analyzers.items()}
     expected = degradation_table(expected, baseline=RANDOM)
     printed = capsys.readouterr().out
@@ -111,7 +111,7 @@ def test_methods_that_do_not_go_are_named(tmp_path, capsys):
 
 
 def test_without_matplotlib_there_are_tables(digits, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(reports, "can_draw", lambda: False)
+    monkeypatch.setattr(results, "can_draw", lambda: False)
     assert run("evaluate", MODEL, digits[1], "--out", tmp_path, "--methods", "input", "--patch", 14) == 0
     assert "matplotlib is not installed" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -153,9 +153,9 @@ def test_bad_input(digits, tmp_path, capsys):
         ([tmp_path / "other.npy"], "should have shape"),
         ([folder, "--out", folder / "out"], "lies in the folder of the images"),
         ([array, "--out", tmp_path / "file"], "is a file; name a folder"),
-        ([array, "--limit", 2, "--signal"], "needs three parts of data"),
+        ([array, "--limit", 2, "--signal"], "divides the data into three parts"),
         ([array, "--patterns", tmp_path / "missing.h5", "--methods", "pattern.net"], "missing.h5"),
-        ([array, "--patterns", tmp_path / "missing.h5", "--methods", "gradient"], "leave --patterns out"),
+        ([array, "--patterns", tmp_path / "missing.h5", "--methods", "gradient"], "remove --patterns"),
         ([array, "--preprocess", "unit"], "--preprocess is for images"),
         ([array, "--logits", "--methods", "input"], "ends in a softmax, not in logits"),
         ([tmp_path / "several.npz"], "save the samples alone"),
@@ -190,6 +190,6 @@ def test_what_is_drawn_and_ordered(digits, tmp_path):
 def test_the_columns_of_the_signal(tmp_path):
     rho = {"linear": np.array([0.25, 0.5])}
     layers = {"wide": LayerQuality(rho, 0.125, np.array([7, 300]), 4, 256)}
-    reports.save_signal(SignalQuality(layers, "active", 1e-6), tmp_path)
+    results.save_signal(SignalQuality(layers, "active", 1e-6), tmp_path)
     found = [tuple(row.values()) for row in rows_of(tmp_path / "signal.csv")]
     assert found == [("wide", "7", "linear", "0.25", "0.125", "256"), ("wide", "300", "linear", "0.5", "0.125", "256")]

@@ -65,15 +65,15 @@ def test_parts_that_do_not_go_together(folder, tmp_path, capsys):
     out = ("-o", tmp_path / "patterns.h5")
     assert "Parts are missing: 2/3." in fails(capsys, "merge", one, three, *out)
     (tmp_path / "copy.h5").write_bytes(one.read_bytes())
-    assert "Part 1/3 is in both" in fails(capsys, "merge", one, tmp_path / "copy.h5", *out)
-    assert "Part 1/3 is in both" in fails(capsys, "merge", one, one, *out)
+    assert "Both hold part 1/3" in fails(capsys, "merge", one, tmp_path / "copy.h5", *out)
+    assert "Both hold part 1/3" in fails(capsys, "merge", one, one, *out)
     assert "holds patterns, where statistics were expected" in fails(capsys, "merge", folder / "whole.h5", one, *out)
-    assert "is one of the parts" in fails(capsys, "merge", one, two, "-o", one)
+    assert "is one of the parts, which would be replaced" in fails(capsys, "merge", one, two, "-o", one)
     assert "There is no folder" in fails(capsys, "merge", one, two, "-o", tmp_path / "absent" / "p.h5")
     assert "for 'linear' were not gathered" in fails(capsys, "merge", one, two, three, *out, "--estimator", "linear")
     run("fit", MODEL, folder / "x.npy", "--shard", "2/2", "--out", tmp_path / "half.h5")
     capsys.readouterr()
-    assert "cut in different ways" in fails(capsys, "merge", one, tmp_path / "half.h5", *out)
+    assert "divided in different ways" in fails(capsys, "merge", one, tmp_path / "half.h5", *out)
     assert not (tmp_path / "patterns.h5").exists()
     assert run("merge", one, three, *out, "--partial") == 0
 
@@ -111,8 +111,8 @@ def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
 
 def test_estimators_by_kind(folder, tmp_path):
     given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--estimator")
-    assert run(*given, "linear=relu, output=linear") == 0
-    assert Patterns.load(tmp_path / "p.h5").estimator == {"linear": "relu", "output": "linear"}
+    assert run(*given, "rectified=relu, output=linear") == 0
+    assert Patterns.load(tmp_path / "p.h5").estimator == {"rectified": "relu", "output": "linear"}
     assert Patterns.load(tmp_path / "p.h5").reports["classes"].estimator == "linear"
     assert run(*given, "linear") == 0
     assert Patterns.load(tmp_path / "p.h5").estimator == "linear"
@@ -143,9 +143,9 @@ def test_inspect_prints_the_report(folder, capsys):
 
 
 def test_inspect_refuses(folder, tmp_path, capsys):
-    assert "Name a model to inspect, or a pattern file" in fails(capsys, "inspect")
-    assert "Name a model to inspect, or a pattern file" in fails(capsys, "inspect", MODEL, "--csv")
-    assert "made by: innvest-lite merge" in fails(capsys, "inspect", "--patterns", folder / "part-1.h5")
+    assert "Give a model to inspect, or a pattern file" in fails(capsys, "inspect")
+    assert "Give a model to inspect, or a pattern file" in fails(capsys, "inspect", MODEL, "--csv")
+    assert "and of other parts: innvest-lite merge" in fails(capsys, "inspect", "--patterns", folder / "part-1.h5")
     model = load_model()
     model.get_layer("classes").bias.assign(np.ones(10))
     model.save(tmp_path / "other.keras")

@@ -108,7 +108,7 @@ def test_one_distractor_may_come_twice_and_none_be_heard():
         ({"signal": 1.0}, r"shape \(\)"),
         ({"signal": ((1, 0),)}, r"shape \(1, 2\)"),
         ({"distractor": (1, 1, 1)}, r"distractor should have shape \(2,\) or \(distractors, 2\).*\(3,\)"),
-        ({"distractor": ((1, 1), (1,))}, "distractor is no array"),
+        ({"distractor": ((1, 1), (1,))}, "distractor cannot be read as an array"),
         ({"distractor": ()}, "distractor should hold numbers"),
         ({"distractor": np.zeros((1, 1, 2))}, "distractor should have shape"),
         ({"signal": ("a", "b")}, "signal should hold numbers"),

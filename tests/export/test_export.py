@@ -27,9 +27,9 @@ from innvest_lite import (
     SmoothGrad,
 )
 from innvest_lite.analyzers import ANALYZERS
-from innvest_lite.atomic import replacing_folder
 from innvest_lite.export import fingerprint
 from innvest_lite.export.files import check_path
+from innvest_lite.files import replacing_folder
 
 X = models.normal(5, 9, 8, 2)
 TARGETS = np.array([2, 0, 1, 1, 2], "int32")

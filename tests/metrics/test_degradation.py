@@ -102,7 +102,7 @@ def compared(kind="image", patch=2, steps=100, replace="patch_mean", order="most
     shape, properties, axes, _ = KINDS[kind]
     model, x = model_of(shape, **properties)
     heat = heat_for(x)
-    found = degradation(model, heat, x, patch, steps, replace, order, seed=3, batch_size=2)
+    found = degradation(model, heat, x, patch, steps, replace, order=order, seed=3, batch_size=2)
     count = len(list(regions(x.shape, axes, patch)))
     if order == "random":
         orders = np.argsort(MODULE._random_ranks(len(x), count, 3), axis=1)
@@ -195,7 +195,9 @@ def test_ties_go_by_position(order):
     orders = slow_orders(heat, (1, 2), 2, order)
     assert orders[0] == list(range(12))
     curves, _ = slow_curves(model, x, (1, 2), 2, 12, "zero", orders)
-    np.testing.assert_allclose(degradation(model, heat, x, 2, 12, "zero", order).curves, curves, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        degradation(model, heat, x, 2, 12, "zero", order=order).curves, curves, rtol=0, atol=TOLERANCE
+    )
 
 
 def test_random_orders_are_permutations_that_hang_on_seed_and_sample():
@@ -233,7 +235,7 @@ def test_the_only_patch_that_matters_goes_first(method):
     first = 1 / (1 + np.exp(-4.0))
     most = degradation(model, method(model), x, 4, 3, "zero")
     np.testing.assert_allclose(most.curves, np.tile([first, 0.5, 0.5, 0.5], (3, 1)), atol=TOLERANCE)
-    least = degradation(model, method(model), x, 4, 4, "zero", "least")
+    least = degradation(model, method(model), x, 4, 4, "zero", order="least")
     np.testing.assert_allclose(least.curves, np.tile([first, first, first, first, 0.5], (3, 1)), atol=TOLERANCE)
 
 
@@ -293,7 +295,7 @@ SINGLE = [name for name in models.NAMES if name not in ("two_inputs", "dict_inpu
 @pytest.mark.parametrize("name", SINGLE)
 def test_every_model_gives_its_own_probabilities(name):
     case = models.case(name)
-    found = degradation(case.model, None, case.x, 2, 3, "zero", "random")
+    found = degradation(case.model, None, case.x, 2, 3, "zero", order="random")
     outputs = probabilities(case.model, case.x)
     np.testing.assert_array_equal(found.classes, outputs.argmax(1))
     np.testing.assert_allclose(found.curves[:, 0], outputs.max(1), rtol=0, atol=TOLERANCE)

@@ -139,14 +139,14 @@ def test_the_least_first_is_ranked_by_small_areas():
     table = degradation_table({"weak": weak, "strong": strong, "random": result_of(np.ones((9, 4)) / 2, "random")})
     assert list(table.results) == ["strong", "random", "weak"] and "a smaller area is better" in str(table)
     assert "a larger area is better" in str(degradation_table({"one": result_of(np.ones((3, 4)))}))
-    with pytest.raises(InvalidInputError, match="do not compare"):
+    with pytest.raises(InvalidInputError, match="cannot be compared: those of a good method"):
         degradation_table({"weak": weak, "most": result_of(np.ones((9, 4)))})
 
 
 def test_values_above_1_are_no_probabilities():
     x = keras.Input((6,), name="x")
     model = keras.Model(x, layers.Dense(2, activation="exponential")(x))
-    with pytest.raises(InvalidInputError, match="should end in probabilities, but gives [1-9]"):
+    with pytest.raises(InvalidInputError, match="should be probabilities, but one is [1-9]"):
         degradation(model, None, np.full((3, 6), 3.0) * np.sign(model.layers[1].kernel.numpy()[:, 0]), 2, order="random")
 
 
@@ -159,7 +159,7 @@ def test_a_patch_as_large_as_the_input_is_told(caplog):
 @pytest.mark.parametrize("given", ["gradient", innvest_lite.Gradient])
 def test_names_and_classes_are_no_analyzers(given):
     model, x = model_of((7, 5, 2))
-    with pytest.raises(InvalidInputError, match="create_analyzer makes an analyzer from a name"):
+    with pytest.raises(InvalidInputError, match="make an analyzer with create_analyzer"):
         degradation(model, given, x, 2)
 
 
@@ -177,7 +177,7 @@ def test_gains_need_the_same_samples(baseline):
         ({}, "at least one name"),
         ([noisy(3)], "should map"),
         ({"a": 1}, "should map"),
-        ({"a": noisy(3), "b": result_of(np.ones((3, 3)))}, r"patch and steps are the same.*\(4, 2\), \(4, 3\)"),
+        ({"a": noisy(3), "b": result_of(np.ones((3, 3)))}, r"for the same patch and steps, .*\(4, 2\), \(4, 3\)"),
         ({"a": noisy(3), "b": result_of(np.ones((3, 4)), patch=5)}, r"\(4, 3\), \(5, 3\)"),
     ],
 )
@@ -190,7 +190,7 @@ def test_on_the_demo_model_an_explanation_beats_random_order():
     model, (images, _) = load_model(), load_digits()
     analyzer = innvest_lite.create_analyzer("lrp.epsilon", model)
     informed, blind = (
-        degradation(model, analyzer, images[:40], 4, 49, "zero", order, batch_size=40) for order in ("most", "random")
+        degradation(model, analyzer, images[:40], 4, 49, "zero", order=order, batch_size=40) for order in ("most", "random")
     )
     assert informed.interval()[0] > blind.interval()[1]
     # A blurred digit is often still read: only the differences, sample by sample, tell the orders apart.
@@ -215,10 +215,10 @@ def test_on_the_demo_model_an_explanation_beats_random_order():
         ({"replace": None}, r"replace should be one of .* \(NoneType\)"),
         ({"replace": np.zeros(3)}, r"broadcasts to a sample of shape \(7, 5, 2\).* \(3,\)"),
         ({"replace": np.zeros((5, 7, 5, 2))}, r"broadcasts to a sample of shape \(7, 5, 2\)"),
-        ({"replace": np.nan}, "What replace gives .* NaN"),
+        ({"replace": np.nan}, "What replace returns .* NaN"),
         ({"replace": lambda x: x[:2]}, r"should have the samples' shape \(5, 7, 5, 2\), but has \(2, 7, 5, 2\)"),
-        ({"replace": lambda x: x[..., 0]}, "What replace gives should look like the samples"),
-        ({"replace": lambda x: x * np.nan}, "What replace gives .* NaN"),
+        ({"replace": lambda x: x[..., 0]}, "What replace returns should be valid samples"),
+        ({"replace": lambda x: x * np.nan}, "What replace returns .* NaN"),
         ({"target": 3}, "Target 3 is out of range"),
         ({"target": [0, 1]}, "2 targets for 5 samples"),
         ({"target": "all"}, "target should be None, a class, or one class per sample, but is 'all'"),
@@ -235,7 +235,7 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize(
     "attributions, message",
     [
-        (None, 'Only order="random" goes without .* None was given'),
+        (None, 'Only order="random" needs no analyzer .* None was given'),
         (np.zeros((5, 7, 5)), r"samples' shape \(5, 7, 5, 2\), but are float64 of shape \(5, 7, 5\)"),
         (np.zeros((4, 7, 5, 2)), r"of shape \(4, 7, 5, 2\)"),
         (np.full((5, 7, 5, 2), np.nan), "NaN or infinite"),
@@ -267,7 +267,7 @@ def test_several_inputs_or_outputs_are_refused(name):
 
 def test_models_without_probabilities_are_refused():
     model, x = model_of((7, 5, 2), head=None)
-    with pytest.raises(InvalidInputError, match="should end in probabilities, but gives -?[0-9.]+. Put a softmax"):
+    with pytest.raises(InvalidInputError, match="should be probabilities, but one is -?[0-9.]+. Add a softmax"):
         degradation(model, None, x, 2, order="random", target=0)
     x = keras.Input((4, 3), name="x")
     by_position = keras.Model(x, ops.softmax(layers.Dense(3)(x)))
@@ -278,5 +278,5 @@ def test_models_without_probabilities_are_refused():
 @pytest.mark.parametrize("replace", ["patch_mean", "image_mean"])
 def test_tokens_have_no_mean(replace):
     model, x = model_of((7,), dtype="int32")
-    with pytest.raises(InvalidInputError, match="whole numbers, which have no mean: replace should not be"):
+    with pytest.raises(InvalidInputError, match="whole numbers, whose mean is not one: replace should not be"):
         degradation(model, heat_for(x), x, 2, replace=replace)

@@ -14,9 +14,9 @@ from innvest_lite.metrics import signal, signal_quality
 def test_samples_in_two_parts_are_told(caplog):
     fit, regress, evaluate = parts(40)
     signal_quality(small(), fit, regress, evaluate)
-    assert "stand in" not in caplog.text
+    assert "are in" not in caplog.text
     signal_quality(small(), fit, regress, np.concatenate([regress[::-1][:30], evaluate[:10]]))
-    assert "30 of 40 samples of eval_data stand in regress_data too" in caplog.text
+    assert "30 of 40 samples of eval_data are in regress_data too" in caplog.text
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
@@ -39,7 +39,7 @@ def test_data_without_an_end_are_refused():
 
     fit, regress, evaluate = parts(24)
     endless = tf.data.Dataset.from_tensor_slices(regress).repeat().batch(8)
-    with pytest.raises(InvalidInputError, match="has no end"):
+    with pytest.raises(InvalidInputError, match="is infinite"):
         signal_quality(small(), fit, endless, evaluate)
 
 
@@ -48,7 +48,7 @@ def test_sizes_that_change_are_refused():
     y = layers.GlobalMaxPooling2D()(layers.Conv2D(2, 3, activation="relu", name="conv")(x))
     model = keras.Model(x, layers.Dense(2)(y))
     data = [models.normal(9, 8, 8, 1, seed=1), models.normal(9, 8, 8, 1, seed=2), models.normal(9, 7, 7, 1, seed=3)]
-    with pytest.raises(InvalidInputError, match="all samples should be of one size"):
+    with pytest.raises(InvalidInputError, match="all samples should have the same size"):
         signal_quality(model, *data)
 
 

@@ -43,10 +43,10 @@ def joint():
 
 # Estimators by kind --------------------------------------------------------------------------------------------------
 KINDS = {
-    "conv": "linear",
+    "conv": "rectified",
     "average": "average",
     "separable/depthwise": "unrectified",
-    "separable/pointwise": "linear",
+    "separable/pointwise": "rectified",
     "sum": "sum",
     "out": "output",
 }
@@ -58,7 +58,7 @@ def test_kinds(split):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["linear", "average", "sum", "unrectified", "output"])
+@pytest.mark.parametrize("kind", ["rectified", "average", "sum", "unrectified", "output"])
 @pytest.mark.parametrize("word", ["relu", "relu.safe", "linear", "filter", "relu.negative"])
 def test_an_estimator_for_a_kind(split, kind, word):
     chosen = split.patterns(estimator={kind: word})

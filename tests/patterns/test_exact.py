@@ -105,7 +105,7 @@ def test_what_rests_on_which_batches(soon):
     # The first 64 samples (8 batches), then of the batches 8 to 49 every fourth: 11.
     assert counts(exact)[:2] == (400, 64 + 11 * 8)
     assert counts(exact)[2] == counts(exact)[3] == counts(everything)[2]
-    sampled = statistics(x, model, estimator="relu", exact=False)
+    sampled = statistics(x, model, estimator="relu", approximate=True)
     assert counts(sampled)[:2] == (400, 64 + 11 * 8)
     assert counts(sampled)[3] < counts(sampled)[2] == counts(everything)[2]
     # Units without a sound a+ want the linear pattern, so that layer goes on with the products of every batch.
@@ -130,7 +130,7 @@ def test_the_positive_regime_does_not_rest_on_a_part(soon):
 def test_a_sampled_mean_costs_little(soon, mean):
     """Its error is that of the mean times the distance of the pivot from E[y]: of second order."""
     model, x = one_layer(mean), far_away(4000, mean)
-    exact, sampled = fit(model, x)["dense"], fit(model, x, exact=False)["dense"]
+    exact, sampled = fit(model, x)["dense"], fit(model, x, approximate=True)["dense"]
     deviation = np.abs(sampled - exact).max() / np.abs(exact).max()
     # That of E+[x] is some 3 % of a standard deviation, the pivot's, after 64 samples, 12 %.
     assert 0 < deviation < 0.03
@@ -142,9 +142,9 @@ def test_a_pivot_far_from_the_mean_is_put_right_while_all_is_gathered(soon):
     """The first samples are nothing like the rest; an error of first order would show."""
     model, x = one_layer(), far_away(4000)
     x[:8] += 30
-    exact, sampled = fit(model, x)["dense"], fit(model, x, exact=False)["dense"]
+    exact, sampled = fit(model, x)["dense"], fit(model, x, approximate=True)["dense"]
     assert np.abs(sampled - exact).max() / np.abs(exact).max() < 0.02
-    pivot = statistics(x, model, estimator="relu", exact=False).layers["dense"].pivot
+    pivot = statistics(x, model, estimator="relu", approximate=True).layers["dense"].pivot
     y = x[:64].astype("float64") @ model.get_layer("dense").kernel.numpy()
     np.testing.assert_allclose(pivot, y.mean(0), rtol=1e-5)
 
@@ -223,10 +223,10 @@ def test_half_precision_policies_accumulate_in_float32(policy):
 
 
 def test_files_hold_all_that_is_needed(tmp_path):
-    found = statistics(data(), estimator={"linear": "relu", "unrectified": "linear"})
+    found = statistics(data(), estimator={"rectified": "relu", "unrectified": "linear"})
     found.save(tmp_path / "part.h5")
     loaded = PatternStatistics.load(tmp_path / "part.h5")
-    assert loaded.estimator == {"linear": "relu", "unrectified": "linear"}
+    assert loaded.estimator == {"rectified": "relu", "unrectified": "linear"}
     assert (loaded.settings, loaded.facts, loaded.complete) == (found.settings, found.facts, True)
     assert_same(sums(loaded), sums(found), 0)
     # Without the model, whose kernels the file holds.

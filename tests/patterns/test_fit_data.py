@@ -70,7 +70,7 @@ def test_a_bad_number_in_the_data_is_found(source, value, feed, tmp_path):
 
 
 def test_bad_data(feed):
-    with pytest.raises(InvalidInputError, match="pass samples that the model sees in use"):
+    with pytest.raises(InvalidInputError, match="pass samples like those that the model is used on"):
         PatternNet(dense()).fit()
     with pytest.raises(InvalidInputError, match=r"should have shape \(None, 6\), but got \(40, 5\)"):
         fit(dense(), data()[:, :5])

@@ -76,7 +76,7 @@ def test_other_data_is_told_by_its_first_batch(tmp_path, caplog):
     fit(dense(), data(), checkpoint=path)
     assert "first batch" not in caplog.text
     fit(dense(), data() + 1, checkpoint=path)
-    assert "The first batch of the data is another than the one that" in caplog.text
+    assert "The first batch of the data differs from the one that" in caplog.text
 
 
 def test_a_checkpoint_wants_its_batch_size_again(tmp_path):
@@ -134,7 +134,7 @@ def test_a_data_set_without_an_end_wants_steps(kind):
         "tf.data": lambda: tf.data.Dataset.from_tensor_slices(data()).batch(8).repeat(),
         "PyDataset": lambda: Numbered(data(), endless=True),
     }[kind]
-    with pytest.raises(InvalidInputError, match="no end: say how many batches of it, with steps="):
+    with pytest.raises(InvalidInputError, match="infinite: give the number of batches to use, with steps="):
         fit(dense(), endless())
     assert_same(fit(dense(), endless(), steps=5), fitted())
 
@@ -184,7 +184,9 @@ def test_an_error_of_the_source_comes_through():
 
 @pytest.mark.parametrize("given", [3, None.__class__, object()])
 def test_what_is_no_data_is_told(given):
-    with pytest.raises(InvalidInputError, match="should be arrays, a tf.data.Dataset, a PyDataset, batches, or a folder"):
+    with pytest.raises(
+        InvalidInputError, match="should be arrays, a tf.data.Dataset, a PyDataset, an iterable of batches, or a folder"
+    ):
         fit(dense(), given)
 
 
@@ -192,7 +194,7 @@ def test_a_distributed_data_set_is_refused():
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     dataset = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(data()).batch(8))
     assert not isinstance(dataset, tf.data.Dataset)
-    with pytest.raises(InvalidInputError, match="pass the one that it was made of"):
+    with pytest.raises(InvalidInputError, match="pass the data set that it was made from"):
         fit(dense(), dataset)
 
 
@@ -246,7 +248,7 @@ def test_bad_weights(weights):
 
 
 def test_weights_for_batches_stand_in_the_batches():
-    with pytest.raises(InvalidInputError, match="batches hold their weights"):
+    with pytest.raises(InvalidInputError, match="batches bring their own weights"):
         fit(dense(), [data()[:8]], sample_weight=WEIGHTS)
     with pytest.raises(InvalidInputError, match="has 4 parts"):
         fit(dense(), iter([(data()[:8], 0, 0, 0)]))
@@ -289,7 +291,7 @@ def test_arrays_are_loaded_first():
 
 def test_a_folder_goes_with_one_input_of_a_fixed_size(photos, tmp_path):
     folder, _ = photos
-    with pytest.raises(InvalidInputError, match="A folder of images goes with a model of one input of a fixed size"):
+    with pytest.raises(InvalidInputError, match="A folder of images needs a model with one input of a fixed size"):
         fit(dense(), folder)
     with pytest.raises(InvalidInputError, match="preprocess= is for a folder of images"):
         fit(dense(), data(), preprocess="unit")
@@ -305,5 +307,5 @@ def test_shards_of_a_folder_are_the_whole(photos):
     whole = ImageFolder(folder, (8, 8, 1)).paths
     parts = [ImageFolder(folder, (8, 8, 1), shard=(index, 3)).paths for index in range(3)]
     assert sorted(path for part in parts for path in part) == whole
-    with pytest.raises(InvalidInputError, match="11 images, too few for part 12 of 12"):
+    with pytest.raises(InvalidInputError, match="Part 12 of 12 is empty: there are only 11 images"):
         ImageFolder(folder, (8, 8, 1), shard=(11, 12))

@@ -13,8 +13,8 @@ from models import normal
 
 import innvest_lite
 from innvest_lite import PatternMismatchError, PatternStatistics
-from innvest_lite.atomic import leftovers, replacing
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import leftovers, replacing
 from innvest_lite.patterns import estimators, fitter, layers as layer_statistics
 
 
@@ -36,9 +36,9 @@ def soon(monkeypatch):
 
 
 # Moved and merged ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("exact", [True, False])
-def test_moving_is_what_it_should_be_written_out(soon, exact):
-    found = statistics(normal(400, 6, seed=52), one_layer(), estimator="relu", exact=exact).layers["dense"]
+@pytest.mark.parametrize("approximate", [False, True])
+def test_moving_is_what_it_should_be_written_out(soon, approximate):
+    found = statistics(normal(400, 6, seed=52), one_layer(), estimator="relu", approximate=approximate).layers["dense"]
     before = copy.deepcopy(found)
     pivot = found.pivot + np.arange(1.0, 6.0)
     found.move(pivot, (0,))
@@ -49,7 +49,7 @@ def test_moving_is_what_it_should_be_written_out(soon, exact):
     np.testing.assert_allclose(found.sum_xy, before.sum_xy + step * before.sum_x)
     inputs = before.active_x * before.active / before.active_count
     np.testing.assert_allclose(found.active_xy, before.active_xy + step * inputs)
-    assert exact == np.array_equal(before.active, before.active_count)
+    assert approximate != np.array_equal(before.active, before.active_count)
     for kind in ("count", "linear_count", "active", "active_count", "active_x", "sum_x"):
         np.testing.assert_array_equal(getattr(found, kind), getattr(before, kind))
     found.move(before.pivot, (0,))
@@ -126,7 +126,7 @@ def test_a_layer_of_one_unit_without_an_axis(tmp_path):
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("choice", ["filter", {"linear": "relu", "unrectified": "filter", "output": "filter"}])
+@pytest.mark.parametrize("choice", ["filter", {"rectified": "relu", "unrectified": "filter", "output": "filter"}])
 def test_files_of_layers_without_sums(choice, tmp_path):
     found = statistics(data(), estimator=choice)
     found.save(tmp_path / "s.h5")
@@ -161,10 +161,10 @@ def test_a_checkpoint_serves_a_fit_that_wants_less(tmp_path):
     options = {"steps": 2, "batch_size": 8}
     statistics(data(), checkpoint=path("all"), **options)
     statistics(data(), checkpoint=path("relu"), estimator="relu", **options)
-    statistics(data(), checkpoint=path("sampled"), estimator="relu", exact=False, **options)
+    statistics(data(), checkpoint=path("sampled"), estimator="relu", approximate=True, **options)
     whole = statistics(data()).patterns(estimator="relu")
     assert_same(statistics(data(), checkpoint=path("all"), estimator="relu").patterns(), whole)
-    assert_same(statistics(data(), checkpoint=path("relu"), estimator="relu", exact=False).patterns(), whole)
+    assert_same(statistics(data(), checkpoint=path("relu"), estimator="relu", approximate=True).patterns(), whole)
     for wants_more in ({"estimator": "relu"}, {}):
         with pytest.raises(PatternMismatchError, match="sampled.h5, which was gathered in another way: .*relu, sampled"):
             statistics(data(), checkpoint=path("sampled"), **wants_more)

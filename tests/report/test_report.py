@@ -204,19 +204,19 @@ def test_a_method_that_does_not_go_is_left_out(photos, tmp_path, capsys):
     options = ("--methods", "gradient,pattern.net", "-o", tmp_path / "report.html")
     assert run("report", tmp_path / "model.keras", photos, *options) == 1
     said = capsys.readouterr()
-    assert "left out: pattern.net" in said.err and "--logits is for a model that ends in logits" in said.out
+    assert "left out: pattern.net" in said.err and "If the model ends in logits, use --logits" in said.out
     elements = Elements((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert len([stack for stack in elements.of("div", "stack") if "data-values" in stack]) == 12
     assert not elements.of("li"), "logits are no probabilities"
     options = ("--methods", "pattern.net", "-o", tmp_path / "none.html")
-    assert "None of the methods goes with this model" in fails(capsys, "report", tmp_path / "model.keras", photos, *options)
+    assert "This model supports none of the methods" in fails(capsys, "report", tmp_path / "model.keras", photos, *options)
 
 
 REFUSED = [
     (("-o", "report.txt"), "let it end in .html"),
     (("-o", "nowhere/report.html"), "There is no folder"),
     (("-o", "."), "let it end in .html"),
-    (("--logits",), "leave --logits out"),
+    (("--logits",), "remove --logits"),
     (("--methods", "gradeint"), "Did you mean 'gradient'"),
     (("--preprocess", "vgg61"), "No preprocessor is called"),
     (("--labels", "missing.txt"), "missing.txt"),
@@ -264,7 +264,7 @@ def test_colours_subfolders_unreadable_images_and_exponents(tmp_path, capsys):
 def test_a_percentile_is_one(photos, percentile, capsys):
     with pytest.raises(SystemExit):
         run("report", MODEL, photos, "--percentile", percentile)
-    assert f"{percentile!r} is no percentile" in capsys.readouterr().err
+    assert f"{percentile!r} is not a percentile" in capsys.readouterr().err
 
 
 def test_outliers_are_clipped(photos, tmp_path):

@@ -243,9 +243,11 @@ def test_no_match_lists_all_nodes():
 
 
 def test_a_rule_at_nodes_that_it_is_not_for():
-    with pytest.raises(InvalidInputError, match=r"LRP has ZPlus.*'linear'.*not for: relu1 \(rectifier\), relu2"):
+    with pytest.raises(
+        InvalidInputError, match=r"LRP has the rule ZPlus.*'linear'.*only others: relu1 \(rectifier\), relu2"
+    ):
         LRP(models.case("conv_bn").model, [(kind("rectifier"), ZPlus()), (LINEAR, Zero())])
-    with pytest.raises(InvalidInputError, match=r"Pass.*at nodes that it is not for: conv1 \(linear\)"):
+    with pytest.raises(InvalidInputError, match=r"Pass.*matches only others: conv1 \(linear\)"):
         LRP(models.case("conv_bn").model, [(first(), Pass()), (LINEAR, Zero())])
 
 

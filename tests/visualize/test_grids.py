@@ -157,8 +157,11 @@ def test_grid_row_labels_wrap_beyond_three_cells():
     [
         ({"rows": []}, "at least one row"),
         ({"rows": [[]]}, "at least one row with one picture"),
-        ({"rows": [[solid(0)], [solid(0), solid(0)]]}, r"same length, but came with \[1, 2\]; fill up with None"),
-        ({"rows": [[[solid(0), np.zeros((9, 9, 3), np.uint8)]]]}, r"rows\[0\]\[0\] has no one shape .*one by one"),
+        ({"rows": [[solid(0)], [solid(0), solid(0)]]}, r"same length, but have \[1, 2\]; fill short ones with None"),
+        (
+            {"rows": [[[solid(0), np.zeros((9, 9, 3), np.uint8)]]]},
+            r"The parts of rows\[0\]\[0\] have different shapes .*one by one",
+        ),
         ({"rows": [[np.zeros((2, 2))]]}, r"rows\[0\]\[0\] is float64 with the shape \(2, 2\)"),
         ({"rows": [[solid(0), np.zeros((1, 2, 2, 3), np.uint8)]]}, r"rows\[0\]\[1\] .*list\(pictures\)"),
         ({"row_labels": ["a", "b"]}, "row_labels has 2 labels for 1"),

@@ -190,7 +190,7 @@ def test_ragged_lists():
         lambda: slices([[1], [1, 2]]),
         lambda: tokens(["a"], [[1], [1, 2]]),
     ):
-        with pytest.raises(InvalidInputError, match="no one shape"):
+        with pytest.raises(InvalidInputError, match="have different shapes"):
             make()
 
 

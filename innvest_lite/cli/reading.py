@@ -1,7 +1,7 @@
-"""Images in batches, read while the batch before is worked on, so that a folder of any size fits in memory.
+"""Images in batches, one batch in memory at a time, with a progress bar.
 
-In: paths. Out: batches of arrays, a progress bar, and the list of what could not be read. Called by `analysis` and
-`evaluation`; `fitting` says with `report` what could not be read.
+In: paths. Out: batches of pixels and inputs, and a list of the images that could not be read. Called by `analysis`,
+`evaluation` and `reporting`; `fitting`, whose `ImageFolder` gives inputs alone, uses `report`.
 """
 
 import concurrent.futures
@@ -16,7 +16,7 @@ from innvest_lite.images import PREPROCESSORS, load_image, preprocess
 
 
 def check_preprocessor(name):
-    """Raises InvalidInputError for an unknown preprocessor; imports Keras only for names that need it to be judged."""
+    """Raises InvalidInputError for an unknown preprocessor; imports Keras only where a name cannot be checked without."""
     if name not in (*PREPROCESSORS, models.OWN_PREPROCESSOR):
         preprocess(np.zeros((1, 1, 3)), name)
 
@@ -25,13 +25,13 @@ def check_apart(out, images):
     """Raises InvalidInputError where results would be written into the folder of the images."""
     if images.is_dir() and out.resolve().is_relative_to(images.resolve()):
         raise InvalidInputError(
-            f"--out {str(out)!r} lies in the folder of the images, {str(images)!r}: results would replace images, or be "
-            "taken for images the next time. Choose a folder elsewhere."
+            f"--out {str(out)!r} lies in the folder of the images, {str(images)!r}: results could replace images, or be "
+            "read as images the next time. Choose another folder."
         )
 
 
 def report(unreadable, count):
-    """Names on stderr what could not be read of so many images; returns the exit code that follows from it, 0 or 1."""
+    """Prints on stderr which of `count` images could not be read; returns the exit code, 1 if there are any, else 0."""
     for message in unreadable:
         print(f"innvest-lite: skipped: {message}", file=sys.stderr)
     if unreadable:
@@ -55,13 +55,13 @@ class Batch:
 
 
 def batches_for(arguments, model, paths):
-    """The `ImageBatches` of images, as a command's --preprocess, --size and --batch-size say."""
+    """The `ImageReader` of images, as a command's --preprocess, --size and --batch-size say."""
     shape = models.image_shape(model, arguments.size)
-    return ImageBatches(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
+    return ImageReader(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
 
 
-class ImageBatches:
-    """An iterable of `Batch`, all full but for the last; goes once through the images, with a progress bar.
+class ImageReader:
+    """An iterable of `Batch`, all but the last of them full; reads each image once, and shows a progress bar.
 
     Args:
         paths: of the images.
@@ -70,7 +70,7 @@ class ImageBatches:
         batch_size: images in a batch.
 
     Raises:
-        InvalidInputError: the preprocessor does not take so many channels; while iterating: no image can be read.
+        InvalidInputError: the preprocessor does not accept this number of channels; while iterating: no image can be read.
     """
 
     def __init__(self, paths, shape, preprocessor, batch_size):
@@ -102,7 +102,7 @@ class ImageBatches:
             raise InvalidInputError(f"None of the {len(self._paths)} images can be read.")
 
     def report(self):
-        """As `report`, of these images."""
+        """As `report`, for these images."""
         return report(sorted(self.unreadable), len(self._paths))
 
     def _read(self, path):

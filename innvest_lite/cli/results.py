@@ -1,0 +1,73 @@
+"""Writing measures to files: tables (CSV) and curves (PNG). Called by `evaluation` and by scripts.
+
+Curves need matplotlib; without it they are not written.
+"""
+
+import csv
+import importlib.util
+import json
+import pathlib
+
+import innvest_lite
+from innvest_lite.files import replacing
+
+
+def save_degradation(compared, folder):
+    """Writes a `DegradationTable`: degradation.csv (areas), degradation_curves.csv (means) and degradation.png."""
+    summary = compared.to_dict()
+    columns = list(next(iter(summary.values())))
+    rows = [
+        {"method": name, **summary[name], "samples": len(result.curves), "patch": result.patch, "steps": result.steps}
+        for name, result in compared.results.items()
+    ]
+    save_rows(folder, "degradation.csv", ("method", *columns, "samples", "patch", "steps"), rows)
+    curves = {name: result.mean for name, result in compared.results.items()}
+    steps = next(iter(compared.results.values())).steps
+    per_step = [{"replaced": step, **{name: curve[step] for name, curve in curves.items()}} for step in range(steps + 1)]
+    save_rows(folder, "degradation_curves.csv", ("replaced", *curves), per_step)
+    save_plot(folder, "degradation.png", compared.plot)
+
+
+def save_signal(quality, folder):
+    """Writes a `SignalQuality`: signal.csv, a row per neuron and estimator, and signal.png."""
+    rows = [
+        {"layer": name, "neuron": neuron, "estimator": estimator, "rho": value, "floor": layer.floor, "rows": layer.rows}
+        for name, layer in quality.layers.items()
+        for estimator, values in layer.rho.items()
+        for neuron, value in zip(layer.neurons, values, strict=True)
+    ]
+    save_rows(folder, "signal.csv", ("layer", "neuron", "estimator", "rho", "floor", "rows"), rows)
+    save_plot(folder, "signal.png", quality.plot)
+
+
+def save_settings(arguments, samples, folder):
+    """Writes evaluation.json: the arguments, the number of samples and the version, so that results can be told apart."""
+    typed = {name: value for name, value in vars(arguments).items() if name != "command"}
+    settings = {"innvest_lite": innvest_lite.__version__, "samples": samples, **typed}
+    with replacing(pathlib.Path(folder) / "evaluation.json") as partial:
+        partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def can_draw():
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def save_rows(folder, name, columns, rows):
+    """Writes a CSV file with a header; `rows` are dicts."""
+    with replacing(pathlib.Path(folder) / name) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def save_plot(folder, name, plot):
+    """Writes what `plot(axes)` draws as PNG, if matplotlib is installed; without pyplot, which looks for a display."""
+    if not can_draw():
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5))
+    plot(figure.add_subplot())
+    with replacing(pathlib.Path(folder) / name) as partial:
+        figure.savefig(partial, format="png", dpi=150, bbox_inches="tight")

@@ -1,0 +1,106 @@
+"""Options that people hand in, checked: numbers, words, shards, names, arrays. NumPy only; for the whole package."""
+
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+
+
+def as_array(given, what):
+    """`np.asarray(given)`.
+
+    Raises:
+        InvalidInputError: it has rows of different lengths, or cannot be made an array.
+    """
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(f"{what} cannot be read as an array: {error}") from error
+
+
+def positive(number, name):
+    """An option that counts something, as an int.
+
+    Raises:
+        InvalidInputError: it is not a whole number of at least 1.
+    """
+    if not _is_whole(number) or number < 1:
+        raise InvalidInputError(f"{name} should be a whole number of at least 1, but is {number!r}.")
+    return int(number)
+
+
+def whole(number, name):
+    """An option that is any whole number, such as a seed, as an int.
+
+    Raises:
+        InvalidInputError: it is not a whole number.
+    """
+    if not _is_whole(number):
+        raise InvalidInputError(f"{name} should be a whole number, but is {number!r}.")
+    return int(number)
+
+
+def _is_whole(number):
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def shard_of(shard):
+    """`(index, count)`, which of `count` parts, as two ints.
+
+    Raises:
+        InvalidInputError: it is not a pair of whole numbers with `0 <= index < count`.
+    """
+    numbers = tuple(shard) if isinstance(shard, tuple | list) else ()
+    if len(numbers) != 2 or not all(map(_is_whole, numbers)) or not 0 <= numbers[0] < numbers[1]:
+        raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
+    return tuple(map(int, numbers))
+
+
+def one_of(given, words, name):
+    """`given`, if it is one of the words.
+
+    Raises:
+        InvalidInputError: it is not one of them, or not a text.
+    """
+    if not isinstance(given, str | None) or given not in words:
+        raise InvalidInputError(f"{name} should be one of {tuple(words)}, but is {given!r}.")
+    return given
+
+
+def finite(number, name):
+    """An option that is a number, as a float.
+
+    Raises:
+        InvalidInputError: it is not a finite number.
+    """
+    number = number.item() if isinstance(number, np.ndarray) and number.ndim == 0 else number
+    if not is_number(number):
+        raise InvalidInputError(f"{name} should be a number, but is {number!r}.")
+    return float(number)
+
+
+def is_number(value):
+    """Whether a value is a finite number, and not a truth value."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def seed_of(number):
+    """A seed, as an int.
+
+    Raises:
+        InvalidInputError: it is not a whole number from 0 to 2**64 - 1.
+    """
+    if not 0 <= whole(number, "seed") < 2**64:
+        raise InvalidInputError(f"seed should lie between 0 and 2**64 - 1, but is {number}.")
+    return int(number)
+
+
+def names_of(keep):
+    """The names given as `keep=`, one name or several, as a tuple.
+
+    Raises:
+        InvalidInputError: it is neither a name nor several names.
+    """
+    keep = (keep,) if isinstance(keep, str) else keep
+    if not isinstance(keep, list | tuple | set) or not all(isinstance(name, str) for name in keep):
+        raise InvalidInputError(f"keep should be names of layers, but is {keep!r}.")
+    return tuple(keep)

@@ -1,0 +1,65 @@
+"""Which picture suits a method, and explanations drawn so: inputs as they are, signals as signals, all else as heat maps.
+
+Called by the command line; the callback asks here too.
+"""
+
+import numpy as np
+
+from innvest_lite.visualize.pictures import heatmap, project, strength_of
+
+PICTURES = ("heatmap", "centred heatmap", "signal", "image")
+"""What an explanation may be shown as: contributions of either sign; the same less their mean; a signal in the input's own
+space; the input itself."""
+
+
+def picture_of(analyzer_class):
+    """What explanations of an analyzer are shown as.
+
+    Args:
+        analyzer_class: a class derived from `Analyzer`.
+
+    Returns:
+        One of `PICTURES`.
+
+    Example:
+        >>> picture_of(innvest_lite.PatternNet), picture_of(innvest_lite.PatternAttribution)
+        ('signal', 'heatmap')
+    """
+    # Late, because pictures need no analyzers.
+    from innvest_lite.analyzers import RISE, Analyzer, Input, PatternNet
+
+    # RISE gives a mean probability, above 0 everywhere: less its mean, it is how much showing a pixel adds.
+    pictures = ((Input, "image"), (PatternNet, "signal"), (RISE, "centred heatmap"), (Analyzer, "heatmap"))
+    return next(picture for known, picture in pictures if issubclass(analyzer_class, known))
+
+
+def suited(picture, values, pixels=None, percentile=None):
+    """Pictures of explanations.
+
+    Args:
+        picture: one of `PICTURES`, as `picture_of` gives it.
+        values: explanations, `(batch, height, width, channels)`; a signal has 1 or 3 channels.
+        pixels: for "image", the images that were explained, in 0..255, `(batch, height, width, 1 or 3)`.
+        percentile: of a heat map's magnitudes, image by image, that gets the full colour; heat maps then have at most 255
+            colours, which a PNG file holds in a byte a pixel. None: as `visualize.heatmap`.
+
+    Returns:
+        uint8 array `(batch, height, width, 3)`.
+    """
+    if picture == "image":
+        shown = as_bytes(pixels)
+        return np.broadcast_to(shown, (*shown.shape[:-1], 3)).copy()
+    if picture == "signal":
+        return project(values)
+    if picture == "centred heatmap":
+        values = values - values.mean(axis=(1, 2), keepdims=True)
+    if percentile is None:
+        return heatmap(values)
+    strength = strength_of(np.asarray(values, "float64"), None, percentile, absolute=False)
+    # 127 steps on either side of 0 and 0 itself: the 255 colours.
+    return heatmap(np.rint(127 * strength)[..., None], limit=127)
+
+
+def as_bytes(pixels):
+    """Numbers in 0..255 as uint8."""
+    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
