@@ -13,12 +13,13 @@ import keras
 import numpy as np
 
 from innvest_lite import visualize
-from innvest_lite.analyzers import Analyzer, PatternNet, create_analyzer
+from innvest_lite.analyzers import Analyzer, create_analyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.analyzers.registry import method_of
 from innvest_lite.errors import InnvestLiteError, InvalidInputError, UnsupportedLayerError
 from innvest_lite.options import as_array, positive
 from innvest_lite.patterns import PatternFits
+from innvest_lite.visualize.suited import suited
 
 # Pictures side by side in a file.
 _COLUMNS = 12
@@ -164,9 +165,11 @@ class ExplanationCallback(keras.callbacks.Callback):
         return [list(visualize.overlay(np.zeros_like(self._data), self._data))]
 
     def _pictures(self, values):
-        if isinstance(self._analyzer, PatternNet) and values.shape[-1] in (1, 3):
-            return visualize.project(values)
-        return visualize.heatmap(values, percentile=99.5)
+        picture = self._analyzer.picture
+        if picture == "signal" and values.shape[-1] not in (1, 3):
+            # A signal in other channels than colours has no colours of its own.
+            picture = "heatmap"
+        return suited(picture, values, self._data, 99.5)
 
     def on_train_end(self, logs=None):
         """Waits for the last pictures, and lets go of what only training needs."""

@@ -57,6 +57,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
     splits_separable = False
     hands_back = True
     is_random = False
+    #: What explanations are shown as, one of `visualize.suited.PICTURES`.
+    picture = "heatmap"
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class Input(Analyzer):
     """The input itself, as float32."""
 
     hands_back = False
+    picture = "image"
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""

@@ -315,6 +315,8 @@ class PatternNet(PatternAnalyzer):
         (8, 28, 28, 1)
     """
 
+    picture = "signal"
+
     def composite(self) -> list:
         """Patterns at linear nodes, their closed form at diagonal ones, the gradient where values only move."""
         return [

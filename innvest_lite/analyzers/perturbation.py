@@ -177,6 +177,8 @@ class RISE(Perturbation):
     """
 
     is_random = True
+    # A mean probability is above 0 everywhere; less its mean, it is how much showing a pixel adds.
+    picture = "centred heatmap"
 
     def __init__(
         self,

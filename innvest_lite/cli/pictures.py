@@ -1,7 +1,7 @@
 """How the command line shows each method, by its name. Called by `demo`, `analysis` and `reporting`."""
 
 import innvest_lite
-from innvest_lite.visualize.suited import as_bytes, picture_of, suited
+from innvest_lite.visualize.suited import as_bytes, suited
 
 __all__ = ["as_bytes", "pictures_of"]
 
@@ -18,4 +18,4 @@ def pictures_of(method, values, pixels, percentile=None):
     Returns:
         uint8 array `(batch, height, width, 3)`.
     """
-    return suited(picture_of(innvest_lite.ANALYZERS[method].analyzer), values, pixels, percentile)
+    return suited(innvest_lite.ANALYZERS[method].analyzer.picture, values, pixels, percentile)

@@ -1,6 +1,6 @@
 """Which picture suits a method, and explanations drawn so: inputs as they are, signals as signals, all else as heat maps.
 
-Called by the command line; the callback asks here too.
+Called by the command line and the callback, with `Analyzer.picture`.
 """
 
 import numpy as np
@@ -12,32 +12,11 @@ PICTURES = ("heatmap", "centred heatmap", "signal", "image")
 space; the input itself."""
 
 
-def picture_of(analyzer_class):
-    """What explanations of an analyzer are shown as.
-
-    Args:
-        analyzer_class: a class derived from `Analyzer`.
-
-    Returns:
-        One of `PICTURES`.
-
-    Example:
-        >>> picture_of(innvest_lite.PatternNet), picture_of(innvest_lite.PatternAttribution)
-        ('signal', 'heatmap')
-    """
-    # Late, because pictures need no analyzers.
-    from innvest_lite.analyzers import RISE, Analyzer, Input, PatternNet
-
-    # RISE gives a mean probability, above 0 everywhere: less its mean, it is how much showing a pixel adds.
-    pictures = ((Input, "image"), (PatternNet, "signal"), (RISE, "centred heatmap"), (Analyzer, "heatmap"))
-    return next(picture for known, picture in pictures if issubclass(analyzer_class, known))
-
-
 def suited(picture, values, pixels=None, percentile=None):
     """Pictures of explanations.
 
     Args:
-        picture: one of `PICTURES`, as `picture_of` gives it.
+        picture: one of `PICTURES`, as `Analyzer.picture` says.
         values: explanations, `(batch, height, width, channels)`; a signal has 1 or 3 channels.
         pixels: for "image", the images that were explained, in 0..255, `(batch, height, width, 1 or 3)`.
         percentile: of a heat map's magnitudes, image by image, that gets the full colour; heat maps then have at most 255
