@@ -166,8 +166,8 @@ class ExplanationCallback(keras.callbacks.Callback):
 
     def _pictures(self, values):
         picture = self._analyzer.picture
-        if picture == "signal" and values.shape[-1] not in (1, 3):
-            # A signal in other channels than colours has no colours of its own.
+        # Signals in other channels than colours have none to show, and the data may be in any range.
+        if picture == "image" or (picture == "signal" and values.shape[-1] not in (1, 3)):
             picture = "heatmap"
         return suited(picture, values, self._data, 99.5)
 
