@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.inputs import dtype_of, is_integer, vocabulary
@@ -32,6 +33,11 @@ class InputSpec:
     dtypes: tuple
     vocabularies: tuple
     preprocessor: Preprocessor | None = None
+
+    @property
+    def signature(self):
+        """A `backend.batch_spec` for each input, in flat order."""
+        return [backend.batch_spec(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)]
 
     def flat(self, x, finite=True, unbatched=ONE_SAMPLE):
         """Checks `x` and returns its arrays as a list in the order of the model's inputs.

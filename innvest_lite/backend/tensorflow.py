@@ -93,6 +93,11 @@ def tensor_spec(shape, dtype):
     return tf.TensorSpec(shape, dtype)
 
 
+def batch_spec(shape, dtype):
+    """As `tensor_spec`, for batches of any number of samples, the first axis; the other sizes are those of `shape`."""
+    return tensor_spec((None, *shape[1:]), dtype)
+
+
 def add_up(tensors):
     """The sum of several tensors in one operation, as TensorFlow's own tape makes it: the same order of rounding."""
     return tf.add_n(tensors)

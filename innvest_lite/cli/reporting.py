@@ -64,7 +64,7 @@ def _labels(path):
 def _facts(arguments, model, samples, code, patterns):
     """The sentences about the page as a whole."""
     said = [f"{model.name}, {len(samples)} images, prepared by {arguments.preprocess!r}."]
-    said += ["Some images could not be read and are not shown."] if code else []
+    said += ["Some images could not be read and are left out."] if code else []
     said.append("Each explanation is of the largest output.")
     if patterns is not None:
         source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these images themselves"

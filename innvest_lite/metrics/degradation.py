@@ -187,7 +187,7 @@ class _Watched:
 
 
 def _spec(array):
-    return backend.tensor_spec((None, *array.shape[1:]), array.dtype.name)
+    return backend.batch_spec(array.shape, array.dtype.name)
 
 
 def _fill(replace, x, patches, inputs):

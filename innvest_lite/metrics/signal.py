@@ -219,7 +219,7 @@ class _Sampled:
             full = windows(form, shapes, tuple(values[form.node.values[0]].shape[1:]), positions, generator)
             self.units[name] = _chosen_units(name, math.prod(form.unit_shape), neurons, generator)
             self.windows[name] = full.of_units(self.units[name])
-        signature = [backend.tensor_spec((None, *part.shape[1:]), part.dtype.name) for part in batch]
+        signature = [backend.batch_spec(part.shape, part.dtype.name) for part in batch]
         self._program = backend.compiled(self._numbers, signature, False)
 
     def _numbers(self, *tensors):

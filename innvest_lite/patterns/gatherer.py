@@ -114,10 +114,7 @@ class Gatherer:
     def _program(self, full, with_weights):
         key = full, with_weights
         if key not in self._programs:
-            signature = [
-                backend.tensor_spec((None, *shape[1:]), dtype)
-                for shape, dtype in zip(self._inputs.shapes, self._inputs.dtypes, strict=True)
-            ]
+            signature = self._inputs.signature
             signature += [backend.tensor_spec((None,), "float32")] if with_weights else []
             step = functools.partial(self._step, full, with_weights)
             # The batch size stays open in the signature; XLA compiles for each size that occurs.

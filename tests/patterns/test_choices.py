@@ -150,7 +150,7 @@ def test_statistics_of_other_choices_do_not_mix(split, joint, tmp_path):
     own = statistics(images(), mixed(), regime="own", steps=1, checkpoint=tmp_path / "own.h5")
     with pytest.raises(PatternMismatchError, match="regime='rectifier'.* cannot be merged|different ways"):
         split.merge(own)
-    with pytest.raises(PatternMismatchError, match="regime='own'.*there, regime='rectifier'"):
+    with pytest.raises(PatternMismatchError, match="regime='own'.*there, but regime='rectifier'"):
         statistics(images(), mixed(), checkpoint=tmp_path / "own.h5")
     for option in ("regime", "separable"):
         with pytest.raises(InvalidInputError, match=f"{option} should be one of"):

@@ -195,7 +195,7 @@ def test_a_fallback_that_comes_up_late_rests_on_a_part(soon):
 def test_what_was_not_gathered_is_not_estimated():
     found = statistics(data(), estimator="relu")
     for estimator in ("linear", "relu.negative"):
-        with pytest.raises(innvest_lite.InvalidInputError, match=f"for '{estimator}' were not gathered.*asked for 'relu'"):
+        with pytest.raises(innvest_lite.InvalidInputError, match=f"for '{estimator}' were not gathered.*made for 'relu'"):
             found.patterns(dense(), estimator)
     assert_same(found.patterns(dense(), "filter"), fit(dense(), None, estimator="filter"))
     assert_same(statistics(data(), estimator="linear").patterns(), fit(dense(), data(), estimator="linear"))
