@@ -1,6 +1,6 @@
 """Fits patterns as a map-reduce: parts of the data anywhere, their sums added up. An example to start from.
 
-    python scripts/map_reduce.py model.keras samples.npy patterns.h5 --parts 8 --engine processes
+    python scripts/examples/map_reduce.py model.keras samples.npy patterns.h5 --parts 8 --engine processes
 
 `--engine ray` runs the parts as Ray tasks (pip install ray), `--engine beam` as an Apache Beam pipeline (pip install
 apache-beam), `--engine processes` in processes of this machine. A part is about as large as three kernels of the model in
