@@ -1,4 +1,4 @@
-"""What `ExplanationCallback` adds to an epoch, against the explanations alone: `python scripts/callback_cost.py`.
+"""What `ExplanationCallback` adds to an epoch, against the explanations alone: `python scripts/benchmarks/callback.py`.
 
 Trains a classifier of digits, and MobileNet on noise, with the callback and without it. In each epoch but the first, which
 traces, what the callback takes after the epoch (a fit of the patterns, explanations, a PNG file, an event file where
@@ -6,39 +6,57 @@ TensorBoard is installed) is compared with the same fit and the same explanation
 medians of ratios over epochs.
 """
 
-import argparse
 import os
+import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np
-from benchmark import machine
+from common.measuring import machine, parsed
 
 import innvest_lite
 from innvest_lite.callbacks import ExplanationCallback
 from innvest_lite.data import load_digits, load_model
 
+# As the callback does it by default.
+BATCH = 32
+
 
 class _Timed(ExplanationCallback):
-    """The callback, and the time of the same explanations by hand."""
+    """The callback, and the time of the same explanations by hand.
 
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.rows = []
+    Args:
+        name: as `create_analyzer` takes it.
+        shown: the images to explain.
+        fit_data: samples to fit patterns on.
+        log_dir: a folder.
+    """
+
+    def __init__(self, name, shown, fit_data, log_dir):
+        super().__init__(name, shown, log_dir=log_dir, fit_data=fit_data)
+        self.name, self.shown, self.samples, self.rows = name, shown, fit_data, []
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.by_hand, self.fits = innvest_lite.create_analyzer(self.name, self.model), None
+        if self.name.startswith("pattern."):
+            self.fits = innvest_lite.PatternFits(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         start = time.perf_counter()
         super().on_epoch_end(epoch, logs)
         took = time.perf_counter() - start
         start = time.perf_counter()
-        if self._fits is not None:
-            self._analyzer.set_patterns(self._fits(self._fit_data, batch_size=self._batch_size, verbose=0))
-        self._analyzer.analyze(self._data, batch_size=self._batch_size, return_exponent=True)
+        if self.fits is not None:
+            self.by_hand.set_patterns(self.fits(self.samples, batch_size=BATCH, verbose=0))
+        self.by_hand.analyze(self.shown, batch_size=BATCH, return_exponent=True)
         self.rows.append((took, time.perf_counter() - start))
 
 
@@ -77,7 +95,7 @@ def cost(make, name, epochs):
     model.compile("adam", "sparse_categorical_crossentropy")
     epochs_seen = _Epochs()
     with tempfile.TemporaryDirectory() as folder:
-        timed = _Timed(name, shown, log_dir=folder, fit_data=x)
+        timed = _Timed(name, shown, x, folder)
         model.fit(x, y, epochs=epochs + 1, verbose=0, callbacks=[epochs_seen, timed])
     rows = timed.rows[1:]
     ratio = statistics.median(took / alone for took, alone in rows)
@@ -92,9 +110,7 @@ def cost(make, name, epochs):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=6)
-    epochs = parser.parse_args().epochs
+    epochs = parsed(__doc__, epochs=6).epochs
     machine()
     print(f"innvest_lite {innvest_lite.__version__}")
     for make in (digits, mobilenet):

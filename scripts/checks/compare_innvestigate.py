@@ -1,9 +1,10 @@
 """Compares `create_analyzer` with the real iNNvestigate, name by name, on small nets with the same weights.
 
-Usage: `python scripts/compare_innvestigate.py --theirs-python PATH [NET ...]`. PATH is the Python 3.11 of an environment
-made with `pip install "tensorflow-cpu==2.14.1" "innvestigate==2.1.2" "numpy<2"`; all nets take ten minutes. A cell is the
-largest deviation as a share of the sample's maximum; behind "~" what is left after scaling each sample best. "there" and
-"here": that side raised, see below the table. "nan": theirs is not finite. "0": all is zero on both sides. ".": not tried.
+Usage: `python scripts/checks/compare_innvestigate.py --theirs-python PATH [NET ...]`. PATH is the Python 3.11 of an
+environment made with `pip install "tensorflow-cpu==2.14.1" "innvestigate==2.1.2" "numpy<2"`; all nets take ten minutes. A
+cell is the largest deviation as a share of the sample's maximum; behind "~" what is left after scaling each sample best.
+"there" and "here": that side raised, see below the table. "nan": theirs is not finite. "0": all is zero on both sides. ".":
+not tried.
 With `--dtype float64`, what is only rounding shrinks to 1e-7 or less. `--save FILE` writes nets and values of iNNvestigate
 for tests.
 """

@@ -1,19 +1,23 @@
 """Runs every analyzer that needs no fitting on all keras.applications models and a small vision transformer.
 
-Usage: `python scripts/every_model.py [NAME ...]`. Each model runs in a process of its own, with random weights, at the
-smallest input it allows, eagerly (which needs no compilation). A row a model: how many methods gave finite values that are
-not all 0; which had no rule for some layer (the documented UnsupportedLayerError); which failed. Exit code 1 if one failed.
+Usage: `python scripts/checks/every_model.py [NAME ...]`. Each model runs in a process of its own, with random weights, at
+the smallest input it allows, eagerly (which needs no compilation). A row a model: how many methods gave finite values that
+are not all 0; which had no rule for some layer (the documented UnsupportedLayerError); which failed. Exit code 1 if one failed.
 """
 
 import argparse
 import concurrent.futures
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from common.each_model import build, names
 
 # Options that keep the number of evaluations small; the names are those of create_analyzer, or of LRP's composites.
 FEW = {
@@ -64,7 +68,6 @@ def vision_transformer():
 def one(name):
     """Prints, as JSON, what became of every method on one model."""
     import numpy as np
-    from gradient_check import build
 
     from innvest_lite.errors import UnsupportedLayerError
 
@@ -114,8 +117,6 @@ def main():
     if arguments.inside:
         one(arguments.models[0])
         return
-    from gradient_check import names
-
     chosen = arguments.models or [*names(), "ViT"]
     with concurrent.futures.ThreadPoolExecutor(arguments.processes) as pool:
         results = []

@@ -1,4 +1,4 @@
-"""Every analyzer as a file, against `analyze`: `python scripts/check_export.py`; about ten minutes.
+"""Every analyzer as a file, against `analyze`: `python scripts/checks/export.py`; about ten minutes.
 
 1. Every name of `create_analyzer` is exported as a SavedModel, with the shipped digit model, then loaded by a fresh virtual
    environment that has TensorFlow and not this package (`--python` names one that is there), which compares.
@@ -20,41 +20,14 @@ import venv
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-SAMPLES, SEED = 5, 3
-# Fewer evaluations than by default.
-OPTIONS = {
-    "integrated_gradients": {"steps": 5},
-    "rise": {"masks": 40},
-    **dict.fromkeys(("smoothgrad", "squaregrad", "vargrad"), {"augment_by_n": 5}),
-}
+from common.explained import SEED, analyzers, deviation, samples
+
 SAVED_MODEL_LIMIT, PORTABLE_LIMIT = 1e-5, 1e-4
 # Of these, the portable formats must hold the values.
 PORTABLE = ("gradient", "pattern.net", "pattern.attribution", "lrp.epsilon")
 LOADED = "loaded.json"
-
-
-def analyzers():
-    """`(name, analyzer)` of every method, with patterns where it takes some."""
-    import innvest_lite
-    from innvest_lite.data import load_digits, load_model
-
-    model, images = load_model(), load_digits()[0]
-    patterns = innvest_lite.fit_patterns(model, images[:500], verbose=0)
-    for name, method in innvest_lite.ANALYZERS.items():
-        options = dict(OPTIONS.get(name, {}))
-        if name.startswith("pattern."):
-            options["patterns"] = patterns
-        if method.analyzer.is_random:
-            options["seed"] = SEED
-        yield name, innvest_lite.create_analyzer(name, model, **options)
-
-
-def samples():
-    """Digits, and a target for each."""
-    from innvest_lite.data import load_digits
-
-    return load_digits()[0][:SAMPLES].astype("float32"), (np.arange(SAMPLES) % 10).astype("int32")
 
 
 def write(folder):
@@ -64,11 +37,6 @@ def write(folder):
         analyzer.export(folder / name, target="input")
         heat = analyzer.analyze(x, targets)
         np.savez(folder / f"{name}.npz", x=x, targets=targets, heat=heat, predictions=analyzer.model.predict(x, verbose=0))
-
-
-def deviation(actual, expected):
-    """The largest difference as a share of the largest value."""
-    return float(np.abs(np.asarray(actual, "float64") - expected).max() / max(np.abs(expected).max(), 1e-300))
 
 
 def load(folder):
@@ -174,7 +142,7 @@ def check_portable(folder):
             difference = deviation(run(path, arguments)["attributions"], analyzer.analyze(x, targets))
             good = difference <= PORTABLE_LIMIT
             off += [name] if not good and name in PORTABLE else []
-            # Of the others, some divide by sums that nearly cancel: see check_xla.py.
+            # Of the others, some divide by sums that nearly cancel: see xla.py.
             cells.append(f"{difference:.1e}{'' if good else ' above the limit'}")
         print(f"  {name:38} {cells[0]:10} {cells[1]}", flush=True)
     return off

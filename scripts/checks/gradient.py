@@ -1,51 +1,17 @@
 """Compares Gradient with `tf.GradientTape` on the logits of all keras.applications models (weights=None).
 
-Usage: `python scripts/gradient_check.py [NAME ...]`. Each model runs in a process of its own, at the smallest input it
-allows; a line each, exit code 1 if one is off by more than 1e-6 of the maximum. (The pattern methods: `coverage.py`.)
+Usage: `python scripts/checks/gradient.py [NAME ...]`. Each model runs in a process of its own, at the smallest input it
+allows; a line each, exit code 1 if one is off by more than 1e-6 of the maximum. (The pattern methods: `patterns.py`.)
 """
 
-import argparse
 import os
-import subprocess
+import pathlib
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-SMALLEST = {"Inception": 75, "Xception": 71, "NASNet": 32}
-
-
-def names():
-    """All model functions of keras.applications."""
-    import keras
-
-    return sorted(
-        name for name in dir(keras.applications) if name[0].isupper() and callable(getattr(keras.applications, name))
-    )
-
-
-def build(name):
-    """The model with random weights at its smallest input; BatchNormalization has the statistics of random images."""
-    import inspect
-
-    import keras
-    import numpy as np
-
-    keras.utils.set_random_seed(1)
-    size = next((size for prefix, size in SMALLEST.items() if name.startswith(prefix)), 32)
-    constructor = getattr(keras.applications, name)
-    options = {"weights": None, "input_shape": (size, size, 3), "classes": 10, "include_top": True}
-    if "alpha" in inspect.signature(constructor).parameters and name == "MobileNet":
-        options["alpha"] = 1.0
-    model = constructor(**options)
-    x = np.random.default_rng(0).normal(size=(24, size, size, 3)).astype("float32")
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.momentum = 0.0
-    model(x, training=True)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
-    return model, x
+from common.each_model import build, run_each
 
 
 def logits_model(model):
@@ -102,26 +68,6 @@ def gradient(name):
         flush=True,
     )
     return good
-
-
-def run_each(script, description, good):
-    """The command line of a script that runs models one at a time, each in a process of its own: some take gigabytes.
-
-    Args:
-        script: its file.
-        description: its docstring.
-        good: prints the line of the model of a name, and returns whether it is good.
-    """
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("models", nargs="*")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.inside:
-        sys.exit(not good(arguments.models[0]))
-    chosen = arguments.models or names()
-    bad = [name for name in chosen if subprocess.run([sys.executable, script, name, "--inside"]).returncode]
-    print(f"{len(chosen) - len(bad)} of {len(chosen)} good" + (f"; bad: {', '.join(bad)}" if bad else ""))
-    sys.exit(bool(bad))
 
 
 if __name__ == "__main__":

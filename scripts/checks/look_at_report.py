@@ -1,4 +1,4 @@
-"""Opens a report in headless Chromium, as a phone and as a desktop: `python scripts/look_at_report.py --out looks`.
+"""Opens a report in headless Chromium, as a phone and as a desktop: `python scripts/checks/look_at_report.py --out looks`.
 
 Needs `pip install playwright axe-playwright-python` and a Chromium (`--chromium`, default: what is on the path). It makes
 a report of shipped digits unless it is given one, writes a screenshot for each width, and checks that nothing is cut off,

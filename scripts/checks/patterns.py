@@ -1,6 +1,6 @@
 """Fits patterns and runs PatternNet and PatternAttribution on all keras.applications models (weights=None).
 
-Usage: `python scripts/coverage.py [NAME ...]`. Each model runs in a process of its own, with random weights, at the
+Usage: `python scripts/checks/patterns.py [NAME ...]`. Each model runs in a process of its own, with random weights, at the
 smallest input it allows: a line each, exit code 1 if one is bad. A model is good if its patterns are finite, its
 explanations finite and not all 0; if `check` explains the gap of PatternAttribution to 1e-3 (of the largest sum of
 relevance, and of the gap) and node by node to float32's rounding; and if sums of live units, maxima, scales, products and
@@ -10,11 +10,17 @@ Where layers have no pattern, the line says which, and the gradient stands in th
 reasons are shares of the explained logit, means over the samples.
 """
 
+import collections
 import os
+import pathlib
 import resource
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from common.each_model import build, run_each
 
 EXPLAINED = 2
 REASONS = ("bias", "epsilon", "gate", "kernel", "padding", "rest")
@@ -28,7 +34,6 @@ ROUNDING = 1e-5
 def one(name):
     """Prints the line of one model and returns whether it is good."""
     import numpy as np
-    from gradient_check import build
 
     import innvest_lite
 
@@ -71,8 +76,7 @@ def fallback(model):
     try:
         innvest_lite.PatternAttribution(model)
     except innvest_lite.UnsupportedLayerError as error:
-        lines = [line.split(": ") for line in str(error).splitlines() if line.startswith("  ")]
-        return {"fallback": "gradient"}, {layer.strip(): len(nodes.split(", ")) for layer, nodes in lines}
+        return {"fallback": "gradient"}, dict(collections.Counter(node.layer for node in error.nodes))
     return {}, {}
 
 
@@ -158,6 +162,4 @@ def listed(counts):
 
 
 if __name__ == "__main__":
-    from gradient_check import run_each
-
     run_each(__file__, __doc__, one)

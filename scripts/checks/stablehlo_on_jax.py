@@ -1,10 +1,12 @@
 """Our programs as StableHLO, run by JAX's PJRT client: VGG16 explained, and one step of a fit.
 
-`python scripts/stablehlo_on_jax.py write FOLDER` (needs this package) writes the StableHLO text, its arguments and what
-TensorFlow computes. `python scripts/stablehlo_on_jax.py run FOLDER` (needs JAX and NumPy alone, no TensorFlow) compiles
-the text on each of JAX's devices, compares, and times it against the gradient of the same model. `--small` takes the
-shipped digit model, for a machine without the memory. A row: the largest deviation as a share of the largest value, and
-the median seconds of a call, arguments on the device.
+    python scripts/checks/stablehlo_on_jax.py write FOLDER    # needs this package
+    python scripts/checks/stablehlo_on_jax.py run FOLDER      # needs JAX and NumPy alone, no TensorFlow
+
+The first writes the StableHLO text, its arguments and what TensorFlow computes; the second compiles the text on each of
+JAX's devices, compares, and times it against the gradient of the same model. `--small` takes the shipped digit model, for a
+machine without the memory. A row: the largest deviation as a share of the largest value, and the median seconds of a call,
+arguments on the device.
 """
 
 import argparse
@@ -13,7 +15,10 @@ import statistics
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 import numpy as np
+from common.networks import gatherer, images, kernels, vgg16
 
 METHODS = ("gradient", "pattern.net", "pattern.attribution", "lrp.epsilon")
 FIT = "fit step"
@@ -22,21 +27,17 @@ ROUNDS = 10
 
 def write(folder, small, batch):
     """Writes `NAME.mlir` and `NAME.npz` for each method and the fit."""
-    import keras
-
     import innvest_lite
     from innvest_lite.data import load_digits, load_model
 
-    keras.utils.set_random_seed(0)
     if small:
         model, x = load_model(), load_digits()[0][:batch].astype("float32")
     else:
-        model = keras.applications.VGG16(weights=None, classifier_activation=None)
-        x = np.random.default_rng(0).normal(size=(batch, 224, 224, 3), scale=50).astype("float32")
+        model, x = vgg16(), images(batch)
     folder.mkdir(parents=True, exist_ok=True)
-    kernels = {layer.name: np.asarray(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
+    patterns = kernels(model)
     for name in METHODS:
-        options = {"patterns": kernels} if name.startswith("pattern.") else {}
+        options = {"patterns": patterns} if name.startswith("pattern.") else {}
         analyzer = innvest_lite.create_analyzer(name, model, **options)
         text, weights = analyzer.stablehlo(batch, return_weights=True)
         _save(folder, name, text, [x, *weights], [analyzer.analyze(x, batch_size=batch)])
@@ -46,7 +47,6 @@ def write(folder, small, batch):
 
 def fit_step(model, x):
     """`(text, arguments, results)` of the sums that a batch adds to the statistics of a fit."""
-    from benchmark import gatherer
     from keras import ops
 
     from innvest_lite import backend

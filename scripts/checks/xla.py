@@ -1,4 +1,4 @@
-"""Every analyzer and the fitter, compiled by XLA and not: `python scripts/check_xla.py`; some minutes.
+"""Every analyzer and the fitter, compiled by XLA and not: `python scripts/checks/xla.py`; some minutes.
 
 A row: a name of `create_analyzer`, and the largest deviation as a share of the largest attribution. Where it is above
 1e-4, a method may divide by sums that nearly cancel (the z-rule without the bias): it is then run in float64, which must
@@ -7,13 +7,15 @@ be within 1e-4, and the row also says how far uncompiled float32 is from float64
 
 import json
 import os
+import pathlib
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np
-from check_export import OPTIONS, deviation, samples
+from common.explained import OPTIONS, deviation, samples
 
 import innvest_lite
 from innvest_lite.data import load_digits, load_model

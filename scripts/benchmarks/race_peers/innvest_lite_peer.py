@@ -1,10 +1,9 @@
-"""This package as a contestant of `scripts/race.py`, through `create_analyzer` and `analyze`."""
+"""This package as a contestant of `scripts/benchmarks/race.py`, through `create_analyzer` and `analyze`."""
 
 import contextlib
 import functools
 
-import numpy as np
-from benchmark import images
+from common.networks import images, kernels
 from keras_models import built
 from worker import CELLS, EPSILON, MASKS, NOISE, SAMPLES, STEPS, TOGETHER, WINDOW, serve, versions
 
@@ -33,7 +32,7 @@ def patterns(name):
     """The kernels where they will do, as they cost what fitted patterns cost; else patterns of a few images."""
     model = built(name)
     if name == "VGG16":
-        return {layer.name: np.asarray(layer.kernel) for layer in model.layers if hasattr(layer, "kernel")}
+        return kernels(model)
     return innvest_lite.fit_patterns(model, images(8), batch_size=8, verbose=0)
 
 

@@ -1,4 +1,4 @@
-"""INNvestigate as a contestant of `scripts/race.py`."""
+"""INNvestigate as a contestant of `scripts/benchmarks/race.py`."""
 
 import contextlib
 

@@ -1,10 +1,10 @@
-"""The plain gradient as a contestant of `scripts/race.py`: one `tf.function`, one tape, no package."""
+"""The plain gradient as a contestant of `scripts/benchmarks/race.py`: one `tf.function`, one tape, no package."""
 
 import contextlib
 
 import keras
 import tensorflow as tf
-from benchmark import plain_gradient
+from common.measuring import plain_gradient
 from keras_models import built
 from worker import serve
 

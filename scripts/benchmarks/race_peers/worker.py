@@ -1,4 +1,4 @@
-"""What all contestants of `scripts/race.py` share: the settings of the methods, and the loop that answers requests.
+"""What all contestants of `scripts/benchmarks/race.py` share: the methods' settings, the loop that answers requests.
 
 A worker is a process of its own. Its first line on stdout is JSON: its versions, its methods with a note on each, and what
 it lacks, with the reason. Then it answers each line on stdin with one: `{"do": "prepare", "model": "VGG16", "batch": 1,
@@ -16,7 +16,8 @@ import os
 import sys
 
 import numpy as np
-from benchmark import images, timed
+from common.measuring import timed
+from common.networks import images
 
 EPSILON, STEPS, SAMPLES, NOISE, MASKS, CELLS, WINDOW = 1e-6, 8, 8, 10.0, 32, 7, 32
 # How many altered samples go through the model at a time, where a package lets one choose.

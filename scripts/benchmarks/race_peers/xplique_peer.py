@@ -1,4 +1,4 @@
-"""Xplique as a contestant of `scripts/race.py`."""
+"""Xplique as a contestant of `scripts/benchmarks/race.py`."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Zennit as a contestant of `scripts/race.py`, with its canonizers for VGG and ResNet."""
+"""Zennit as a contestant of `scripts/benchmarks/race.py`, with its canonizers for VGG and ResNet."""
 
 import contextlib
 import functools
