@@ -2,7 +2,8 @@
 
 Usage: `python scripts/checks/every_model.py [NAME ...]`. Each model runs in a process of its own, with random weights, at
 the smallest input it allows, eagerly (which needs no compilation). A row a model: how many methods gave finite values that
-are not all 0; which had no rule for some layer (the documented UnsupportedLayerError); which failed. Exit code 1 if one failed.
+are not all 0; which had no rule for some layer (the documented UnsupportedLayerError); which failed. Exit code 1 if one
+failed.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The API reference as HTML, from the docstrings: `python scripts/make/api_reference.py --out api`.
 
-pdoc (`pip install '.[docs]'`) makes it, and every warning is an error. What has no leading underscore is in it, also what is loaded when first used.
+pdoc (`pip install '.[docs]'`) makes it, and every warning is an error. What has no leading underscore is in it, also what
+is loaded when first used.
 """
 
 import argparse
