@@ -5,6 +5,7 @@ A row: a name of `create_analyzer`, and the largest deviation as a share of the 
 be within 1e-4, and the row also says how far uncompiled float32 is from float64 itself.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -25,6 +26,8 @@ LIMIT = 1e-4
 
 def main():
     """Prints the rows; the exit code says whether all are within the limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     model, (x, targets), worst = load_model(), samples(), 0
     fitted = [
         innvest_lite.fit_patterns(model, load_digits()[0][:500], jit_compile=compiled, verbose=0)
