@@ -1,4 +1,5 @@
-"""Measures as files: tables (CSV) and curves (PNG). Called by `evaluation`, and by `scripts/reproduce_paper.py`.
+"""Measures as files: tables (CSV) and curves (PNG). Called by `evaluation`, and by
+`scripts/experiments/reproduce_paper.py`.
 
 Pictures need matplotlib; without it there are none.
 """
