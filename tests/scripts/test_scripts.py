@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -52,6 +53,18 @@ def test_no_script_imports_another():
     }
     common = {f"common.{path.stem}" for path in (SCRIPTS / "common").glob("*.py")}
     assert {module for _, _, module in beside if module.startswith("common")} <= common
+
+
+def test_what_texts_name_is_there():
+    """Paths of scripts in the documentation, in notebooks, and in docstrings and comments of the package and the tests."""
+    root = SCRIPTS.parent
+    folders = ("docs", "innvest_lite", "notebooks", "scripts", "tests")
+    texts = [root / "README.md", root / "CONTRIBUTING.md", root / "SECURITY.md"]
+    texts += [path for folder in folders for path in (root / folder).rglob("*") if path.suffix in (".md", ".py", ".ipynb")]
+    found = {path: re.findall(r"(?<![/\w])scripts/\w[\w/]*(?:\.\w+)?", path.read_text("utf-8")) for path in texts}
+    named = {(str(path.relative_to(root)), name) for path, names in found.items() for name in names}
+    assert len(named) > 30
+    assert not {(text, name) for text, name in named if not (root / name).exists()}
 
 
 @pytest.mark.slow
