@@ -1,7 +1,17 @@
 #!/usr/bin/env bash
-# All of CI in one command, in the environment that is active: tests, linter, formatting.
+# What CI does, in the environment that is active (pip install -e '.[test,docs]'); `without-tests` leaves the tests out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-pytest
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+export TF_CPP_MIN_LOG_LEVEL=2
+[ "${1:-}" = without-tests ] || pytest
+
+# Documentation.
+python scripts/make/api_reference.py --out "$out"
+
+# Types: the type checker's line goes here.
+
+# Linter and formatter.
 ruff check .
 ruff format --check .

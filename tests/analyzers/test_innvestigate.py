@@ -1,6 +1,6 @@
 """iNNvestigate's names against what iNNvestigate 2.1.2 itself computed: tests/analyzers/innvestigate.npz.
 
-The file was made by `python scripts/compare_innvestigate.py --theirs-python PATH --dtype float64 --save
+The file was made by `python scripts/checks/compare_innvestigate.py --theirs-python PATH --dtype float64 --save
 tests/analyzers/innvestigate.npz signed average add`, with TensorFlow 2.14.1. Its networks have biases of both
 signs.
 """

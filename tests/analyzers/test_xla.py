@@ -13,7 +13,7 @@ import innvest_lite
 from innvest_lite import InvalidInputError, NotFittedError
 
 X = models.normal(5, 9, 8, 2)
-# One of each way in which programs are made; `scripts/check_xla.py` goes through all names.
+# One of each way in which programs are made; `scripts/checks/xla.py` goes through all names.
 NAMES = ("random", "lrp.sequential_preset_a", "deep_taylor.bounded", "gradcam++")
 
 

@@ -50,7 +50,7 @@ def operations(concrete):
     return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
 
 
-# A name of each class; `scripts/check_export.py` goes through all names, in an environment that has TensorFlow alone.
+# A name of each class; `scripts/checks/export.py` goes through all names, in an environment that has TensorFlow alone.
 NAMES = {method.analyzer: name for name, method in reversed(ANALYZERS.items())}.values()
 
 

@@ -12,7 +12,7 @@ from innvest_lite.data import load_digits, load_model
 
 @pytest.fixture
 def script():
-    return load_script("map_reduce")
+    return load_script("examples/map_reduce")
 
 
 def test_the_parts_are_the_whole(script, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from innvest_lite.data import load_digits
 
-SCRIPT = SCRIPTS / "serve_example.py"
+SCRIPT = SCRIPTS / "examples" / "service"
 BLOCKED = f"""
 import runpy, sys
 sys.modules["innvest_lite"] = sys.modules["PIL"] = None

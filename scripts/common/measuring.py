@@ -1,0 +1,76 @@
+"""Seconds, memory and ratios to a plain TensorFlow gradient; the line that says on what they were measured.
+
+Libraries are imported when they are needed: the contestants of the race run this in environments of their own.
+"""
+
+import argparse
+import os
+import pathlib
+import platform
+import re
+import statistics
+import time
+
+
+def machine():
+    """Prints what the figures were measured on."""
+    import keras
+    import tensorflow as tf
+
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}"
+    )
+
+
+def plain_gradient(model, x):
+    """The gradient of the largest logit as anybody would write it: one `tf.function`, one tape."""
+    import tensorflow as tf
+
+    @tf.function
+    def gradient(batch):
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            largest = tf.reduce_max(model(batch, training=False), axis=1)
+        return tape.gradient(largest, batch)
+
+    return lambda: gradient(tf.constant(x)).numpy()
+
+
+def timed(call):
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def spread(ratios, of=""):
+    """The median of some ratios, of what they are, the smallest and the largest, as text."""
+    median = f"{statistics.median(ratios):.3f} {of}".rstrip()
+    return f"{median} (min {min(ratios):.3f}, max {max(ratios):.3f})"
+
+
+def high_water_mark():
+    """The most memory that this process had, in GiB."""
+    # Not getrusage: its maximum starts at the size of the process that started this one.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**20
+
+
+def forget_high_water_mark():
+    """Starts the mark again, at the size that the process has now."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def parsed(description, **defaults):
+    """The command line of a benchmark.
+
+    Args:
+        description: its docstring.
+        defaults: the options that it takes, of `batch`, `rounds`, `samples`, `epochs` (numbers) and `methods` (names).
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        kind = {"nargs": "+"} if name == "methods" else {"type": int}
+        parser.add_argument(f"--{name}", default=default, **kind, help="%(default)s")
+    return parser.parse_args()
