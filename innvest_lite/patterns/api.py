@@ -90,7 +90,7 @@ def fit_statistics(
         preprocess: for a folder of images, see `innvest_lite.images.preprocess`.
         exact: False: for "relu", the mean of x over the positive regime rests on a part of the data (the first 1,024
             samples and every 32nd batch), which spares a product; the error is of second order.
-        regime: "rectifier" or "own" (DESIGN, decision 9).
+        regime: "rectifier" or "own" (docs/design.md, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
         shard: `(index, count)`: take every `count`-th batch from number `index` on, counted from 0; a part may be empty.
         checkpoint: a path to write the sums to every few dozen steps and at the end. Where it exists, the fit goes on
