@@ -220,7 +220,7 @@ class Analyzer(keras.Model):
         return arrays, None if target is None else weights_of(target, len(arrays[0]), self._output_spec.shape)
 
     def _selected_target(self, target, neuron_selection=None):
-        """The target, in our words or in iNNvestigate's."""
+        """The target, in the words of DESIGN or of iNNvestigate."""
         if neuron_selection is not None:
             if target is not None or self.neuron_selection_mode != "index":
                 raise InvalidInputError(
