@@ -65,7 +65,8 @@ def upward(root, order):
     known, wrong = modules(root), []
     for module, path in known.items():
         for other in imports(path.read_text(encoding="utf-8"), known):
-            if room(other) != room(module) and order[room(other)] >= order[room(module)]:
+            above, below = order.get(room(module), 0), order.get(room(other), 0)
+            if room(other) != room(module) and below >= above:
                 wrong.append(f"{module} -> {room(other)}")
     return sorted(set(wrong) - EXCEPTIONS)
 
