@@ -10,6 +10,7 @@ import pathlib
 import re
 import shlex
 import shutil
+from unittest import mock
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from pages import PAGES, ROOT, blocks, prose
 from PIL import Image
 
 import innvest_lite
-from innvest_lite import cli, data, rules
+from innvest_lite import cli, data, export, rules
 
 WORDS = {"python", "bash", "sh", "text", "{eval-rst}", "{toctree}"}
 # Shell commands that no test runs as they stand, by their first words.
@@ -66,10 +67,18 @@ def desk(tmp_path_factory):
 
 @pytest.mark.parametrize("page", RUN)
 def test_what_a_page_shows_runs(page, desk, tmp_path, monkeypatch):
-    monkeypatch.setattr(rules.base, "RULES", dict(rules.base.RULES))
     shutil.copytree(desk, tmp_path / "commands")
     (tmp_path / "python").mkdir()
     names = _names(tmp_path / "python" / "model.keras")
+    # What a page registers is forgotten with it.
+    with mock.patch.dict(rules.RULES), mock.patch.dict(export.FORMATS):
+        _run(page, tmp_path, names, monkeypatch)
+    missing = [name for name in WRITTEN.get(page, ()) if not list(tmp_path.glob(f"*/{name}"))]
+    assert not missing
+
+
+def _run(page, tmp_path, names, monkeypatch):
+    """Runs the blocks of a page in order."""
     for block in blocks(PAGES[page]):
         if block.word == "python":
             monkeypatch.chdir(tmp_path / "python")
@@ -78,8 +87,6 @@ def test_what_a_page_shows_runs(page, desk, tmp_path, monkeypatch):
         elif block.word == "bash":
             monkeypatch.chdir(tmp_path / "commands")
             _run_commands(block)
-    missing = [name for name in WRITTEN.get(page, ()) if not list(tmp_path.glob(f"*/{name}"))]
-    assert not missing
 
 
 def _small():
