@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL=2
 [ "${1:-}" = without-tests ] || pytest
 
 # Documentation.
-python scripts/make/api_reference.py --out "$out"
+python -m sphinx -q -W --keep-going -n -b html -c docs . "$out"
 
 # Types: the type checker's line goes here.
 

@@ -133,9 +133,10 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         estimator: Any = None,
         sample_weight: Any = None,
         preprocess: str = "none",
-        exact: bool = True,
+        approximate: bool = False,
         regime: str = "rectifier",
         shard: tuple[int, int] = (0, 1),
+        exact: bool | None = None,
     ) -> Analyzer:
         """Nothing to fit: this method reads the model alone. It takes what the pattern methods take, and ignores it.
 

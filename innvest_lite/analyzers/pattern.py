@@ -105,9 +105,10 @@ class PatternAnalyzer(ReverseAnalyzer):
         estimator: Any = None,
         sample_weight: Any = None,
         preprocess: str = "none",
-        exact: bool = True,
+        approximate: bool = False,
         regime: str = "rectifier",
         shard: tuple[int, int] = (0, 1),
+        exact: bool | None = None,
     ) -> PatternAnalyzer:
         """Fits the patterns of the model on data; see `fit_patterns` and `fit_statistics` for what it takes.
 
@@ -121,9 +122,10 @@ class PatternAnalyzer(ReverseAnalyzer):
             estimator: in place of the analyzer's own, from now on; None: the analyzer's.
             sample_weight: for arrays, how much each sample counts, shape (samples,).
             preprocess: for a folder of images, see `innvest_lite.images.preprocess`.
-            exact: see `fit_statistics`.
+            approximate: see `fit_statistics`.
             regime: see `fit_statistics`.
             shard: see `fit_statistics`.
+            exact: the former name of `approximate`, with the opposite meaning.
 
         Returns:
             The analyzer.
@@ -140,6 +142,7 @@ class PatternAnalyzer(ReverseAnalyzer):
             callbacks=callbacks,
             sample_weight=sample_weight,
             preprocess=preprocess,
+            approximate=approximate,
             exact=exact,
             regime=regime,
             shard=shard,

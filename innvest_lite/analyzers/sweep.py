@@ -11,7 +11,7 @@ from innvest_lite import backend
 from innvest_lite.graph.interpret import interpret
 from innvest_lite.rules import Call, Rule
 
-# PatternNet grows by about two orders of magnitude a convolution (DESIGN, decision 8); float32 ends at 1e38.
+# PatternNet grows by about two orders of magnitude a convolution (docs/design.md, decision 8); float32 ends at 1e38.
 _KERNELS_BETWEEN_RESCALES = 3
 # A float32's largest exponent, and the smallest at which 24 bits below the maximum are still normal numbers.
 _LARGEST_EXPONENT, _SMALLEST_EXPONENT = 126, -102

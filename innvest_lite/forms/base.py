@@ -130,7 +130,7 @@ class LinearForm(Form):
 
     @property
     def weights_key(self):
-        """Equal for nodes that share their weights, and so their pattern (DESIGN, decision 3)."""
+        """Equal for nodes that share their weights, and so their pattern (docs/design.md, decision 3)."""
         # With the fused BatchNormalization: one kernel before two of them is two effective kernels.
         return id(self.node.operation), self.node.part, id(self.node.batchnorm)
 

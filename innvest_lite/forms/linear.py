@@ -298,8 +298,8 @@ def _in_layout(layer, x, convolve):
 def _strided_pointwise(layer, x, kernel):
     """A strided 1x1 convolution as the matrix product that it is, on the positions that it looks at.
 
-    TensorFlow 2.21's CPU kernel for the kernel gradient of such a convolution can crash the process (DESIGN,
-    decision 11), so neither VJP goes through it.
+    TensorFlow 2.21's CPU kernel for the kernel gradient of such a convolution can crash the process
+    (docs/design.md, decision 11), so neither VJP goes through it.
     """
     every = tuple(slice(None, None, stride) for stride in layer.strides)
     matrix = ops.reshape(kernel, kernel.shape[-2:])

@@ -1,6 +1,6 @@
 """Pure rewrites of a `Graph`: each takes a graph and returns another that computes the same outputs.
 
-`strip_softmax` alone changes the output, on purpose: explanations start at the logit (DESIGN, decision 1).
+`strip_softmax` alone changes the output, on purpose: explanations start at the logit (docs/design.md, decision 1).
 Called by the analyzers and the fitter, in the order in which the functions stand here.
 """
 

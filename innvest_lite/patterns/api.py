@@ -95,7 +95,7 @@ def fit_statistics(
         approximate: for "relu" and "relu.safe", take the mean of x over the positive regime from a part of the data (the
             first 1,024 samples and every 32nd batch), which saves one of two products a batch; the error is of second
             order.
-        regime: "rectifier" or "own" (DESIGN, decision 9).
+        regime: "rectifier" or "own" (docs/design.md, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
         shard: `(index, count)`: take every `count`-th batch, beginning with number `index`, counted from 0: `(0, 8)` is the
             first of eight parts, on the command line `--shard 1/8`. A part may be empty.

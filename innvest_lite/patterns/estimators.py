@@ -14,8 +14,8 @@ import numpy as np
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of
 
-# Where w'cov is below this share of var[y], the two-component pattern is not determined by the data: decision 4. Divided by
-# less than a tenth, it is determined but so long that it drowns all others: see docs/evidence.md.
+# Where w'cov is below this share of var[y], the two-component pattern is not determined by the data (docs/design.md,
+# decision 4). Divided by less than a tenth, it is determined but so long that it drowns all others: see docs/evidence.md.
 ILL_CONDITIONED = {"relu": 1e-3, "relu.negative": 1e-3, "relu.safe": 0.1}
 # A unit above this share on the first samples will hardly fall below the shares above on all samples.
 _SAFE = 0.3

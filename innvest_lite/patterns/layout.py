@@ -83,7 +83,7 @@ class Layout:
         return found
 
     def regime(self, form, choice):
-        """The value whose sign says whether a unit of a linear node is in the positive regime (decision 9).
+        """The value whose sign says whether a unit of a linear node is in the positive regime (docs/design.md, decision 9).
 
         Args:
             form: a linear form.

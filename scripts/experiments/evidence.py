@@ -45,7 +45,6 @@ from innvest_lite.metrics import degradation, signal_quality
 from innvest_lite.metrics.signal import ESTIMATORS
 from innvest_lite.patterns import estimators
 from innvest_lite.patterns.layout import Layout
-from innvest_lite.tables import table
 
 DEGRADATION = {"patch": 4, "steps": 49, "batch_size": BATCH}
 INPUT, REFERENCE = "input", "input_t_gradient"

@@ -145,7 +145,7 @@ def test_the_toy_of_the_paper():
 
 
 def wrong_patterns(model, data):
-    """a+ computed with E+[y] for E[y], the slip that looks like a correction (DESIGN, decision 2)."""
+    """a+ computed with E+[y] for E[y], the slip that looks like a correction (docs/design.md, decision 2)."""
     outputs, found = np.asarray(data, "float64"), {}
     for name in ("hidden", "out"):
         kernel, bias = (np.asarray(weight, "float64") for weight in model.get_layer(name).get_weights())

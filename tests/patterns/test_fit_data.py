@@ -82,7 +82,7 @@ def test_bad_data(feed):
 
 
 def test_a_strided_pointwise_convolution_does_not_crash_the_process(python):
-    """TensorFlow 2.21's kernel for the kernel gradient of this shape can (DESIGN, decision 11)."""
+    """TensorFlow 2.21's kernel for the kernel gradient of this shape can (docs/design.md, decision 11)."""
     code = """
 import keras, numpy as np, innvest_lite
 x = keras.Input((60, 60, 8))
