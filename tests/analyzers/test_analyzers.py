@@ -7,33 +7,43 @@ import keras
 import models
 import numpy as np
 import pytest
+import registered
 import replicas
 import tensorflow as tf
+from comparing import assert_close, offenders
 from keras import layers
-from models import assert_close, fitted
+from models import fitted
+from probes import probed
 
 import innvest_lite
 from innvest_lite import Gradient, PatternAttribution, PatternNet
-from innvest_lite.analyzers import explainer as explainer_module
-from innvest_lite.analyzers.reverse import Sweep
+from innvest_lite.analyzers.batches import run
 from innvest_lite.patterns.layout import Layout
 
-PATTERN_METHODS = [PatternNet, PatternAttribution]
+
+def made(method, name, **options):
+    """A new analyzer of a named model; patterns that need no data are as good as others here."""
+    model, options = models.case(name).model, {**models.case(name).options, **options}
+    if method is not Gradient:
+        options["patterns"] = innvest_lite.fit_patterns(model, estimator="filter")
+    return method(model, **options)
 
 
 # What comes in and goes out ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", [Gradient, PatternAttribution])
-@pytest.mark.parametrize("name", ["conv_bn", "two_inputs", "dict_inputs", "text", "several"])
-def test_shape_dtype_and_structure(name, method):
-    x = models.case(name).x
-    heat = fitted(method, name).analyze(x)
-    assert type(heat) is type(x)
-    keras.tree.assert_same_structure(heat, x)
-    for one, two in zip(keras.tree.flatten(heat), keras.tree.flatten(x), strict=True):
-        assert type(one) is np.ndarray and one.dtype == np.float32 and one.shape == two.shape
-        assert np.all(np.isfinite(one)) and np.any(one)
+def test_shape_dtype_and_structure(method, eager):
+    def fits(name):
+        x = models.case(name).x
+        heat = made(method, name).analyze(x)
+        assert type(heat) is type(x)
+        keras.tree.assert_same_structure(heat, x)
+        for one, two in zip(keras.tree.flatten(heat), keras.tree.flatten(x), strict=True):
+            assert type(one) is np.ndarray and one.dtype == np.float32 and one.shape == two.shape
+            assert np.all(np.isfinite(one)) and np.any(one)
+
+    assert offenders(fits, ("conv_bn", "two_inputs", "dict_inputs", "text", "several")) == {}
 
 
 def test_structures_that_mean_the_same():
@@ -55,10 +65,8 @@ def test_structures_that_mean_the_same():
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float16", "float64", ">f4"])
 def test_arrays_of_any_number(dtype):
     x = np.random.default_rng(1).integers(0, 2 if dtype == "bool" else 200, (5, 6)).astype(dtype)
-    kept = x.copy()
-    np.testing.assert_array_equal(
-        fitted(PatternNet, "dense").analyze(x), fitted(PatternNet, "dense").analyze(x.astype("float32"))
-    )
+    kept, analyzer = x.copy(), fitted(Gradient, "dense")
+    np.testing.assert_array_equal(analyzer.analyze(x), analyzer.analyze(x.astype("float32")))
     np.testing.assert_array_equal(x, kept)
 
 
@@ -69,13 +77,13 @@ def test_a_model_of_uint8_images_is_explained_in_float32():
     data = np.random.default_rng(2).integers(0, 256, (3, 4, 4, 2)).astype("uint8")
     kernel = model.layers[-1].kernel.numpy()
     chosen = model.predict(data, verbose=0).argmax(-1)
-    assert_close(Gradient(model).analyze(data), kernel.T[chosen].reshape(data.shape) / 255)
+    assert_close(Gradient(model)(data), kernel.T[chosen].reshape(data.shape) / 255)
     assert np.any(PatternNet(model).fit(data, verbose=0).analyze(data))
 
 
 @pytest.mark.parametrize("method", [Gradient, PatternAttribution])
-def test_no_samples(method):
-    analyzer, x = fitted(method, "conv_bn"), models.case("conv_bn").x[:0]
+def test_no_samples(method, eager):
+    analyzer, x = made(method, "conv_bn"), models.case("conv_bn").x[:0]
     heat, kept, exponent = analyzer.analyze(x, keep=["pool"], return_exponent=True)
     assert (heat.shape, heat.dtype) == (x.shape, np.float32)
     assert kept["pool"].shape == (0, 3, 2, 4)
@@ -86,13 +94,13 @@ def test_no_samples(method):
 
 @pytest.mark.parametrize("method", [Gradient, PatternAttribution])
 def test_batch_size_does_not_matter(method):
-    analyzer, x = fitted(method, "conv_bn"), models.data_for(models.case("conv_bn").model, 65, seed=4)
-    whole = analyzer.analyze(x, batch_size=65)
-    for batch_size in (1, 7, 64):
+    analyzer, x = fitted(method, "conv_bn"), models.data_for(models.case("conv_bn").model, 13, seed=4)
+    whole = analyzer.analyze(x, batch_size=13)
+    for batch_size in (1, 5, 12):
         assert_close(analyzer.analyze(x, batch_size=batch_size), whole, 2e-6)
 
 
-@pytest.mark.parametrize("method", [Gradient, *PATTERN_METHODS])
+@pytest.mark.parametrize("method", [Gradient, PatternAttribution])
 def test_an_analyzer_is_a_keras_model(method):
     analyzer, x = fitted(method, "conv_bn"), models.case("conv_bn").x
     expected = analyzer.analyze(x)
@@ -107,71 +115,69 @@ def test_an_analyzer_is_a_keras_model(method):
 # Tracing -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def traces(monkeypatch):
-    """How often an explanation was traced, as a list that grows."""
-    counted, original = [], Sweep.swept
-
-    def counting(self, explainer, inputs, weights, keep=()):
-        counted.append(keep)
-        return original(self, explainer, inputs, weights, keep)
-
-    monkeypatch.setattr(Sweep, "swept", counting)
-    return counted
-
-
-@pytest.mark.parametrize("method", [Gradient, PatternNet])
-def test_one_trace_for_all_batches_and_calls(method, traces):
-    analyzer = method(models.case("dense").model)
+@pytest.mark.parametrize("method, options", [(Gradient, {}), (PatternNet, {"fallback": "gradient"})])
+def test_one_trace_for_all_batches_and_calls(method, options):
+    """The probe is traced with every program, also with those of a fit."""
+    model, probe = probed(6)
     x = models.normal(10, 6)
-    analyzer.fit(x, verbose=0)
-    for samples, batch_size in ((10, 4), (10, 4), (7, 7), (1, 32)):
-        analyzer.analyze(x[:samples], batch_size=batch_size)
-    assert len(traces) == 1
-    for target in (1, "all", [0] * 10):
-        analyzer.analyze(x, target=target, batch_size=3)
-    assert len(traces) == 2
-    analyzer.fit(x + 1, verbose=0).analyze(x)
-    assert len(traces) == 2
+    analyzer, refitted = (method(model, **options).fit(data, verbose=0) for data in (x, x + 1))
 
+    def traces_of(use):
+        before = probe.traces
+        use()
+        return probe.traces - before
 
-def test_refitted_patterns_are_used_without_a_new_trace():
-    analyzer = PatternNet(models.case("dense").model).fit(models.normal(64, 6), verbose=0)
-    x = models.case("dense").x
-    first = analyzer.analyze(x)
-    scaled = {name: 2 * pattern for name, pattern in analyzer.patterns.items()}
-    analyzer.set_patterns(scaled)
-    assert_close(analyzer.analyze(x), 8 * first)
-
-
-def test_check_is_traced_once(traces):
-    analyzer = Gradient(models.case("dense").model)
-    for _ in range(2):
-        analyzer.check(models.normal(10, 6), batch_size=4)
-    assert len(traces) == 1
-
-
-def test_under_xla_a_ragged_batch_comes_in_the_shape_of_the_others(monkeypatch):
-    analyzer, x = Gradient(models.case("dense").model, jit_compile=True), models.normal(10, 6)
-    whole = analyzer.analyze(x, batch_size=10)
-    shapes, original = [], explainer_module.run
-
-    def recording(program, *given):
-        return original(lambda *arrays: (shapes.append([len(array) for array in arrays]), program(*arrays))[1], *given)
-
-    monkeypatch.setattr(explainer_module, "run", recording)
-    assert_close(analyzer.analyze(x, batch_size=4), whole, 2e-6)
-    assert shapes == [[4, 4], [4, 4], [4, 4]]
-
-
-@pytest.mark.parametrize("name, method", [("conv_bn", Gradient), ("conv_bn", PatternNet), ("text", PatternAttribution)])
-def test_xla_gives_the_same(name, method):
-    case = models.case(name)
-    analyzer = method(case.model, jit_compile=True)
+    once = traces_of(lambda: analyzer.analyze(x, batch_size=4))
+    with_target = traces_of(lambda: analyzer.analyze(x, target=1))
+    assert once > 0 and with_target > 0
+    again = [
+        lambda: [analyzer.analyze(x[:samples], batch_size=size) for samples, size in ((10, 4), (7, 7), (1, 32))],
+        lambda: [analyzer.analyze(x, target=target, batch_size=3) for target in (1, "all", [0] * 10)],
+    ]
+    assert [traces_of(use) for use in again] == [0, 0]
     if method is not Gradient:
-        analyzer = method(case.model, jit_compile=True, patterns=fitted(method, name).patterns)
-    assert analyzer.jit_compile and not fitted(method, name).jit_compile
-    assert_close(analyzer.analyze(case.x), fitted(method, name).analyze(case.x), 1e-4)
+        # Patterns of another fit are used without a new trace of the explanation.
+        first, fit = analyzer.analyze(x), traces_of(lambda: method(model, **options).fit(x + 1, verbose=0))
+        assert traces_of(lambda: analyzer.fit(x + 1, verbose=0).analyze(x)) == fit
+        found = analyzer.analyze(x)
+        assert_close(found, refitted(x))
+        assert np.abs(found - first).max() > 1e-3 * np.abs(first).max()
+
+
+def test_check_is_traced_once():
+    model, probe = probed(6)
+    analyzer, x = Gradient(model), models.normal(10, 6)
+    analyzer.check(x, batch_size=4)
+    traces = probe.traces
+    analyzer.check(x, batch_size=4)
+    assert probe.traces == traces
+
+
+def test_under_xla_a_ragged_batch_comes_in_the_shape_of_the_others():
+    shapes = []
+    program = lambda x: shapes.append(x.shape) or (x.sum(1),)  # noqa: E731
+    x = models.normal(10, 6)
+    for pad, last in ((True, 4), (False, 2)):
+        shapes.clear()
+        (found,) = run(program, [x], 4, pad)
+        np.testing.assert_array_equal(found, x.sum(1))
+        assert shapes == [(4, 6), (4, 6), (last, 6)]
+    analyzer = Gradient(models.case("dense").model, jit_compile=True)
+    assert_close(analyzer.analyze(x, batch_size=4), fitted(Gradient, "dense").analyze(x), 2e-6)
+
+
+@pytest.mark.parametrize(
+    "name, method",
+    [
+        ("conv_bn", PatternNet),
+        pytest.param("conv_bn", Gradient, marks=pytest.mark.slow),
+        pytest.param("text", PatternAttribution, marks=pytest.mark.slow),
+    ],
+)
+def test_xla_gives_the_same(name, method):
+    x, (plain, compiled) = models.case(name).x, (made(method, name, jit_compile=jit) for jit in (False, True))
+    assert compiled.jit_compile and not plain.jit_compile
+    assert_close(compiled.analyze(x), plain(x), 1e-4)
 
 
 # The user's model ----------------------------------------------------------------------------------------------------
@@ -185,7 +191,7 @@ def fingerprint(model):
     return digest.hexdigest(), [(layer.name, layer.trainable, len(layer._inbound_nodes), layer.built) for layer in each]
 
 
-@pytest.mark.parametrize("name", ["conv_bn", "nested"])
+@pytest.mark.parametrize("name", [pytest.param("conv_bn", marks=pytest.mark.slow), "nested"])
 def test_the_model_is_not_changed(name, tmp_path):
     model, options = models.build(name), models.OPTIONS.get(name, {})
     model.compile("sgd", "mse")
@@ -207,33 +213,28 @@ def test_the_model_is_not_changed(name, tmp_path):
 # Files ---------------------------------------------------------------------------------------------------------------
 
 LOAD = """
-import json, sys, warnings
-first, folder = sys.argv[1:]
-if first == "innvest_lite":
-    import innvest_lite
-import keras
-if first == "keras":
-    import innvest_lite
+import json, sys
+import innvest_lite, keras
 import numpy as np
-results = {}
-for name, target in list(json.load(open(folder + "/cases.json")).items())[: 99 if first == "keras" else 1]:
+folder, results = sys.argv[1], {}
+for name, target in json.load(open(folder + "/cases.json")).items():
     analyzer = keras.saving.load_model(f"{folder}/{name}.keras")
     x = dict(np.load(f"{folder}/{name}.npz"))
     heat = analyzer.analyze(x if len(x) > 1 else x["x"], target=target)
     results[name] = heat["a"] if isinstance(heat, dict) else heat
-np.savez(folder + f"/{first}.npz", **results)
+np.savez(folder + "/found.npz", **results)
 """
 
 
 def test_loaded_in_a_new_process_bit_for_bit(python, tmp_path):
-    """Whether `innvest_lite` is imported before Keras or after it."""
+    """One that imports `innvest_lite` before Keras; here Keras is imported first, and all that is loaded shows the rest."""
     cases = {
         "gradient": (fitted(Gradient, "conv_bn"), 1),
         "output": (fitted(Gradient, "several"), None),
         "attribution": (fitted(PatternAttribution, "conv_bn"), None),
         "linear": (fitted(PatternNet, "shared", estimator="linear"), 2),
-        "nested": (fitted(PatternAttribution, "nested"), "all"),
-        "fallback": (fitted(PatternNet, "opaque", fallback="gradient"), None),
+        "nested": (made(PatternAttribution, "nested"), "all"),
+        "fallback": (made(PatternNet, "opaque", fallback="gradient"), None),
         "random": (innvest_lite.Random(models.case("dense").model, seed=9, stddev=2.0), None),
     }
     expected = {}
@@ -244,9 +245,10 @@ def test_loaded_in_a_new_process_bit_for_bit(python, tmp_path):
         expected[name] = heat["a"] if isinstance(heat, dict) else heat
         analyzer.save(tmp_path / f"{name}.keras")
     (tmp_path / "cases.json").write_text(json.dumps({name: target for name, (_, target) in cases.items()}))
-    for first in ("innvest_lite", "keras"):
-        python(LOAD, first, tmp_path)
-        for name, values in np.load(tmp_path / f"{first}.npz").items():
+    python(LOAD, tmp_path)
+    with np.load(tmp_path / "found.npz") as found:
+        assert sorted(found) == sorted(expected)
+        for name, values in found.items():
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
@@ -275,7 +277,7 @@ def test_a_model_that_is_compiled_with_a_loss_of_its_own(tmp_path):
     model.compile("adam", loss=my_loss)
     analyzer = Gradient(model)
     analyzer.save(tmp_path / "gradient.keras")
-    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "gradient.keras").analyze(x), analyzer.analyze(x))
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "gradient.keras")(x), analyzer(x))
 
 
 # Identities and replicas ---------------------------------------------------------------------------------------------
@@ -283,27 +285,27 @@ def test_a_model_that_is_compiled_with_a_loss_of_its_own(tmp_path):
 WITHOUT_SCALE = [name for name in models.PATTERNED if name not in ("shapes", "shared", "gate", "text", "nested")]
 
 
-@pytest.mark.parametrize("name", WITHOUT_SCALE)
-def test_pattern_net_with_the_kernels_is_the_gradient_times_the_logit(name):
+def with_the_kernels_it_is_the_gradient_times_the_logit(name):
     case = models.case(name)
     kernels = {name: form.kernel().numpy() for name, form in Layout.of(case.model).patterned.items()}
     analyzer = PatternNet(case.model, patterns=kernels, **case.options)
     (logits,) = models.predicted(name)[1]
-    gradient = Gradient(case.model, **case.options).analyze(case.x)
-    for actual, one in zip(keras.tree.flatten(analyzer.analyze(case.x)), keras.tree.flatten(gradient), strict=True):
-        assert_close(actual, one * logits.max(-1).reshape(-1, *[1] * (one.ndim - 1)))
+    gradient = Gradient(case.model, **case.options)(case.x)
+    times = lambda one: np.asarray(one) * logits.max(-1).reshape(-1, *[1] * (len(one.shape) - 1))  # noqa: E731
+    assert_close(analyzer(case.x), keras.tree.map_structure(times, gradient))
+
+
+def test_pattern_net_with_the_kernels_is_the_gradient_times_the_logit():
+    assert offenders(with_the_kernels_it_is_the_gradient_times_the_logit, WITHOUT_SCALE) == {}
 
 
 @pytest.mark.parametrize(
     "method, word, target", [(PatternNet, "pattern.net", None), (PatternAttribution, "pattern.attribution", 1)]
 )
 def test_pattern_methods_equal_the_replica(method, word, target):
-    model, x = models.chain(), models.normal(80, 9, 8, 2)
-    patterns = innvest_lite.fit_patterns(model, x, verbose=0)
-    x = x[:3]
+    model, patterns, x = registered.model(), registered.patterns(), models.normal(3, 9, 8, 2)
     expected = replicas.explain(model, x, patterns, word, target)
-    actual = method(model, patterns=patterns).analyze(x, target=target)
-    assert_close(actual, expected)
+    assert_close(method(model, patterns=patterns).analyze(x, target=target), expected)
     wrong = {**patterns, "inline": patterns["inline"] * 1.001}
     with pytest.raises(AssertionError, match="differs by"):
-        assert_close(method(model, patterns=wrong).analyze(x, target=target), expected)
+        assert_close(method(model, patterns=wrong)(x, target=target), expected)

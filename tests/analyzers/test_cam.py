@@ -1,5 +1,7 @@
 """Class activation maps against the papers' formulas on a tape, and where they are taken by default."""
 
+import functools
+
 import keras
 import loop_replicas
 import models
@@ -288,6 +290,23 @@ def test_what_is_kept_is_the_gradient(eager):
     heat, kept = GradCAM(case.model).analyze(case.x, keep=["pool"])
     assert_close(kept["pool"], features_and_gradient(case.logits, "pool", case.x)[1])
     np.testing.assert_array_equal(heat, GradCAM(case.model).analyze(case.x))
+
+
+def flattened(data_format):
+    x = keras.Input((6, 8, 3))
+    value = layers.Flatten(data_format=data_format)(layers.Conv2D(4, 3, name="conv")(x))
+    return keras.Model(x, layers.Dense(2)(value))
+
+
+@pytest.mark.parametrize("method", [GradCAM, functools.partial(innvest_lite.Occlusion, window=3)])
+def test_flatten_says_nothing_of_where_channels_lie(method):
+    """Nor for what else draws over positions."""
+    one, two = models.randomize(flattened("channels_last"), seed=3), flattened("channels_first")
+    # The same computation: its Flatten moves the channels first, so the kernel's rows are reordered.
+    conv, bias, kernel, last = one.get_weights()
+    two.set_weights([conv, bias, kernel.reshape(4, 6, 4, 2).transpose(1, 2, 0, 3).reshape(96, 2), last])
+    x = models.normal(2, 6, 8, 3)
+    np.testing.assert_allclose(method(two)(x), method(one)(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", BOTH)

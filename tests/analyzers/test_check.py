@@ -1,24 +1,39 @@
 """`check`: what happens to relevance on its way is explained, node by node, and a leak is not."""
 
+from functools import cache
+
 import keras
 import models
 import numpy as np
 import pytest
+from comparing import assert_close
 from keras import layers
 
+import innvest_lite
 from innvest_lite import Gradient, PatternAttribution, PatternNet, rules
+
+
+@cache
+def patterns(name):
+    """Those of `w'a = 1` that need no data: what becomes of the relevance must add up for any."""
+    return innvest_lite.fit_patterns(models.case(name).model, estimator="filter")
+
+
+def made(method, name):
+    """A new analyzer of a named model."""
+    return method(models.case(name).model, **({} if method is Gradient else {"patterns": patterns(name)}))
 
 
 @pytest.mark.parametrize(
     "name, method",
     [
-        *(("conv_bn", method) for method in (Gradient, *(PatternNet, PatternAttribution))),
+        *(("conv_bn", method) for method in (Gradient, PatternNet, PatternAttribution)),
         *((name, PatternAttribution) for name in ("residual", "separable", "shapes")),
         ("gate", PatternNet),
     ],
 )
-def test_check_explains_every_difference(name, method):
-    case, analyzer = models.case(name), models.fitted(method, name)
+def test_check_explains_every_difference(name, method, eager):
+    case, analyzer = models.case(name), made(method, name)
     report = analyzer.check(case.x, batch_size=4)
     assert report.start.shape == (6,)
     assert np.all(report.unexplained < 1e-5)
@@ -34,8 +49,17 @@ def test_check_explains_every_difference(name, method):
     assert report.rows[0].node in str(report) and "unexplained" in str(report)
 
 
-def test_pattern_attribution_conserves_at_sums_and_units_and_nowhere_else():
-    rows = {row.node: row for row in models.fitted(PatternAttribution, "residual").check(models.case("residual").x).rows}
+def test_compiled_it_reports_the_same():
+    """With patterns of data, too."""
+    analyzer, x = models.fitted(PatternAttribution, "conv_bn"), models.case("conv_bn").x
+    report = analyzer.check(x, batch_size=4)
+    assert np.all(report.unexplained < 1e-5)
+    np.testing.assert_allclose(report.start, models.predicted("conv_bn")[1][0].max(-1), rtol=1e-4)
+    assert_close(report.at_input, np.asarray(analyzer(x), "float64").sum((1, 2, 3)), 1e-4)
+
+
+def test_pattern_attribution_conserves_at_sums_and_units_and_nowhere_else(eager):
+    rows = {row.node: row for row in made(PatternAttribution, "residual").check(models.case("residual").x).rows}
     for name in ("add", "subtract", "mean", "gap", "out", "pointwise"):
         np.testing.assert_allclose(rows[name].handed_on, rows[name].arrived, rtol=1e-4, atol=1e-5)
         assert np.abs(rows[name].arrived).max() > 1e-3
@@ -43,18 +67,15 @@ def test_pattern_attribution_conserves_at_sums_and_units_and_nowhere_else():
     assert not np.any(rows["relu"].padding) and not np.any(rows["branch"].gate)
 
 
-def test_check_finds_a_planted_leak(monkeypatch):
+def test_check_finds_a_planted_leak(monkeypatch, eager):
     """A rule that loses a hundredth is not explained away."""
     original = rules.Pattern.reverse
     leak = lambda self, call, relevance: tuple(0.99 * r for r in original(self, call, relevance))  # noqa: E731
     monkeypatch.setattr(rules.Pattern, "reverse", leak)
-    report = PatternAttribution(
-        models.case("conv_bn").model, patterns=models.fitted(PatternAttribution, "conv_bn").patterns
-    ).check(models.case("conv_bn").x)
-    assert np.all(report.unexplained > 1e-3)
+    assert np.all(made(PatternAttribution, "conv_bn").check(models.case("conv_bn").x).unexplained > 1e-3)
 
 
-def test_check_calls_a_maximum_with_a_constant_a_gate():
+def test_check_calls_a_maximum_with_a_constant_a_gate(eager):
     x = keras.Input((4,), name="x")
     value = keras.ops.maximum(layers.Dense(5, name="hidden")(x), 0.0)
     model = models.randomize(keras.Model(x, layers.Dense(3, name="out")(value)), seed=9)
@@ -73,14 +94,26 @@ def channels_first():
 
 
 def test_check_with_the_channels_first():
+    """Compiled, for only so TensorFlow runs such convolutions on CPU."""
     model = channels_first()
-    data = models.data_for(model, 48, seed=7)
+    x, fitted = models.data_for(model, 6, seed=7), innvest_lite.fit_patterns(model, estimator="filter")
     for method in (PatternAttribution, PatternNet):
-        analyzer = method(model).fit(data, verbose=0)
-        report = analyzer.check(data[:6])
+        analyzer = method(model, patterns=fitted)
+        report = analyzer.check(x)
         assert np.all(report.unexplained < 1e-6)
-        total = analyzer.analyze(data[:6]).astype("float64").sum(axis=(1, 2, 3))
+        total = analyzer.analyze(x).astype("float64").sum(axis=(1, 2, 3))
         np.testing.assert_allclose(report.at_input, total, rtol=1e-4, atol=1e-5 * np.abs(total).max())
         rows = {row.node: row for row in report.rows}
         assert np.abs(rows["depthwise"].padding).max() > 1e-3
         assert not np.any(np.abs(rows["conv"].padding) > 1e-6 * np.abs(rows["conv"].arrived).max())
+
+
+def test_methods_without_a_sweep_have_totals_alone(eager):
+    model, x = models.case("dense").model, models.case("dense").x
+    analyzer = innvest_lite.IntegratedGradients(model, 4)
+    assert analyzer.check(x[:0]).start.shape == (0,) and str(analyzer.check(x[:0])) == "no samples, nothing to check"
+    assert str(analyzer.check(x)).startswith("start ")
+    for method in (innvest_lite.InputTimesGradient(model), analyzer):
+        np.testing.assert_allclose(method.check(x).at_input, method.analyze(x).sum(1), rtol=1e-4, atol=1e-5)
+    index = Gradient(model, neuron_selection_mode="index")
+    np.testing.assert_array_equal(index.check(x, neuron_selection=1).start, Gradient(model).check(x, target=1).start)

@@ -6,11 +6,14 @@ import keras
 import models
 import numpy as np
 import pytest
+from comparing import offenders, refusals
 
 import innvest_lite
 from innvest_lite.analyzers.quantus import is_copy
 from innvest_lite.errors import InvalidInputError, NotFittedError
 
+# A new model for each call, which is explained once.
+pytestmark = pytest.mark.usefixtures("eager")
 TARGETS = np.array([1, 0, 2, 1])
 
 
@@ -64,16 +67,21 @@ def patterned(model):
     return innvest_lite.PatternNet(model).fit(models.normal(50, 6, 5, 2), verbose=0)
 
 
-@pytest.mark.parametrize("wrap", [lambda model: model, Wrapper, lambda model: None], ids=["itself", "wrapped", "None"])
-@pytest.mark.parametrize("targets", [TARGETS, TARGETS.tolist(), None], ids=["array", "list", "None"])
-def test_explains_its_own_model(model, patterned, wrap, targets):
-    explanation = patterned.as_explain_func()(model=wrap(model), inputs=X, targets=targets)
-    assert isinstance(explanation, np.ndarray) and explanation.shape == X.shape
-    np.testing.assert_array_equal(explanation, patterned.analyze(X, targets))
+def test_explains_its_own_model(model, patterned):
+    def explains(given, targets):
+        explanation = patterned.as_explain_func()(model=given, inputs=X, targets=targets)
+        assert isinstance(explanation, np.ndarray) and explanation.shape == X.shape
+        np.testing.assert_array_equal(explanation, patterned.analyze(X, targets))
+
+    cases = [(given, targets) for given in (model, Wrapper(model), None) for targets in (TARGETS, TARGETS.tolist(), None)]
+    assert offenders(explains, cases) == {}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_another_model_is_explained_itself_also_after_its_weights_changed(method, model):
+def test_another_model_is_explained_itself_also_after_its_weights_changed(model):
+    assert offenders(lambda method: another_model_is_explained_itself(method, model), METHODS) == {}
+
+
+def another_model_is_explained_itself(method, model):
     analyzer, other = METHODS[method](model), copy(model)
     explain, before = analyzer.as_explain_func(), analyzer.analyze(X, TARGETS)
     np.testing.assert_allclose(explain(Wrapper(other), X, TARGETS), before, atol=1e-6)
@@ -86,10 +94,15 @@ def test_another_model_is_explained_itself_also_after_its_weights_changed(method
 
 
 def test_the_analyzer_of_another_model_is_kept_while_it_comes_back(model):
-    analyzer, built = innvest_lite.Gradient(model), []
-    make = analyzer.for_model
-    analyzer.for_model = lambda other: built.append(other) or make(other)
-    explain, one, two = analyzer.as_explain_func(), copy(model), copy(model)
+    built = []
+
+    class Counted(innvest_lite.Gradient):
+        def __init__(self, model, **options):
+            built.append(model)
+            super().__init__(model, **options)
+
+    explain, one, two = Counted(model).as_explain_func(), copy(model), copy(model)
+    built.clear()
     for other in (one, one, model, one, two, two, one):
         explain(other, X, TARGETS)
     assert [id(other) for other in built] == [id(other) for other in (one, two, one)]
@@ -134,7 +147,7 @@ def _join(one, two, third=0, axis=1, operation=keras.ops.relu):
 def test_patterns_of_the_same_weights_in_another_graph_are_refused(change):
     model, same, other = _branches(_join), _branches(_join, "other_end"), _branches(functools.partial(_join, **change))
     x = models.normal(4, 3)
-    analyzer = innvest_lite.PatternNet(model).fit(models.normal(200, 3), verbose=0)
+    analyzer = innvest_lite.PatternNet(model, patterns=innvest_lite.fit_patterns(model, estimator="filter"))
     np.testing.assert_array_equal(analyzer.as_explain_func()(same, x, None), analyzer.analyze(x))
     with pytest.raises(InvalidInputError, match="other weights or layers"):
         analyzer.as_explain_func()(other, x, None)
@@ -156,19 +169,22 @@ def _called(call):
     return models.randomize(keras.Model(x, keras.layers.Dense(2)(keras.layers.Dense(4, "relu")(call(x)))), 0)
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_patterns_of_the_same_weights_behind_another_call_are_refused(name):
-    one, other = CALLS[name]
-    model = _called(one)
-    assert is_copy(_called(one), model) and is_copy(copy(model), model)
-    assert not is_copy(_called(other), model)
+def test_patterns_of_the_same_weights_behind_another_call_are_refused():
+    def tells_apart(name):
+        one, other = CALLS[name]
+        model = _called(one)
+        assert is_copy(_called(one), model) and is_copy(copy(model), model)
+        assert not is_copy(_called(other), model)
+
+    assert offenders(tells_apart, CALLS) == {}
 
 
 def test_patterns_behind_another_constant_are_refused_by_name():
-    x = models.normal(4, 6)
-    explain = innvest_lite.PatternNet(_called(CALLS["number"][0])).fit(x, verbose=0).as_explain_func()
+    model = _called(CALLS["number"][0])
+    patterns = innvest_lite.fit_patterns(model, estimator="filter")
+    explain = innvest_lite.PatternNet(model, patterns=patterns).as_explain_func()
     with pytest.raises(InvalidInputError, match="other weights or layers"):
-        explain(_called(CALLS["number"][1]), x, None)
+        explain(_called(CALLS["number"][1]), models.normal(4, 6), None)
 
 
 def test_copies_of_models_whose_calls_say_training_and_whose_nested_models_cast():
@@ -228,27 +244,30 @@ def test_options_of_quantus_are_ignored_and_others_refused(model):
             explain(model, X, TARGETS, device="cpu", **{name: ()})
 
 
-@pytest.mark.parametrize(
-    "inputs, targets, match",
-    [
-        (X[0], TARGETS, r"targets should be .*shape \(6,\)"),
-        (X[0], None, r"should have shape \(None, 6, 5, 2\), but got \(6, 5, 2\)"),
-        (X.transpose(0, 2, 1, 3), TARGETS, r"should have shape \(None, 6, 5, 2\)"),
-        (X.transpose(0, 3, 2, 1), TARGETS, r"should have shape \(None, 6, 5, 2\)"),
-        (np.float32(1), TARGETS, "targets should"),
-        ([[1, 2], [3]], TARGETS, "inputs cannot be read as an array"),
-        (None, None, "should hold numbers"),
-        (X, TARGETS[:3], r"targets should be None or whole numbers of shape \(4,\).*\(3,\)"),
-        (X, 1, "targets should"),
-        (X, TARGETS[:, None], "targets should"),
-        (X, TARGETS / 2, "targets should be .*float64"),
-        (X, "all", "targets should"),
-        (X, TARGETS + 2, "out of range"),
-    ],
-)
-def test_wrong_inputs_and_targets(model, inputs, targets, match):
-    with pytest.raises(InvalidInputError, match=match):
-        innvest_lite.Gradient(model).as_explain_func()(model, inputs, targets)
+WRONG = [
+    (X[0], TARGETS, r"targets should be .*shape \(6,\)"),
+    (X[0], None, r"should have shape \(None, 6, 5, 2\), but got \(6, 5, 2\)"),
+    (X.transpose(0, 2, 1, 3), TARGETS, r"should have shape \(None, 6, 5, 2\)"),
+    (X.transpose(0, 3, 2, 1), TARGETS, r"should have shape \(None, 6, 5, 2\)"),
+    (np.float32(1), TARGETS, "targets should"),
+    ([[1, 2], [3]], TARGETS, "inputs is no array"),
+    (None, None, "should hold numbers"),
+    (X, TARGETS[:3], r"targets should be None or whole numbers of shape \(4,\).*\(3,\)"),
+    (X, 1, "targets should"),
+    (X, TARGETS[:, None], "targets should"),
+    (X, TARGETS / 2, "targets should be .*float64"),
+    (X, "all", "targets should"),
+    (X, TARGETS + 2, "out of range"),
+]
+
+
+def test_wrong_inputs_and_targets(model):
+    explain = innvest_lite.Gradient(model).as_explain_func()
+    uses = {
+        f"{number}: {message}": (lambda inputs=inputs, targets=targets: explain(model, inputs, targets), message)
+        for number, (inputs, targets, message) in enumerate(WRONG)
+    }
+    assert refusals(uses, InvalidInputError) == {}
 
 
 @pytest.mark.parametrize("wrong", ["model", Wrapper("torch"), Wrapper])

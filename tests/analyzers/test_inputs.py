@@ -2,10 +2,14 @@
 
 import re
 
+import keras
+import ml_dtypes
 import models
 import numpy as np
 import pytest
 import tensorflow as tf
+from comparing import refusals
+from keras import layers
 from models import fitted
 
 import innvest_lite
@@ -36,12 +40,11 @@ BAD_X = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_X)
 @pytest.mark.parametrize("use", ["analyze", "check"])
-def test_bad_samples(name, use):
-    x, message = BAD_X[name]
-    with pytest.raises(InvalidInputError, match=message):
-        getattr(fitted(Gradient, "dense"), use)(x)
+def test_bad_samples(use):
+    function = getattr(fitted(Gradient, "dense"), use)
+    uses = {name: (lambda x=x: function(x), message) for name, (x, message) in BAD_X.items()}
+    assert refusals(uses, InvalidInputError) == {}
 
 
 def test_bad_samples_of_two_inputs():
@@ -70,25 +73,51 @@ BAD_TARGETS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_TARGETS)
-def test_bad_targets(name):
-    target, message = BAD_TARGETS[name]
-    for use in (fitted(Gradient, "dense").analyze, fitted(Gradient, "dense").check):
-        with pytest.raises(InvalidInputError, match=message):
-            use(models.case("dense").x, target=target)
+@pytest.mark.parametrize("use", ["analyze", "check"])
+def test_bad_targets(use):
+    function, x = getattr(fitted(Gradient, "dense"), use), models.case("dense").x
+    uses = {name: (lambda t=t: function(x, target=t), message) for name, (t, message) in BAD_TARGETS.items()}
+    uses["ragged"] = (lambda: function(x[:2], target=[[1], [2, 3]]), "The target is no array")
+    assert refusals(uses, InvalidInputError) == {}
+
+
+def test_a_target_among_very_many_outputs(eager):
+    """Weights of (samples, outputs), and nothing of outputs squared."""
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(300_000, use_bias=False)])
+    found = Gradient(model).analyze(np.ones((2, 2)), target=[7, 299_999])
+    kernel = model.get_weights()[0]
+    np.testing.assert_allclose(found, kernel[:, [7, 299_999]].T, rtol=1e-6)
+
+
+# Direct calls --------------------------------------------------------------------------------------------------------
+
+
+def test_a_dict_goes_by_its_names_in_a_direct_call_too():
+    b, a = keras.Input((2,), name="b"), keras.Input((2,), name="a")
+    model = models.randomize(keras.Model([b, a], layers.Dense(1)(layers.Concatenate()([b, layers.Dense(3)(a)]))), seed=1)
+    analyzer, data = innvest_lite.InputTimesGradient(model), {"b": np.float32([[1, 2]]), "a": np.float32([[30, 40]])}
+    expected = analyzer.analyze([data["b"], data["a"]])
+    for found in (analyzer.analyze(data), analyzer(data), analyzer.predict(data, verbose=0)):
+        for name, values in zip("ba", expected, strict=True):
+            np.testing.assert_allclose(found[name], values, rtol=1e-6)
+
+
+def test_what_does_not_fit_in_a_direct_call():
+    with pytest.raises(InvalidInputError, match="2 inputs"):
+        Gradient(models.case("two_inputs").model)([np.ones((1, 6), "float32")])
+    with pytest.raises(InvalidInputError, match="should have shape"):
+        Gradient(models.case("dense").model)(np.ones((1, 99), "float32"))
+
+
+def test_bfloat16_is_looked_at_too():
+    model = keras.Sequential([keras.Input((4,), dtype="bfloat16"), layers.Dense(2)])
+    with pytest.raises(InvalidInputError, match="NaN or infinite"):
+        Gradient(model).analyze(np.array([[1, np.nan, 0, 0]], ml_dtypes.bfloat16))
+    with pytest.raises(InvalidInputError, match="beyond the range of bfloat16"):
+        Gradient(model).analyze(np.array([[1, 1e300, 0, 0]]))
 
 
 # Options -------------------------------------------------------------------------------------------------------------
-
-
-def test_create_analyzer():
-    with pytest.raises(InvalidInputError, match="no analyzer 'pattern.atribution'. Did you mean 'pattern.attribution'"):
-        innvest_lite.create_analyzer("pattern.atribution", models.case("dense").model)
-    with pytest.raises(InvalidInputError, match="no analyzer 'xyz'. There are: .*gradient"):
-        innvest_lite.create_analyzer("xyz", models.case("dense").model)
-    for name, method in innvest_lite.ANALYZERS.items():
-        model = models.case("dense" if "cam" not in name else "conv_bn").model
-        assert type(innvest_lite.create_analyzer(name, model)) is method.analyzer
 
 
 def test_outputs():
@@ -109,23 +138,51 @@ def test_other_bad_options():
         innvest_lite.fit_patterns(models.case("dense").model, models.normal(8, 6), estimator="mean")
     with pytest.raises(InvalidInputError, match="regime should be one of .*but is 'mine'"):
         innvest_lite.fit_patterns(models.case("dense").model, models.normal(8, 6), regime="mine")
+    gated = models.case("gate").model
     with pytest.raises(InvalidInputError, match="No relevance passes through excite"):
-        fitted(PatternNet, "gate").analyze(models.case("gate").x, keep=["excite"])
+        PatternNet(gated, patterns=innvest_lite.fit_patterns(gated, estimator="filter")).analyze(
+            models.case("gate").x, keep=["excite"]
+        )
     with pytest.raises(InvalidInputError, match="Input has no backward pass"):
         Input(models.case("dense").model).analyze(x, keep=["first"])
 
 
-@pytest.mark.parametrize("method", [Gradient, PatternNet])
-@pytest.mark.parametrize("value", [None, 1.5, "a", 0, -1, True])
-def test_bad_batch_sizes(method, value):
-    message = re.escape(f"batch_size should be a whole number of at least 1, but is {value!r}.")
-    for use in (fitted(method, "dense").analyze, fitted(method, "dense").check):
-        with pytest.raises(InvalidInputError, match=message):
-            use(models.case("dense").x, batch_size=value)
+def test_bad_batch_sizes():
+    x, message = models.case("dense").x, "batch_size should be a whole number of at least 1, but is {!r}."
+    uses = {
+        f"{use} {value!r}": (
+            lambda use=use, value=value: getattr(fitted(Gradient, "dense"), use)(x, batch_size=value),
+            re.escape(message.format(value)),
+        )
+        for use in ("analyze", "check")
+        for value in (None, 1.5, "a", 0, -1, True)
+    }
+    assert refusals(uses, InvalidInputError) == {}
 
 
-@pytest.mark.parametrize("method", [Gradient, PatternNet])
-@pytest.mark.parametrize("value", [None, 3, [3], ["first", None], {"first": 1}, b"first"])
-def test_keep_takes_names(method, value):
-    with pytest.raises(InvalidInputError, match=re.escape(f"keep should be names of layers, but is {value!r}.")):
-        fitted(method, "dense").analyze(models.case("dense").x, keep=value)
+def test_keep_takes_names():
+    analyze, x = fitted(Gradient, "dense").analyze, models.case("dense").x
+    uses = {
+        repr(value): (
+            lambda value=value: analyze(x, keep=value),
+            re.escape(f"keep should be names of layers, but is {value!r}."),
+        )
+        for value in (None, 3, [3], ["first", None], {"first": 1}, b"first")
+    }
+    assert refusals(uses, InvalidInputError) == {}
+
+
+def test_what_is_no_option_of_every_analyzer():
+    model = models.case("dense").model
+    uses = {
+        "jit": (lambda: Gradient(model, jit_compile="no"), "jit_compile should be True, False or 'auto'"),
+        "stddev": (lambda: innvest_lite.Random(model, stddev="a"), "stddev should be a number"),
+    }
+    assert refusals(uses, InvalidInputError) == {}
+
+
+def test_the_plan_of_what_only_evaluates():
+    model = models.case("dense").model
+    for method in (innvest_lite.Occlusion(model, 1), Input(model)):
+        assert {str(step.rule) for step in method.plan().steps} == {"-"}
+    assert {str(step.rule) for step in innvest_lite.SmoothGrad(model).plan().steps} == {"Gradient"}

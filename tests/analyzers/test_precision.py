@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import replicas
 import tensorflow as tf
+from comparing import assert_close
 from keras import layers
-from models import assert_close
 
 from innvest_lite import Gradient, IntegratedGradients, PatternAttribution, PatternNet, fit_patterns, metrics
 from innvest_lite.analyzers import sweep
@@ -27,7 +27,8 @@ def test_rescaling_is_exact(scale, caplog):
         layer.bias.assign(np.full(layer.bias.shape, 0.2))
         patterns[layer.name] = np.float32(rng.uniform(0.1, 0.3, layer.kernel.shape) * scale)
     expected = replicas.explain(model, x, patterns, "pattern.net")
-    heat, exponent = PatternNet(model, patterns=patterns).analyze(x, return_exponent=True)
+    analyzer = PatternNet(model, patterns=patterns)
+    heat, exponent = analyzer.analyze(x, return_exponent=True)
     live = np.abs(expected).max(axis=1) > 0
     assert live.sum() >= 3 and np.all(np.isfinite(heat))
     true = heat[live].astype(object) * [[2 ** int(e) if e >= 0 else 1 / 2 ** int(-e)] for e in exponent[live]]
@@ -36,12 +37,11 @@ def test_rescaling_is_exact(scale, caplog):
     fits = (np.abs(expected).max(axis=1) < 1e37) & (np.abs(expected).max(axis=1) > 1e-30)
     assert not exponent[fits].any() and np.all(exponent[live & ~fits] != 0)
     assert not caplog.records
-    plain = PatternNet(model, patterns=patterns).analyze(x)
-    np.testing.assert_array_equal(plain, heat)
+    np.testing.assert_array_equal(analyzer.analyze(x), heat)
     assert ("leave the range of float32" in caplog.text) == bool(exponent.any())
 
 
-def test_rescaling_keeps_small_relevance_on_the_way():
+def test_rescaling_keeps_small_relevance_on_the_way(eager):
     """A value near the output is small where the input's is large; both are float32, and so is what comes back."""
     x = keras.Input((3,), name="x")
     value = x
@@ -144,7 +144,7 @@ def test_the_gap_of_integrated_gradients_in_other_precisions(policy, tolerance):
     assert gap.shape == (5,) and gap.dtype == np.float32
 
 
-def test_half_precision_does_not_end_the_range_of_relevance():
+def test_half_precision_does_not_end_the_range_of_relevance(eager):
     """Relevance grows by orders of magnitude per layer: beyond 65504, the largest float16, after a few."""
     stack = [layers.Dense(8, activation="relu", name=f"d{index}", dtype="mixed_float16") for index in range(6)]
     model = models.randomize(keras.Sequential([keras.Input((8,)), *stack]), seed=4)
@@ -162,4 +162,6 @@ def test_a_float64_model_is_explained_in_float64():
     with tf.GradientTape() as tape:
         tape.watch(tensor)
         total = tf.reduce_sum(model(tensor)[:, 1])
-    assert_close(Gradient(model).analyze(x, target=1), tape.gradient(total, tensor), 1e-12)
+    heat = Gradient(model).analyze(x, target=1)
+    assert heat.dtype == np.float64
+    assert_close(heat, tape.gradient(total, tensor), 1e-12)

@@ -223,6 +223,11 @@ def test_a_keyword_does_what_the_class_does():
     assert offenders(does_what_the_class_does, KEYWORDS) == {}
 
 
+def test_a_rule_for_all_linear_nodes():
+    given = create_analyzer("lrp", model(), rule=Epsilon(0.5))(X)
+    np.testing.assert_array_equal(given, LRP(model(), "epsilon", composite_options={"epsilon": 0.5})(X))
+
+
 WORDS = {"relu": "relu", "relu.positive": "relu", "relu.negative": "relu.negative", "linear": "linear", "filter": "filter"}
 
 

@@ -1,17 +1,30 @@
 """For the tests of exported analyzers: endpoints that are not written to files, and a model of images."""
 
+import json
+
 import keras
 import models
+import tensorflow as tf
 
 from innvest_lite.export import Served
 from innvest_lite.export.files import FORMATS
 
 
-def served_by(analyzer, **options):
-    """The endpoints before they are written."""
+def served_by(analyzer, *names, **options):
+    """The endpoints before they are written: those of these names, by default all."""
     defaults = {"target": "argmax", "predictions": True, "batch": None, "preprocess": None, "render": None}
     options = {**defaults, "colormap": "seismic", "checks": True, "echoes": True, **options}
-    return Served(analyzer, **options).endpoints(FORMATS["tf_saved_model"].endpoints)
+    return Served(analyzer, **options).endpoints(names or FORMATS["tf_saved_model"].endpoints)
+
+
+def seeds(analyzer):
+    """What a random analyzer's endpoints take besides."""
+    return [tf.constant(analyzer.seed, tf.int64)] if analyzer.is_random else []
+
+
+def described(folder):
+    """What a SavedModel says of itself."""
+    return json.loads((folder / "assets.extra" / "description.json").read_text())
 
 
 def image_model(channels=3):

@@ -342,9 +342,10 @@ def case(name):
 
 @cache
 def predicted(name):
-    """What Keras says of a case, `(outputs, logits)`, flat."""
+    """What Keras says of a case, `(outputs, logits)`, flat arrays; by a call, for `predict` compiles each model."""
     one = case(name)
-    return [keras.tree.flatten(model.predict(one.x, verbose=0)) for model in (one.model, one.logits)]
+    found = [keras.tree.flatten(model(one.x, training=False)) for model in (one.model, one.logits)]
+    return [[ops.convert_to_numpy(tensor) for tensor in tensors] for tensors in found]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Tracing and the passes: names, order, equal outputs, what must not be fused, and Keras's private attributes by name."""
+"""Tracing: names, order, equal outputs, what counts as a graph, and Keras's private attributes by name."""
 
 import importlib
 import pathlib
@@ -8,40 +8,15 @@ import keras
 import models
 import numpy as np
 import pytest
+from comparing import assert_close, offenders
+from graphs import assert_computes, evaluate, names
 from keras import layers
 
 import innvest_lite
-from innvest_lite.forms import forms_of
 from innvest_lite.graph import Slot, Value, passes, trace
 
 trace_module = importlib.import_module("innvest_lite.graph.trace")
-TOLERANCE = 1e-5
 
-
-def evaluate(graph, x):
-    """The outputs of a graph whose activations are split, through its forms."""
-    forms = forms_of(graph)
-    values = dict(zip(graph.inputs, map(keras.ops.convert_to_tensor, keras.tree.flatten(x)), strict=True))
-    for node in graph.nodes:
-        outputs = forms[node.name].forward(*(values[value] for value in node.inputs))
-        values.update(zip(node.values, outputs, strict=True))
-    return [values[value].numpy() for value in graph.outputs]
-
-
-def assert_computes(graph, model, x, expected=None):
-    """A graph gives what `predict` gives, relative to the largest value."""
-    expected = expected or keras.tree.flatten(model.predict(x, verbose=0))
-    for actual, wanted in zip(evaluate(graph, x), expected, strict=True):
-        assert actual.shape == wanted.shape
-        difference = np.abs(actual - wanted).max() / np.abs(wanted).max()
-        assert difference <= TOLERANCE, f"differs by {difference:.2g}"
-
-
-def names(graph):
-    return [node.name for node in graph.nodes]
-
-
-# Tracing -------------------------------------------------------------------------------------------------------------
 
 EXPECTED_NODES = {
     "dense": "first second out",
@@ -54,10 +29,10 @@ EXPECTED_NODES = {
 }
 
 
-@pytest.mark.parametrize("name", EXPECTED_NODES)
-def test_names_of_nodes(name):
+def test_names_of_nodes():
     """A shared layer's calls are numbered, a nested model's layers stand behind its name."""
-    assert sorted(names(trace(models.case(name).model))) == sorted(EXPECTED_NODES[name].split())
+    found = {name: sorted(names(trace(models.case(name).model))) for name in EXPECTED_NODES}
+    assert found == {name: sorted(nodes.split()) for name, nodes in EXPECTED_NODES.items()}
 
 
 def test_calls_are_numbered_in_the_order_in_which_they_were_made():
@@ -70,8 +45,7 @@ def test_calls_are_numbered_in_the_order_in_which_they_were_made():
     assert graph.node_of["shared#2"].inputs == (Value("two"),)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-def test_nodes_come_after_what_they_take(name):
+def nodes_come_after_what_they_take(name):
     graph = trace(models.case(name).model)
     known = set(graph.inputs)
     for node in graph.nodes:
@@ -82,16 +56,22 @@ def test_nodes_come_after_what_they_take(name):
     assert len(set(names(graph))) == len(graph.nodes)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-def test_the_whole_calls_compute_the_model(name):
-    """Before any pass: `Node.call` of every node."""
+def test_nodes_come_after_what_they_take():
+    assert offenders(nodes_come_after_what_they_take, models.NAMES) == {}
+
+
+def whole_calls_compute_the_model(name):
     model, x = models.case(name).model, models.case(name).x
     graph = trace(model)
     values = dict(zip(graph.inputs, map(keras.ops.convert_to_tensor, keras.tree.flatten(x)), strict=True))
     for node in graph.nodes:
         values.update(zip(node.values, node.call(*(values[value] for value in node.inputs)), strict=True))
-    for value, wanted in zip(graph.outputs, models.predicted(name)[0], strict=True):
-        np.testing.assert_allclose(values[value], wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
+    assert_close([values[value] for value in graph.outputs], models.predicted(name)[0])
+
+
+def test_the_whole_calls_compute_the_model():
+    """Before any pass: `Node.call` of every node."""
+    assert offenders(whole_calls_compute_the_model, models.NAMES) == {}
 
 
 def test_inputs_and_arguments_are_in_the_models_order():
@@ -169,159 +149,6 @@ def test_planted_skipped_nested_model(monkeypatch):
         assert_inlined(model)
     with pytest.raises(AssertionError, match="differs by"):
         assert_computes(passes.split_activations(trace(model)), model, x)
-
-
-# Passes --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", models.NAMES)
-def test_split_activations(name):
-    model, x = models.case(name).model, models.case(name).x
-    graph = passes.split_activations(trace(model))
-    assert_computes(graph, model, x, models.predicted(name)[0])
-    for node in graph.nodes:
-        activation = getattr(node.operation, "activation", None)
-        if isinstance(node.operation, passes.LINEAR_LAYERS) and activation is not keras.activations.linear:
-            assert node.part in ("linear", "activation")
-
-
-@pytest.mark.parametrize("name", models.NAMES)
-def test_split_separable_and_fuse_batchnorm(name):
-    model, x = models.case(name).model, models.case(name).x
-    split = passes.split_separable(passes.split_activations(trace(model)))
-    assert_computes(split, model, x, models.predicted(name)[0])
-    assert not [node for node in split.nodes if isinstance(node.operation, passes._SEPARABLE) and node.part == "linear"]
-    assert_computes(passes.fuse_batchnorm(split), model, x, models.predicted(name)[0])
-
-
-@pytest.mark.parametrize("fuse", [False, True])
-@pytest.mark.parametrize("name", models.NAMES)
-def test_rewrite_ends_at_the_logits(name, fuse):
-    """All passes together, against a model that Keras made without the last activation."""
-    case = models.case(name)
-    graph = passes.rewrite(trace(case.model), fuse=fuse, split=fuse)
-    graph = passes.select_output(graph, case.options.get("output"))
-    assert_computes(graph, case.logits, case.x, models.predicted(name)[1])
-
-
-def test_names_of_the_parts_and_values_of_the_layers():
-    graph = passes.rewrite(trace(models.case("separable").model), fuse=True, split=True)
-    parts = ["separable/depthwise", "separable/pointwise", "separable/activation"]
-    assert names(graph)[:3] == parts
-    assert graph.layer_values["separable"] == Value("separable/activation")
-    assert names(graph)[3:] == ["depthwise", "relu", "plain/depthwise", "plain/pointwise", "flat", "out"]
-    assert graph.layer_values["bn2"] == Value("plain/pointwise")
-    assert graph.node_of["plain/pointwise"].batchnorm.name == "bn2"
-    assert graph.node_of["plain/depthwise"].batchnorm is None
-
-
-FUSED = {
-    "conv_bn": {"conv1": "bn1", "conv2": "bn2", "dense": "bn3"},
-    "residual": {"branch": "bn"},
-    "shared": {},  # the ReLU stands between
-    "separable": {"depthwise": "bn1", "plain/pointwise": "bn2"},
-}
-
-
-@pytest.mark.parametrize("name", FUSED)
-def test_what_is_fused(name):
-    graph = passes.rewrite(trace(models.case(name).model), fuse=True, split=True)
-    fused = {node.name: node.batchnorm.name for node in graph.nodes if node.batchnorm is not None}
-    assert fused == FUSED[name]
-    assert "Dense + BatchNormalization" in str(graph) or name != "conv_bn"
-
-
-def chain_with_batchnorm(kind):
-    x = keras.Input((4, 4, 4), name="x")
-    value = layers.Conv2D(4, 1, activation="relu" if kind == "inline activation" else None, name="conv")(x)
-    axis = {"another axis": 1, "negative axis": -1}.get(kind, 3)
-    norm = layers.BatchNormalization(axis=axis, name="bn")
-    normal = norm(value)
-    outputs = {
-        "used elsewhere": lambda: layers.Add(name="add")([normal, value]),
-        "twice": lambda: layers.BatchNormalization(name="bn2")(normal),
-        "output": lambda: [normal, value],
-    }
-    return models.randomize(keras.Model(x, outputs.get(kind, lambda: normal)()), seed=4)
-
-
-@pytest.mark.parametrize("kind", ["used elsewhere", "output", "another axis", "inline activation"])
-def test_what_is_never_fused(kind):
-    model = chain_with_batchnorm(kind)
-    graph = passes.rewrite(trace(model), fuse=True, split=True)
-    assert "bn" in names(graph)
-    assert graph.node_of["conv"].batchnorm is None
-    assert_computes(graph, model, models.normal(3, 4, 4, 4))
-
-
-@pytest.mark.parametrize("kind", ["plain", "negative axis", "twice"])
-def test_what_is_fused_once(kind):
-    model = chain_with_batchnorm(kind)
-    graph = passes.rewrite(trace(model), fuse=True, split=True)
-    assert names(graph) == ["conv", "bn2"][: 1 + (kind == "twice")]
-    assert graph.node_of["conv"].batchnorm is model.get_layer("bn")
-    assert_computes(graph, model, models.normal(3, 4, 4, 4))
-
-
-def test_a_layer_with_a_call_of_its_own_is_not_cut_or_fused():
-    class Doubled(layers.Dense):
-        def call(self, inputs, training=None):
-            return 2 * super().call(inputs)
-
-    x = keras.Input((4,), name="x")
-    value = layers.BatchNormalization(name="bn")(Doubled(4, activation="tanh", name="doubled")(x))
-    model = models.randomize(keras.Model(x, value), seed=5)
-    graph = passes.rewrite(trace(model), fuse=True, split=True)
-    assert names(graph) == ["doubled", "bn"]
-    assert_computes(graph, model, models.normal(3, 4))
-
-
-def test_a_convolution_with_an_operation_of_its_own_is_not_taken_for_keras_own():
-    """Keras names `convolution_op` as the method to override, e.g. for standardized weights."""
-
-    class Standardized(layers.Conv2D):
-        def convolution_op(self, inputs, kernel):
-            return super().convolution_op(inputs, kernel - keras.ops.mean(kernel, axis=(0, 1, 2)))
-
-    x = keras.Input((4, 4, 2), name="x")
-    model = models.randomize(keras.Model(x, Standardized(3, 2, name="conv")(x)), seed=6)
-    assert_computes(passes.rewrite(trace(model), fuse=True, split=True), model, models.normal(3, 4, 4, 2))
-
-
-@pytest.mark.parametrize("bias_axes", ["e", "d", "de", "be", None])
-@pytest.mark.parametrize("activation", ["tanh", None])
-def test_an_einsum_with_any_bias_is_evaluated_once(bias_axes, activation):
-    """The activation must not be applied twice where the bias makes the layer opaque."""
-    x = keras.Input((3, 4), name="x")
-    layer = layers.EinsumDense("abc,cde->abde", (3, 2, 5), bias_axes=bias_axes, activation=activation, name="einsum")
-    model = models.randomize(keras.Model(x, layer(x)), seed=7)
-    assert_computes(passes.rewrite(trace(model), fuse=True, split=True), model, models.normal(2, 3, 4))
-
-
-def test_a_softmax_inside_the_model_stays():
-    """`inline` has a softmax in the middle; only the one at the end is stripped."""
-    graph = passes.rewrite(trace(models.case("inline").model), fuse=False)
-    assert "softmax/activation" in names(graph)
-    assert "out/activation" not in names(graph)
-
-
-def test_a_softmax_that_feeds_something_else_is_stripped_as_output_only():
-    x = keras.Input((4,), name="x")
-    value = layers.Dense(3, activation="softmax", name="out")(x)
-    model = models.randomize(keras.Model(x, [value, layers.Dense(2, name="more")(value)]), seed=8)
-    graph = passes.rewrite(trace(model), fuse=False)
-    assert graph.outputs == (Value("out"), Value("more"))
-    assert graph.node_of["more"].inputs == (Value("out/activation"),)
-
-
-def test_a_layer_of_the_users_that_is_called_sigmoid_is_no_head():
-    class Sigmoid(keras.Layer):
-        def call(self, x):
-            return 3 * x
-
-    x = keras.Input((4,), name="x")
-    graph = passes.rewrite(trace(keras.Model(x, Sigmoid(name="mine")(layers.Dense(1, name="out")(x)))), fuse=False)
-    assert names(graph) == ["out", "mine"]
 
 
 # Private attributes of Keras -----------------------------------------------------------------------------------------
