@@ -158,7 +158,9 @@ class Copy:
 
     def _judged(self, mutation):
         done, seconds, asked = set(), 0.0, False
-        for entry in (*mutation.tests, *(() if self._likely and mutation.tests else mutation.room)):
+        for entry in (*mutation.tests, *mutation.room):
+            if self._likely and asked and entry not in mutation.tests:
+                break
             files, options = files_of(entry, self.root)
             files = [file for file in files if options or file not in done]
             if not files:
