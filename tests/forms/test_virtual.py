@@ -1,0 +1,76 @@
+"""Sums and averages as linear maps: the constant kernel computes what the node computes, and hands back its transpose.
+
+A wrong sign or share there sends PatternNet, PatternAttribution and LRP astray at every skip connection.
+"""
+
+import keras
+import models
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+from innvest_lite import LRP, Gradient, PatternAttribution, UnsupportedLayerError
+from innvest_lite.forms import LinearForm, forms_of
+from innvest_lite.graph import trace
+
+# How much of each addend the result has.
+SUMS = {
+    "plus": (lambda a, b: a + b, (1, 1)),
+    "minus": (lambda a, b: a - b, (1, -1)),
+    "ops.add": (ops.add, (1, 1)),
+    "ops.subtract": (ops.subtract, (1, -1)),
+    "Add": (lambda a, b: layers.Add()([a, b]), (1, 1)),
+    "Subtract": (lambda a, b: layers.Subtract()([a, b]), (1, -1)),
+    "Average": (lambda a, b: layers.Average()([a, b]), (0.5, 0.5)),
+}
+
+
+def test_a_sum_hands_back_what_each_addend_counts():
+    rng = np.random.default_rng(1)
+    one, two, cotangent = (tf.constant(rng.normal(size=(3, 4)), tf.float32) for _ in range(3))
+    wrong = []
+    for name, (build, counts) in SUMS.items():
+        a, b = keras.Input((4,)), keras.Input((4,))
+        graph = trace(keras.Model([a, b], build(a, b)))
+        (form,) = forms_of(graph).values()
+        value = form.apply((one, two), form.kernel())
+        handed_back = form.vjp_inputs((one, two), form.kernel(), cotangent)
+        pairs = [(value, counts[0] * one + counts[1] * two), (form.forward(one, two)[0], value)]
+        pairs += [(found, count * cotangent) for found, count in zip(handed_back, counts, strict=True)]
+        wrong += [name for found, expected in pairs if not np.allclose(found, expected, rtol=1e-6)][:1]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("build", [lambda x: layers.Add()([x, x]), lambda x: x + x, lambda x: x * x], ids=["Add", "+", "*"])
+def test_a_value_that_is_taken_twice_gets_two_shares_and_not_four(build):
+    x = keras.Input((4,), name="x")
+    model = models.randomize(keras.Model(x, layers.Dense(2, use_bias=False)(build(layers.Dense(4)(x)))), seed=2)
+    samples = models.normal(3, 4)
+    with tf.GradientTape() as tape:
+        tensor = tf.constant(samples)
+        tape.watch(tensor)
+        total = tf.reduce_sum(model(tensor)[:, 1])
+    np.testing.assert_allclose(Gradient(model).analyze(samples, target=1), tape.gradient(total, tensor), rtol=1e-5)
+
+
+def test_a_sum_of_equals_conserves_relevance():
+    x = keras.Input((4,), name="x")
+    model = models.randomize(keras.Model(x, layers.Dense(2, use_bias=False)(layers.Add()([x, x]))), seed=2)
+    samples = models.normal(3, 4)
+    heat = LRP(model, "zero").analyze(samples, target=1)
+    np.testing.assert_allclose(heat.sum(1), np.asarray(model(samples))[:, 1], rtol=1e-5)
+
+
+def test_a_masked_average_has_no_constant_kernel():
+    """What it divides by depends on the sample, so that 1/n would be a pattern of another map."""
+    x = keras.Input((5,), dtype="int32")
+    found = {}
+    for masks in (True, False):
+        value = layers.GlobalAveragePooling1D(name="mean")(layers.Embedding(6, 3, mask_zero=masks)(x))
+        model = keras.Model(x, layers.Dense(2)(value))
+        found[masks] = isinstance(forms_of(trace(model))["mean"], LinearForm)
+        if masks:
+            with pytest.raises(UnsupportedLayerError, match="mean"):
+                PatternAttribution(model)
+    assert found == {True: False, False: True}

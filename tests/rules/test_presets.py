@@ -1,0 +1,46 @@
+"""The named composites: dense layers of every kind get the rule of dense layers; rules stand at nodes that they are for."""
+
+import keras
+import pytest
+from keras import layers
+
+from innvest_lite import LRP, InvalidInputError
+from innvest_lite.graph import trace
+from innvest_lite.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Gradient, Pattern, ZPlus, anything, bind, kind
+
+# The rules of the first layer, of convolutions and of dense layers, from the papers' text.
+PRESETS = {
+    "epsilon_plus": (ZPlus(), ZPlus(), Epsilon(1e-6)),
+    "epsilon_plus_flat": (Flat(), ZPlus(), Epsilon(1e-6)),
+    "epsilon_gamma_box": (Box(-3.0, 3.0), Gamma(0.25), Epsilon(1e-6)),
+    "epsilon_alpha2_beta1": (AlphaBeta(2.0, 1.0), AlphaBeta(2.0, 1.0), Epsilon(1e-6)),
+    "epsilon_alpha2_beta1_flat": (Flat(), AlphaBeta(2.0, 1.0), Epsilon(1e-6)),
+    "sequential_preset_a": (AlphaBeta(1.0, 0.0, "shared"), AlphaBeta(1.0, 0.0, "shared"), Epsilon(0.1)),
+    "sequential_preset_b": (AlphaBeta(2.0, 1.0, "shared"), AlphaBeta(2.0, 1.0, "shared"), Epsilon(0.1)),
+    "sequential_preset_a_flat": (Flat(), AlphaBeta(1.0, 0.0, "shared"), Epsilon(0.1)),
+    "sequential_preset_b_flat": (Flat(), AlphaBeta(2.0, 1.0, "shared"), Epsilon(0.1)),
+}
+
+
+def test_an_einsum_dense_layer_is_a_dense_layer():
+    """As in a transformer, whose projections are EinsumDense: not the rule of convolutions."""
+    x = keras.Input((6, 4))
+    value = layers.Conv1D(3, 2, activation="relu", name="convolution")(
+        layers.Conv1D(3, 2, activation="relu", name="first")(x)
+    )
+    value = layers.EinsumDense("btd,de->bte", (4, 3), activation="relu", name="einsum")(value)
+    model = keras.Model(x, layers.Dense(2, name="dense")(layers.Flatten()(value)))
+    wrong = []
+    for name, (first, convolutional, dense) in PRESETS.items():
+        found = {step.node.name: step.rule for step in LRP(model, name).plan().steps}
+        expected = {"first": first, "convolution": convolutional, "einsum": dense, "dense": dense}
+        wrong += [(name, layer, found[layer]) for layer, rule in expected.items() if found[layer] != rule]
+    assert wrong == []
+
+
+def test_a_pattern_wants_a_kernel():
+    """An average over a size that is open has none; that is said when rules are bound, not in the middle of a sweep."""
+    x = keras.Input((None, 3))
+    graph = trace(keras.Model(x, layers.GlobalAveragePooling1D(name="mean")(x)))
+    with pytest.raises(InvalidInputError, match=r"at nodes that it is not for: mean \(average\)"):
+        bind(graph, [(kind("average"), Pattern()), (anything(), Gradient())], "Test")
