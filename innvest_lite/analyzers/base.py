@@ -82,8 +82,6 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         self._explainer: Explainer | None = None
         self.built = True
 
-    # What subclasses say -----------------------------------------------------------------------------------------------
-
     def bindings(self) -> list:
         """The list of (matcher, rule) that the plan is made of; by default the gradient, or nothing, at every node."""
         return [(anything(), Gradient() if self.hands_back else Evaluated())]
@@ -94,21 +92,22 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         Args:
             graph: the model's graph, from its inputs to the explained logits.
             inputs: what the model takes.
+
+        Returns:
+            A `Strategy`.
         """
         raise NotImplementedError
 
     def guard(self, graph: Graph) -> Any:
-        """What looks whether the weights of the graph's layers are still those that the analyzer explains with."""
+        """What looks whether the graph's weights are still those that the analyzer explains with."""
         return Unguarded()
 
     def complete(self) -> None:
-        """Called when the analyzer is made, behind its `__init__`: a model that cannot be explained is refused now."""
+        """Called behind `__init__`, when the analyzer is made: a model that cannot be explained is refused now."""
         _ = self.explainer
 
     def require_ready(self) -> None:
         """Raises where the analyzer cannot explain the model as it is now; called by everything that explains or saves."""
-
-    # What people call --------------------------------------------------------------------------------------------------
 
     @property
     def explainer(self) -> Explainer:
@@ -138,11 +137,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         shard: tuple[int, int] = (0, 1),
         exact: bool | None = None,
     ) -> Analyzer:
-        """Nothing to fit: this method reads the model alone. It takes what the pattern methods take, and ignores it.
-
-        Returns:
-            The analyzer, so that methods can be put in each other's place.
-        """
+        """Nothing to fit: takes what the pattern methods take, so that one may stand for the other; returns the analyzer."""
         return self
 
     def call(self, inputs: Any, target: Any = None) -> Any:

@@ -88,11 +88,19 @@ class GradCAM(ReverseAnalyzer):
             features: the feature maps, float32.
             gradient: the gradient of the explained output in them, float32.
             axes: of their positions.
+
+        Returns:
+            A tensor of the feature maps' shape.
         """
         return gradient
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
-        """See `Analyzer.strategy`."""
+        """See `Analyzer.strategy`.
+
+        Raises:
+            UnsupportedLayerError: the model has no layer with positions, or several inputs.
+            InvalidInputError: the chosen layer's output has no positions.
+        """
         method, count, rank = type(self).__name__, len(graph.inputs), len(graph.input_specs[0].shape)
         if count > 1 or rank < 3:
             came = f"this model has {count} inputs" if count > 1 else "this model's input has none"

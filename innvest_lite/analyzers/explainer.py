@@ -16,13 +16,13 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
+from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Value
 from innvest_lite.graph.graph import Spec
 from innvest_lite.inputs import InputSpec
@@ -88,7 +88,7 @@ class Explainer:
 
     def logits(self, inputs: Any) -> Any:
         """The explained output of tensors, before its softmax or sigmoid, by the forward pass alone."""
-        return sweep.evaluate(self.plan, inputs)[self.graph.outputs[0]]
+        return values_of(self.graph, self.plan.forms, inputs)[self.graph.outputs[0]]
 
     def predictions(self, logits: Any) -> Any:
         """What the model itself puts out, from its logits."""

@@ -20,6 +20,7 @@ from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
+from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import one_of, positive
@@ -74,7 +75,9 @@ class Path(Sampler):
             for reference, x in zip(references, inputs, strict=True)
         ]
         tokens = any(is_integer(spec.dtype) for spec in graph.input_specs)
-        values = sweep.evaluate(explainer.plan, tensors) if tokens else dict(zip(graph.inputs, tensors, strict=True))
+        values = (
+            values_of(graph, explainer.plan.forms, tensors) if tokens else dict(zip(graph.inputs, tensors, strict=True))
+        )
         found = []
         for of_input, spec in zip(points, graph.input_specs, strict=True):
             # No token means nothing; an embedding of zeros does.

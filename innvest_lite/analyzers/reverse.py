@@ -91,11 +91,27 @@ class ReverseAnalyzer(Analyzer):
         raise NotImplementedError
 
     def start(self, weights: Any, logits: Any) -> Any:
-        """The relevance of the output, from the weights on the outputs and their values, tensors of one shape."""
+        """The relevance of the output.
+
+        Args:
+            weights: weights on the outputs, (batch, outputs...).
+            logits: the outputs' values, in the same shape.
+
+        Returns:
+            A tensor of the same shape.
+        """
         return weights * logits if self.starts_from_logit else weights
 
     def finish(self, inputs: list, relevance: list) -> list:
-        """The attributions, from the inputs and the relevance that arrived there, a tensor per input."""
+        """What becomes of the relevance at the inputs.
+
+        Args:
+            inputs: a tensor per input.
+            relevance: the relevance that arrived there, a tensor per input, in its shape.
+
+        Returns:
+            The attributions, a tensor per input.
+        """
         return relevance
 
     def kernels(self) -> dict:

@@ -45,20 +45,6 @@ class Swept:
     passages: tuple
 
 
-def evaluate(plan, inputs):
-    """Evaluates the graph for its values alone.
-
-    Args:
-        plan: a `Plan`.
-        inputs: a tensor for each input of the graph.
-
-    Returns:
-        `Value` -> tensor, for all values of the graph.
-    """
-    forms = {step.node.name: step.form for step in plan.steps}
-    return interpret(plan.graph, lambda node, taken: forms[node.name].forward(*taken), inputs)
-
-
 def forward(plan, inputs, given=None):
     """Evaluates the graph, so that relevance can go back through it.
 

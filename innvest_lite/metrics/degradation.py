@@ -10,17 +10,17 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.batches import run
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms import forms_of
 from innvest_lite.forms.inputs import is_integer, spatial_axes, with_token_inputs
-from innvest_lite.graph import passes, trace
+from innvest_lite.forms.values import values_of
+from innvest_lite.graph import trace
 from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
 from innvest_lite.options import as_array, one_of, positive, seed_of
 from innvest_lite.preprocessing import refuse_preprocessor
-from innvest_lite.rules import Gradient, anything, bind
 from innvest_lite.targets import weights_of
 
 ORDERS = ("most", "least", "random")
@@ -113,8 +113,7 @@ class _Watched:
                 f"degradation needs a model with one input and one output, but this one has {ends[0]} and {ends[1]}."
             )
         self.inputs = input_spec(model, self._graph)
-        whole = passes.split_activations(self._graph)
-        self._plan = bind(whole, [(anything(), Gradient())], "degradation")
+        self._forms = forms_of(self._graph)
         self._outputs = self._count_outputs(model)
 
     @staticmethod
@@ -160,8 +159,8 @@ class _Watched:
 
     def _probabilities(self, x):
         """Float64 (batch, classes)."""
-        values = sweep.evaluate(self._plan, [x])
-        outputs = ops.cast(values[self._plan.graph.outputs[0]], "float64")
+        values = values_of(self._graph, self._forms, [x])
+        outputs = ops.cast(values[self._graph.outputs[0]], "float64")
         # A single sigmoid is the probability of class 1; float64 keeps 1 - p where p is tiny.
         return outputs if self._outputs > 1 else ops.concatenate([1 - outputs, outputs], axis=1)
 

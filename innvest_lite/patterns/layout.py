@@ -7,8 +7,8 @@ from innvest_lite import backend
 from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
+from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Value, passes, trace
-from innvest_lite.graph.interpret import interpret
 from innvest_lite.options import one_of
 
 REGIMES = ("rectifier", "own")
@@ -57,7 +57,7 @@ class Layout:
 
     def values(self, tensors):
         """`Value` -> tensor, for all values of the graph, from a tensor per input."""
-        return interpret(self.graph, lambda node, taken: self.forms[node.name].forward(*taken), tensors)
+        return values_of(self.graph, self.forms, tensors)
 
     def fingerprints(self):
         """Name -> a hash of weights, for all weights of the model.

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
 from innvest_lite.forms import Form, LinearForm, forms_of
@@ -45,6 +46,11 @@ class Plan:
 
     graph: Graph
     steps: tuple
+
+    @functools.cached_property
+    def forms(self):
+        """Node name -> form."""
+        return {step.node.name: step.form for step in self.steps}
 
     @property
     def kernel_forms(self):

@@ -10,7 +10,6 @@ import pytest
 from keras import layers
 
 from innvest_lite import InputTimesGradient, Occlusion, backend
-from innvest_lite.analyzers import sweep
 from innvest_lite.metrics import degradation
 from innvest_lite.metrics.patches import Patches
 
@@ -345,8 +344,8 @@ def test_the_batch_size_changes_nothing(order):
 
 def test_the_model_is_traced_once_for_the_classes_and_once_for_all_steps_of_all_batches(monkeypatch):
     model, x = model_of((7, 5, 2))
-    calls, forward = [], sweep.forward
-    monkeypatch.setattr(sweep, "forward", lambda *arguments: calls.append(1) or forward(*arguments))
+    calls, evaluate = [], MODULE.values_of
+    monkeypatch.setattr(MODULE, "values_of", lambda *arguments: calls.append(1) or evaluate(*arguments))
     degradation(model, heat_for(x), x, 1, 30, batch_size=2)
     assert len(calls) == 2
 
