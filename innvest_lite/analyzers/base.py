@@ -137,7 +137,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         shard: tuple[int, int] = (0, 1),
         exact: bool | None = None,
     ) -> Analyzer:
-        """Nothing to fit: takes what the pattern methods take, so that one may stand for the other; returns the analyzer."""
+        """Nothing to fit: takes what the pattern methods take, so that one may stand for another; returns the analyzer."""
         return self
 
     def call(self, inputs: Any, target: Any = None) -> Any:

@@ -311,7 +311,7 @@ WRONG = [
     (IntegratedGradients, {"reference_inputs": "black"}, "reference_inputs"),
     (IntegratedGradients, {"reference_inputs": {"y": np.zeros(6)}}, "named"),
     (IntegratedGradients, {"reference_inputs": 1e300}, "beyond the range of float32"),
-    (IntegratedGradients, {"reference_inputs": [[1, 2], [3]]}, "no array"),
+    (IntegratedGradients, {"reference_inputs": [[1, 2], [3]]}, "cannot be read as an array"),
     (SmoothGrad, {"augment_by_n": 0}, "augment_by_n .* is 0"),
     (SquareGrad, {"augment_by_n": 2.5}, "augment_by_n .* is 2.5"),
     (SmoothGrad, {"noise_scale": -0.1}, "noise_scale should be a number of at least 0, but is -0.1"),
@@ -346,17 +346,18 @@ def test_a_reference_of_another_size(eager):
     assert analyzer.analyze(np.ones((1, 5, 5, 2))).shape == (1, 5, 5, 2)
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"keep": "first"}, "without keep"),
-        ({"return_exponent": True}, "without keep and return_exponent"),
-        ({"returngap": True}, "returngap"),
-    ],
-)
-def test_return_gap_goes_alone(options, message):
-    with pytest.raises((InvalidInputError, TypeError), match=message):
-        IntegratedGradients(models.case("dense").model, 3).analyze(models.case("dense").x, return_gap=True, **options)
+def test_return_gap_goes_with_the_exponent_and_comes_last():
+    case = models.case("dense")
+    analyzer = IntegratedGradients(case.model, 3)
+    heat, gap = analyzer.analyze(case.x, 1, return_gap=True)
+    heats, exponent, gaps = analyzer.analyze(case.x, 1, return_exponent=True, return_gap=True)
+    np.testing.assert_array_equal(heats, heat)
+    np.testing.assert_array_equal(gaps, gap)
+    np.testing.assert_array_equal(exponent, np.zeros(len(case.x)))
+    with pytest.raises(InvalidInputError, match="no single backward pass, so it keeps nothing"):
+        analyzer.analyze(case.x, keep="first", return_gap=True)
+    with pytest.raises(TypeError, match="returngap"):
+        analyzer.analyze(case.x, returngap=True)
 
 
 @pytest.mark.parametrize("method", [SmoothGrad, VarGrad])

@@ -174,8 +174,8 @@ def reseal(path, kind, version=2):
 
 def test_an_unknown_version(saved):
     kind, path = saved
-    reseal(path, kind, version=3)
-    with pytest.raises(CorruptFileError, match="format version 3; this version of innvest_lite reads 2"):
+    reseal(path, kind, version=4)
+    with pytest.raises(CorruptFileError, match="format version 4; this version of innvest_lite reads 3"):
         kind.load(path)
 
 
