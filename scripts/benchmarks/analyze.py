@@ -40,9 +40,8 @@ def analyze(batch, rounds, names):
             ratios[name].append(timed(call) / plain)
     print(f"VGG16 224x224, batch {batch}, {rounds} rounds; plain gradient: median {statistics.median(seconds):.2f} s")
     for name, values in ratios.items():
-        print(
-            f"{name:20s} {spread(values, 'of a gradient')}, traced {pairs[name][0]():g} time(s) over {rounds + 1} batches"
-        )
+        traced = f"traced {pairs[name][0]():g} time(s) over {rounds + 1} batches"
+        print(f"{name:20s} {spread(values, 'of a gradient')}, {traced}")
 
 
 def main():
