@@ -5,8 +5,12 @@ reverse rule (in x) and every pattern statistic (in the kernel) stand. `forms.re
 form; rules, the sweep and the fitter use them.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -43,20 +47,20 @@ class Form:
     node: Node
     kind: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InvalidInputError(f"{self.node.name} has the form {self.kind!r}; the kinds are {', '.join(KINDS)}.")
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The node's name."""
         return self.node.name
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The node's outputs, a tuple, exactly as the model computes them."""
         return self.node.call(*inputs)
 
-    def affine(self, *inputs):
+    def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """A function that equals `forward` at these inputs and is affine in them: statistics count as constants."""
         return self.forward
 
@@ -73,23 +77,23 @@ class LinearForm(Form):
         unit_axes: the output axes along which the units lie, in the order of the kernel's other axes.
     """
 
-    fan_in: tuple = ()
-    unit_axes: tuple = ()
+    fan_in: tuple[int, ...] = ()
+    unit_axes: tuple[int, ...] = ()
 
     @property
-    def units_share_inputs(self):
+    def units_share_inputs(self) -> bool:
         """Whether all units are known to see the same inputs at a position."""
         return False
 
-    def raw_kernel(self):
+    def raw_kernel(self) -> Any:
         """The kernel before BatchNormalization, a float tensor."""
         raise NotImplementedError
 
-    def raw_bias(self):
+    def raw_bias(self) -> Any:
         """The bias as a tensor that broadcasts to `unit_shape`, or None."""
         return
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The linear map without bias.
 
         Args:
@@ -101,7 +105,7 @@ class LinearForm(Form):
         """
         raise NotImplementedError
 
-    def evaluate(self, inputs, kernel):
+    def evaluate(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """What the forward pass computes: `apply`, unless the layer's own operation rounds differently.
 
         Args:
@@ -114,34 +118,34 @@ class LinearForm(Form):
         return self.apply(inputs, kernel)
 
     @functools.cached_property
-    def kernel_shape(self):
+    def kernel_shape(self) -> tuple[int, ...]:
         """The shape of the kernel, a tuple of ints."""
         return tuple(self.raw_kernel().shape)
 
     @functools.cached_property
-    def unit_shape(self):
+    def unit_shape(self) -> tuple[int, ...]:
         """The kernel's shape without the fan-in axes: one entry a unit."""
         return tuple(size for axis, size in enumerate(self.kernel_shape) if axis not in self.fan_in)
 
     @property
-    def input_sums_shape(self):
+    def input_sums_shape(self) -> tuple[int, ...]:
         """The shape of what `input_sums` gives."""
         return self.kernel_shape
 
     @property
-    def weights_key(self):
+    def weights_key(self) -> tuple[Any, ...]:
         """Equal for nodes that share their weights, and so their pattern (docs/design.md, decision 3)."""
         # With the fused BatchNormalization: one kernel before two of them is two effective kernels.
         return id(self.node.operation), self.node.part, id(self.node.batchnorm)
 
-    def kernel(self):
+    def kernel(self) -> Any:
         """The effective kernel, float: `w * gamma / sqrt(variance + epsilon)` with a fused BatchNormalization."""
         # In float32 at least: gamma / sqrt(variance) of a channel that hardly varies leaves float16.
         kernel = _wide(self.raw_kernel())
         scale = self._scale()
         return kernel if scale is None else kernel * ops.cast(self.spread_over_kernel(scale), kernel.dtype)
 
-    def bias(self):
+    def bias(self) -> Any:
         """The effective bias in `unit_shape`; None where there is none."""
         bias = self.raw_bias()
         bias = None if bias is None else ops.reshape(_wide(bias), self.unit_shape)
@@ -163,13 +167,13 @@ class LinearForm(Form):
         scale = scale * _wide(layer.gamma) if layer.scale else scale
         return ops.reshape(scale, self.unit_shape)
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The node's output, a tuple of one, in the layer's compute dtype."""
         # Rounded to the layer's compute dtype, as the model itself does.
         kernel = ops.cast(self.kernel(), self.node.output_specs[0].dtype)
         return self.completed(inputs, self.evaluate(inputs, kernel))
 
-    def completed(self, inputs, linear):
+    def completed(self, inputs: tuple[Any, ...], linear: Any) -> tuple[Any, ...]:
         """The outputs from the linear part: with the bias, in the layer's compute dtype.
 
         Args:
@@ -183,12 +187,12 @@ class LinearForm(Form):
         linear = ops.cast(linear, dtype)
         return (linear if bias is None else linear + ops.cast(self.spread(bias), dtype),)
 
-    def linear_part(self, output):
+    def linear_part(self, output: Any) -> Any:
         """y = w'x: a forward output without its bias, float32 or wider."""
         output, bias = _wide(output), self.bias()
         return output if bias is None else output - self.spread(bias)
 
-    def centred(self, output, pivot):
+    def centred(self, output: Any, pivot: Any) -> Any:
         """A forward output without its bias and a number per unit; in one pass over the values.
 
         Args:
@@ -202,7 +206,7 @@ class LinearForm(Form):
         shift = pivot if bias is None else bias + ops.cast(pivot, bias.dtype)
         return output - ops.cast(self.spread(shift), output.dtype)
 
-    def spread(self, per_unit):
+    def spread(self, per_unit: Any) -> Any:
         """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the output."""
         rank = len(self.node.output_specs[0].shape)
         # A depthwise kernel has its units on two axes, channels and multiplier, which are one axis of the output.
@@ -214,16 +218,16 @@ class LinearForm(Form):
         return ops.reshape(per_unit, tuple(sizes.get(axis, 1) for axis in range(rank)))
 
     @property
-    def input_channel_axis(self):
+    def input_channel_axis(self) -> int:
         """The axis of the inputs along which their channels lie."""
         rank = len(self.node.input_specs[0].shape)
         return 1 if getattr(self.node.operation, "data_format", None) == "channels_first" else rank - 1
 
-    def spread_over_kernel(self, per_unit):
+    def spread_over_kernel(self, per_unit: Any) -> Any:
         """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the kernel."""
         return ops.expand_dims(per_unit, self.fan_in)
 
-    def per_unit(self, values):
+    def per_unit(self, values: Any) -> Any:
         """Sums output-shaped values over samples and positions; the result has `unit_shape`."""
         rank = len(values.shape)
         positions = tuple(axis for axis in range(1, rank) if axis not in self.unit_axes)
@@ -232,7 +236,7 @@ class LinearForm(Form):
         ranks = np.argsort(np.argsort(self.unit_axes))
         return ops.reshape(ops.transpose(sums, tuple(ranks)), self.unit_shape)
 
-    def vjp_inputs(self, inputs, kernel, cotangent):
+    def vjp_inputs(self, inputs: tuple[Any, ...], kernel: Any, cotangent: Any) -> tuple[Any, ...]:
         """The VJP in x with any kernel: relevance of the output to relevance of each input.
 
         Args:
@@ -247,7 +251,7 @@ class LinearForm(Form):
         _, pullback = backend.vjp(lambda *x: self.apply(x, kernel), *inputs)
         return pullback(cotangent)
 
-    def vjp_kernel(self, inputs, cotangent):
+    def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
         """The VJP in the kernel: `sum(cotangent * x)` over samples and positions.
 
         Args:
@@ -262,7 +266,7 @@ class LinearForm(Form):
         _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.cast(self.kernel(), cotangent.dtype))
         return pullback(cotangent)[0]
 
-    def input_sums(self, inputs, like, weights=None):
+    def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
         """`sum(x)` over samples and positions: the VJP in the kernel of ones.
 
         Forms whose units all see the same inputs override it: one unit's worth of work is enough.
@@ -278,7 +282,7 @@ class LinearForm(Form):
         return self.vjp_kernel(inputs, weighted(ops.ones_like(like), weights))
 
 
-def weighted(values, weights):
+def weighted(values: Any, weights: Any) -> Any:
     """The values times their samples' weights; None: as they are."""
     return values if weights is None else values * ops.cast(weights, values.dtype)
 

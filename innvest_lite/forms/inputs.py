@@ -3,14 +3,20 @@
 Called by `innvest_lite.inputs`, which checks what people hand in, by the analyzers and by the measures.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
+from innvest_lite.forms.base import Form
 from innvest_lite.forms.registry import forms_of
+from innvest_lite.graph import Graph, Spec, Value
 
 
-def with_token_inputs(graph):
+def with_token_inputs(graph: Graph) -> Graph:
     """The graph with its token inputs marked as integers: Keras's `Input` is float unless its dtype is given."""
     forms = forms_of(graph)
     specs = [
@@ -32,7 +38,7 @@ def _is_tokens(graph, forms, value):
     return bool(ends) and all(ends)
 
 
-def vocabulary(graph, forms, value):
+def vocabulary(graph: Graph, forms: Mapping[str, Form], value: Value) -> int | None:
     """The size of the smallest embedding that uses a value, directly or reshaped; None where none does."""
     sizes = []
     for node in graph.consumers.get(value, ()):
@@ -44,7 +50,7 @@ def vocabulary(graph, forms, value):
     return min((size for size in sizes if size is not None), default=None)
 
 
-def dtype_of(graph, forms, value, spec):
+def dtype_of(graph: Graph, forms: Mapping[str, Form], value: Value, spec: Spec) -> str:
     """The dtype to compute in: integers stay integers where an embedding or an unknown layer takes them, else float32."""
     keeps = not is_integer(spec.dtype) or _feeds_integers(graph, forms, value)
     return spec.dtype if keeps else "float32"
@@ -58,7 +64,7 @@ def _feeds_integers(graph, forms, value):
     return False
 
 
-def spatial_axes(graph, rank):
+def spatial_axes(graph: Graph, rank: int) -> tuple[tuple[int, ...], int | None]:
     """The axes of a tensor of this rank along which positions lie, and that of its channels (None where there is none).
 
     A table of features or of tokens, (batch, features), has positions alone.
@@ -72,6 +78,6 @@ def spatial_axes(graph, rank):
     return (tuple(range(2, rank)), 1) if first else (tuple(range(1, rank - 1)), rank - 1)
 
 
-def is_integer(dtype):
+def is_integer(dtype: Any) -> bool:
     """Whether a Keras dtype holds integers or booleans."""
     return not keras.backend.is_float_dtype(dtype)

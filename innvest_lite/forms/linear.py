@@ -3,12 +3,16 @@
 Each is the layer's linear map as one pure `keras.ops` call of (x, kernel).
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms.base import Form, LinearForm, weighted
+from innvest_lite.graph import Node
 from innvest_lite.graph.passes import LINEAR_MAPS, einsum_axes, einsum_bias_axes, unit_axes
 from innvest_lite.graph.trace import carry_mask
 
@@ -18,19 +22,19 @@ class LayerForm(LinearForm):
     """A linear form whose weights are `layer.kernel` and `layer.bias`."""
 
     @property
-    def layer(self):
+    def layer(self) -> Any:
         """The Keras layer."""
         return self.node.operation
 
-    def raw_kernel(self):
+    def raw_kernel(self) -> Any:
         """The layer's kernel."""
         return ops.convert_to_tensor(self.layer.kernel)
 
-    def raw_bias(self):
+    def raw_bias(self) -> Any:
         """The layer's bias or None."""
         return None if self.layer.bias is None else ops.convert_to_tensor(self.layer.bias)
 
-    def completed(self, inputs, linear):
+    def completed(self, inputs: tuple[Any, ...], linear: Any) -> tuple[Any, ...]:
         """The output; a Keras mask travels with it, as through the layer."""
         (output,) = super().completed(inputs, linear)
         return (carry_mask(self.layer, inputs[0], output),)
@@ -41,20 +45,20 @@ class Dense(LayerForm):
     """`x @ kernel` on the last axis; kernel (inputs, units)."""
 
     @property
-    def units_share_inputs(self):
+    def units_share_inputs(self) -> bool:
         """All inputs."""
         return True
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, ..., inputs) to (batch, ..., units)."""
         return ops.matmul(ops.cast(inputs[0], kernel.dtype), kernel)
 
     @property
-    def input_sums_shape(self):
+    def input_sums_shape(self) -> tuple[int, ...]:
         """All units see the same inputs."""
         return (self.kernel_shape[0], 1)
 
-    def input_sums(self, inputs, like, weights=None):
+    def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
         """Shape (inputs, 1)."""
         # A plain sum: the VJP of ones would make as many equal columns as there are units.
         x = weighted(ops.cast(inputs[0], like.dtype), weights)
@@ -66,15 +70,15 @@ class Einsum(LayerForm):
     """EinsumDense: `einsum(equation, x, kernel)`."""
 
     @property
-    def units_share_inputs(self):
+    def units_share_inputs(self) -> bool:
         """Unless an axis is both one of the inputs and one of the units, such as that of attention heads."""
         return not _axes_of_both(self.layer.equation)
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """As the equation says."""
         return ops.einsum(self.layer.equation, ops.cast(inputs[0], kernel.dtype), kernel)
 
-    def raw_bias(self):
+    def raw_bias(self) -> Any:
         """The bias, of the output's rank or less, in the kernel's order of units."""
         if self.layer.bias is None:
             return None
@@ -92,24 +96,24 @@ class Convolution(LayerForm):
     """Conv1D, Conv2D, Conv3D, grouped, strided or dilated; kernel (taps..., inputs / groups, units)."""
 
     @property
-    def units_share_inputs(self):
+    def units_share_inputs(self) -> bool:
         """Unless the convolution has groups."""
         return self.layer.groups == 1
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
         return _convolve(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
-    def evaluate(self, inputs, kernel):
+    def evaluate(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The layer's own convolution, also where `apply` computes it differently."""
         return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
     @property
-    def input_sums_shape(self):
+    def input_sums_shape(self) -> tuple[int, ...]:
         """All units of a convolution without groups see the same inputs."""
         return (*self.kernel_shape[:-1], 1) if self.layer.groups == 1 else self.kernel_shape
 
-    def input_sums(self, inputs, like, weights=None):
+    def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
         """Shape (taps..., inputs, 1): a single unit sees what all units see; with groups, the general way."""
         if self.layer.groups > 1:
             return super().input_sums(inputs, like, weights)
@@ -125,15 +129,15 @@ class Pointwise(LayerForm):
     """The second half of a separable convolution: a 1x1 convolution with the layer's bias."""
 
     @property
-    def units_share_inputs(self):
+    def units_share_inputs(self) -> bool:
         """All channels."""
         return True
 
-    def raw_kernel(self):
+    def raw_kernel(self) -> Any:
         """Shape (1, ..., channels, units)."""
         return ops.convert_to_tensor(self.layer.pointwise_kernel)
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
         x = ops.cast(inputs[0], kernel.dtype)
         return _in_layout(self.layer, x, lambda x, layout: ops.conv(x, kernel, 1, "valid", layout))
@@ -143,16 +147,16 @@ class Pointwise(LayerForm):
 class Depthwise(LayerForm):
     """DepthwiseConv1D and 2D, and the first half of a separable convolution; kernel (taps..., channels, multiplier)."""
 
-    def raw_kernel(self):
+    def raw_kernel(self) -> Any:
         """The layer's depthwise kernel."""
         separable = self.node.part == "depthwise"
         return ops.convert_to_tensor(self.layer.depthwise_kernel if separable else self.layer.kernel)
 
-    def raw_bias(self):
+    def raw_bias(self) -> Any:
         """The bias; a separable convolution adds its own after the second half."""
         return None if self.node.part == "depthwise" else super().raw_bias()
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., channels * multiplier), or channels first."""
         layer = self.layer
         x, padding = _padded(layer, ops.cast(inputs[0], kernel.dtype))
@@ -169,18 +173,18 @@ class WholeSeparable(LayerForm):
     Its kernel (taps..., channels, units) is the product of the two that the layer keeps.
     """
 
-    def raw_kernel(self):
+    def raw_kernel(self) -> Any:
         """The joint kernel."""
         # The depthwise channels (c, m) are one axis of the pointwise kernel, c outermost.
         depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
         shape = (*depthwise.shape[-2:], pointwise.shape[-1])
         return ops.einsum("...cm,cmu->...cu", depthwise, ops.reshape(pointwise, shape))
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
         return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The output, in the layer's compute dtype, by the layer's own two convolutions."""
         # As the model computes it: the convolution with the joint kernel rounds differently, and costs far more.
         return self.completed(inputs, self._separately(ops.cast(inputs[0], self.node.output_specs[0].dtype)))
@@ -201,11 +205,11 @@ class Transposed(LayerForm):
     """Conv1DTranspose, Conv2DTranspose, Conv3DTranspose; kernel (taps..., units, inputs)."""
 
     @property
-    def units_share_inputs(self):
+    def units_share_inputs(self) -> bool:
         """All channels at the places that reach the position."""
         return True
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
         layer = self.layer
         options = (layer.strides, layer.padding, layer.output_padding)
@@ -216,12 +220,12 @@ class Transposed(LayerForm):
         )
 
 
-def dense(node):
+def dense(node: Node) -> Form:
     """The form of a Dense node."""
     return Dense(node, "linear", fan_in=(0,), unit_axes=unit_axes(node))
 
 
-def einsum(node):
+def einsum(node: Node) -> Form:
     """The form of an EinsumDense node; opaque where its bias varies along an axis that is not the kernel's."""
     _, fan_in, units = einsum_axes(node.operation.equation, len(node.output_specs[0].shape))
     if einsum_bias_axes(node.operation, len(node.output_specs[0].shape)) is None:
@@ -229,18 +233,18 @@ def einsum(node):
     return Einsum(node, "linear", fan_in=fan_in, unit_axes=units)
 
 
-def convolution(node):
+def convolution(node: Node) -> Form:
     """The form of a Conv1D, Conv2D or Conv3D node."""
     return Convolution(node, "linear", fan_in=_all_but_last(node.operation.kernel), unit_axes=unit_axes(node))
 
 
-def depthwise(node):
+def depthwise(node: Node) -> Form:
     """The form of a depthwise node."""
     rank = len(node.output_specs[0].shape)
     return Depthwise(node, "linear", fan_in=tuple(range(rank - 2)), unit_axes=unit_axes(node))
 
 
-def separable(node):
+def separable(node: Node) -> Form:
     """The form of a separable convolution, or of one half of it (after `split_separable`)."""
     if node.part == "depthwise":
         return depthwise(node)
@@ -250,7 +254,7 @@ def separable(node):
     return Pointwise(node, "linear", fan_in=_all_but_last(node.operation.pointwise_kernel), unit_axes=unit_axes(node))
 
 
-def transposed(node):
+def transposed(node: Node) -> Form:
     """The form of a transposed convolution."""
     rank = len(node.operation.kernel.shape)
     return Transposed(node, "linear", fan_in=(*range(rank - 2), rank - 1), unit_axes=unit_axes(node))
@@ -304,9 +308,9 @@ def _strided_pointwise(layer, x, kernel):
     every = tuple(slice(None, None, stride) for stride in layer.strides)
     matrix = ops.reshape(kernel, kernel.shape[-2:])
     if layer.data_format == "channels_first":
-        x = ops.moveaxis(x[(slice(None), slice(None), *every)], 1, -1)
+        x = ops.moveaxis(x[(slice(None), slice(None)) + every], 1, -1)
         return ops.moveaxis(ops.matmul(x, matrix), -1, 1)
-    return ops.matmul(x[(slice(None), *every)], matrix)
+    return ops.matmul(x[(slice(None),) + every], matrix)
 
 
 def _padded(layer, x):

@@ -1,19 +1,24 @@
 """Normalizations by a sample's own statistics; to relevance the standard deviation is a constant (arXiv 2402.05602)."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
 
 from innvest_lite.forms.base import Form
+from innvest_lite.graph import Node
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Normalization(Form):
     """LayerNormalization, GroupNormalization, RMSNormalization, UnitNormalization."""
 
-    def affine(self, *inputs):
+    def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """The normalization with the standard deviation (or norm) that these inputs have; the mean stays linear."""
         layer, (x,) = self.node.operation, inputs
         # In float32 at least, in which Keras takes these statistics, too.
@@ -77,7 +82,7 @@ def _spread(layer, weight, shape, dtype, default):
     return ops.cast(ops.reshape(weight, sizes), dtype)
 
 
-def normalization(node):
+def normalization(node: Node) -> Form:
     """The form of a normalization node; opaque where groups lie along another axis than the last."""
     layer = node.operation
     grouped = isinstance(layer, keras.layers.GroupNormalization)

@@ -4,18 +4,25 @@ A subclass of a Keras layer counts as that layer as long as it keeps its `call`;
 "opaque": it has a gradient, but no rule that needs to know what it computes can be used.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
 import keras
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import linear, normalization, structure, virtual
 from innvest_lite.forms.base import Form
-from innvest_lite.graph import Slot
+from innvest_lite.graph import Graph, Node, Slot
 from innvest_lite.graph.passes import is_plain
 
-_BUILDERS = {}
+_Builder = TypeVar("_Builder", bound=Callable[[Node], Form])
+
+_BUILDERS: dict[type, Callable[[Node], Form]] = {}
 
 
-def register_form(layer_class):
+def register_form(layer_class: type) -> Callable[[_Builder], _Builder]:
     """Decorator: says which form layers of your class `layer_class` have.
 
     The decorated function takes the graph node (its layer is `node.operation`) and returns a `Form`, e.g.
@@ -36,19 +43,19 @@ def register_form(layer_class):
     if not isinstance(layer_class, type) or not issubclass(layer_class, keras.Layer):
         raise InvalidInputError(f"register_form takes a class of Keras layers, but got {layer_class!r}.")
 
-    def register(builder):
+    def register(builder: _Builder) -> _Builder:
         _BUILDERS[layer_class] = builder
         return builder
 
     return register
 
 
-def forms_of(graph):
+def forms_of(graph: Graph) -> dict[str, Form]:
     """Node name -> form, for every node of a graph."""
     return {node.name: form_of(node, graph) for node in graph.nodes}
 
 
-def form_of(node, graph):
+def form_of(node: Node, graph: Graph) -> Form:
     """The form of one node.
 
     Args:

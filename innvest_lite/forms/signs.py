@@ -1,13 +1,19 @@
 """Which values of a graph can never be negative: there, half of z+ and of alpha-beta vanishes. Called by `rules.bind`."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from innvest_lite.forms.base import Form
 from innvest_lite.forms.structure import activation_name
+from innvest_lite.graph import Graph, Value
 
 _NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus", "exponential")
 # Zero padding keeps the sign; the operation `Pad` may pad with anything.
 _UNKNOWN_ROUTES = ("Pad",)
 
 
-def nonnegative_values(graph, forms):
+def nonnegative_values(graph: Graph, forms: Mapping[str, Form]) -> set[Value]:
     """The values that are at least 0 whatever the input.
 
     Args:
@@ -17,7 +23,7 @@ def nonnegative_values(graph, forms):
     Returns:
         A set of `Value`.
     """
-    known = set()
+    known: set[Value] = set()
     for node in graph.nodes:
         if activation_name(node) in _NEVER_NEGATIVE or (known.issuperset(node.inputs) and _keeps_sign(forms[node.name])):
             known.update(node.values)

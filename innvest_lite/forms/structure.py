@@ -3,11 +3,15 @@
 These need no class of their own: a rule uses their kind, their forward value and its VJP.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import keras
 
 from innvest_lite.forms.base import Form
+from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.trace import carry_mask
 
 _layers = keras.layers
@@ -49,7 +53,7 @@ GATES = ("sigmoid", "hard_sigmoid", "softmax", "tanh")
 class ActivationPart(Form):
     """The activation of a layer that was cut in two."""
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The activation of the linear part's value."""
         layer = self.node.operation
         return (carry_mask(layer, inputs[0], layer.activation(inputs[0])),)
@@ -66,7 +70,7 @@ class Product(Form):
     signal: int | None = None
 
 
-def activation_name(node):
+def activation_name(node: Node) -> str | None:
     """The Keras name of a node's activation function ("relu", "silu"); None if the node is not an activation."""
     operation = node.operation
     if isinstance(operation, _layers.ReLU):
@@ -88,7 +92,7 @@ def activation_name(node):
 _OPERATION_NAMES = {name.replace("_", ""): name for name in (*RECTIFIERS, *_SMOOTH, "softmax")}
 
 
-def activation(node):
+def activation(node: Node) -> Form:
     """The form of an activation node: "rectifier", "activation", a route where it is the identity, else opaque."""
     name = activation_name(node)
     kind = "opaque"
@@ -101,7 +105,7 @@ def activation(node):
     return (ActivationPart if node.part == "activation" else Form)(node, kind)
 
 
-def product(node, graph):
+def product(node: Node, graph: Graph) -> Form:
     """The form of an elementwise product.
 
     A gate is an input that comes out of a squashing activation, or that is broadcast; where neither decides, one that is
@@ -134,7 +138,7 @@ def _ancestors(graph, value):
     return found
 
 
-def upsampling(node):
+def upsampling(node: Node) -> Form:
     """A copy of values where it repeats them; opaque where it interpolates."""
     interpolation = getattr(node.operation, "interpolation", "nearest")
     return Form(node, "route" if interpolation == "nearest" else "opaque")

@@ -4,14 +4,19 @@ Each gets a virtual kernel, so that patterns exist for residual networks too: on
 sum, 1/n per tap and channel for an average. Forward values are the layer's own; only the VJPs use `apply`.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.graph import Node
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,16 +29,16 @@ class VirtualForm(LinearForm):
 
     constant: np.ndarray = None
 
-    def raw_kernel(self):
+    def raw_kernel(self) -> Any:
         """The constant."""
         return ops.convert_to_tensor(self.constant)
 
     @property
-    def weights_key(self):
+    def weights_key(self) -> tuple[Any, ...]:
         """Each call has a virtual kernel of its own: two sums share no weights."""
         return (self.node.name,)
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The layer's own output."""
         return self.node.call(*inputs)
 
@@ -42,7 +47,7 @@ class VirtualForm(LinearForm):
 class Sum(VirtualForm):
     """Add, Subtract, `x + y`, a weighted sum of tensors; kernel (addends, channels)."""
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The sum of `inputs[i] * kernel[i]`, channel by channel."""
         axis = self.unit_axes[0]
         rank = len(self.node.output_specs[0].shape)
@@ -55,7 +60,7 @@ class Sum(VirtualForm):
 class GlobalAverage(VirtualForm):
     """GlobalAveragePooling1D, 2D, 3D; kernel (positions..., channels)."""
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The sum of `x * kernel` over all positions."""
         x = ops.cast(inputs[0], kernel.dtype)
         first = _channels_first(self.node)
@@ -71,7 +76,7 @@ class Average(VirtualForm):
     With "same" padding a window at the border has fewer taps, and TensorFlow divides by their number; so does `apply`.
     """
 
-    def apply(self, inputs, kernel):
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The sum of `x * kernel` over each window."""
         x = ops.cast(inputs[0], kernel.dtype)
         first = _channels_first(self.node)
@@ -92,7 +97,7 @@ class Average(VirtualForm):
         return ops.conv(x, kernel[..., None, :], layer.strides, layer.padding, "channels_last")
 
 
-def weighted_sum(node, weights):
+def weighted_sum(node: Node, weights: Sequence[float]) -> Form:
     """The form of `sum_i weights[i] * inputs[i]`; without a kernel where the channels are not fixed or the ranks differ.
 
     Args:
@@ -111,7 +116,7 @@ def weighted_sum(node, weights):
     return Sum(node, "sum", fan_in=(0,), unit_axes=(axis,), constant=constant)
 
 
-def average(node):
+def average(node: Node) -> Form:
     """The form of an average pooling node."""
     layer = node.operation
     channels = node.input_specs[0].shape[1 if _channels_first(node) else -1]
@@ -121,9 +126,9 @@ def average(node):
     )
 
 
-def global_average(node):
+def global_average(node: Node) -> Form:
     """The form of a global average pooling node; without a kernel where its input is masked or of no fixed size."""
-    shape = node.input_specs[0].shape[1:]
+    shape: tuple[Any, ...] = node.input_specs[0].shape[1:]
     if node.input_specs[0].masked or None in shape:
         return Form(node, "average")
     *positions, channels = (*shape[1:], shape[0]) if _channels_first(node) else shape

@@ -4,10 +4,13 @@ Made by `trace`, rewritten by `passes`, read by the forms and the sweep. A node 
 called twice has two nodes, and a nested model's nodes stand in the same list as all others.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -33,7 +36,7 @@ class Slot:
 class Spec:
     """Shape (None where it may vary; the batch first) and dtype of a value; `masked` if Keras masks it."""
 
-    shape: tuple
+    shape: tuple[int | None, ...]
     dtype: str
     masked: bool = False
 
@@ -55,39 +58,39 @@ class Node:
     """
 
     name: str
-    operation: object
-    inputs: tuple
-    arguments: tuple
-    input_specs: tuple
-    output_specs: tuple
+    operation: Any
+    inputs: tuple[Value, ...]
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    input_specs: tuple[Spec, ...]
+    output_specs: tuple[Spec, ...]
     part: str = ""
-    batchnorm: object = None
+    batchnorm: Any = None
 
     @property
-    def values(self):
+    def values(self) -> tuple[Value, ...]:
         """The values this node makes."""
         return tuple(Value(self.name, index) for index in range(len(self.output_specs)))
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """The class name of the layer or operation, with the part: "Conv2D", "Dense (linear)"."""
         fused = " + BatchNormalization" if self.batchnorm is not None else ""
         part = f" ({self.part})" if self.part else ""
         return type(self.operation).__name__ + part + fused
 
-    def call(self, *inputs):
+    def call(self, *inputs: Any) -> tuple[Any, ...]:
         """Evaluates the whole call as the model's `predict` does, without side effects on the user's layers."""
         args, kwargs = keras.tree.map_structure(
             lambda leaf: inputs[leaf.index] if isinstance(leaf, Slot) else leaf, self.arguments
         )
-        if _takes_training(type(self.operation)):
+        if _takes_training(type(self.operation)):  # type: ignore[arg-type]  # the checker takes no class for hashable
             kwargs = {**kwargs, "training": False}
         # Losses of activity regularizers and new states of seeds or of recurrent layers stay in the scope.
         with keras.StatelessScope(collect_losses=True):
             outputs = self.operation(*args, **kwargs)
         return tuple(keras.tree.flatten(outputs))
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> Node:
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
@@ -112,41 +115,41 @@ class Graph:
         places: layer (node) name -> its index in `model.layers`, followed by those inside nested models.
     """
 
-    inputs: tuple
-    outputs: tuple
-    nodes: tuple
-    input_specs: tuple
-    output_names: tuple
-    layer_values: Mapping
-    places: Mapping
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    input_specs: tuple[Spec, ...]
+    output_names: tuple[str, ...]
+    layer_values: Mapping[str, Value]
+    places: Mapping[str, tuple[int, ...]]
 
     @functools.cached_property
-    def node_of(self):
+    def node_of(self) -> dict[str, Node]:
         """Node name -> node."""
         return {node.name: node for node in self.nodes}
 
     @functools.cached_property
-    def consumers(self):
+    def consumers(self) -> dict[Value, list[Node]]:
         """Value -> the nodes that take it, in order."""
-        table = {}
+        table: dict[Value, list[Node]] = {}
         for node in self.nodes:
             for value in dict.fromkeys(node.inputs):
                 table.setdefault(value, []).append(node)
         return table
 
-    def producer(self, value):
+    def producer(self, value: Value) -> Node | None:
         """The node that makes a value; None for an input."""
         return self.node_of.get(value.node)
 
-    def spec(self, value):
+    def spec(self, value: Value) -> Spec:
         """The `Spec` of a value."""
         producer = self.producer(value)
         return producer.output_specs[value.index] if producer else self.input_specs[self.inputs.index(value)]
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> Graph:
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [(node.name, node.kind, ", ".join(value.node for value in node.inputs)) for node in self.nodes]
         return table(("node", "layer", "inputs"), rows)

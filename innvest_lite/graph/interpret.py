@@ -3,10 +3,21 @@
 Called by the fitter's `Layout`, with the forms' forward values, and by the analyzers' sweep, with the rules'.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from innvest_lite.graph.graph import Graph, Node, Value
 from innvest_lite.graph.trace import copy_mask
 
 
-def interpret(graph, evaluate, inputs, given=None):
+def interpret(
+    graph: Graph,
+    evaluate: Callable[[Node, tuple[Any, ...]], tuple[Any, ...]],
+    inputs: Sequence[Any],
+    given: Mapping[Value, Any] | None = None,
+) -> dict[Value, Any]:
     """Evaluates a graph, node by node.
 
     Args:

@@ -4,10 +4,15 @@
 Called by the analyzers and the fitter, in the order in which the functions stand here.
 """
 
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
 import keras
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph.graph import Node, Slot
+from innvest_lite.graph.graph import Graph, Node, Slot, Value
 
 _HEADS = ("softmax", "sigmoid")
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
@@ -29,7 +34,7 @@ gives it a form."""
 LINEAR_LAYERS = tuple(LINEAR_MAPS)
 
 
-def is_plain(layer, classes):
+def is_plain(layer: Any, classes: Collection[type]) -> bool:
     """Whether a layer computes what one of Keras's own `classes` computes: it is one, its `call` (and, of a convolution,
     `convolution_op`, which is made to be replaced) is that class's, and its weights are not quantized.
     """
@@ -55,7 +60,7 @@ def _is_linear_layer(layer, rank):
     return not isinstance(layer, keras.layers.EinsumDense) or einsum_bias_axes(layer, rank) is not None
 
 
-def rewrite(graph, fuse=False, split=False):
+def rewrite(graph: Graph, fuse: bool = False, split: bool = False) -> Graph:
     """The passes that every method needs, and those that some need.
 
     The gradient family fuses and splits nothing: the same operations as the model's own give the same rounding.
@@ -71,7 +76,7 @@ def rewrite(graph, fuse=False, split=False):
     return fuse_batchnorm(graph) if fuse else graph
 
 
-def select_output(graph, name):
+def select_output(graph: Graph, name: str | None) -> Graph:
     """Keeps one output and the nodes that it depends on.
 
     Args:
@@ -90,7 +95,7 @@ def select_output(graph, name):
     return _without_unused(graph.replace(outputs=(graph.outputs[index],), output_names=(graph.output_names[index],)))
 
 
-def split_activations(graph):
+def split_activations(graph: Graph) -> Graph:
     """Cuts a layer with an inline activation in a linear node and an activation node, so that no rule strips one.
 
     Node `dense` keeps the name of the layer (patterns are named by it); the activation is `dense/activation`.
@@ -107,7 +112,7 @@ def split_activations(graph):
     return _expand(graph, cut)
 
 
-def split_separable(graph):
+def split_separable(graph: Graph) -> Graph:
     """Cuts a separable convolution in its two linear maps, `name/depthwise` and `name/pointwise`."""
 
     def cut(node):
@@ -158,7 +163,7 @@ def _renamed(graph, nodes, renamed):
     )
 
 
-def strip_softmax(graph):
+def strip_softmax(graph: Graph) -> Graph:
     """Moves every output that is a softmax or a sigmoid to what goes into it: the logits.
 
     The activation may be inline (after `split_activations`), an Activation or Softmax layer, or a keras.ops call.
@@ -168,7 +173,7 @@ def strip_softmax(graph):
     return _without_unused(_renamed(graph, graph.nodes, renamed))
 
 
-def heads(graph):
+def heads(graph: Graph) -> tuple[Node | None, ...]:
     """What `strip_softmax` takes off each output: the node of a softmax or a sigmoid, or None where there is none."""
     nodes = [graph.producer(value) for value in graph.outputs]
     return tuple(node if node is not None and _is_head(node) else None for node in nodes)
@@ -194,13 +199,14 @@ def _without_unused(graph):
     return graph.replace(nodes=tuple(reversed(kept)), layer_values=layer_values)
 
 
-def fuse_batchnorm(graph):
+def fuse_batchnorm(graph: Graph) -> Graph:
     """Makes one linear node of a linear node and the BatchNormalization after it.
 
     Only where nothing else uses the value between them, it is no output, and the normalized axis is the axis of the
     linear node's units. The effective kernel and bias are computed by the form (`forms.linear`).
     """
-    nodes, renamed = {}, {}
+    nodes: dict[str, Node] = {}
+    renamed: dict[Value, Value] = {}
     for node in graph.nodes:
         before = _fusible_before(graph, node)
         if before is None:
@@ -226,7 +232,7 @@ def _fusible_before(graph, node):
     return before if unit_axes(before) == (node.operation.axis % len(node.input_specs[0].shape),) else None
 
 
-def is_linear_part(node):
+def is_linear_part(node: Node) -> bool:
     """Whether a node is a linear map with a kernel of its own and without an activation."""
     if not _is_linear_layer(node.operation, len(node.output_specs[0].shape)):
         return False
@@ -235,7 +241,7 @@ def is_linear_part(node):
     return node.part == "" and node.operation.activation in (None, keras.activations.linear)
 
 
-def unit_axes(node):
+def unit_axes(node: Node) -> tuple[int, ...]:
     """The output axes of a linear node along which its units lie; one axis for all but EinsumDense."""
     rank = len(node.output_specs[0].shape)
     layer = node.operation
@@ -244,7 +250,7 @@ def unit_axes(node):
     return (1,) if getattr(layer, "data_format", None) == "channels_first" else (rank - 1,)
 
 
-def einsum_axes(equation, output_rank):
+def einsum_axes(equation: str, output_rank: int) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """Reads an EinsumDense equation.
 
     Returns:
@@ -261,7 +267,7 @@ def einsum_axes(equation, output_rank):
     return kernel, fan_in, units
 
 
-def einsum_bias_axes(layer, output_rank):
+def einsum_bias_axes(layer: Any, output_rank: int) -> tuple[int, ...] | None:
     """The axes of an EinsumDense bias along which no units lie, all of size 1; None if it varies along one of them."""
     if layer.bias is None:
         return ()

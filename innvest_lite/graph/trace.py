@@ -4,8 +4,11 @@ Comes in: any Functional or Sequential model. Goes out: its calls, nested models
 the fitter. Each private attribute used here has a canary test that names it (tests/graph/test_graph.py).
 """
 
+from __future__ import annotations
+
 import collections
 import itertools
+from typing import Any
 
 import keras
 
@@ -13,7 +16,7 @@ from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
 from innvest_lite.graph.graph import Graph, Node, Slot, Spec, Value
 
 
-def trace(model):
+def trace(model: keras.Model) -> Graph:
     """The graph of a model's calls.
 
     Args:
@@ -42,12 +45,12 @@ def trace(model):
     )
 
 
-def is_nested(operation):
+def is_nested(operation: Any) -> bool:
     """Whether a layer is a model with a graph of its own, which tracing inlines."""
     return isinstance(operation, keras.Model) and _keeps_keras_call(operation)
 
 
-def carry_mask(layer, source, output):
+def carry_mask(layer: Any, source: Any, output: Any) -> Any:
     """Hands the Keras mask of `source` on to `output`, as `layer.__call__` would have done."""
     mask = getattr(source, "_keras_mask", None)
     if mask is not None and layer.supports_masking:
@@ -55,7 +58,7 @@ def carry_mask(layer, source, output):
     return output
 
 
-def copy_mask(source, output):
+def copy_mask(source: Any, output: Any) -> Any:
     """Hands the Keras mask of `source`, if it has one, on to `output`."""
     mask = getattr(source, "_keras_mask", None)
     if mask is not None:
@@ -146,10 +149,10 @@ class _Tracer:
 class Cast:
     """The change of dtype at the door of a nested model, as an operation."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: str) -> None:
         self.dtype = dtype
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         """`x` in the dtype of the nested model's input."""
         return keras.ops.cast(x, self.dtype)
 
@@ -160,7 +163,7 @@ def _spec(tensor):
     return Spec(tuple(tensor.shape), tensor.dtype, masked=getattr(tensor, "_keras_mask", None) is not None)
 
 
-def all_layers(model):
+def all_layers(model: keras.Model) -> list[Any]:
     """Every layer of a model, also inside nested models and inside layers made of others."""
     return model._flatten_layers(include_self=False)
 

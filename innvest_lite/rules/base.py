@@ -3,15 +3,18 @@
 A rule is a frozen dataclass without state; its options are its fields. `sweep` calls `reverse` once per node.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.forms import Form
+
+_RuleClass = TypeVar("_RuleClass", bound="type[Rule]")
 
 # Saved composites name their rules, and only registered ones are made again: a file cannot run other code.
-RULES = {}
+RULES: dict[str, type[Rule]] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,13 +32,13 @@ class Call:
         kernel: for rules with `needs_kernel`, the kernel to back-project with; else None.
     """
 
-    form: Form
-    inputs: tuple
-    outputs: tuple
-    pullback: Callable
-    kernel: object = None
+    form: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    pullback: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    kernel: Any = None
     nonnegative: bool = False
-    prepared: object = None
+    prepared: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +51,15 @@ class Rule:
         grows: whether relevance can grow without bound from layer to layer, so that a deep network leaves float32.
     """
 
-    kinds: ClassVar[tuple] = ()
+    kinds: ClassVar[tuple[str, ...]] = ()
     needs_kernel: ClassVar[bool] = False
 
     @property
-    def grows(self):
+    def grows(self) -> bool:
         """See above; may depend on the rule's options."""
         return self.needs_kernel
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """Relevance of the inputs.
 
         Args:
@@ -68,7 +71,7 @@ class Rule:
         """
         raise NotImplementedError
 
-    def prepare(self, form, inputs, nonnegative):
+    def prepare(self, form: Any, inputs: tuple[Any, ...], nonnegative: bool) -> tuple[tuple[Any, ...], Any] | None:
         """Evaluates the node in the rule's own way, where `reverse` can reuse parts of it; None: `form.forward` is used.
 
         Args:
@@ -80,7 +83,7 @@ class Rule:
             None, or `(outputs, prepared)`: the node's outputs, and what `reverse` finds as `call.prepared`.
         """
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any] | None:
         """How much relevance the node absorbs, for `analyzer.check`; None where `check` can compute it from the form alone.
 
         Computed from the rule's formula, not from the result of `reverse`, so that the two check each other.
@@ -94,7 +97,7 @@ class Rule:
             output's shape.
         """
 
-    def __str__(self):
+    def __str__(self) -> str:
         return repr(self).removesuffix("()")
 
 
@@ -102,11 +105,11 @@ class Rule:
 class Evaluated(Rule):
     """No rule: the method evaluates the node and propagates no relevance through it."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "-"
 
 
-def register_rule(rule_class):
+def register_rule(rule_class: _RuleClass) -> _RuleClass:
     """Class decorator: makes the rule `rule_class` known by name, under which saved analyzers find it again.
 
     The package's own tests run every registered rule on every form that it is for.

@@ -3,15 +3,19 @@
 `bind` turns a graph and such a list into a `Plan`, which prints as a table and is what the sweep runs.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.signs import nonnegative_values
-from innvest_lite.graph import Graph
+from innvest_lite.graph import Graph, Node
 from innvest_lite.rules.base import Rule
-from innvest_lite.rules.matchers import MAKERS, sites_of
+from innvest_lite.rules.matchers import MAKERS, Site, sites_of
 from innvest_lite.tables import table
 
 
@@ -30,7 +34,7 @@ class Step:
     nonnegative: bool = False
 
     @property
-    def node(self):
+    def node(self) -> Node:
         """The graph node."""
         return self.form.node
 
@@ -45,7 +49,7 @@ class Plan:
     """
 
     graph: Graph
-    steps: tuple
+    steps: tuple[Step, ...]
 
     @functools.cached_property
     def forms(self):
@@ -53,16 +57,16 @@ class Plan:
         return {step.node.name: step.form for step in self.steps}
 
     @property
-    def kernel_forms(self):
+    def kernel_forms(self) -> tuple[Any, ...]:
         """The linear forms that back-project with a kernel of the analyzer's, in order."""
         return tuple(step.form for step in self.steps if step.rule.needs_kernel)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [(step.node.name, step.node.kind, step.form.kind, step.rule) for step in self.steps]
         return table(("node", "layer", "form", "rule"), rows)
 
 
-def bind(graph, composite, method):
+def bind(graph: Graph, composite: Sequence[tuple[Callable[[Site], bool], Rule]], method: str) -> Plan:
     """Gives every node of a graph its rule.
 
     Args:
@@ -95,7 +99,7 @@ def bind(graph, composite, method):
     )
 
 
-def checked_pairs(composite):
+def checked_pairs(composite: Any) -> list[tuple[Callable[[Site], bool], Rule]]:
     """A composite as a list of pairs.
 
     Raises:

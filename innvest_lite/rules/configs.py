@@ -1,15 +1,19 @@
 """Composites as plain data and back, for analyzers that are saved. Nothing is imported or run by name."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.rules import matchers
-from innvest_lite.rules.base import RULES
+from innvest_lite.rules.base import RULES, Rule
 
 _MATCHERS = {cls.__name__: cls for cls in vars(matchers).values() if isinstance(cls, type)}
 
 
-def composite_to_config(composite):
+def composite_to_config(composite: Iterable[tuple[Any, Any]]) -> list[list[dict[str, Any]]]:
     """A composite as lists, dicts, strings and numbers.
 
     Raises:
@@ -18,7 +22,7 @@ def composite_to_config(composite):
     return [[_matcher_to_config(matcher), _fields(rule, {})] for matcher, rule in composite]
 
 
-def composite_from_config(config):
+def composite_from_config(config: Iterable[Any]) -> list[tuple[matchers.Matcher, Rule]]:
     """The composite that `composite_to_config` made a config of.
 
     Raises:

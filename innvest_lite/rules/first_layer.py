@@ -1,12 +1,15 @@
 """The rules for the first layer, whose inputs are no activations: w^2, flat and z^B (Montavon et al. 2017)."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.rules.base import register_rule
+from innvest_lite.rules.base import Call, register_rule
 from innvest_lite.rules.lrp import LinearRule
 from innvest_lite.rules.shares import applied, kernel_of, nowhere, require, wide
 
@@ -15,13 +18,13 @@ from innvest_lite.rules.shares import applied, kernel_of, nowhere, require, wide
 class InputlessRule(LinearRule):
     """Shares by the kernel alone, whatever the inputs; padding gets no share."""
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = V'(R / V 1)."""
         form, kernel = call.form, self._kernel(call)
         cotangent = backend.divide_no_nan(wide(relevance[0]), self._total(call, kernel))
         return form.vjp_inputs(call.inputs, kernel, cotangent)
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """All relevance is lost where a unit's kernel is 0."""
         total = self._total(call, self._kernel(call))
         return {"epsilon": nowhere(relevance[0], ops.broadcast_to(total, ops.shape(relevance[0])))}
@@ -66,10 +69,10 @@ class Box(LinearRule):
         high: the largest.
     """
 
-    low: float | tuple = -1.0
-    high: float | tuple = 1.0
+    low: float | tuple[float, ...] = -1.0
+    high: float | tuple[float, ...] = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("low", "high"):
             value = _numbers(getattr(self, name))
             sound = value is not None and value.ndim < 2 and value.size and np.isfinite(value).all()
@@ -84,14 +87,14 @@ class Box(LinearRule):
             f"low should be below high, but they are {self.low} and {self.high}.",
         )
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x W's - l W+'s - h W-'s with s = R / z."""
         parts, total = self._parts(call)
         cotangent = backend.divide_no_nan(wide(relevance[0]), total)
         handed_on = [x * pullback((cotangent,))[0] for x, pullback in parts]
         return (handed_on[0] - handed_on[1] - handed_on[2],)
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """All relevance is lost where z is 0."""
         return {"epsilon": nowhere(relevance[0], self._parts(call)[1])}
 

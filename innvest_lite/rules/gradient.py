@@ -1,10 +1,13 @@
 """The rules of the gradient family: the gradient itself and what DeConvNet and Guided BackProp do at a ReLU."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 from keras import ops
 
-from innvest_lite.rules.base import Rule, register_rule
+from innvest_lite.rules.base import Call, Rule, register_rule
 
 
 @register_rule
@@ -18,7 +21,7 @@ class Gradient(Rule):
 
     grows: bool = dataclasses.field(default=False, repr=False)
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = J' R_out."""
         return call.pullback(relevance)
 
@@ -30,7 +33,7 @@ class Deconvnet(Rule):
 
     kinds = ("rectifier",)
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = max(R_out, 0)."""
         return (ops.relu(relevance[0]),)
 
@@ -42,7 +45,7 @@ class GuidedBackprop(Rule):
 
     kinds = ("rectifier",)
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = gate * max(R_out, 0)."""
         # The pullback of a ReLU is the forward gate.
         return call.pullback((ops.relu(relevance[0]),))
@@ -61,7 +64,7 @@ class TokenSum(Rule):
     kinds = ("embedding",)
     times_input: bool = False
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = sum_d R_out[d], or sum_d e[d] R_out[d] with e the embedded token."""
         values = relevance[0] * call.outputs[0] if self.times_input else relevance[0]
         return (ops.sum(values, axis=-1),)

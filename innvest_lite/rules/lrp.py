@@ -5,7 +5,10 @@ sum_j (share of c_ij in some z_j) R_j. Each is a division and a vector-Jacobian 
 arrives where the denominator is exactly 0 is lost. `absorbed` says how much a rule keeps, for `analyzer.check`.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 from keras import ops
 
@@ -36,7 +39,7 @@ class LinearRule(Rule):
 
     kinds = ("linear",)
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """How much relevance the node absorbs: reason ("bias", "epsilon") -> a tensor of the output's shape.
 
         Computed from the rule's formula, not from the result of `reverse`; for `analyzer.check`.
@@ -56,19 +59,19 @@ class Zero(LinearRule):
     bias: bool = True
 
     @property
-    def grows(self):
+    def grows(self) -> bool:
         """Without its bias, z may be far smaller than what follows it."""
         return not self.bias
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_bool(self.bias, "bias")
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x W'(R / z)."""
         # 0 where z is exactly 0, and not a large number: what arrives there goes nowhere (decision 6).
         return times(call.inputs, own(call, backend.divide_no_nan(wide(relevance[0]), self._total(call))))
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """The bias keeps the share b / z; all relevance is lost where z is 0."""
         return kept(call, relevance[0], self._total(call), self._total(call), self.bias)
 
@@ -91,22 +94,22 @@ class Epsilon(LinearRule):
     bias: bool = True
 
     @property
-    def grows(self):
+    def grows(self) -> bool:
         """Without its bias, z may be far smaller than what follows it."""
         return not self.bias
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         zero = isinstance(self.epsilon, int | float) and self.epsilon == 0
         require(not zero, "epsilon should be above 0; Zero() has none.")
         require_number(self.epsilon, "epsilon", above=True)
         require_bool(self.bias, "bias")
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x W'(R / stab(z))."""
         # A plain division: with sign(0) = 1 the denominator is never 0.
         return times(call.inputs, own(call, wide(relevance[0]) / self._stabilized(call)))
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """The bias keeps the share b / stab(z), epsilon the share that it adds to z."""
         total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])
         return kept(call, relevance[0], total, self._stabilized(call), self.bias)
@@ -133,22 +136,22 @@ class Gamma(LinearRule):
     bias: bool = True
 
     @property
-    def grows(self):
+    def grows(self) -> bool:
         """Where inputs have both signs, z + gamma z+ may be far smaller than its parts."""
         return True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_number(self.gamma, "gamma")
         require_bool(self.bias, "bias")
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x+ (W + gamma W+)'s + x- (W + gamma W-)'s with s = R / z."""
         # Negative inputs need a kernel of their own: their positive contributions come from negative weights.
         kernel = kernel_of(call)
         forward = Signed(call, kernel + self.gamma * ops.relu(kernel), kernel - self.gamma * ops.relu(-kernel))
         return forward.back(backend.divide_no_nan(wide(relevance[0]), self._total(call, forward.output)))
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """The bias keeps its share, (b + gamma b+) / z."""
         kernel = kernel_of(call)
         forward = Signed(call, kernel + self.gamma * ops.relu(kernel), kernel - self.gamma * ops.relu(-kernel))
@@ -180,11 +183,11 @@ class AlphaBeta(LinearRule):
     bias: str = "split"
 
     @property
-    def grows(self):
+    def grows(self) -> bool:
         """A layer propagates up to alpha + beta times the magnitude that it receives."""
         return self.beta > 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         words = isinstance(self.bias, str) and self.bias in BIASES
         require(words, f"bias should be one of {BIASES}, but is {self.bias!r}.")
         require_number(self.alpha, "alpha")
@@ -195,14 +198,15 @@ class AlphaBeta(LinearRule):
             f"alpha - beta should be 1, so that relevance is conserved, but alpha is {self.alpha} and beta {self.beta}.",
         )
 
-    def prepare(self, form, inputs, nonnegative):
+    def prepare(self, form: Any, inputs: tuple[Any, ...], nonnegative: bool) -> tuple[tuple[Any, ...], Any] | None:
         """z as z+ + z- + b: both are needed, and z - z+ in place of z- would be a difference of nearly equal numbers."""
         if not self.beta:
             return None
-        parts = self._parts(Call(form, inputs, (), None, nonnegative=nonnegative))
+        # What is only evaluated yet has no pullback.
+        parts = self._parts(Call(form, inputs, (), None, nonnegative=nonnegative))  # type: ignore[arg-type]
         return form.completed(inputs, parts[0].output + parts[1].output), parts
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = alpha c+ / z+ R - beta c- / z- R."""
         relevance = wide(relevance[0])
         # Both parts were computed in `prepare` where beta is not 0: the forward value is their sum.
@@ -214,7 +218,7 @@ class AlphaBeta(LinearRule):
         taken = against.back(self.beta * backend.divide_no_nan(relevance, against.output + below))
         return tuple(a - b for a, b in zip(handed_on, taken, strict=True))
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """The bias keeps its shares of both denominators; relevance is lost where a part has no contributions."""
         kept = lost = ops.zeros_like(wide(relevance[0]))
         weights, parts = (self.alpha, -self.beta), call.prepared or self._parts(call)
@@ -254,15 +258,15 @@ class ZPlus(LinearRule):
 
     fast: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_bool(self.fast, "fast")
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x+ W+'s + x- W-'s with s = R / z+."""
         forward = self._forward(call)
         return forward.back(backend.divide_no_nan(wide(relevance[0]), forward.output))
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """All relevance is lost where a unit has no positive contribution."""
         return {"epsilon": nowhere(relevance[0], self._forward(call).output)}
 
@@ -287,10 +291,10 @@ class Norm(Rule):
     kinds = ("sum", "average", "scale", "normalization")
     epsilon: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_number(self.epsilon, "epsilon")
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x J'(R / stab(z))."""
         total = wide(call.outputs[0])
         total = stabilized(total, self.epsilon) if self.epsilon else total
@@ -301,7 +305,7 @@ class Norm(Rule):
             None if share is None else times((x,), (share,))[0] for x, share in zip(call.inputs, shares, strict=True)
         )
 
-    def absorbed(self, call, relevance):
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """What the constant part of the node, z less the contributions, absorbs, and epsilon."""
         total = wide(call.outputs[0])
         denominator = stabilized(total, self.epsilon) if self.epsilon else total

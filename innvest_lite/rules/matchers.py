@@ -4,13 +4,22 @@ A matcher takes a `Site` and returns whether its rule applies; `&`, `|` and `~` 
 of a site is a matcher too, but only those of this module are plain values, so that an analyzer with them can be saved.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import difflib
 import fnmatch
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.forms import KINDS, Form, LinearForm
+
+if TYPE_CHECKING:
+    # Not at run time: every class in this module counts as a matcher that a file may name.
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from innvest_lite.graph import Graph
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,21 +37,21 @@ class Site:
     form: Form
     first: bool = False
     last: bool = False
-    place: tuple = ()
-    places: Mapping = dataclasses.field(default_factory=dict)
+    place: tuple[int, ...] = ()
+    places: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """The kind of the form: "linear", "sum", "rectifier", ..."""
         return self.form.kind
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The node's name, as `plan()` prints it."""
         return self.form.name
 
     @property
-    def operation(self):
+    def operation(self) -> Any:
         """The Keras layer or operation."""
         return self.form.node.operation
 
@@ -51,21 +60,21 @@ class Site:
 class Matcher:
     """Whether a rule applies to a site."""
 
-    def __call__(self, site):
+    def __call__(self, site: Site) -> bool:
         """Whether the rule is for this site."""
         raise NotImplementedError
 
-    def __and__(self, other):
+    def __and__(self, other: Callable[[Site], bool]) -> Matcher:
         return _Both(self, other)
 
-    def __or__(self, other):
+    def __or__(self, other: Callable[[Site], bool]) -> Matcher:
         return _Either(self, other)
 
-    def __invert__(self):
+    def __invert__(self) -> Matcher:
         return _Not(self)
 
 
-def kind(*names):
+def kind(*names: str) -> Matcher:
     """Matches forms of one of these kinds; InvalidInputError where there is no such kind."""
     for name in names:
         if name not in KINDS:
@@ -73,22 +82,22 @@ def kind(*names):
     return _Kind(names)
 
 
-def anything():
+def anything() -> Matcher:
     """Matches every node."""
     return _Anything()
 
 
-def kernel_bearing():
+def kernel_bearing() -> Matcher:
     """Matches linear nodes with a kernel of their own or a virtual one (sums and averages)."""
     return _KernelBearing()
 
 
-def gated():
+def gated() -> Matcher:
     """Matches products in which one input is known to carry the signal."""
     return _Gated()
 
 
-def layer(*classes):
+def layer(*classes: str | type) -> Matcher:
     """Matches nodes of these layer or operation classes (or their names) and of classes derived from them.
 
     Raises:
@@ -99,24 +108,24 @@ def layer(*classes):
     return _LayerClass(tuple(cls if isinstance(cls, str) else cls.__name__ for cls in classes))
 
 
-def named(*patterns):
+def named(*patterns: str) -> Matcher:
     """Matches nodes by name, with `*` and `?`: `named("block1_*", "head")`; InvalidInputError where a name is not a str."""
     if not all(isinstance(pattern, str) for pattern in patterns):
         raise InvalidInputError(f"named() takes names of nodes, with * and ?, but got {patterns!r}.")
     return _Named(patterns)
 
 
-def first():
+def first() -> Matcher:
     """Matches the linear nodes that see the input: no other linear node lies before them."""
     return _First()
 
 
-def last():
+def last() -> Matcher:
     """Matches the linear nodes that make the output: no other linear node lies behind them."""
     return _Last()
 
 
-def until(end):
+def until(end: int | str) -> Matcher:
     """Matches the nodes of the first layers of `model.layers`, up to and including one by its name or its index.
 
     Args:
@@ -236,7 +245,7 @@ class _Not(Matcher):
         return not self.matcher(site)
 
 
-def sites_of(graph, forms):
+def sites_of(graph: Graph, forms: Mapping[str, Form]) -> list[Site]:
     """A `Site` for each node of a graph, in order."""
     # By data flow, not by the order of layers: each branch of a network has a first and a last layer of its own.
     behind_linear = _reached_through_linear(graph.nodes, forms, lambda node: node.inputs, lambda node: node.values)

@@ -4,12 +4,15 @@ Which kernel a linear node back-projects with, the pattern a or the product w * 
 are the same. A diagonal map z = w x has the closed pattern a = 1/w.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.rules.base import Rule, register_rule
+from innvest_lite.rules.base import Call, Rule, register_rule
 
 
 @register_rule
@@ -23,7 +26,7 @@ class Pattern(Rule):
     kinds = ("linear", "sum", "average")
     needs_kernel = True
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = A' R_out, where A is the node's map with the pattern as its kernel."""
         # In the pattern's dtype: a model of float16 would overflow, since PatternNet grows with depth (decision 8).
         return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
@@ -39,7 +42,7 @@ class InverseScale(Rule):
 
     kinds = ("scale",)
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = R_out / w."""
         # The VJP of ones is w, whatever layer makes the diagonal map: BatchNormalization, Rescaling, LayerScale, ...
         (weight,) = call.pullback((ops.ones_like(call.outputs[0]),))
@@ -56,7 +59,7 @@ class Pass(Rule):
 
     kinds = ("scale", "rectifier", "activation")
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = R_out."""
         return (relevance[0],)
 
@@ -75,7 +78,7 @@ class GatedSignal(Rule):
     kinds = ("product",)
     inverse: bool = False
 
-    def reverse(self, call, relevance):
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_signal = R_out, or R_out / gate; the gates get nothing."""
         signal = call.form.signal
         passed = relevance[0]

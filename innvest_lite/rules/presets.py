@@ -3,18 +3,25 @@
 A composite gives rules to the linear nodes; `STRUCTURE` follows each and gives rules to all others.
 """
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
+from innvest_lite.rules.base import Rule
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Gradient, TokenSum
 from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Norm, Zero, ZPlus
-from innvest_lite.rules.matchers import first, gated, kind, layer
+from innvest_lite.rules.matchers import Matcher, first, gated, kind, layer
 from innvest_lite.rules.pattern import GatedSignal, Pass
 from innvest_lite.rules.shares import require
 
+Composite = tuple[tuple[Matcher, Rule], ...]
+
 # Activations and gates pass relevance on, sums and means share it out by contribution, the rest moves it with its values.
-STRUCTURE = (
+STRUCTURE: Composite = (
     (kind("rectifier", "activation"), Pass()),
     # The winner of a maximum takes all: its gradient is that of the winner.
     (kind("max", "route"), Gradient()),
@@ -27,18 +34,18 @@ STRUCTURE = (
 _DENSE = ("Dense", "EinsumDense")
 
 
-def everywhere(rule):
+def everywhere(rule: Rule) -> Composite:
     """One rule for all linear nodes."""
     return ((kind("linear"), rule),)
 
 
-def dense_and_convolutional(dense, convolutional, at_input=None):
+def dense_and_convolutional(dense: Rule, convolutional: Rule, at_input: Rule | None = None) -> Composite:
     """One rule for dense layers, one for convolutions, and, if given, one for the first layer."""
     pairs = (kind("linear") & layer(*_DENSE), dense), (kind("linear"), convolutional)
     return pairs if at_input is None else ((first(), at_input), *pairs)
 
 
-def alpha_beta(alpha=None, beta=None, bias="split"):
+def alpha_beta(alpha: float | None = None, beta: float | None = None, bias: str = "split") -> Composite:
     """Alpha-beta everywhere (Bach et al. 2015). As alpha - beta is 1, one of them is enough; without both, 2 and 1."""
     for value in (alpha, beta):
         require(value is None or isinstance(value, int | float), f"alpha and beta should be numbers, but one is {value!r}.")
@@ -48,17 +55,19 @@ def alpha_beta(alpha=None, beta=None, bias="split"):
     return everywhere(AlphaBeta(alpha, alpha - 1 if beta is None else beta, bias))
 
 
-def epsilon_plus(epsilon=1e-6):
+def epsilon_plus(epsilon: float = 1e-6) -> Composite:
     """Epsilon for dense layers, z+ for convolutions (Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10)."""
     return dense_and_convolutional(Epsilon(epsilon), ZPlus())
 
 
-def epsilon_plus_flat(epsilon=1e-6):
+def epsilon_plus_flat(epsilon: float = 1e-6) -> Composite:
     """As epsilon_plus, the first layer flat (Kohlbrenner et al. 2020, arXiv 1910.09840)."""
     return dense_and_convolutional(Epsilon(epsilon), ZPlus(), Flat())
 
 
-def epsilon_gamma_box(low=-3.0, high=3.0, epsilon=1e-6, gamma=0.25):
+def epsilon_gamma_box(
+    low: float | tuple[float, ...] = -3.0, high: float | tuple[float, ...] = 3.0, epsilon: float = 1e-6, gamma: float = 0.25
+) -> Composite:
     """Epsilon for dense layers, gamma for convolutions, z^B at the input (Montavon et al. 2019).
 
     Args:
@@ -71,17 +80,17 @@ def epsilon_gamma_box(low=-3.0, high=3.0, epsilon=1e-6, gamma=0.25):
     return dense_and_convolutional(Epsilon(epsilon), Gamma(gamma), Box(low, high))
 
 
-def epsilon_alpha2_beta1(epsilon=1e-6):
+def epsilon_alpha2_beta1(epsilon: float = 1e-6) -> Composite:
     """Epsilon for dense layers, alpha 2 beta 1 for convolutions (Lapuschkin et al. 2017, arXiv 1708.07689)."""
     return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0))
 
 
-def epsilon_alpha2_beta1_flat(epsilon=1e-6):
+def epsilon_alpha2_beta1_flat(epsilon: float = 1e-6) -> Composite:
     """As epsilon_alpha2_beta1, the first layer flat (Lapuschkin et al. 2019, arXiv 1902.10178)."""
     return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0), Flat())
 
 
-def sequential_preset_a(epsilon=0.1, bias="shared"):
+def sequential_preset_a(epsilon: float = 0.1, bias: str = "shared") -> Composite:
     """iNNvestigate's preset A: epsilon for dense layers, alpha 1 beta 0 for convolutions.
 
     Args:
@@ -91,22 +100,22 @@ def sequential_preset_a(epsilon=0.1, bias="shared"):
     return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias))
 
 
-def sequential_preset_b(epsilon=0.1, bias="shared"):
+def sequential_preset_b(epsilon: float = 0.1, bias: str = "shared") -> Composite:
     """iNNvestigate's preset B: epsilon for dense layers, alpha 2 beta 1 for convolutions; arguments as in preset A."""
     return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias))
 
 
-def sequential_preset_a_flat(epsilon=0.1, bias="shared"):
+def sequential_preset_a_flat(epsilon: float = 0.1, bias: str = "shared") -> Composite:
     """Preset A with the first layer flat."""
     return ((first(), Flat()), *sequential_preset_a(epsilon, bias))
 
 
-def sequential_preset_b_flat(epsilon=0.1, bias="shared"):
+def sequential_preset_b_flat(epsilon: float = 0.1, bias: str = "shared") -> Composite:
     """Preset B with the first layer flat."""
     return ((first(), Flat()), *sequential_preset_b(epsilon, bias))
 
 
-PRESETS = {
+PRESETS: dict[str, Callable[..., Composite]] = {
     "zero": lambda bias=True: everywhere(Zero(bias)),
     "epsilon": lambda epsilon=1e-7, bias=True: everywhere(Epsilon(epsilon, bias)),
     "gamma": lambda gamma=0.25: everywhere(Gamma(gamma)),
@@ -128,7 +137,7 @@ PRESETS = {
 }
 
 
-def preset(name, **options):
+def preset(name: str, **options: Any) -> Composite:
     """The composite of a name.
 
     Raises:

@@ -1,17 +1,22 @@
 """The arithmetic that the rules of layer-wise relevance propagation share: wide numbers, denominators, signed passes."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import is_number
+from innvest_lite.rules.base import Call
 
 
 class Signed:
     """Positive inputs through one kernel and negative inputs through another, in one pass where no input is negative."""
 
-    def __init__(self, call, above, below, together=False):
+    def __init__(self, call: Call, above: Any, below: Any, together: bool = False) -> None:
         form = call.form
         inputs = tuple(ops.cast(x, above.dtype) for x in call.inputs)
         if call.nonnegative or together:
@@ -25,66 +30,66 @@ class Signed:
         outputs = [output for _, output, _ in self._parts]
         self.output = sum(outputs[1:], outputs[0])
 
-    def back(self, cotangent):
+    def back(self, cotangent: Any) -> tuple[Any, ...]:
         """The contributions' shares: each part of the inputs times its pullback."""
         shares = [times(inputs, pullback((cotangent,))) for inputs, _, pullback in self._parts]
         return tuple(sum(share[1:], share[0]) for share in zip(*shares, strict=True))
 
 
-def require_number(value, name, least=0.0, above=False):
+def require_number(value: Any, name: str, least: float = 0.0, above: bool = False) -> None:
     """Raises InvalidInputError unless `value` is a finite number of at least (or above) `least`."""
     words = f"above {least:g}" if above else f"of at least {least:g}"
     sound = is_number(value) and (value > least if above else value >= least)
     require(sound, f"{name} should be a number {words}, but is {value!r}.")
 
 
-def require_bool(value, name):
+def require_bool(value: Any, name: str) -> None:
     """Raises InvalidInputError unless `value` is True or False."""
     require(isinstance(value, bool | np.bool_), f"{name} should be True or False, but is {value!r}.")
 
 
-def applied(form, inputs, kernel):
+def applied(form: Any, inputs: tuple[Any, ...], kernel: Any) -> tuple[Any, Any]:
     """`(output, pullback)` of a linear form with another kernel, without bias."""
     return backend.vjp(lambda *x: form.apply(x, kernel), *inputs)
 
 
-def own(call, cotangent):
+def own(call: Call, cotangent: Any) -> tuple[Any, ...]:
     """The node's VJP in x with its own kernel; under a half-precision policy in float32, where half would overflow."""
     if call.outputs[0].dtype == cotangent.dtype:
         return call.pullback((cotangent,))
     return call.form.vjp_inputs(call.inputs, ops.cast(call.form.kernel(), cotangent.dtype), cotangent)
 
 
-def kernel_of(call):
+def kernel_of(call: Call) -> Any:
     """The node's effective kernel."""
     return wide(call.form.kernel())
 
 
-def bias_of(call):
+def bias_of(call: Call) -> Any:
     """The node's effective bias in unit shape, or None."""
     bias = call.form.bias()
     return None if bias is None else wide(bias)
 
 
-def wide(x):
+def wide(x: Any) -> Any:
     """As float32, or float64 where it is float64."""
     # float16 ends at 65504, which a division by a small z easily exceeds.
     return x if x.dtype == "float64" else ops.cast(x, "float32")
 
 
-def times(inputs, shares):
+def times(inputs: tuple[Any, ...], shares: tuple[Any, ...]) -> tuple[Any, ...]:
     """Each input times its share."""
     return tuple(ops.cast(x, share.dtype) * share for x, share in zip(inputs, shares, strict=True))
 
 
-def stabilized(total, epsilon):
+def stabilized(total: Any, epsilon: float) -> Any:
     """z + epsilon sign(z), with sign(0) = 1."""
     # sign(0) = 1, as otherwise the denominator would still be 0 there.
     epsilon = ops.cast(epsilon, total.dtype)
     return total + ops.where(total >= 0, epsilon, -epsilon)
 
 
-def kept(call, relevance, total, denominator, has_bias):
+def kept(call: Call, relevance: Any, total: Any, denominator: Any, has_bias: bool) -> dict[str, Any]:
     """How much relevance epsilon and the bias absorb where z (`total`) is stabilized to `denominator`."""
     share = backend.divide_no_nan(wide(relevance), denominator)
     parts = {"epsilon": wide(relevance) - share * total}
@@ -93,12 +98,12 @@ def kept(call, relevance, total, denominator, has_bias):
     return parts
 
 
-def nowhere(relevance, total):
+def nowhere(relevance: Any, total: Any) -> Any:
     """The relevance that arrives at a denominator of 0, where it is lost."""
     return ops.where(ops.equal(total, 0), wide(relevance), 0)
 
 
-def require(condition, message):
+def require(condition: bool, message: str) -> None:
     """Raises InvalidInputError with the message unless the condition holds."""
     if not condition:
         raise InvalidInputError(message)

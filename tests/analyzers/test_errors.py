@@ -167,7 +167,7 @@ def test_a_file_of_something_else(saved, tmp_path):
         kind.load(tmp_path / "nothing.h5")
 
 
-def reseal(path, kind, version=2):
+def reseal(path, kind, version=3):
     """As a stranger could: the checksum is right."""
     files._seal(path, {Patterns: "patterns", PatternStatistics: "statistics"}[kind], version)
 
