@@ -1,5 +1,6 @@
-"""What holds for all tests: warnings are errors, every test starts from the same seed; a new process, data sources."""
+"""What holds for all tests: processes, warnings are errors, the same seed; a new process, data sources."""
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -20,6 +21,25 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PATHS = os.pathsep.join(map(str, (_ROOT, _ROOT / "tests" / "support")))
 # Seconds.
 _PATIENCE = 300
+# So many files are run without workers.
+_FEW = 3
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Keeps a run of a few files in this process: a worker takes longer to start than most files take to run."""
+    named = {argument.partition("::")[0] for argument in config.args}
+    alone = len(named) <= _FEW and all(map(os.path.isfile, named))
+    return 0 if alone else None
+
+
+def pytest_collection_finish():
+    """Takes what the imports made, millions of objects that stay, out of the garbage collector's sight.
+
+    A fit ends with a collection, which would look at all of them again each time: half of a small fit's time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config):

@@ -129,7 +129,7 @@ def test_the_positive_regime_does_not_rest_on_a_part(soon):
 @pytest.mark.parametrize("mean", [0, 100])
 def test_a_sampled_mean_costs_little(soon, mean):
     """Its error is that of the mean times the distance of the pivot from E[y]: of second order."""
-    model, x = one_layer(mean), far_away(4000, mean)
+    model, x = one_layer(mean), far_away(2000, mean)
     exact, sampled = fit(model, x)["dense"], fit(model, x, approximate=True)["dense"]
     deviation = np.abs(sampled - exact).max() / np.abs(exact).max()
     # That of E+[x] is some 3 % of a standard deviation, the pivot's, after 64 samples, 12 %.
@@ -140,7 +140,7 @@ def test_a_sampled_mean_costs_little(soon, mean):
 
 def test_a_pivot_far_from_the_mean_is_put_right_while_all_is_gathered(soon):
     """The first samples are nothing like the rest; an error of first order would show."""
-    model, x = one_layer(), far_away(4000)
+    model, x = one_layer(), far_away(2000)
     x[:8] += 30
     exact, sampled = fit(model, x)["dense"], fit(model, x, approximate=True)["dense"]
     assert np.abs(sampled - exact).max() / np.abs(exact).max() < 0.02
@@ -164,10 +164,10 @@ def test_a_resumed_fit_gathers_the_same(soon, tmp_path):
 
 
 def test_parts_with_sampled_means_are_merged(soon):
-    model, x = one_layer(), far_away(4000)
+    model, x = one_layer(), far_away(2000)
     options = {"estimator": "relu", "exact": False}
     whole = statistics(x, model, batch_size=16, **options).patterns()["dense"]
-    found = merged(in_parts(model, x, [1000, 2000], **options))
+    found = merged(in_parts(model, x, [500, 1000], **options))
     assert np.abs(found.patterns()["dense"] - whole).max() / np.abs(whole).max() < 0.01
     with pytest.raises(innvest_lite.PatternMismatchError, match="gathered in different ways.*sampled"):
         found.merge(statistics(x, model, estimator="relu"))

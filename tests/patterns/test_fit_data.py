@@ -8,9 +8,9 @@ import models
 import numpy as np
 import pytest
 import tensorflow as tf
-from fits import SAMPLES, assert_same, data, dense, fit, fitted, statistics, sums
+from fits import SAMPLES, assert_same, data, dense, fit, fit_dense, fitted, statistics, sums
 
-from innvest_lite import PatternNet
+from innvest_lite import PatternFits, PatternNet
 from innvest_lite.errors import InvalidInputError, NotFittedError
 
 SOURCES = (
@@ -19,11 +19,12 @@ SOURCES = (
 )
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_every_data_source_gives_the_same(source, feed):
+def test_every_data_source_gives_the_same(feed, subtests):
     kept = data().copy()
-    assert_same(fit(dense(), feed(source, data())), fitted())
-    np.testing.assert_array_equal(data(), kept)
+    for source in SOURCES:
+        with subtests.test(source):
+            assert_same(fit_dense(feed(source, data())), fitted())
+            np.testing.assert_array_equal(data(), kept)
 
 
 def pairs(a, b):
@@ -39,20 +40,23 @@ TWO_SOURCES = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("source", TWO_SOURCES)
-def test_every_data_source_of_two_inputs(source):
+def test_every_data_source_of_two_inputs(subtests):
     model = models.case("two_inputs").model
     a, b = models.data_for(model, SAMPLES, seed=12)
-    assert_same(fit(model, TWO_SOURCES[source](a, b)), fit(model, [a, b]))
+    fits = PatternFits(model)
+    expected = fits([a, b], batch_size=8, verbose=0)
+    for name, source in TWO_SOURCES.items():
+        with subtests.test(name):
+            assert_same(fits(source(a, b), batch_size=8, verbose=0), expected)
 
 
-@pytest.mark.parametrize("source", ["array", "list", "tf.data", "generator", "PyDataset"])
-def test_empty_data(source, feed):
-    with pytest.raises(InvalidInputError, match="data set is empty"):
-        fit(dense(), feed(source, data()[:0]))
-    with pytest.raises(InvalidInputError, match="steps should be a whole number of at least 1, but is 0"):
-        fit(dense(), feed(source, data()), steps=0)
+def test_empty_data(feed, subtests):
+    for source in ("array", "list", "tf.data", "generator", "PyDataset"):
+        with subtests.test(source):
+            with pytest.raises(InvalidInputError, match="data set is empty"):
+                fit_dense(feed(source, data()[:0]))
+            with pytest.raises(InvalidInputError, match="steps should be a whole number of at least 1, but is 0"):
+                fit_dense(feed(source, data()), steps=0)
 
 
 @pytest.mark.parametrize("source, value", [("array", np.nan), ("tf.data", -np.inf), ("generator", np.inf)])
@@ -60,7 +64,7 @@ def test_a_bad_number_in_the_data_is_found(source, value, feed, tmp_path):
     x = data().copy()
     x[20, 3] = value
     with pytest.raises(InvalidInputError, match=r"NaN or infinite values.*in batch 2 of the data \(counted from 0\)"):
-        fit(dense(), feed(source, x), checkpoint=tmp_path / "part.h5")
+        fit_dense(feed(source, x), checkpoint=tmp_path / "part.h5")
     assert not os.listdir(tmp_path), "something was written"
     analyzer = PatternNet(dense())
     with pytest.raises(InvalidInputError, match="NaN"):
@@ -73,26 +77,22 @@ def test_bad_data(feed):
     with pytest.raises(InvalidInputError, match="pass samples like those that the model is used on"):
         PatternNet(dense()).fit()
     with pytest.raises(InvalidInputError, match=r"should have shape \(None, 6\), but got \(40, 5\)"):
-        fit(dense(), data()[:, :5])
+        fit_dense(data()[:, :5])
     for source in ("generator", "tf.data"):
         with pytest.raises(InvalidInputError, match=r"should have shape \(None, 6\), but got .* batch 0"):
-            fit(dense(), feed(source, data()[:, :5]))
+            fit_dense(feed(source, data()[:, :5]))
     with pytest.raises(InvalidInputError, match="not finite.*overflow"):
-        fit(dense(), data() * 1e30)
+        fit_dense(data() * 1e30)
 
 
-def test_a_strided_pointwise_convolution_does_not_crash_the_process(python):
+def test_a_strided_pointwise_convolution_does_not_crash_the_process():
     """TensorFlow 2.21's kernel for the kernel gradient of this shape can (docs/design.md, decision 11)."""
-    code = """
-import keras, numpy as np, innvest_lite
-x = keras.Input((60, 60, 8))
-value = keras.layers.Conv2D(16, 1, strides=2, activation="relu", name="conv")(x)
-model = keras.Model(x, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(value)))
-data = np.random.default_rng(0).normal(size=(8, 60, 60, 8)).astype("float32")
-analyzer = innvest_lite.PatternNet(model).fit(data, batch_size=4, verbose=0)
-print(np.isfinite(analyzer.analyze(data)).all(), analyzer.patterns["conv"].shape)
-"""
-    assert python(code).split("\n")[0] == "True (1, 1, 8, 16)"
+    x = keras.Input((60, 60, 8))
+    value = keras.layers.Conv2D(16, 1, strides=2, activation="relu", name="conv")(x)
+    model = keras.Model(x, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(value)))
+    images = models.normal(8, 60, 60, 8, mean=0)
+    analyzer = PatternNet(model).fit(images, batch_size=4, verbose=0)
+    assert np.isfinite(analyzer.analyze(images)).all() and analyzer.patterns["conv"].shape == (1, 1, 8, 16)
 
 
 def dataset_of(batches):
@@ -133,27 +133,26 @@ def test_a_batch_of_no_samples_changes_nothing(source, name, place):
 def test_a_data_set_without_a_length(length):
     batches = [data()[start : start + 8] for start in range(0, SAMPLES, 8)]
     dataset = dataset_of(batches) if length == "unknown" else tf.data.Dataset.from_tensor_slices(data()).batch(8).repeat()
-    assert_same(fit(dense(), dataset, steps=None if length == "unknown" else 5), fitted())
+    assert_same(fit_dense(dataset, steps=None if length == "unknown" else 5), fitted())
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["array", "list", "list of pairs", "generator", "generator of pairs", "tf.data", "tensor", "dict", "PyDataset"],
-)
-def test_text_is_refused(source, feed):
-    with pytest.raises(InvalidInputError, match="holds text.*where the model takes numbers|should hold numbers"):
-        fit(dense(), feed(source, np.array([["a"] * 6] * 16)))
+NUMERIC = ("array", "list", "list of pairs", "generator", "generator of pairs", "tf.data", "tensor", "dict", "PyDataset")
 
 
-@pytest.mark.parametrize(
-    "option, value",
-    [("batch_size", None), *((option, value) for option in ("batch_size", "steps") for value in (0, -1, 1.5, "a", True))],
-)
-def test_what_counts_something_is_a_whole_number(option, value):
-    message = re.escape(f"{option} should be a whole number of at least 1, but is {value!r}.")
-    for use in (statistics, PatternNet(dense()).fit):
-        with pytest.raises(InvalidInputError, match=message):
-            use(data(), **{option: value})
+def test_text_is_refused(feed, subtests):
+    for source in NUMERIC:
+        message = "holds text.*where the model takes numbers|should hold numbers"
+        with subtests.test(source), pytest.raises(InvalidInputError, match=message):
+            fit_dense(feed(source, np.array([["a"] * 6] * 16)))
+
+
+def test_what_counts_something_is_a_whole_number(subtests):
+    wrong = [(option, value) for option in ("batch_size", "steps") for value in (0, -1, 1.5, "a", True)]
+    for option, value in [("batch_size", None), *wrong]:
+        message = re.escape(f"{option} should be a whole number of at least 1, but is {value!r}.")
+        for use in (statistics, PatternNet(dense()).fit):
+            with subtests.test(f"{option}={value!r}"), pytest.raises(InvalidInputError, match=message):
+                use(data(), **{option: value})
 
 
 def test_silent_outputs_and_dead_layers_are_told(caplog):

@@ -1,9 +1,10 @@
-"""`fit_patterns` against the float64 replicas: every linear layer and estimator, and the decisions that change results.
+"""Patterns against the float64 replicas: every linear layer and estimator, and the decisions that change results.
 
-Only the public API is used. Many layers are fitted at once, as branches of one model, so that each has its own verdict
-for the price of a few fits.
+Only the public API is used. Many layers are fitted at once, as branches of one model, and all estimators of one fit, so
+that each has its own verdict for the price of a few fits.
 """
 
+import itertools
 from functools import cache, partial
 
 import keras
@@ -44,6 +45,12 @@ def check(patterns, layer, x, estimator, **options):
 
 def fit(model, data, estimator="relu", batch_size=32, **options):
     return innvest_lite.fit_patterns(model, data, estimator=estimator, batch_size=batch_size, verbose=0, **options)
+
+
+def every_estimator(model, data):
+    """Each estimator's patterns, from one fit."""
+    statistics = innvest_lite.fit_statistics(model, data, verbose=0)
+    return [(estimator, statistics.patterns(estimator=estimator)) for estimator in ESTIMATORS]
 
 
 def randomize(model, seed):
@@ -118,28 +125,38 @@ def family_model(family, bias="relu and bias"):
 
 
 @cache
-def family_patterns(family, estimator, bias="relu and bias"):
+def family_statistics(family, bias="relu and bias"):
     model, x = family_model(family, bias)
-    return fit(model, x, estimator, batch_size=16)
+    return innvest_lite.fit_statistics(model, x, batch_size=16, verbose=0)
 
 
-LAYERS = [(family, name) for family, (factories, *_) in FAMILIES.items() for name in factories]
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("family, name", LAYERS)
-def test_every_layer_and_estimator(family, name, estimator):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_and_estimator(family, subtests):
     model, x = family_model(family)
-    check(family_patterns(family, estimator), model.get_layer(name), x, estimator)
+    for estimator in ESTIMATORS:
+        patterns = family_statistics(family).patterns(estimator=estimator)
+        for name in FAMILIES[family][0]:
+            with subtests.test(f"{name}, {estimator}"):
+                check(patterns, model.get_layer(name), x, estimator)
+                assert patterns.report()[name].dead == dead_units(patterns[name], "depthwise" in name) <= 1
+
+
+def dead_units(pattern, depthwise):
+    """How many units of a pattern are 0 everywhere."""
+    fan_in = tuple(range(pattern.ndim - (2 if depthwise else 1)))
+    return np.sum(~np.any(pattern, axis=fan_in))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bias", [bias for bias in BIASES if bias != "relu and bias"])
-@pytest.mark.parametrize("estimator", ["relu", "relu.negative"])
-@pytest.mark.parametrize("family, name", LAYERS)
-def test_with_and_without_bias_and_activation(family, name, estimator, bias):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_and_without_bias_and_activation(family, bias, subtests):
     model, x = family_model(family, bias)
-    check(family_patterns(family, estimator, bias), model.get_layer(name), x, estimator)
+    for estimator in ("relu", "relu.negative"):
+        patterns = family_statistics(family, bias).patterns(estimator=estimator)
+        for name in FAMILIES[family][0]:
+            with subtests.test(f"{name}, {estimator}"):
+                check(patterns, model.get_layer(name), x, estimator)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -147,19 +164,7 @@ def test_the_head_sees_what_the_branches_give(family):
     model, x = family_model(family)
     branches = [replicas.linear_value(model.get_layer(name), x) for name in FAMILIES[family][0]]
     hidden = np.concatenate([np.maximum(branch, 0).reshape(len(x), -1) for branch in branches], axis=-1)
-    check(family_patterns(family, "relu"), model.get_layer("head"), hidden, "relu")
-
-
-@pytest.mark.parametrize("family, name", LAYERS)
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_weight_times_pattern_is_one(family, name, estimator):
-    kernel = family_model(family)[0].get_layer(name).kernel.numpy()
-    fan_in = tuple(range(kernel.ndim - (2 if "depthwise" in name else 1)))
-    patterns = family_patterns(family, estimator)
-    totals = np.sum(np.float64(kernel) * patterns[name], axis=fan_in)
-    live = totals != 0
-    assert np.sum(~live) == patterns.report()[name].dead <= 1
-    np.testing.assert_allclose(totals[live], 1.0, rtol=TOLERANCE)
+    check(family_statistics(family).patterns(estimator="relu"), model.get_layer("head"), hidden, "relu")
 
 
 # Data ----------------------------------------------------------------------------------------------------------------
@@ -186,24 +191,19 @@ def test_a_whole_network(estimator):
         check(patterns, layer, value, estimator, batchnorm=norm)
 
 
-@cache
-def reference():
-    model, x = small_network(), inputs_of((9, 8, 2), 70, seed=5, mean=2.0)
-    return model, x, fit(model, x, batch_size=70)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-@pytest.mark.parametrize("order", ["given", "reversed", "sorted by brightness"])
-def test_batch_size_and_order_do_not_matter(batch_size, order):
+def test_batch_size_and_order_do_not_matter(subtests):
     """Sorted data begin with a batch that is like no other: a pivot taken from it must do no harm."""
-    model, x, patterns = reference()
+    model, x = small_network(), inputs_of((9, 8, 2), 70, seed=5, mean=2.0)
+    fits = innvest_lite.PatternFits(model, "relu")
+    patterns = fits(x, batch_size=70, verbose=0)
     brightness = np.argsort(x.mean(axis=(1, 2, 3)))
-    rows = {"given": slice(None), "reversed": slice(None, None, -1), "sorted by brightness": brightness}[order]
-    other = fit(model, x[rows], batch_size=batch_size)
-    assert set(other) == set(patterns)
-    for name in patterns:
-        assert_same_pattern(other[name], patterns[name])
+    orders = {"given": slice(None), "reversed": slice(None, None, -1), "sorted by brightness": brightness}
+    for (order, rows), batch_size in itertools.product(orders.items(), (1, 7, 64)):
+        other = fits(x[rows], batch_size=batch_size, verbose=0)
+        with subtests.test(f"{order}, {batch_size}"):
+            assert set(other) == set(patterns)
+            for name in patterns:
+                assert_same_pattern(other[name], patterns[name])
 
 
 def test_inputs_far_from_zero():
@@ -265,17 +265,17 @@ def test_a_denominator_that_is_positive_but_tiny_gives_the_linear_pattern(estima
     check(fit(model, shifted, estimator), dense, shifted, estimator, below=1)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_calls_of_a_shared_layer_are_merged(estimator):
+def test_calls_of_a_shared_layer_are_merged(subtests):
     x = keras.Input((5,))
     shared = layers.Dense(5, activation="relu", name="shared")
     model = randomize(keras.Model(x, layers.Dense(2)(shared(shared(x)))), seed=12)
     data = inputs_of((5,), 200, seed=13)
-    patterns = fit(model, data, estimator)
     stacked = np.concatenate([data, np.maximum(replicas.linear_value(shared, data), 0)])
-    check(patterns, shared, stacked, estimator)
-    if "shared#2" in patterns:
-        np.testing.assert_array_equal(patterns["shared#2"], patterns["shared"])
+    for estimator, patterns in every_estimator(model, data):
+        with subtests.test(estimator):
+            check(patterns, shared, stacked, estimator)
+            if "shared#2" in patterns:
+                np.testing.assert_array_equal(patterns["shared#2"], patterns["shared"])
 
 
 NORMALIZED = {
@@ -288,7 +288,6 @@ NORMALIZED = {
 }
 
 
-@cache
 def normalized_model():
     x = keras.Input((6, 6, 2))
     branches = []
@@ -299,19 +298,16 @@ def normalized_model():
     return randomize(model, seed=14), inputs_of((6, 6, 2), 30, seed=15)
 
 
-@cache
-def normalized_patterns(estimator):
-    return fit(*normalized_model(), estimator)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("name", NORMALIZED)
-def test_a_fused_batchnorm(name, estimator):
+def test_a_fused_batchnorm(subtests):
     model, x = normalized_model()
-    norm = model.get_layer(f"{name}_bn")
-    if norm.scale:
-        assert {-1, 1} == set(np.sign(replicas.scale_and_shift(norm)[0])), "choose another seed"
-    check(normalized_patterns(estimator), model.get_layer(name), x, estimator, batchnorm=norm)
+    norms = {name: model.get_layer(f"{name}_bn") for name in NORMALIZED}
+    for norm in norms.values():
+        if norm.scale:
+            assert {-1, 1} == set(np.sign(replicas.scale_and_shift(norm)[0])), "choose another seed"
+    for estimator, patterns in every_estimator(model, x):
+        for name, norm in norms.items():
+            with subtests.test(f"{name}, {estimator}"):
+                check(patterns, model.get_layer(name), x, estimator, batchnorm=norm)
 
 
 def residual(kind):
@@ -329,9 +325,8 @@ def residual(kind):
     return randomize(keras.Model(x, layers.Dense(2, name="head")(flat)), seed=16)
 
 
-@pytest.mark.parametrize("estimator", ["relu", "relu.negative", "linear"])
 @pytest.mark.parametrize("kind", ["add", "fused, add", "add, norm", "add, dropout", "linear"])
-def test_the_regime_is_that_of_the_rectifier_the_value_reaches(kind, estimator):
+def test_the_regime_is_that_of_the_rectifier_the_value_reaches(kind, subtests):
     model, x = residual(kind), inputs_of((6, 5, 3), 40, seed=17)
     named = {layer.name: layer for layer in model.layers}
     one, two, add, norm = (named.get(name) for name in ("one", "two", "add", "norm"))
@@ -341,10 +336,11 @@ def test_the_regime_is_that_of_the_rectifier_the_value_reaches(kind, estimator):
     if kind == "add, norm":
         regime = replicas.normalize(norm, regime)
     own = kind == "linear"  # no rectifier: each linear node's own sign
-    patterns = fit(model, x, estimator)
-    check(patterns, one, x, estimator, regime=None if own else regime, batchnorm=fused)
-    check(patterns, two, x, estimator, regime=None if own else regime)
-    check(patterns, add, addends, estimator, regime=None if own else regime)
+    for estimator, patterns in every_estimator(model, x):
+        with subtests.test(estimator):
+            check(patterns, one, x, estimator, regime=None if own else regime, batchnorm=fused)
+            check(patterns, two, x, estimator, regime=None if own else regime)
+            check(patterns, add, addends, estimator, regime=None if own else regime)
 
 
 def test_a_batchnorm_whose_input_is_used_elsewhere_is_not_fused_but_gives_the_regime():
@@ -358,8 +354,7 @@ def test_a_batchnorm_whose_input_is_used_elsewhere_is_not_fused_but_gives_the_re
     check(fit(model, data), conv, data, "relu", regime=regime)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_layers_without_a_kernel(estimator):
+def test_layers_without_a_kernel(subtests):
     """Add, average pooling and global average pooling, each before a ReLU."""
     x = keras.Input((6, 4, 3))
     rectified = [layers.AveragePooling2D(2, name="pool"), layers.AveragePooling2D(3, strides=1, name="overlapping")]
@@ -368,23 +363,25 @@ def test_layers_without_a_kernel(estimator):
     flat = layers.Concatenate()([layers.Flatten()(path) for path in paths])
     model = randomize(keras.Model(x, layers.Dense(2)(flat)), seed=20)
     data = inputs_of((6, 4, 3), 60, seed=21)
-    patterns = fit(model, data, estimator)
-    for name in ("pool", "overlapping", "global"):
-        check(patterns, model.get_layer(name), data, estimator)
-    assert patterns["global"].shape == (6, 4, 3)
     addends = [np.float64(data), replicas.linear_value(model.get_layer("conv"), data), np.float64(data)]
-    check(patterns, model.get_layer("add"), addends, estimator)
-    assert patterns["add"].shape == (3, 3)
+    for estimator, patterns in every_estimator(model, data):
+        with subtests.test(estimator):
+            for name in ("pool", "overlapping", "global"):
+                check(patterns, model.get_layer(name), data, estimator)
+            check(patterns, model.get_layer("add"), addends, estimator)
+            assert patterns["global"].shape == (6, 4, 3) and patterns["add"].shape == (3, 3)
 
 
-@pytest.mark.parametrize("estimator", ["linear", "relu", "relu.negative"])
-def test_the_toy_of_the_paper(estimator):
+def test_the_toy_of_the_paper(subtests):
     """For x = a_s y + a_d e with a_s = (1, 0), a_d = (1, 1) the weight is (1, -1) and the pattern a_s."""
     rng = np.random.default_rng(22)
     y, e = rng.uniform(-1, 1, (20_000, 1)), rng.normal(size=(20_000, 1))
     x = (y * [1.0, 0.0] + e * [1.0, 1.0]).astype(np.float32)
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1, use_bias=False, name="dense")])
     model.get_layer("dense").kernel.assign([[1.0], [-1.0]])
-    a = fit(model, x, estimator, batch_size=512)["dense"][:, 0]
-    assert a[0] / np.linalg.norm(a) > 0.999
-    np.testing.assert_allclose(a[0] - a[1], 1.0, rtol=TOLERANCE)
+    statistics = innvest_lite.fit_statistics(model, x, batch_size=512, verbose=0)
+    for estimator in ("linear", "relu", "relu.negative"):
+        with subtests.test(estimator):
+            a = statistics.patterns(estimator=estimator)["dense"][:, 0]
+            assert a[0] / np.linalg.norm(a) > 0.999
+            np.testing.assert_allclose(a[0] - a[1], 1.0, rtol=TOLERANCE)

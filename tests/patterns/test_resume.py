@@ -6,14 +6,13 @@ import keras
 import models
 import numpy as np
 import pytest
-from fits import SAMPLES, assert_same, data, dense, fit, fitted, statistics, sums
+from fits import SAMPLES, assert_same, data, dense, fit, fit_dense, fitted, statistics, sums
 
 from innvest_lite import PatternStatistics
 from innvest_lite.errors import PatternMismatchError
 from innvest_lite.patterns import fitter
 
 
-# Statistics in parts -------------------------------------------------------------------------------------------------
 def test_merged_shards_in_any_order_equal_one_pass(tmp_path):
     whole = sums(statistics(data()))
     for index, cut in enumerate([slice(0, 5), slice(5, 23), slice(23, SAMPLES)]):
@@ -41,21 +40,21 @@ def test_a_checkpoint_continues(feed, tmp_path):
     assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (16, 2)
     # The steps are those of the whole fit, not of what is left of it.
     assert statistics(data(), steps=3, checkpoint=path).batches == 3
-    assert_same(fit(dense(), data(), checkpoint=path), fitted())
+    assert_same(fit_dense(data(), checkpoint=path), fitted())
     assert PatternStatistics.load(path).samples == SAMPLES
     # All is done, so nothing is read or added any more.
-    assert_same(fit(dense(), data(), checkpoint=path), fitted())
+    assert_same(fit_dense(data(), checkpoint=path), fitted())
     for source in ("tf.data", "PyDataset", "generator", "list"):
         path = tmp_path / f"{source}.h5"
-        fit(dense(), data(), steps=2, checkpoint=path)
-        assert_same(fit(dense(), feed(source, data()), checkpoint=path), fitted())
+        fit_dense(data(), steps=2, checkpoint=path)
+        assert_same(fit_dense(feed(source, data()), checkpoint=path), fitted())
 
 
 def test_a_checkpoint_of_other_sums_or_weights_is_refused(tmp_path):
-    fit(dense(), data(), estimator="linear", checkpoint=tmp_path / "linear.h5", steps=1)
+    fit_dense(data(), estimator="linear", checkpoint=tmp_path / "linear.h5", steps=1)
     with pytest.raises(PatternMismatchError, match="sums for linear there, .*sums for relu here"):
-        fit(dense(), data(), checkpoint=tmp_path / "linear.h5")
-    fit(dense(), data(), checkpoint=tmp_path / "relu.h5", steps=1)
+        fit_dense(data(), checkpoint=tmp_path / "linear.h5")
+    fit_dense(data(), checkpoint=tmp_path / "relu.h5", steps=1)
     with pytest.raises(PatternMismatchError, match="different models or weights cannot be merged; they differ at .*first"):
         fit(models.build("dense", seed=99), data(), checkpoint=tmp_path / "relu.h5")
 
@@ -79,10 +78,10 @@ SOURCES = ("array", "list", "generator", "tf.data", "PyDataset")
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_finished_checkpoint_counts_its_batches_and_says_that_nothing_was_added(source, feed, tmp_path, caplog):
     path, x = tmp_path / "part.h5", data()[:32]
-    first = fit(dense(), feed(source, x), checkpoint=path)
+    first = fit_dense(feed(source, x), checkpoint=path)
     assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (32, 4)
     assert "nothing was added" not in caplog.text
-    again = fit(dense(), feed(source, x), checkpoint=path)
+    again = fit_dense(feed(source, x), checkpoint=path)
     assert f"{path} already holds all 4 batches" in caplog.text and "nothing was added" in caplog.text
     assert (PatternStatistics.load(path).samples, PatternStatistics.load(path).batches) == (32, 4)
     for name in first:
@@ -133,5 +132,5 @@ def test_an_interrupted_fit_goes_on_after_its_last_flush(source, lost, kept, fee
 def test_a_checkpoint_that_cannot_be_written_is_refused_before_data_is_read(place, error, message, tmp_path):
     read = []
     with pytest.raises(error, match=message):
-        fit(dense(), (read.append(0) or data()[:8] for _ in range(4)), checkpoint=tmp_path / place)
+        fit_dense((read.append(0) or data()[:8] for _ in range(4)), checkpoint=tmp_path / place)
     assert not read and not os.listdir(tmp_path)

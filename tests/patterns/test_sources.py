@@ -9,7 +9,7 @@ import models
 import numpy as np
 import pytest
 import tensorflow as tf
-from fits import SAMPLES, assert_same, data, dense, fit, fitted, statistics, sums
+from fits import SAMPLES, assert_same, data, dense, fit, fit_dense, fitted, statistics, sums
 from PIL import Image
 
 import innvest_lite
@@ -54,7 +54,7 @@ def on_disk(kind, folder):
 @pytest.mark.parametrize("kind", ["memory-mapped", "HDF5", "sliced"])
 def test_arrays_are_read_batch_by_batch(kind, tmp_path):
     x = on_disk(kind, tmp_path)
-    assert_same(fit(dense(), x), fitted())
+    assert_same(fit_dense(x), fitted())
     if kind == "sliced":
         assert x.lengths == [8, 8, 8, 8, 8]
 
@@ -63,19 +63,19 @@ def test_a_resumed_fit_does_not_read_what_it_has(tmp_path):
     path = tmp_path / "run.h5"
     statistics(data(), steps=3, checkpoint=path)
     rest = Sliced(data())
-    assert_same(fit(dense(), rest, checkpoint=path), fitted())
+    assert_same(fit_dense(rest, checkpoint=path), fitted())
     assert rest.lengths == [8, 8, 8], "the first, to know it again, and what is left"
     again = Sliced(data())
-    assert_same(fit(dense(), again, checkpoint=path), fitted())
+    assert_same(fit_dense(again, checkpoint=path), fitted())
     assert again.lengths == [8], "a finished fit reads no data but the first batch"
 
 
 def test_other_data_is_told_by_its_first_batch(tmp_path, caplog):
     path = tmp_path / "run.h5"
-    fit(dense(), data(), steps=3, checkpoint=path)
-    fit(dense(), data(), checkpoint=path)
+    fit_dense(data(), steps=3, checkpoint=path)
+    fit_dense(data(), checkpoint=path)
     assert "first batch" not in caplog.text
-    fit(dense(), data() + 1, checkpoint=path)
+    fit_dense(data() + 1, checkpoint=path)
     assert "The first batch of the data differs from the one that" in caplog.text
 
 
@@ -117,10 +117,13 @@ class Numbered(keras.utils.PyDataset):
         self.hooks.append("end")
 
 
-@pytest.mark.parametrize("options", [{}, {"workers": 3}, {"workers": 2, "use_multiprocessing": True}])
+_PROCESSES = {"workers": 2, "use_multiprocessing": True}
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 3}, pytest.param(_PROCESSES, marks=pytest.mark.slow)])
 def test_the_workers_of_a_pydataset_read_it(options):
     dataset = Numbered(data(), **options)
-    assert_same(fit(dense(), dataset), fitted())
+    assert_same(fit_dense(dataset), fitted())
     assert dataset.hooks == ["begin", "end"]
     if options == {"workers": 3}:
         assert len(dataset.readers) > 1
@@ -135,14 +138,14 @@ def test_a_data_set_without_an_end_wants_steps(kind):
         "PyDataset": lambda: Numbered(data(), endless=True),
     }[kind]
     with pytest.raises(InvalidInputError, match="infinite: give the number of batches to use, with steps="):
-        fit(dense(), endless())
-    assert_same(fit(dense(), endless(), steps=5), fitted())
+        fit_dense(endless())
+    assert_same(fit_dense(endless(), steps=5), fitted())
 
 
 def test_a_generator_is_read_no_further_than_asked():
     read = []
     source = (read.append(start) or data()[start : start + 8] for start in range(0, SAMPLES, 8))
-    fit(dense(), source, steps=2)
+    fit_dense(source, steps=2)
     assert read == [0, 8]
     assert len(list(source)) == 3, "the rest is still there"
 
@@ -179,7 +182,7 @@ def test_an_error_of_the_source_comes_through():
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        fit(dense(), broken())
+        fit_dense(broken())
 
 
 @pytest.mark.parametrize("given", [3, None.__class__, object()])
@@ -187,7 +190,7 @@ def test_what_is_no_data_is_told(given):
     with pytest.raises(
         InvalidInputError, match="should be arrays, a tf.data.Dataset, a PyDataset, an iterable of batches, or a folder"
     ):
-        fit(dense(), given)
+        fit_dense(given)
 
 
 def test_a_distributed_data_set_is_refused():
@@ -195,7 +198,7 @@ def test_a_distributed_data_set_is_refused():
     dataset = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(data()).batch(8))
     assert not isinstance(dataset, tf.data.Dataset)
     with pytest.raises(InvalidInputError, match="pass the data set that it was made from"):
-        fit(dense(), dataset)
+        fit_dense(dataset)
 
 
 # Sample weights ------------------------------------------------------------------------------------------------------
@@ -218,15 +221,14 @@ def weighted_sources():
     }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("source", weighted_sources())
-def test_a_weight_counts_a_sample_so_often(source):
-    given, options = weighted_sources()[source]
-    actual = statistics(given, **options)
-    expected = sums(statistics(repeated()))
-    assert actual.samples == SAMPLES
-    assert_same(sums(actual), expected, 1e-6)
-    assert_same(actual.patterns(), statistics(repeated()).patterns())
+def test_a_weight_counts_a_sample_so_often(subtests):
+    whole = statistics(repeated())
+    for source, (given, options) in weighted_sources().items():
+        actual = statistics(given, **options)
+        with subtests.test(source):
+            assert actual.samples == SAMPLES
+            assert_same(sums(actual), sums(whole), 1e-6)
+            assert_same(actual.patterns(), whole.patterns())
 
 
 @pytest.mark.slow
@@ -239,21 +241,19 @@ def test_weights_on_every_form(name):
     assert_same(sums(actual), sums(statistics(np.repeat(x, weights, axis=0), model)), 1e-5)
 
 
-@pytest.mark.parametrize(
-    "weights", [np.ones(3), -np.ones(SAMPLES), np.full(SAMPLES, np.nan), ["a"] * SAMPLES, [[1]] * SAMPLES]
-)
-def test_bad_weights(weights):
-    with pytest.raises(InvalidInputError, match="sample_weight"):
-        fit(dense(), data(), sample_weight=weights)
+def test_bad_weights(subtests):
+    for weights in (np.ones(3), -np.ones(SAMPLES), np.full(SAMPLES, np.nan), ["a"] * SAMPLES, [[1]] * SAMPLES):
+        with subtests.test(str(weights)[:20]), pytest.raises(InvalidInputError, match="sample_weight"):
+            fit_dense(data(), sample_weight=weights)
 
 
 def test_weights_for_batches_stand_in_the_batches():
     with pytest.raises(InvalidInputError, match="batches bring their own weights"):
-        fit(dense(), [data()[:8]], sample_weight=WEIGHTS)
+        fit_dense([data()[:8]], sample_weight=WEIGHTS)
     with pytest.raises(InvalidInputError, match="has 4 parts"):
-        fit(dense(), iter([(data()[:8], 0, 0, 0)]))
+        fit_dense(iter([(data()[:8], 0, 0, 0)]))
     with pytest.raises(InvalidInputError, match="no sample .of a weight above 0."):
-        fit(dense(), data(), sample_weight=np.zeros(SAMPLES))
+        fit_dense(data(), sample_weight=np.zeros(SAMPLES))
 
 
 # Folders -------------------------------------------------------------------------------------------------------------
@@ -286,15 +286,15 @@ def test_a_folder_of_images(photos):
 
 def test_arrays_are_loaded_first():
     with pytest.raises(InvalidInputError, match='np.load."x.npy", mmap_mode="r"'):
-        fit(dense(), "x.npy")
+        fit_dense("x.npy")
 
 
 def test_a_folder_goes_with_one_input_of_a_fixed_size(photos, tmp_path):
     folder, _ = photos
     with pytest.raises(InvalidInputError, match="A folder of images needs a model with one input of a fixed size"):
-        fit(dense(), folder)
+        fit_dense(folder)
     with pytest.raises(InvalidInputError, match="preprocess= is for a folder of images"):
-        fit(dense(), data(), preprocess="unit")
+        fit_dense(data(), preprocess="unit")
     with pytest.raises(InvalidInputError, match="No folder or file is called"):
         fit(grey(), tmp_path / "missing")
     (tmp_path / "bad.png").write_bytes(b"no image")

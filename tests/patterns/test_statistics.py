@@ -12,7 +12,7 @@ from keras import layers
 from models import normal
 
 import innvest_lite
-from innvest_lite import PatternMismatchError, PatternStatistics
+from innvest_lite import PatternFits, PatternMismatchError, PatternStatistics
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import leftovers, replacing
 from innvest_lite.patterns import estimators, fitter, layers as layer_statistics
@@ -36,9 +36,9 @@ def soon(monkeypatch):
 
 
 # Moved and merged ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("approximate", [False, True])
-def test_moving_is_what_it_should_be_written_out(soon, approximate):
-    found = statistics(normal(400, 6, seed=52), one_layer(), estimator="relu", approximate=approximate).layers["dense"]
+@pytest.mark.parametrize("exact", [True, False])
+def test_moving_is_what_it_should_be_written_out(soon, exact):
+    found = statistics(normal(400, 6, seed=52), one_layer(), estimator="relu", exact=exact).layers["dense"]
     before = copy.deepcopy(found)
     pivot = found.pivot + np.arange(1.0, 6.0)
     found.move(pivot, (0,))
@@ -49,7 +49,7 @@ def test_moving_is_what_it_should_be_written_out(soon, approximate):
     np.testing.assert_allclose(found.sum_xy, before.sum_xy + step * before.sum_x)
     inputs = before.active_x * before.active / before.active_count
     np.testing.assert_allclose(found.active_xy, before.active_xy + step * inputs)
-    assert approximate != np.array_equal(before.active, before.active_count)
+    assert exact == np.array_equal(before.active, before.active_count)
     for kind in ("count", "linear_count", "active", "active_count", "active_x", "sum_x"):
         np.testing.assert_array_equal(getattr(found, kind), getattr(before, kind))
     found.move(before.pivot, (0,))
@@ -229,12 +229,13 @@ def test_a_unit_near_the_threshold_keeps_its_linear_products(soon):
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_regime_that_never_was_stays_empty_with_weights(seed):
+def test_a_regime_that_never_was_stays_empty_with_weights():
     x = normal(3000, 6, seed=58) + 2
-    weights = np.random.default_rng(seed).random(3000)
-    pattern = statistics(x, one_layer(bias=100), batch_size=128, sample_weight=weights).patterns(estimator="relu.negative")
-    assert not pattern["dense"].any() and pattern.reports["dense"].dead == 5
+    fits = PatternFits(one_layer(bias=100), "relu.negative")
+    for seed in range(4):
+        weights = np.random.default_rng(seed).random(3000)
+        pattern = fits(x, batch_size=128, sample_weight=weights, verbose=0)
+        assert not pattern["dense"].any() and pattern.reports["dense"].dead == 5, seed
 
 
 def test_a_constant_but_for_rounding_is_dead():
@@ -271,10 +272,10 @@ def test_a_stop_iteration_of_a_data_set_is_an_error():
         statistics(Broken())
 
 
-@pytest.mark.parametrize("shard", [(3, 2), (-1, 3), (0, 0), 1, (0, 1, 2), ("a", 2), None, (True, 2)])
-def test_a_shard_is_one_of_so_many(shard, tmp_path):
-    with pytest.raises(InvalidInputError, match="shard should be .index, count."):
-        statistics(data(), shard=shard)
+def test_a_shard_is_one_of_so_many(subtests):
+    for shard in ((3, 2), (-1, 3), (0, 0), 1, (0, 1, 2), ("a", 2), None, (True, 2)):
+        with subtests.test(repr(shard)), pytest.raises(InvalidInputError, match="shard should be .index, count."):
+            statistics(data(), shard=shard)
 
 
 def test_parts_of_the_data_that_were_cut_short(tmp_path):

@@ -7,7 +7,7 @@ import models
 import numpy as np
 from models import assert_close
 
-import innvest_lite
+import innvest_lite.patterns
 
 SAMPLES = 40
 
@@ -28,6 +28,16 @@ def fitted(estimator="relu"):
 
 def fit(model, source, **options):
     return innvest_lite.fit_patterns(model, source, verbose=0, **{"batch_size": 8, **options})
+
+
+@functools.cache
+def _programs(estimator):
+    return innvest_lite.patterns.PatternFits(dense(), estimator)
+
+
+def fit_dense(source, estimator="relu.safe", **options):
+    """As `fit` of the dense model, with programs that are traced once for all tests: for what hangs on the data alone."""
+    return _programs(estimator)(source, verbose=0, **{"batch_size": 8, **options})
 
 
 def statistics(source, model=None, **options):
