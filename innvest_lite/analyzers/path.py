@@ -211,7 +211,7 @@ class IntegratedGradients(Analyzer):
 
         signature = [*explainer.signature(with_target), backend.tensor_spec((None,), "float32")]
         program = explainer.program(("gap", with_target), gap, signature)
-        sums = sum(part.reshape(len(part), -1).sum(1, dtype="float32") for part in attributions).astype("float32")
+        sums = sum(part.sum(tuple(range(1, part.ndim)), dtype="float32") for part in attributions)
         flat = [*arrays, *([weights] if with_target else []), sums]
         return run(program, flat, positive(batch_size, "batch_size"), self.jit_compile)[0]
 

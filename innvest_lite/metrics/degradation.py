@@ -15,7 +15,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.inputs import is_integer, spatial_axes, with_token_inputs
 from innvest_lite.forms.values import values_of
-from innvest_lite.graph import trace
+from innvest_lite.graph import passes, trace
 from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
@@ -113,7 +113,9 @@ class _Watched:
                 f"degradation needs a model with one input and one output, but this one has {ends[0]} and {ends[1]}."
             )
         self.inputs = input_spec(model, self._graph)
-        self._forms = forms_of(self._graph)
+        # Cut, as forms want it: a layer with its activation is two of them.
+        self._cut = passes.split_activations(self._graph)
+        self._forms = forms_of(self._cut)
         self._outputs = self._count_outputs(model)
 
     @staticmethod
@@ -159,8 +161,8 @@ class _Watched:
 
     def _probabilities(self, x):
         """Float64 (batch, classes)."""
-        values = values_of(self._graph, self._forms, [x])
-        outputs = ops.cast(values[self._graph.outputs[0]], "float64")
+        values = values_of(self._cut, self._forms, [x])
+        outputs = ops.cast(values[self._cut.outputs[0]], "float64")
         # A single sigmoid is the probability of class 1; float64 keeps 1 - p where p is tiny.
         return outputs if self._outputs > 1 else ops.concatenate([1 - outputs, outputs], axis=1)
 
