@@ -250,7 +250,7 @@ WRONG = [
     (X.transpose(0, 2, 1, 3), TARGETS, r"should have shape \(None, 6, 5, 2\)"),
     (X.transpose(0, 3, 2, 1), TARGETS, r"should have shape \(None, 6, 5, 2\)"),
     (np.float32(1), TARGETS, "targets should"),
-    ([[1, 2], [3]], TARGETS, "inputs is no array"),
+    ([[1, 2], [3]], TARGETS, "inputs cannot be read as an array"),
     (None, None, "should hold numbers"),
     (X, TARGETS[:3], r"targets should be None or whole numbers of shape \(4,\).*\(3,\)"),
     (X, 1, "targets should"),
