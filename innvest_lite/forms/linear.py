@@ -267,7 +267,7 @@ def _all_but_last(kernel):
 def _convolve(layer, x, kernel):
     if _is_depthwise(layer, kernel):
         return _as_depthwise(layer, x, kernel)
-    # Both VJPs of this one go around a kernel of TensorFlow that can crash (decision 11).
+    # Both VJPs of this one go around a kernel of TensorFlow that can crash (docs/design.md, decision 11).
     if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
         return _strided_pointwise(layer, x, kernel)
     return _native_convolution(layer, x, kernel)

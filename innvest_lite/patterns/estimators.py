@@ -171,7 +171,8 @@ def _estimated(estimator, statistics, kernel, fan_in):
     variance = np.sum(kernel * covariance, axis=fan_in)
     count, in_regime = _regime_covariance(estimator, statistics, fan_in)
     pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED[estimator] * variance)
-    # A unit that never was in the regime has the pattern 0, not the linear one: nothing ever passed there (decision 4).
+    # A unit that never was in the regime has the pattern 0, not the linear one: nothing ever passed there
+    # (docs/design.md, decision 4).
     live = varies & (count > 0)
     pattern = np.where(_over(sound, fan_in), pattern, linear)
     return np.where(_over(live, fan_in), pattern, 0.0), live, live & ~sound
@@ -197,7 +198,8 @@ def _regime_covariance(estimator, statistics, fan_in):
         sum_x, sum_xy = statistics.sum_x - sum_x, statistics.sum_xy - sum_xy
     mean_x = sum_x / _over(_at_least(seen), fan_in)
     mean_xy = sum_xy / _over(_at_least(count), fan_in)
-    # E[y] is the mean over all pairs, also in the regime, as in the paper: it looks like a slip and is not (decision 2).
+    # E[y] is the mean over all pairs, also in the regime, as in the paper: it looks like a slip and is not
+    # (docs/design.md, decision 2).
     return count, mean_xy - mean_x * _over(statistics.sum_y / statistics.count, fan_in)
 
 

@@ -189,7 +189,8 @@ class Gatherer:
 def _products(form, kinds, inputs, centred, active, weights):
     """Functions that give the sums of one call, by the names of `layers.LayerStatistics`."""
     weights = None if weights is None else ops.reshape(weights, (-1, *[1] * (len(centred.shape) - 1)))
-    # Sums of y less the pivot: of y itself, float32 would lose the variance of units whose mean is large (decision 7).
+    # Sums of y less the pivot: of y itself, float32 would lose the variance of units whose mean is large
+    # (docs/design.md, decision 7).
     heavy = weighted(centred, weights)
     pairs = ops.cast(_positions(centred, form), "float64")
     if weights is not None:

@@ -44,7 +44,7 @@ class Layout:
         # BatchNormalization is fused, because the rectifier sees the normalized value, and its sign is the regime.
         graph = passes.rewrite(trace(model), fuse=True, split=split)
         forms = forms_of(graph)
-        # A pattern belongs to the weights: all calls of a shared layer have one (decision 3).
+        # A pattern belongs to the weights: all calls of a shared layer have one (docs/design.md, decision 3).
         first = {}
         linear = [form for form in forms.values() if isinstance(form, LinearForm)]
         owners = {form.name: first.setdefault(form.weights_key, form.name) for form in linear}

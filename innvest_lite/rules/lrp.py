@@ -68,7 +68,7 @@ class Zero(LinearRule):
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x W'(R / z)."""
-        # 0 where z is exactly 0, and not a large number: what arrives there goes nowhere (decision 6).
+        # 0 where z is exactly 0, and not a large number: what arrives there goes nowhere (docs/design.md, decision 6).
         return times(call.inputs, own(call, backend.divide_no_nan(wide(relevance[0]), self._total(call))))
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class Pattern(Rule):
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = A' R_out, where A is the node's map with the pattern as its kernel."""
-        # In the pattern's dtype: a model of float16 would overflow, since PatternNet grows with depth (decision 8).
+        # In the pattern's dtype: a model of float16 would overflow, since PatternNet grows with depth
+        # (docs/design.md, decision 8).
         return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
 
 
@@ -94,7 +95,7 @@ def _divided(relevance, weight):
     dtype = relevance.dtype if relevance.dtype == "float64" else "float32"
     relevance, weight = ops.cast(relevance, dtype), ops.cast(weight, dtype)
     # Where w is 0 the input does not reach the output and the data determines no pattern: 0, as for a dead unit
-    # (decision 4). The inner `where` keeps the division itself free of NaN.
+    # (docs/design.md, decision 4). The inner `where` keeps the division itself free of NaN.
     zero = ops.equal(weight, 0)
     return ops.where(zero, 0, relevance / ops.where(zero, 1, weight))
 

