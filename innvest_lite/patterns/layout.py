@@ -13,7 +13,7 @@ from innvest_lite import backend
 from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
-from innvest_lite.graph import Graph, Value, passes, trace
+from innvest_lite.graph import Graph, Node, Value, passes, trace
 from innvest_lite.graph.interpret import interpret
 from innvest_lite.options import one_of
 
@@ -114,7 +114,7 @@ class Layout:
         node = self._activation(form.node.values[0])
         return "" if node is None else activation_name(node) or node.kind
 
-    def _activation(self, value):
+    def _activation(self, value: Value) -> Node | None:
         """The node. Breadth first, so the nearest one; ties go to the node that comes first."""
         frontier: list[Value] = [value]
         while frontier:

@@ -3,6 +3,8 @@
 Called by the command line; the callback asks here too.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from innvest_lite.visualize.pictures import heatmap, project, strength_of
@@ -12,7 +14,7 @@ PICTURES = ("heatmap", "centred heatmap", "signal", "image")
 space; the input itself."""
 
 
-def picture_of(analyzer_class):
+def picture_of(analyzer_class: type) -> str:
     """What explanations of an analyzer are shown as.
 
     Args:
@@ -33,7 +35,9 @@ def picture_of(analyzer_class):
     return next(picture for known, picture in pictures if issubclass(analyzer_class, known))
 
 
-def suited(picture, values, pixels=None, percentile=None):
+def suited(
+    picture: str, values: np.ndarray, pixels: np.ndarray | None = None, percentile: float | None = None
+) -> np.ndarray:
     """Pictures of explanations.
 
     Args:
@@ -60,6 +64,6 @@ def suited(picture, values, pixels=None, percentile=None):
     return heatmap(np.rint(127 * strength)[..., None], limit=127)
 
 
-def as_bytes(pixels):
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
     """Numbers in 0..255 as uint8."""
     return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
