@@ -4,13 +4,15 @@ Keras only loads classes that are registered, and registering them needs Keras. 
 are imported at once; else when its import has finished.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.abc
 import importlib.util
 import sys
 
 
-def register_with_keras():
+def register_with_keras() -> None:
     """Imports the analyzers now, or right after Keras."""
     if not _register():
         sys.meta_path.insert(0, _AfterKeras())

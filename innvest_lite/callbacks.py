@@ -4,10 +4,15 @@ Called by `keras.Model.fit`. The analyzer is made once; after an epoch its patte
 are then, and neither the fit nor the explanation is traced again.
 """
 
+from __future__ import annotations
+
 import concurrent.futures
 import functools
 import logging
+import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,16 +65,16 @@ class ExplanationCallback(keras.callbacks.Callback):
 
     def __init__(
         self,
-        analyzer="pattern.attribution",
-        data=None,
-        every=1,
-        log_dir=None,
+        analyzer: str | Analyzer = "pattern.attribution",
+        data: Any = None,
+        every: int = 1,
+        log_dir: str | os.PathLike[str] | None = None,
         *,
-        fit_data=None,
-        target=None,
-        batch_size=32,
-        options=None,
-    ):
+        fit_data: Any = None,
+        target: Any = None,
+        batch_size: int = 32,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         if not isinstance(analyzer, Analyzer):
             method_of(analyzer)
@@ -88,9 +93,13 @@ class ExplanationCallback(keras.callbacks.Callback):
         self._folder = pathlib.Path(log_dir)
         self._fit_data = self._data if fit_data is None else fit_data
         self._every, self._batch_size, self._target = positive(every, "every"), positive(batch_size, "batch_size"), target
-        self._analyzer = self._fits = self._writer = self._hand = self._written = None
+        self._analyzer: Analyzer | None = None
+        self._fits: PatternFits | None = None
+        self._hand: concurrent.futures.ThreadPoolExecutor | None = None
+        self._writer: Any = None
+        self._written: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         """Makes the analyzer; a model that it does not support is trained all the same, after one warning."""
         try:
             self._analyzer = self._made()
@@ -108,7 +117,7 @@ class ExplanationCallback(keras.callbacks.Callback):
         self._complained = False
         self._writer, self._hand = _writer(self._folder), concurrent.futures.ThreadPoolExecutor(1)
 
-    def _made(self):
+    def _made(self) -> Analyzer:
         if not isinstance(self._choice, Analyzer):
             return create_analyzer(self._choice, self.model, **self._options)
         if self._choice.model is not self.model:
@@ -118,7 +127,7 @@ class ExplanationCallback(keras.callbacks.Callback):
             )
         return self._choice
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Explains, every so many epochs; what cannot be explained, such as a model of NaN, is said once."""
         if self._analyzer is None or (epoch + 1) % self._every:
             return
@@ -171,7 +180,7 @@ class ExplanationCallback(keras.callbacks.Callback):
             picture = "heatmap"
         return suited(picture, values, self._data, 99.5)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         """Waits for the last pictures, and lets go of what only training needs."""
         try:
             self._wait()

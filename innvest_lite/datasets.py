@@ -5,8 +5,12 @@ explanation shows the signal or the weights. Rows are independent: a slice of a 
 Data that the package ships, of handwritten digits, is in `innvest_lite.data`.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +44,9 @@ class SignalDistractor:
     weight: np.ndarray
 
 
-def signal_distractor(samples, signal=(1.0, 0.0), distractor=(1.0, 1.0), noise=1.0, *, seed=0):
+def signal_distractor(
+    samples: int, signal: Any = (1.0, 0.0), distractor: Any = (1.0, 1.0), noise: float = 1.0, *, seed: int = 0
+) -> SignalDistractor:
     """The toy of Kindermans et al. 2017 (arXiv 1705.05598, section 2), with any number of features and distractors.
 
     x = a_s y + a_d e, y uniform on [-1, 1], e normal. The weight of a linear readout has to cancel the distractors, so it
@@ -132,7 +138,7 @@ class Suppressor:
     weight: np.ndarray
 
 
-def suppressor(samples, correlation=0.8, separation=1.0, *, seed=0):
+def suppressor(samples: int, correlation: float = 0.8, separation: float = 1.0, *, seed: int = 0) -> Suppressor:
     """Two Gaussian classes with a suppressor: a feature that says nothing of the class, yet helps to read it.
 
     x_1 = separation (y - 1/2) + n_1, x_2 = n_2, where n_1 and n_2 are normal of variance 1 and correlated. The optimal
@@ -192,7 +198,17 @@ class TemplateImages:
     waves: np.ndarray
 
 
-def template_images(samples, size=28, classes=2, distractors=3, strength=0.5, *, periods=(0.25, 1.0), noise=0.5, seed=0):
+def template_images(
+    samples: int,
+    size: int = 28,
+    classes: int = 2,
+    distractors: int = 3,
+    strength: float = 0.5,
+    *,
+    periods: Sequence[float] = (0.25, 1.0),
+    noise: float = 0.5,
+    seed: int = 0,
+) -> TemplateImages:
     """Images for a small CNN: the template of a class, under waves that all classes share.
 
     A template is a sum of Gaussian blobs, at places that no other class has, times an amplitude uniform on [0.5, 1.5]. A

@@ -3,8 +3,11 @@
 Pattern and statistics files hold them, so their values must not change from version to version.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,7 +15,7 @@ import numpy as np
 _BYTES = 16
 
 
-def digest(parts):
+def digest(parts: Iterable[str | np.ndarray]) -> str:
     """The hash of texts and arrays, one after the other.
 
     Args:
@@ -31,7 +34,7 @@ def digest(parts):
     return found.hexdigest()
 
 
-def described(arrays):
+def described(arrays: Iterable[np.ndarray | None]) -> Iterator[str | np.ndarray]:
     """Parts for `digest`: each array behind its shape and dtype as text, by which equal bytes are told apart.
 
     Args:
@@ -66,15 +69,15 @@ class BatchDigest:
     inputs: str
 
     @classmethod
-    def of(cls, arrays):
+    def of(cls, arrays: Sequence[np.ndarray]) -> BatchDigest:
         """That of a batch: one array for each input of the model, batch first."""
         return cls(len(arrays[0]), digest(part for array in arrays for part in (repr(array.shape), array)))
 
     @classmethod
-    def from_text(cls, text):
+    def from_text(cls, text: str) -> BatchDigest | None:
         """What `str` made the text of; None for ""."""
         samples, _, inputs = text.partition(" ")
         return cls(int(samples), inputs) if text else None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.samples} {self.inputs}"

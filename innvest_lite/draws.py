@@ -5,7 +5,11 @@ keys alone, whatever the batch size. TensorFlow's stateless numbers cannot be us
 plain and XLA-compiled programs, and its kernels take one key at a time.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from keras import ops
 
@@ -17,7 +21,7 @@ _PARITY = 0x1BD11BDA
 _WORD = 2**32
 
 
-def normal(shape, seed, keys):
+def normal(shape: Sequence[Any], seed: Any, keys: Any) -> Any:
     """Standard normal float32 numbers `(len(keys), *shape)`: each row depends on the seed and its own keys alone.
 
     Args:
@@ -32,7 +36,7 @@ def normal(shape, seed, keys):
     return ops.reshape(radius * ops.cos(2.0 * math.pi * _unit(angle)), (-1, *shape))
 
 
-def uniform(shape, seed, keys):
+def uniform(shape: Sequence[Any], seed: Any, keys: Any) -> Any:
     """As `normal`, uniform in [0, 1)."""
     return ops.reshape(_unit(_bits(shape, seed, keys)[0]), (-1, *shape))
 

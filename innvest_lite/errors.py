@@ -3,12 +3,14 @@
 All of them are `InnvestLiteError`, so that a service can catch the package's own errors in one place.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
-def did_you_mean(word, names):
+def did_you_mean(word: object, names: Sequence[str] | Mapping[str, str]) -> str:
     """The part of a message that suggests the nearest name: " Did you mean 'x'?", or nothing where none is near.
 
     Args:
@@ -63,7 +65,7 @@ class UnsupportedLayerError(InnvestLiteError, TypeError):
         'lstm'
     """
 
-    def __init__(self, message, nodes=(), advice=""):
+    def __init__(self, message: str, nodes: Iterable[UnsupportedNode] = (), advice: str = "") -> None:
         self.nodes = tuple(nodes)
         super().__init__("\n".join(part for part in (message, *_by_layer(self.nodes), advice) if part))
 

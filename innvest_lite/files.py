@@ -1,16 +1,21 @@
 """Writing files whole or not at all, and checking first that a path can be written. Called wherever the package writes."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import pathlib
 import re
 import shutil
 import uuid
+from collections.abc import Iterator, Mapping
 
 from innvest_lite.errors import InvalidInputError
 
 
-def check_output(path, example="patterns.h5", keep=None):
+def check_output(
+    path: str | os.PathLike[str], example: str = "patterns.h5", keep: Mapping[str, str | os.PathLike[str]] | None = None
+) -> None:
     """Refuses, before the work starts rather than after it, a path at which no file can be written, or should be.
 
     Args:
@@ -31,7 +36,7 @@ def check_output(path, example="patterns.h5", keep=None):
     check_not_among(path, keep or {})
 
 
-def check_not_among(path, keep):
+def check_not_among(path: str | os.PathLike[str], keep: Mapping[str, str | os.PathLike[str]]) -> None:
     """Raises InvalidInputError where `path` is one of the files to `keep`, as in `check_output`."""
     path = pathlib.Path(path)
     for what, other in keep.items():
@@ -39,7 +44,7 @@ def check_not_among(path, keep):
             raise InvalidInputError(f"{path} is {what}, which would be replaced; choose another path.")
 
 
-def check_output_folder(path):
+def check_output_folder(path: str | os.PathLike[str]) -> None:
     """Raises NotADirectoryError where there is a file at the `path` of a folder that is to be written to."""
     path = pathlib.Path(path)
     if path.exists() and not path.is_dir():
@@ -52,7 +57,7 @@ def _is_same(one, other):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Gives a free path beside `path` to write to, and renames it to `path` when the block ends without error.
 
     Args:
@@ -71,7 +76,7 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def replacing_folder(path):
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """As `replacing`, for a folder: an existing one is removed once the new one is complete."""
     # Resolved, so that a link to the folder remains a link.
     path = pathlib.Path(path).resolve()
@@ -90,7 +95,7 @@ def replacing_folder(path):
         shutil.rmtree(old, ignore_errors=True)
 
 
-def leftovers(path):
+def leftovers(path: str | os.PathLike[str]) -> list[pathlib.Path]:
     """The partial files that a process killed while writing a file at `path` has left beside it, a list of paths."""
     path = pathlib.Path(path)
     pattern = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]{32}\.partial")

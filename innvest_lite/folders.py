@@ -1,6 +1,10 @@
 """A folder of images as a data set, read batch by batch: for fitting patterns, in Python and on the command line."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -37,7 +41,14 @@ class ImageFolder(keras.utils.PyDataset):
         (2, 224, 224, 3)
     """
 
-    def __init__(self, images, shape, preprocess="none", batch_size=32, shard=(0, 1)):
+    def __init__(
+        self,
+        images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        shape: tuple[int, int, int],
+        preprocess: str | Callable[[Any], Any] = "none",
+        batch_size: int = 32,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
         super().__init__(workers=min(_MOST_WORKERS, os.cpu_count() or 1))
         # An unknown name is an error now, not when the first batch is read.
         if isinstance(preprocess, str):
@@ -50,17 +61,17 @@ class ImageFolder(keras.utils.PyDataset):
                 f"Part {index + 1} of {count} is empty: there are only {len(paths)} images. Use fewer parts."
             )
         self._shape, self.preprocess, self._batch_size = tuple(shape), preprocess, batch_size
-        self._messages = {}
+        self._messages: dict[Any, str] = {}
 
     @property
-    def unreadable(self):
+    def unreadable(self) -> list[str]:
         """Sorted by path, each once."""
         return [self._messages[path] for path in sorted(self._messages)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.paths) // self._batch_size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> np.ndarray:
         paths = self.paths[index * self._batch_size : (index + 1) * self._batch_size]
         read = [image for image in map(self._read, paths) if image is not None]
         return images_module.preprocess(np.stack(read), self.preprocess) if read else np.zeros((0, *self._shape), "float32")

@@ -4,6 +4,8 @@ In: a folder or file. Out: float32 arrays `(height, width, channels)` in 0..255.
 Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
 import struct
@@ -35,7 +37,7 @@ _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
 
 
-def find_images(folder_or_file):
+def find_images(folder_or_file: str | os.PathLike[str]) -> list[pathlib.Path]:
     """The image files of a folder and of all folders in it, by their extension; or the one file that was named.
 
     Files and folders whose name starts with a dot are left out. A file that is named itself is taken whatever its
@@ -68,7 +70,7 @@ def find_images(folder_or_file):
     return found
 
 
-def load_image(path, height, width, channels):
+def load_image(path: str | os.PathLike[str], height: int, width: int, channels: int) -> np.ndarray:
     """One image file as the array that a model of this input size takes; the first frame of an animation.
 
     The image is turned upright as its EXIF orientation says, laid on white where it is transparent, turned into colour

@@ -1,6 +1,10 @@
 """The inputs that people hand in, checked and flattened. Host side, NumPy; for the analyzers and the fitter."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +13,7 @@ from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.inputs import dtype_of, is_integer, vocabulary
+from innvest_lite.graph import Graph
 from innvest_lite.options import as_array, finite
 from innvest_lite.preprocessing import Preprocessor
 
@@ -28,18 +33,18 @@ class InputSpec:
         preprocessor: applied to the only input first; None: the data comes as the model takes it.
     """
 
-    names: tuple
-    shapes: tuple
-    dtypes: tuple
-    vocabularies: tuple
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int | None, ...], ...]
+    dtypes: tuple[str, ...]
+    vocabularies: tuple[int | None, ...]
     preprocessor: Preprocessor | None = None
 
     @property
-    def signature(self):
+    def signature(self) -> list[Any]:
         """A `backend.batch_spec` for each input, in flat order."""
         return [backend.batch_spec(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)]
 
-    def flat(self, x, finite=True, unbatched=ONE_SAMPLE):
+    def flat(self, x: Any, finite: bool = True, unbatched: str = ONE_SAMPLE) -> list[np.ndarray]:
         """Checks `x` and returns its arrays as a list in the order of the model's inputs.
 
         Args:
@@ -56,14 +61,14 @@ class InputSpec:
         _check_counts(arrays)
         return arrays
 
-    def check_shapes(self, arrays):
+    def check_shapes(self, arrays: Sequence[Any]) -> None:
         """Raises InvalidInputError where the shapes of arrays, in the model's order, do not fit; no value is read."""
         if self.preprocessor is None:  # which may change the shape
             for array, name, shape in zip(arrays, self.names, self.shapes, strict=True):
                 check_shape(tuple(array.shape), name, shape)
         _check_counts(arrays)
 
-    def tensors(self, x):
+    def tensors(self, x: Any) -> list[Any]:
         """Tensors, in the order of the model's inputs and in the dtypes of the analyzer; their values are not checked.
 
         Raises:
@@ -75,7 +80,7 @@ class InputSpec:
             check_shape(tuple(tensor.shape), name, shape)
         return [keras.ops.cast(tensor, dtype) for tensor, dtype in zip(given, self.dtypes, strict=True)]
 
-    def sample(self, place, given, what):
+    def sample(self, place: int, given: Any, what: str) -> np.ndarray:
         """A number, or an array of one sample with or without a batch axis, for one input, as an array of its dtype.
 
         Args:
@@ -94,7 +99,7 @@ class InputSpec:
             raise InvalidInputError(f"{what} should be one sample, but there are {len(checked)}.")
         return checked
 
-    def fits(self, place, shape):
+    def fits(self, place: int, shape: Sequence[int]) -> bool:
         """Whether a shape, batch axis first, is one that an input takes."""
         return _fits(shape, self.shapes[place])
 
@@ -116,7 +121,7 @@ class InputSpec:
             raise InvalidInputError(f"{what} holds values beyond the range of {dtype}, in which the model computes.")
         return cast
 
-    def in_order(self, x):
+    def in_order(self, x: Any) -> list[Any]:
         """What is given for each input, as a list in the order of the model's inputs.
 
         Raises:
@@ -139,7 +144,7 @@ class InputSpec:
             )
         return list(x)
 
-    def packed(self, x, arrays):
+    def packed(self, x: Any, arrays: Sequence[Any]) -> Any:
         """The arrays in the structure that `x` came in."""
         if isinstance(x, dict):
             return dict(zip(self.names, arrays, strict=True))
@@ -161,7 +166,9 @@ def _checked(x, name, shape, unbatched):
     return array
 
 
-def check_shape(given, name, shape, unbatched=ONE_SAMPLE):
+def check_shape(
+    given: tuple[int | None, ...], name: str, shape: tuple[int | None, ...], unbatched: str = ONE_SAMPLE
+) -> None:
     """Raises InvalidInputError where a shape is not the one that the input called `name` takes.
 
     Args:
@@ -209,7 +216,7 @@ def _fits(shape, expected):
     )
 
 
-def input_spec(model, graph, preprocessor=None):
+def input_spec(model: keras.Model, graph: Graph, preprocessor: Preprocessor | None = None) -> InputSpec:
     """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers.
 
     Raises:

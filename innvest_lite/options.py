@@ -1,11 +1,16 @@
 """Options that people hand in, checked: numbers, words, shards, names, arrays. NumPy only; for the whole package."""
 
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 
 
-def as_array(given, what):
+def as_array(given: Any, what: str) -> np.ndarray:
     """`np.asarray(given)`.
 
     Raises:
@@ -17,7 +22,7 @@ def as_array(given, what):
         raise InvalidInputError(f"{what} cannot be read as an array: {error}") from error
 
 
-def positive(number, name):
+def positive(number: Any, name: str) -> int:
     """An option that counts something, as an int.
 
     Raises:
@@ -28,7 +33,7 @@ def positive(number, name):
     return int(number)
 
 
-def whole(number, name):
+def whole(number: Any, name: str) -> int:
     """An option that is any whole number, such as a seed, as an int.
 
     Raises:
@@ -43,7 +48,7 @@ def _is_whole(number):
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
-def shard_of(shard):
+def shard_of(shard: Any) -> tuple[int, int]:
     """`(index, count)`, which of `count` parts, as two ints.
 
     Raises:
@@ -52,10 +57,10 @@ def shard_of(shard):
     numbers = tuple(shard) if isinstance(shard, tuple | list) else ()
     if len(numbers) != 2 or not all(map(_is_whole, numbers)) or not 0 <= numbers[0] < numbers[1]:
         raise InvalidInputError(f"shard should be (index, count) with 0 <= index < count, but is {shard!r}.")
-    return tuple(map(int, numbers))
+    return int(numbers[0]), int(numbers[1])
 
 
-def one_of(given, words, name):
+def one_of(given: Any, words: Collection[Any], name: str) -> Any:
     """`given`, if it is one of the words.
 
     Raises:
@@ -66,7 +71,7 @@ def one_of(given, words, name):
     return given
 
 
-def finite(number, name):
+def finite(number: Any, name: str) -> float:
     """An option that is a number, as a float.
 
     Raises:
@@ -78,12 +83,12 @@ def finite(number, name):
     return float(number)
 
 
-def is_number(value):
+def is_number(value: Any) -> bool:
     """Whether a value is a finite number, and not a truth value."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def seed_of(number):
+def seed_of(number: Any) -> int:
     """A seed, as an int.
 
     Raises:
@@ -94,7 +99,7 @@ def seed_of(number):
     return int(number)
 
 
-def names_of(keep):
+def names_of(keep: Any) -> tuple[str, ...]:
     """The names given as `keep=`, one name or several, as a tuple.
 
     Raises:

@@ -4,10 +4,13 @@ Comes in: a name of `keras.applications`, a Keras layer such as the preprocessor
 batch. Goes out: a `Preprocessor`, which an `InputSpec` applies to its inputs.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,9 +42,9 @@ class Preprocessor:
         InvalidInputError: there is no such name, or it cannot be called.
     """
 
-    given: str | Callable
+    given: str | Callable[..., Any]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.check(3)
         if not isinstance(self.given, str) and not callable(self.given):
             raise InvalidInputError(
@@ -49,7 +52,7 @@ class Preprocessor:
             )
 
     @classmethod
-    def of(cls, given):
+    def of(cls, given: Any) -> Preprocessor | None:
         """`given` as a `Preprocessor`; None, and what is a `Preprocessor` already, are returned unchanged.
 
         Raises:
@@ -58,17 +61,17 @@ class Preprocessor:
         return given if given is None or isinstance(given, cls) else cls(given)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Any) -> Preprocessor | None:
         """The preprocessor that `config` described; None for None."""
         return cls.of(keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config)
 
-    def config(self):
+    def config(self) -> Any:
         """What a file can hold: the name, or Keras's config of a layer or a registered function; else what was given."""
         known = inspect.isroutine(self.given) and keras.saving.get_registered_name(self.given) != self.given.__name__
         return keras.saving.serialize_keras_object(self.given) if self.layer is not None or known else self.given
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Its name in messages, descriptions and pattern files."""
         if isinstance(self.given, str):
             return canonical(self.given)
@@ -77,11 +80,11 @@ class Preprocessor:
         return type(self.given).__qualname__
 
     @property
-    def layer(self):
+    def layer(self) -> Any:
         """The Keras layer, whose weights are saved with an analyzer; None where it is not a layer."""
         return self.given if isinstance(self.given, keras.Layer) else None
 
-    def check_saveable(self):
+    def check_saveable(self) -> None:
         """Raises InvalidInputError where Keras could save it but not load it again."""
         if self.layer is None and not isinstance(self.given, str) and self.config() is self.given:
             raise InvalidInputError(
@@ -89,12 +92,12 @@ class Preprocessor:
                 "registered with @keras.saving.register_keras_serializable()."
             )
 
-    def check(self, channels):
+    def check(self, channels: int) -> None:
         """Raises InvalidInputError where it is known not to accept images with this number of channels."""
         if isinstance(self.given, str):
             scaling(self.given, channels)
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> np.ndarray:
         """A batch of images as the model takes it.
 
         Args:
@@ -139,17 +142,17 @@ class Preprocessor:
         if named and images.dtype.kind == "f" and images.size and images.min() >= 0 and 0 < images.max() <= 1:
             _log.warning("The images lie in 0..1, but the preprocessor %r expects 0..255: multiply them by 255.", self.name)
 
-    def tensors(self, images):
+    def tensors(self, images: Any) -> Any:
         """As calling it, but for a tensor `images` of that shape, also inside a `tf.function`."""
         if self.layer is not None and "training" in inspect.signature(self.layer.call).parameters:
-            return self.given(images, training=False)
+            return self.layer(images, training=False)
         if not isinstance(self.given, str):
             return self.given(images)
         floats = np.array(images, "float32") if isinstance(images, np.ndarray) else keras.ops.cast(images, "float32")
         return scaling(self.given, images.shape[-1])(floats)
 
 
-def differing(fitted, used):
+def differing(fitted: str | None, used: str | None) -> str:
     """The message where patterns were fitted on data prepared in another way; "" where they agree or it is not known.
 
     Args:
@@ -167,7 +170,7 @@ def differing(fitted, used):
     )
 
 
-def refuse_preprocessor(analyzer, what):
+def refuse_preprocessor(analyzer: Any, what: str) -> None:
     """Refuses an analyzer with a preprocessor for a measure that works on the model's own inputs.
 
     Args:

@@ -4,6 +4,11 @@
 layer or a function for an analyzer. Keras is imported only for names that need it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
@@ -31,7 +36,7 @@ PREPROCESSORS = (
 """What `preprocess` knows: two scalings of our own, and the modules of `keras.applications`."""
 
 
-def preprocess(images, name):
+def preprocess(images: Any, name: str | Callable[[Any], Any]) -> np.ndarray:
     """Images in 0..255 as a model was trained to see them.
 
     Args:
@@ -61,7 +66,7 @@ def preprocess(images, name):
     return np.asarray(scaling(name, values.shape[-1])(values), np.float32)
 
 
-def scaling(name, channels):
+def scaling(name: str | Callable[[Any], Any], channels: int) -> Callable[[Any], Any]:
     """The function by which `preprocess` prepares float32 images: of arrays, which it may edit, or tensors.
 
     Args:
@@ -89,7 +94,7 @@ def scaling(name, channels):
     return lambda images: module.preprocess_input(images, data_format="channels_last")
 
 
-def canonical(name):
+def canonical(name: str) -> str:
     """The canonical name of a preprocessor: "vgg16" for "VGG16".
 
     Raises:

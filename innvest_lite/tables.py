@@ -1,7 +1,11 @@
 """Tables as text, for everything in the package that prints one."""
 
+from __future__ import annotations
 
-def table(header, rows):
+from collections.abc import Iterable, Sequence
+
+
+def table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """Left-aligned columns as text.
 
     Args:
@@ -14,7 +18,7 @@ def table(header, rows):
         -----  -----
         dense  10
     """
-    rows = [tuple(header), *(tuple(str(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    cells = [tuple(header), *(tuple(str(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -91,7 +91,7 @@ def weights_of(target: Any, count: int, output_shape: tuple[int | None, ...]) ->
     Raises:
         InvalidInputError: the target is none of these, or out of range.
     """
-    shape = (count, *output_shape[1:])
+    shape: tuple[Any, ...] = (count, *output_shape[1:])
     if None in shape:
         raise InvalidInputError(f"The model's output has no fixed shape ({output_shape}): only target=None is possible.")
     if isinstance(target, str):

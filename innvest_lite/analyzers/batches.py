@@ -1,10 +1,17 @@
 """Running a compiled function over many samples, batch by batch. Called by the analyzers."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 
-def run(program, arrays, batch_size, pad=False, verbose=0):
+def run(
+    program: Callable[..., Any], arrays: Sequence[np.ndarray], batch_size: int, pad: bool = False, verbose: int | str = 0
+) -> list[np.ndarray]:
     """Calls `program` with batches of `arrays` and joins what comes.
 
     Args:

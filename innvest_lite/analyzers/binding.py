@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from innvest_lite.analyzers.base import Analyzer
 
 
-class BoundWhenMade(type(keras.Model)):
+class BoundWhenMade(type(keras.Model)):  # type: ignore[misc]  # Keras's own metaclass
     """Completes an analyzer when the last of its `__init__`s has ended.
 
     What an analyzer does depends on options that subclasses set, some of them after `super().__init__()`; and a model that
@@ -51,7 +51,7 @@ def bound(analyzer: Analyzer) -> Explainer:
         plan=bind(graph, analyzer.bindings(), method),
         inputs=inputs,
         targets=Targets(graph.spec(graph.outputs[0]).shape, analyzer.neuron_selection_mode),
-        head=head and form_of(head, whole),
+        head=None if head is None else form_of(head, whole),
         strategy=analyzer.strategy(graph, inputs),
         jit_compile=analyzer.jit_compile,
         guard=analyzer.guard(graph),

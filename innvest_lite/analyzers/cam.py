@@ -36,8 +36,8 @@ class ActivationMap(Sweep):
         channel_weights: see `GradCAM.channel_weights`.
     """
 
-    value: Value | None = None
-    channel_weights: Callable[[Any, Any, tuple], Any] | None = None
+    value: Value = dataclasses.field(kw_only=True)
+    channel_weights: Callable[[Any, Any, tuple], Any] = dataclasses.field(kw_only=True)
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
@@ -110,7 +110,8 @@ class GradCAM(ReverseAnalyzer):
         shape = producer.output_specs[value.index].shape if producer else ()
         if len(shape) != rank:
             raise InvalidInputError(f"The output of {value.node!r} has shape {shape}, without the input's positions.")
-        return ActivationMap(self.start, self.finish, self.kernels, False, value, self.channel_weights)
+        back = self.start, self.finish, self.kernels, False
+        return ActivationMap(*back, value=value, channel_weights=self.channel_weights)
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
@@ -170,7 +171,7 @@ class GradCAMPlusPlus(GradCAM):
         return share * ops.relu(gradient) * ops.prod(ops.stack(positions))
 
 
-def _over_input(heat: Any, x: Any, axes: tuple, channel: int) -> Any:
+def _over_input(heat: Any, x: Any, axes: tuple, channel: Any) -> Any:
     """Interpolates a map to the input's positions and spreads it evenly over the input's channels."""
     for axis in axes:
         heat = _resized(heat, ops.shape(x)[axis], axis)

@@ -3,14 +3,23 @@
 Made from the passages that a backward sweep records. Called by `Analyzer.check`.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.analyzers.sweep import Swept
 from innvest_lite.forms import LinearForm
+from innvest_lite.graph import Value
 from innvest_lite.tables import table
+
+if TYPE_CHECKING:
+    from innvest_lite.analyzers.explainer import Explainer
 
 REASONS = ("epsilon", "gate", "kernel", "padding", "rest")
 
@@ -45,7 +54,7 @@ class CheckRow:
     rest: np.ndarray
 
     @property
-    def lost(self):
+    def lost(self) -> np.ndarray:
         """`arrived - handed_on`."""
         return self.arrived - self.handed_on
 
@@ -60,24 +69,24 @@ class CheckReport:
         at_input: the relevance that reached the inputs, per sample.
     """
 
-    rows: tuple
+    rows: tuple[CheckRow, ...]
     start: np.ndarray
     at_input: np.ndarray
 
     @property
-    def gap(self):
+    def gap(self) -> np.ndarray:
         """`start - at_input`, per sample: by how much the method does not conserve the output."""
         return self.start - self.at_input
 
     @property
-    def unexplained(self):
+    def unexplained(self) -> np.ndarray:
         """What no reason explains, per sample, as a share of the largest sum of relevance at any node."""
         largest = np.max([np.abs(row.arrived) for row in self.rows], axis=0, initial=0)
         rest = np.sum([np.abs(row.rest) for row in self.rows], axis=0)
         balance = np.abs(self.gap - np.sum([row.lost for row in self.rows], axis=0))
         return (rest + balance) / np.where(largest > 0, largest, 1)
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.start.size:
             return "no samples, nothing to check"
         header = ("node", "rule", "arrived", "handed on", "bias", *REASONS)
@@ -89,7 +98,7 @@ class CheckReport:
         return f"{table(header, rows)}\n{total}" if rows else total
 
 
-def check(explainer, arrays, weights, batch_size):
+def check(explainer: Explainer, arrays: list[np.ndarray], weights: np.ndarray | None, batch_size: int) -> CheckReport:
     """The `CheckReport` of samples.
 
     Args:
@@ -137,7 +146,7 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(CheckRow))[2:]
 _START, _INPUT = " start", " input"
 
 
-def measured(start, swept, inputs):
+def measured(start: Any, swept: Swept, inputs: Sequence[Value]) -> dict[str, Any]:
     """The numbers of a sweep as float64 tensors: node -> (batch, fields), and the totals (batch,).
 
     Args:

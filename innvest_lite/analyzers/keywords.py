@@ -1,5 +1,10 @@
 """INNvestigate's keyword arguments and words for rules, as options of our classes. Called by the registry."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.lrp import LRP
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of, whole
@@ -41,7 +46,7 @@ _PLACED = ("input_layer_rule", "until_layer_idx", "until_layer_rule")
 LRP_OPTIONS = (*_RULE_OPTIONS, *_PLACED, *_BOUNDS)
 
 
-def lrp_by_preset(preset, model, **options):
+def lrp_by_preset(preset: str, model: Any, **options: Any) -> LRP:
     """LRP with a preset: `epsilon`, `alpha`, `beta`, `bias` are options of the preset, the rest as in `_lrp`."""
     own = _taken(options, _RULE_OPTIONS)
     own = _alpha_beta(own) if preset == "alpha_beta" else own
@@ -50,7 +55,7 @@ def lrp_by_preset(preset, model, **options):
     return _lrp(model, presets.preset(preset, **own), options)
 
 
-def lrp_by_rule(model, *, rule="epsilon", **options):
+def lrp_by_rule(model: Any, *, rule: Any = "epsilon", **options: Any) -> LRP:
     """LRP with one rule for all linear nodes, itself or by name, or with a preset by name, or with a list of pairs."""
     if isinstance(rule, Rule):
         return _lrp(model, presets.everywhere(rule), options)
@@ -62,7 +67,7 @@ def lrp_by_rule(model, *, rule="epsilon", **options):
     return _lrp(model, presets.everywhere(_rule(rule, {**_taken(options, _RULE_OPTIONS), **bounds}, "rule")), options)
 
 
-def pattern_analyzer(cls, model, *, pattern_type=None, **options):
+def pattern_analyzer(cls: type[Analyzer], model: Any, *, pattern_type: str | None = None, **options: Any) -> Analyzer:
     """PatternNet or PatternAttribution, whose `estimator` iNNvestigate calls `pattern_type`."""
     if pattern_type is not None:
         options["estimator"] = _PATTERN_TYPES[one_of(pattern_type, _PATTERN_TYPES, "pattern_type")]

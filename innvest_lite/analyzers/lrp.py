@@ -66,11 +66,13 @@ class LRP(ReverseAnalyzer):
         if not isinstance(composite_options, dict | None):
             raise InvalidInputError(f"composite_options should be a dict, but is {composite_options!r}.")
         named = isinstance(composite, str)
-        self._name_or_pairs = composite
+        self._name_or_pairs: Any = composite
         self._composite_options = dict(composite_options or {})
         if not named and self._composite_options:
             raise InvalidInputError("composite_options go with a composite's name; the rules of a list have their own.")
-        self._pairs = presets.preset(composite, **self._composite_options) if named else checked_pairs(composite)
+        self._pairs: Any = (
+            presets.preset(composite, **self._composite_options) if isinstance(composite, str) else checked_pairs(composite)
+        )
         super().__init__(model, **options)
 
     def complete(self) -> None:

@@ -217,7 +217,8 @@ class IntegratedGradients(Analyzer):
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
-        references = self.explainer.strategy.sampler.references
+        strategy: Any = self.explainer.strategy
+        references = strategy.sampler.references
         plain = None if references is None else [np.asarray(reference).tolist() for reference in references]
         own = {"steps": self.steps, "rule": self.rule, "postprocess": self.postprocess, "reference_inputs": plain}
         return {**super().get_config(), **own}
@@ -250,9 +251,10 @@ def _references(given: Any, spec: InputSpec) -> list[np.ndarray]:
     return [spec.sample(place, part, "reference_inputs") for place, part in enumerate(given)]
 
 
-def _at_reference(explainer: Explainer, inputs: list) -> Any:
+def _at_reference(explainer: Explainer, inputs: Any) -> Any:
     """The logits at the reference, which for tokens is an embedding: masks stay those of the samples."""
-    plan, strategy = explainer.plan, explainer.strategy
+    plan = explainer.plan
+    strategy: Any = explainer.strategy
     values, _ = sweep.forward(plan, inputs)
     origins = strategy.sampler.origins(explainer, inputs, strategy.points)
     points = zip(strategy.flat, origins, strict=True)

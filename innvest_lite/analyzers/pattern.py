@@ -77,10 +77,10 @@ class PatternAnalyzer(ReverseAnalyzer):
         if not isinstance(merge_patterns, bool):
             raise InvalidInputError(f"merge_patterns should be True or False, but is {merge_patterns!r}.")
         super().__init__(model, **options)
-        self._given = backend.Untracked(patterns)
+        self._given: Any = backend.Untracked(patterns)
         self._layout = Layout.of(model, self.separable)
-        self._fitted = None
-        self._backward_kernels = {}
+        self._fitted: Any = None
+        self._backward_kernels: dict[str, Any] = {}
 
     def complete(self) -> None:
         """See `Analyzer.complete`; the patterns that were given are taken when the plan says which are needed."""
@@ -195,7 +195,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         found = self._layout.fingerprints()
         return {name: text for name, text in found.items() if name.removesuffix(LAYER) in here}
 
-    def _take(self, patterns: Mapping, fingerprints: Mapping[str, str]) -> None:
+    def _take(self, patterns: Any, fingerprints: Mapping[str, str]) -> None:
         """Makes the backward kernels of patterns the analyzer's weights.
 
         Args:

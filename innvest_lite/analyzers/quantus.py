@@ -5,6 +5,11 @@ Quantus calls `explain_func(model=, inputs=, targets=, **explain_func_kwargs)` a
 after the other. Called by `Analyzer.as_explain_func`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
@@ -16,11 +21,14 @@ from innvest_lite.graph.trace import Cast
 from innvest_lite.options import as_array
 from innvest_lite.preprocessing import refuse_preprocessor
 
+if TYPE_CHECKING:
+    from innvest_lite.analyzers.base import Analyzer
+
 # What Quantus documents for an explain_func, and what changes nothing here: how its own explanations are made.
 _IGNORED = ("device", "softmax", "method", "attributor", "xai_lib", "xai_lib_kwargs")
 
 
-def explain_func(analyzer):
+def explain_func(analyzer: Analyzer) -> Callable[..., np.ndarray]:
     """The function for Quantus; see `Analyzer.as_explain_func`."""
     names = analyzer.explainer.inputs.names
     if len(names) != 1:
@@ -95,7 +103,7 @@ def _is_channels_first(analyzer, array, said):
     return first and (said is True or not last)
 
 
-def is_copy(model, other):
+def is_copy(model: keras.Model, other: keras.Model) -> bool:
     """Whether two models make the same calls in the same order, but for the names of layers, with the same weights."""
     if _recipe(trace(model)) != _recipe(trace(other)):
         return False

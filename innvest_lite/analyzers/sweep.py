@@ -3,13 +3,18 @@
 `forward` and `backward` are pure functions of a plan and tensors; the analyzers compile them together.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.graph import Value
 from innvest_lite.graph.interpret import interpret
-from innvest_lite.rules import Call, Rule
+from innvest_lite.rules import Call, Plan, Rule
 
 # PatternNet grows by about two orders of magnitude a convolution (docs/design.md, decision 8); float32 ends at 1e38.
 _KERNELS_BETWEEN_RESCALES = 3
@@ -23,9 +28,9 @@ class Passage:
 
     rule: Rule
     call: Call
-    arrived: tuple
-    handed_on: tuple
-    exponent: object
+    arrived: tuple[Any, ...]
+    handed_on: tuple[Any, ...]
+    exponent: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,13 +44,15 @@ class Swept:
         passages: a `Passage` per node, in the order of the sweep.
     """
 
-    relevance: dict
-    exponents: dict
-    exponent: object
-    passages: tuple
+    relevance: dict[Value, Any]
+    exponents: dict[Value, Any]
+    exponent: Any
+    passages: tuple[Passage, ...]
 
 
-def forward(plan, inputs, given=None):
+def forward(
+    plan: Plan, inputs: Sequence[Any], given: Mapping[Value, Any] | None = None
+) -> tuple[dict[Value, Any], dict[str, tuple[Any, ...]]]:
     """Evaluates the graph, so that relevance can go back through it.
 
     Args:
@@ -77,7 +84,14 @@ def _evaluated(step, inputs):
     return outputs, None, prepared
 
 
-def backward(plan, calls, start, kernels, keep=(), rescale=False):
+def backward(
+    plan: Plan,
+    calls: Mapping[str, tuple[Any, ...]],
+    start: Any,
+    kernels: Mapping[str, Any],
+    keep: Sequence[Value] = (),
+    rescale: bool = False,
+) -> Swept:
     """Hands relevance from the output back to the inputs.
 
     Args:
@@ -103,8 +117,9 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
         kept.update({value: (tensor, exponent) for value, tensor in here if tensor is not None and value in wanted})
         if step.node.name not in calls:
             continue
-        *evaluated, prepared = calls[step.node.name]
-        call = Call(step.form, *evaluated, kernels.get(step.node.name), step.nonnegative, prepared)
+        taken, outputs, pullback, prepared = calls[step.node.name]
+        kernel = kernels.get(step.node.name)
+        call = Call(step.form, taken, outputs, pullback, kernel, step.nonnegative, prepared)
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(step.rule, call, arrived, handed_on, exponent))
         _add(pending, step.node.inputs, handed_on)
@@ -117,7 +132,7 @@ def backward(plan, calls, start, kernels, keep=(), rescale=False):
     return Swept(relevance, exponents, exponent, tuple(passages))
 
 
-def undo_rescaling(swept):
+def undo_rescaling(swept: Swept) -> Swept:
     """Brings each sample whose true values fit in float32 back to them; the others keep one exponent for all values."""
     left = ops.where(_fits(swept), 0, swept.exponent)
     relevance = {

@@ -3,10 +3,14 @@
 A SavedModel holds a function as TensorFlow traced it. The other two hold it `lowered`, and name the operations they lack.
 """
 
+from __future__ import annotations
+
 import inspect
 import os
 import tempfile
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,12 +19,12 @@ from innvest_lite.backend.portable import lowered
 from innvest_lite.errors import ExportError
 
 
-def named_spec(shape, dtype, name):
+def named_spec(shape: Sequence[int | None], dtype: Any, name: str) -> tf.TensorSpec:
     """The shape (None where it may vary), dtype and name of an argument."""
     return tf.TensorSpec(shape, dtype, name)
 
 
-def endpoint(function, signature):
+def endpoint(function: Callable[..., dict[str, Any]], signature: Sequence[tf.TensorSpec]) -> Any:
     """A function of named tensors, by place or by name, that returns a dict of them; traced once, now.
 
     Args:
@@ -33,13 +37,14 @@ def endpoint(function, signature):
 
     # Whoever loads a SavedModel calls its functions by the names that stand here.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    named.__signature__ = inspect.Signature([inspect.Parameter(spec.name, kind) for spec in signature])
+    names = inspect.Signature([inspect.Parameter(spec.name, kind) for spec in signature])
+    named.__signature__ = names  # type: ignore[attr-defined]  # read by inspect, unknown to the checker
     traced = tf.function(named, input_signature=signature, autograph=False)
     traced.get_concrete_function()
     return traced
 
 
-def write_saved_model(folder, endpoints, assets):
+def write_saved_model(folder: str | os.PathLike[str], endpoints: Mapping[str, Any], assets: Mapping[str, str]) -> None:
     """Writes a SavedModel; the first endpoint is the default signature of servers too.
 
     Args:
@@ -61,7 +66,7 @@ def write_saved_model(folder, endpoints, assets):
             stream.write(text)
 
 
-def is_saved_model(folder):
+def is_saved_model(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a SavedModel."""
     return tf.saved_model.contains_saved_model(folder)
 
@@ -76,7 +81,7 @@ def _weights(endpoints):
     return list(found.values())
 
 
-def litert_model(traced):
+def litert_model(traced: Any) -> bytes:
     """The bytes of a LiteRT file of one endpoint, the signature "serve", of LiteRT's own operations alone.
 
     Raises:
@@ -96,7 +101,7 @@ def litert_model(traced):
             raise ExportError(_stopped_by("LiteRT", traced, missing, str(error))) from error
 
 
-def onnx_model(traced, metadata):
+def onnx_model(traced: Any, metadata: Mapping[str, str]) -> bytes:
     """The bytes of an ONNX file of one endpoint.
 
     Args:

@@ -4,13 +4,18 @@ LiteRT and ONNX know forward operations, not TensorFlow's own gradient kernels. 
 (`forward_forms`). Everything else is copied as it is, and weights become constants. Called by `formats`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 from innvest_lite.backend.forward_forms import FORWARD_FORMS
 
 
-def lowered(concrete):
+def lowered(concrete: Any) -> Callable[..., Any]:
     """A function of tensors that computes the same as a concrete function, to be traced again.
 
     An operation that cannot be rewritten, or not for shapes that are open, is copied unchanged; the converter of the new

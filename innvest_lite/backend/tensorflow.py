@@ -4,7 +4,12 @@ Called by the forms (vector-Jacobian products), the sweep (rescaling), the analy
 through `innvest_lite.backend`.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 # TensorFlow prints lines on stderr that have nothing to do with explanations; a user's own setting is kept.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -31,11 +36,11 @@ _POWERS_OF_TWO = np.ldexp(np.float32(1), np.arange(1 - _EXPONENT_BIAS, _EXPONENT
 class Untracked:
     """Holds a value, such as a dict, that Keras must not wrap and track as part of a model."""
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value
 
 
-def vjp(function, *inputs):
+def vjp(function: Callable[..., Any], *inputs: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """Evaluates `function(*inputs)` and returns `(outputs, pullback)`, as `jax.vjp` does.
 
     `pullback(cotangents)` takes one cotangent per output (None where an output has none) and returns a tuple with one
@@ -44,7 +49,7 @@ def vjp(function, *inputs):
     """
     if len({id(x) for x in inputs}) < len(inputs):
         # The same tensor twice, as in Add()([x, x]): the tape would give each of the two the sum of both gradients.
-        inputs = [tf.identity(x) for x in inputs]
+        inputs = tuple(tf.identity(x) for x in inputs)
     watched = [x for x in inputs if x.dtype.is_floating]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(watched)
@@ -63,7 +68,7 @@ def _listed(values):
     return list(values) if isinstance(values, list | tuple) else [values]
 
 
-def compiled(function, signature, jit_compile):
+def compiled(function: Callable[..., Any], signature: Sequence[Any], jit_compile: bool) -> Callable[..., Any]:
     """Returns `function` as one compiled graph, traced once, now, for `signature` (a nest of `tensor_spec`)."""
     # The concrete function: tf.function would count the programs of several analyzers as retracing, and warn.
     return tf.function(
@@ -71,7 +76,7 @@ def compiled(function, signature, jit_compile):
     ).get_concrete_function()
 
 
-def stablehlo(function, signature):
+def stablehlo(function: Callable[..., Any], signature: Sequence[Any]) -> tuple[str, list[np.ndarray]]:
     """The program that XLA compiles of a function, before its own optimizations.
 
     Args:
@@ -88,27 +93,27 @@ def stablehlo(function, signature):
     return text, [variables.get(id(outside), outside).numpy() for outside, _ in graph.captures]
 
 
-def tensor_spec(shape, dtype):
+def tensor_spec(shape: Sequence[int | None], dtype: Any) -> tf.TensorSpec:
     """The shape (None where it may vary) and dtype of an argument of a compiled function."""
     return tf.TensorSpec(shape, dtype)
 
 
-def batch_spec(shape, dtype):
+def batch_spec(shape: Sequence[int | None], dtype: str) -> Any:
     """As `tensor_spec`, for batches of any number of samples, the first axis; the other sizes are those of `shape`."""
     return tensor_spec((None, *shape[1:]), dtype)
 
 
-def add_up(tensors):
+def add_up(tensors: Sequence[Any]) -> Any:
     """The sum of several tensors in one operation, as TensorFlow's own tape makes it: the same order of rounding."""
     return tf.add_n(tensors)
 
 
-def after(operation):
+def after(operation: Any) -> AbstractContextManager[Any]:
     """A context in which a graph's operations wait for an earlier one, or for nothing if that is None."""
     return tf.control_dependencies([] if operation is None else [operation])
 
 
-def loop(count, body, state):
+def loop(count: int, body: Callable[[Any, tuple[Any, ...]], Sequence[Any]], state: Sequence[Any]) -> Sequence[Any]:
     """Runs `state = body(index, state)` `count` times, one after the other; in a compiled function as one loop."""
     # One at a time: otherwise TensorFlow starts later rounds early, and needs the memory of all of them.
     return tf.while_loop(
@@ -134,7 +139,7 @@ class Replicas:
         workers: how many processes there are.
     """
 
-    def __init__(self, strategy):
+    def __init__(self, strategy: Any) -> None:
         self._strategy = strategy
         with strategy.scope():
             self.distributed = tf.distribute.has_strategy()
@@ -148,11 +153,11 @@ class Replicas:
         self.count = strategy.num_replicas_in_sync // self.workers
 
     @classmethod
-    def of(cls, model):
+    def of(cls, model: keras.Model) -> Replicas:
         """Those of the strategy in whose scope a model was made, else of the one in whose scope this is called."""
         return cls(model.distribute_strategy or tf.distribute.get_strategy())
 
-    def variable(self, shape, dtype):
+    def variable(self, shape: Sequence[int], dtype: Any) -> Any:
         """A variable of zeros that each replica has for itself."""
         with self._strategy.scope():
             return tf.Variable(
@@ -162,11 +167,13 @@ class Replicas:
                 aggregation=tf.VariableAggregation.SUM,
             )
 
-    def parts(self, variable):
+    def parts(self, variable: Any) -> list[Any]:
         """The variables of the replicas of this process."""
         return list(self._strategy.experimental_local_results(variable))
 
-    def program(self, function, signature, jit_compile):
+    def program(
+        self, function: Callable[..., Any], signature: Sequence[Any], jit_compile: bool
+    ) -> Callable[[Sequence[Any]], Any]:
         """`function` of tensors, to be called with a list of arguments for each replica.
 
         Args:
@@ -187,7 +194,7 @@ class Replicas:
             lambda context: tf.convert_to_tensor(values[context.replica_id_in_sync_group % self.count])
         )
 
-    def total(self, array):
+    def total(self, array: np.ndarray) -> np.ndarray:
         """The sum of an array over all processes, which all must ask for it at the same point."""
         if self.workers == 1:
             return array
@@ -201,78 +208,78 @@ class Replicas:
         return self.parts(total)[0].numpy()
 
 
-def divide_no_nan(x, y):
+def divide_no_nan(x: Any, y: Any) -> Any:
     """`x / y`, and 0 where y is 0, in one operation."""
     return tf.math.divide_no_nan(x, y)
 
 
-def argmax(x):
+def argmax(x: Any) -> Any:
     """The index of the largest along the last axis, int32; the first of several. `ops.argmax` works on bits."""
     return tf.argmax(x, axis=-1, output_type=tf.int32)
 
 
-def eagerly():
+def eagerly() -> AbstractContextManager[Any]:
     """A context in which tensors have values, also where a `tf.function` is just being traced."""
     return tf.init_scope()
 
 
-def within(function, jit_compile):
+def within(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
     """The function, as one that XLA compiles within whatever calls it, or as it is."""
     return tf.function(function, jit_compile=True, autograph=False) if jit_compile else function
 
 
-def at_least_one(x):
+def at_least_one(x: Any) -> Any:
     """The tensor, with a sample of zeros where it has none."""
     missing = tf.cast(tf.equal(tf.shape(x)[0], 0), tf.int32)
     return tf.ensure_shape(tf.pad(x, [[0, missing], *[[0, 0]] * (len(x.shape) - 1)]), x.shape)
 
 
-def require_within(indices, count, message):
+def require_within(indices: Any, count: int, message: str) -> Any:
     """The indices, behind a check when the program runs that they lie in 0 to count - 1; else it stops with a message."""
     within = tf.reduce_all(tf.logical_and(indices >= 0, indices < count))
     with tf.control_dependencies([tf.debugging.Assert(within, [message, indices])]):
         return tf.identity(indices)
 
 
-def words(number):
+def words(number: Any) -> tuple[Any, Any]:
     """The low and the high 32 bits of an int64 scalar, as uint32. (In `keras.ops`, 64 bits become 32.)"""
     bits = tf.cast(number, tf.uint64)
     return tf.cast(bits, tf.uint32), tf.cast(tf.bitwise.right_shift(bits, tf.constant(32, tf.uint64)), tf.uint32)
 
 
-def numpy_dtype(tensor):
+def numpy_dtype(tensor: Any) -> Any:
     """The NumPy dtype of a tensor."""
     return tensor.dtype.as_numpy_dtype
 
 
-def is_float(tensor):
+def is_float(tensor: Any) -> bool:
     """Whether a tensor holds floats."""
     return tensor.dtype.is_floating
 
 
-def to_numpy(tensor):
+def to_numpy(tensor: Any) -> np.ndarray:
     """The values of a concrete tensor or variable."""
     return tf.convert_to_tensor(tensor).numpy()
 
 
-def view(tensor):
+def view(tensor: Any) -> np.ndarray:
     """The values of a concrete tensor or variable without a copy, to be read at once."""
     return np.asarray(tf.convert_to_tensor(tensor))
 
 
-def has_accelerator():
+def has_accelerator() -> bool:
     """Whether TensorFlow sees a GPU or a TPU, where XLA is the better default; on CPU its own kernels are."""
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 
-def exponents(x):
+def exponents(x: Any) -> Any:
     """The power of two `e` of each float32 of a vector, such that 2**e <= |x| < 2**(e + 1); 0 where x is 0."""
     # Counted: the number of powers that are not larger.
     reached = tf.cast(tf.abs(x)[:, None] >= _POWERS_OF_TWO[None], tf.int32)
     return tf.where(x == 0, 0, tf.reduce_sum(reached, axis=1) - _EXPONENT_BIAS)
 
 
-def scale_by_powers_of_two(tensors, exponent):
+def scale_by_powers_of_two(tensors: Iterable[Any], exponent: Any) -> list[Any]:
     """Each tensor times `2**exponent` of its sample: exact unless the result leaves float32's range.
 
     float16 and bfloat16 come back as float32, float64 stays.
@@ -292,7 +299,7 @@ def scale_by_powers_of_two(tensors, exponent):
     return scaled
 
 
-def scale_wide(x, exponent):
+def scale_wide(x: Any, exponent: Any) -> Any:
     """`x * 2**exponent` in float64, whose range holds what leaves float32's."""
     return tf.cast(x, tf.float64) * tf.pow(tf.constant(2.0, tf.float64), tf.cast(exponent, tf.float64))
 

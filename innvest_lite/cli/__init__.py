@@ -7,9 +7,12 @@ Exit codes: 0 success; 1 done except for what stderr names (an unreadable image,
 interrupted.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 from innvest_lite.cli.parser import build_parser
 from innvest_lite.errors import InnvestLiteError
@@ -27,7 +30,7 @@ _COMMANDS = {
 }
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:

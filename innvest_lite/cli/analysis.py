@@ -1,5 +1,8 @@
 """`innvest-lite analyze`: explains images batch by batch, to a picture and an array of each; arrays, to an array."""
 
+from __future__ import annotations
+
+import argparse
 import collections
 import json
 import pathlib
@@ -15,7 +18,7 @@ from innvest_lite.images import find_images
 from innvest_lite.visualize import overlay, save
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Explains all images and writes the results; returns the exit code."""
     models.check_file(arguments.model)
     if arrays.is_array(arguments.images):

@@ -1,5 +1,8 @@
 """Model inputs from `.npy` files, memory-mapped. Called by the commands."""
 
+from __future__ import annotations
+
+import os
 import pathlib
 
 import numpy as np
@@ -9,12 +12,12 @@ from innvest_lite.errors import InvalidInputError
 _ENDINGS = (".npy", ".npz")
 
 
-def is_array(path):
+def is_array(path: str | os.PathLike[str]) -> bool:
     """Whether a path names a file of arrays, by its ending."""
     return pathlib.Path(path).suffix.lower() in _ENDINGS
 
 
-def read(path, preprocess="none"):
+def read(path: str | os.PathLike[str], preprocess: str = "none") -> np.ndarray:
     """The samples of a .npy file, memory-mapped; pickled ones are refused.
 
     Args:

@@ -1,5 +1,8 @@
 """`innvest-lite demo`: the methods on the shipped digit classifier, side by side in one picture."""
 
+from __future__ import annotations
+
+import argparse
 import pathlib
 import time
 
@@ -20,7 +23,7 @@ FAMILIES = (
 )
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Fits, explains, draws, and reports each step in a line; returns the exit code."""
     start = time.perf_counter()
     digits, labels = innvest_lite.data.load_digits()

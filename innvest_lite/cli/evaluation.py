@@ -1,7 +1,12 @@
 """`innvest-lite evaluate`: compares methods on a user's model by image degradation and, on demand, by rho."""
 
+from __future__ import annotations
+
+import argparse
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +15,9 @@ from innvest_lite.cli import arrays, models, reading, results
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_output_folder
 from innvest_lite.images import find_images
+
+if TYPE_CHECKING:
+    from innvest_lite.metrics import DegradationTable, SignalQuality
 
 METHODS = (
     *("gradient", "input_t_gradient", "deconvnet", "guided_backprop", "integrated_gradients"),
@@ -20,7 +28,7 @@ RANDOM = "random order"
 _PARTS = 3
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Measures, prints tables, and writes them; returns the exit code."""
     models.check_file(arguments.model)
     methods = models.known_methods(arguments.methods or METHODS)
@@ -80,14 +88,20 @@ def _chosen(count, limit, generator):
     return np.arange(count) if limit is None else np.sort(generator.permutation(count)[:limit])
 
 
-def given_patterns(arguments, methods):
+def given_patterns(arguments: argparse.Namespace, methods: Sequence[str]) -> innvest_lite.Patterns | None:
     """The patterns of --patterns, or None; read before the work starts."""
     if arguments.patterns and not any(map(models.needs_patterns, methods)):
         raise InvalidInputError("None of the methods uses patterns; remove --patterns.")
     return innvest_lite.Patterns.load(arguments.patterns) if arguments.patterns else None
 
 
-def degraded(arguments, model, methods, samples, patterns):
+def degraded(
+    arguments: argparse.Namespace,
+    model: Any,
+    methods: Sequence[str],
+    samples: np.ndarray,
+    patterns: innvest_lite.Patterns | None,
+) -> tuple[DegradationTable, list[str]]:
     """A `DegradationTable` of the methods and the random order, and a message for each method that is not supported."""
     from innvest_lite.metrics import degradation, degradation_table
 
@@ -110,7 +124,7 @@ def degraded(arguments, model, methods, samples, patterns):
     return degradation_table(found, baseline=RANDOM), unsupported
 
 
-def fitted(arguments, model, samples):
+def fitted(arguments: argparse.Namespace, model: Any, samples: np.ndarray) -> innvest_lite.Patterns:
     """Patterns fitted on the samples themselves."""
     print(
         f"Fitting the patterns on the {len(samples)} samples themselves; use --patterns for patterns fitted on other data"
@@ -118,7 +132,7 @@ def fitted(arguments, model, samples):
     return innvest_lite.fit_patterns(model, samples, batch_size=arguments.batch_size, verbose=1)
 
 
-def measured_signal(arguments, model, samples):
+def measured_signal(arguments: argparse.Namespace, model: Any, samples: np.ndarray) -> SignalQuality:
     """The `SignalQuality` on three random parts of the samples."""
     from innvest_lite.metrics import signal_quality
 

@@ -1,5 +1,8 @@
 """`innvest-lite export`: a method for a model as a SavedModel, a LiteRT or an ONNX file."""
 
+from __future__ import annotations
+
+import argparse
 import pathlib
 
 import innvest_lite
@@ -9,7 +12,7 @@ from innvest_lite.files import check_not_among
 _FORMAT_OF = {".tflite": "litert", ".onnx": "onnx"}
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Writes the file; returns the exit code."""
     models.check_file(arguments.model)
     out = pathlib.Path(arguments.out)

@@ -1,5 +1,8 @@
 """`innvest-lite fit` and `merge`: the patterns of a model from images or arrays, read batch by batch, or in parts."""
 
+from __future__ import annotations
+
+import argparse
 import pathlib
 import sys
 
@@ -11,7 +14,7 @@ from innvest_lite.images import find_images
 from innvest_lite.patterns.estimators import DEFAULT
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Fits, prints the report of each layer, and saves; returns the exit code."""
     models.check_file(arguments.model)
     out = pathlib.Path(arguments.out)
@@ -39,7 +42,7 @@ def run(arguments):
     return _saved(statistics, out, arguments.shard) or code
 
 
-def merge(arguments):
+def merge(arguments: argparse.Namespace) -> int:
     """Adds up the parts and estimates the patterns, or writes the sums; returns the exit code."""
     out = pathlib.Path(arguments.out)
     paths = arguments.parts

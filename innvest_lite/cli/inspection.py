@@ -1,11 +1,15 @@
 """`innvest-lite inspect`: what a method does with a model, node by node, or why it cannot; what is in a pattern file."""
 
+from __future__ import annotations
+
+import argparse
+
 import innvest_lite
 from innvest_lite.cli import models
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Prints shapes and plans, or a report; returns 1 if a method does not support the model, else 0."""
     if arguments.patterns:
         return _print_report(arguments)

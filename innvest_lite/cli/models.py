@@ -3,11 +3,17 @@
 Called by the commands. Keras is imported late, after everything that can be checked without it.
 """
 
+from __future__ import annotations
+
+import argparse
+import os
 import pathlib
 import shlex
 import textwrap
 import zipfile
 import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import innvest_lite
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError, did_you_mean
@@ -30,7 +36,7 @@ _LOAD_ERRORS = (
 """What Keras raises at damaged files, unsafe layers and unknown classes."""
 
 
-def check_file(path):
+def check_file(path: str | os.PathLike[str]) -> None:
     """Raises InvalidInputError unless there is a file that may be a model; costs nothing."""
     path = pathlib.Path(path)
     if path.suffix.lower() not in _ENDINGS:
@@ -41,7 +47,7 @@ def check_file(path):
         raise InvalidInputError(f"The model {str(path)!r} is not a .keras file, or it is truncated; save or copy it again.")
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> Any:
     """The model in a file, uncompiled and in Keras's safe mode: no Python code from the file runs.
 
     Raises:
@@ -78,7 +84,7 @@ def _without_pipeline(model):
     return plain
 
 
-def preprocessor(name, model):
+def preprocessor(name: str, model: Any) -> Any:
     """The value of --preprocess as `images.preprocess` takes it: `OWN_PREPROCESSOR` becomes the model's own.
 
     Raises:
@@ -94,7 +100,7 @@ def preprocessor(name, model):
     return own
 
 
-def check_prepared_alike(patterns, name, model):
+def check_prepared_alike(patterns: innvest_lite.Patterns | None, name: str, model: Any) -> None:
     """Raises PatternMismatchError where patterns were fitted on images that another preprocessor prepared.
 
     Args:
@@ -106,12 +112,13 @@ def check_prepared_alike(patterns, name, model):
         return
     from innvest_lite.preprocessing import Preprocessor, differing
 
-    said = differing(patterns.settings.get("preprocess"), Preprocessor.of(preprocessor(name, model)).name)
+    used: Any = Preprocessor.of(preprocessor(name, model))
+    said = differing(patterns.settings.get("preprocess"), used.name)
     if said:
         raise PatternMismatchError(f"{said} (--preprocess is {name!r}.)")
 
 
-def image_shape(model, size):
+def image_shape(model: Any, size: Sequence[int] | None) -> tuple[int, int, int]:
     """The `(height, width, channels)` of the images that a model takes.
 
     Args:
@@ -144,7 +151,7 @@ def _own_size(model, height, width):
     return getattr(getattr(model, "preprocessor", None), "image_size", None) if None in (height, width) else None
 
 
-def known_methods(names):
+def known_methods(names: Iterable[str]) -> list[str]:
     """The names, each once, in their order.
 
     Raises:
@@ -157,7 +164,7 @@ def known_methods(names):
     return list(dict.fromkeys(names))
 
 
-def with_softmax(model):
+def with_softmax(model: Any) -> Any:
     """A new model with a softmax after the logits; after a single output, a sigmoid. The model itself is not changed."""
     import keras
 
@@ -168,14 +175,15 @@ def with_softmax(model):
         raise InvalidInputError(f"--logits is for models with one output, but this one has {len(outputs)}.")
     graph = passes.split_activations(trace(model))
     if passes.strip_softmax(graph).outputs != graph.outputs:
-        head = graph.producer(graph.outputs[0]).operation
+        node: Any = graph.producer(graph.outputs[0])
+        head = node.operation
         name = getattr(head, "activation", type(head)).__name__.lower()
         raise InvalidInputError(f"The model ends in a {name}, not in logits; remove --logits.")
     activation = "sigmoid" if outputs[0].shape[-1] == 1 else "softmax"
     return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))
 
 
-def needs_patterns(method):
+def needs_patterns(method: str) -> bool:
     """Whether the method of this name explains with patterns; False for an unknown name."""
     from innvest_lite.analyzers.pattern import PatternAnalyzer
 
@@ -183,13 +191,13 @@ def needs_patterns(method):
     return known is not None and issubclass(known.analyzer, PatternAnalyzer)
 
 
-def create(method, model, patterns):
+def create(method: str, model: Any, patterns: innvest_lite.Patterns | None) -> innvest_lite.Analyzer:
     """The analyzer of this name, with the patterns if it explains with patterns."""
     options = {"patterns": patterns} if needs_patterns(method) else {}
     return innvest_lite.create_analyzer(method, model, **options)
 
 
-def analyzer_options(arguments):
+def analyzer_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options that `analyze` passes to `create_analyzer`; pattern files are read here.
 
     Raises:

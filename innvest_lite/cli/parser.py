@@ -1,5 +1,7 @@
 """The arguments of `innvest-lite`. Called by `main`; imports nothing heavy, so that `--help` is fast."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json
@@ -21,7 +23,7 @@ each patch. signal.csv: rho per layer, neuron and estimator, with the floor belo
 and the number of rows. Plots are beside them (with matplotlib); evaluation.json holds the arguments."""
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `arguments.command` is the name of the one that was given."""
     parser = argparse.ArgumentParser(
         prog="innvest-lite",

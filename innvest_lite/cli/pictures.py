@@ -1,12 +1,16 @@
 """How the command line shows each method, by its name. Called by `demo`, `analysis` and `reporting`."""
 
+from __future__ import annotations
+
+import numpy as np
+
 import innvest_lite
 from innvest_lite.visualize.suited import as_bytes, suited
 
 __all__ = ["as_bytes", "pictures_of"]
 
 
-def pictures_of(method, values, pixels, percentile=None):
+def pictures_of(method: str, values: np.ndarray, pixels: np.ndarray, percentile: float | None = None) -> np.ndarray:
     """Pictures of explanations.
 
     Args:

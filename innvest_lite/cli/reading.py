@@ -4,9 +4,15 @@ In: paths. Out: batches of pixels and inputs, and a list of the images that coul
 `evaluation` and `reporting`; `fitting`, whose `ImageFolder` gives inputs alone, uses `report`.
 """
 
+from __future__ import annotations
+
+import argparse
 import concurrent.futures
 import dataclasses
+import pathlib
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +21,13 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import PREPROCESSORS, load_image, preprocess
 
 
-def check_preprocessor(name):
+def check_preprocessor(name: str) -> None:
     """Raises InvalidInputError for an unknown preprocessor; imports Keras only where a name cannot be checked without."""
     if name not in (*PREPROCESSORS, models.OWN_PREPROCESSOR):
         preprocess(np.zeros((1, 1, 3)), name)
 
 
-def check_apart(out, images):
+def check_apart(out: pathlib.Path, images: pathlib.Path) -> None:
     """Raises InvalidInputError where results would be written into the folder of the images."""
     if images.is_dir() and out.resolve().is_relative_to(images.resolve()):
         raise InvalidInputError(
@@ -30,7 +36,7 @@ def check_apart(out, images):
         )
 
 
-def report(unreadable, count):
+def report(unreadable: Sequence[str], count: int) -> int:
     """Prints on stderr which of `count` images could not be read; returns the exit code, 1 if there are any, else 0."""
     for message in unreadable:
         print(f"innvest-lite: skipped: {message}", file=sys.stderr)
@@ -49,12 +55,12 @@ class Batch:
         inputs: the same as the model takes them.
     """
 
-    paths: tuple
+    paths: tuple[pathlib.Path, ...]
     pixels: np.ndarray
     inputs: np.ndarray
 
 
-def batches_for(arguments, model, paths):
+def batches_for(arguments: argparse.Namespace, model: Any, paths: Iterable[pathlib.Path]) -> ImageReader:
     """The `ImageReader` of images, as a command's --preprocess, --size and --batch-size say."""
     shape = models.image_shape(model, arguments.size)
     return ImageReader(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
@@ -73,14 +79,20 @@ class ImageReader:
         InvalidInputError: the preprocessor does not accept this number of channels; while iterating: no image can be read.
     """
 
-    def __init__(self, paths, shape, preprocessor, batch_size):
+    def __init__(
+        self,
+        paths: Iterable[pathlib.Path],
+        shape: tuple[int, int, int],
+        preprocessor: str | Callable[[Any], Any],
+        batch_size: int,
+    ) -> None:
         if isinstance(preprocessor, str):
             preprocess(np.zeros((1, 1, shape[-1])), preprocessor)
         self._paths, self._shape = list(paths), shape
         self._preprocessor, self._batch_size = preprocessor, batch_size
-        self.unreadable = []
+        self.unreadable: list[str] = []
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         import keras
 
         bar = keras.utils.Progbar(len(self._paths), unit_name="image")
@@ -101,7 +113,7 @@ class ImageReader:
         elif len(self.unreadable) == len(self._paths):
             raise InvalidInputError(f"None of the {len(self._paths)} images can be read.")
 
-    def report(self):
+    def report(self) -> int:
         """As `report`, for these images."""
         return report(sorted(self.unreadable), len(self._paths))
 

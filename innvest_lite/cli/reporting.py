@@ -1,5 +1,8 @@
 """`innvest-lite report`: images by methods on one HTML page."""
 
+from __future__ import annotations
+
+import argparse
 import pathlib
 import sys
 
@@ -15,7 +18,7 @@ METHODS = ("gradient", "lrp.sequential_preset_a_flat", "integrated_gradients", "
 """The methods that are shown by default."""
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Explains the images and writes the page; returns the exit code."""
     models.check_file(arguments.model)
     if arrays.is_array(arguments.images):

@@ -3,16 +3,25 @@
 Curves need matplotlib; without it they are not written.
 """
 
+from __future__ import annotations
+
+import argparse
 import csv
 import importlib.util
 import json
+import os
 import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import innvest_lite
 from innvest_lite.files import replacing
 
+if TYPE_CHECKING:
+    from innvest_lite.metrics import DegradationTable, SignalQuality
 
-def save_degradation(compared, folder):
+
+def save_degradation(compared: DegradationTable, folder: str | os.PathLike[str]) -> None:
     """Writes a `DegradationTable`: degradation.csv (areas), degradation_curves.csv (means) and degradation.png."""
     summary = compared.to_dict()
     columns = list(next(iter(summary.values())))
@@ -28,7 +37,7 @@ def save_degradation(compared, folder):
     save_plot(folder, "degradation.png", compared.plot)
 
 
-def save_signal(quality, folder):
+def save_signal(quality: SignalQuality, folder: str | os.PathLike[str]) -> None:
     """Writes a `SignalQuality`: signal.csv, a row per neuron and estimator, and signal.png."""
     rows = [
         {"layer": name, "neuron": neuron, "estimator": estimator, "rho": value, "floor": layer.floor, "rows": layer.rows}
@@ -40,7 +49,7 @@ def save_signal(quality, folder):
     save_plot(folder, "signal.png", quality.plot)
 
 
-def save_settings(arguments, samples, folder):
+def save_settings(arguments: argparse.Namespace, samples: int, folder: str | os.PathLike[str]) -> None:
     """Writes evaluation.json: the arguments, the number of samples and the version, so that results can be told apart."""
     typed = {name: value for name, value in vars(arguments).items() if name != "command"}
     settings = {"innvest_lite": innvest_lite.__version__, "samples": samples, **typed}
@@ -48,12 +57,12 @@ def save_settings(arguments, samples, folder):
         partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def can_draw():
+def can_draw() -> bool:
     """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def save_rows(folder, name, columns, rows):
+def save_rows(folder: str | os.PathLike[str], name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes a CSV file with a header; `rows` are dicts."""
     with replacing(pathlib.Path(folder) / name) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
@@ -61,7 +70,7 @@ def save_rows(folder, name, columns, rows):
         writer.writerows(rows)
 
 
-def save_plot(folder, name, plot):
+def save_plot(folder: str | os.PathLike[str], name: str, plot: Callable[[Any], Any]) -> None:
     """Writes what `plot(axes)` draws as PNG, if matplotlib is installed; without pyplot, which looks for a display."""
     if not can_draw():
         return

@@ -6,14 +6,20 @@ Data made from random numbers, with a known truth, is in `innvest_lite.datasets`
 demo, and tests.
 """
 
+from __future__ import annotations
+
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 
 
-def load_digits():
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """The 600 held-out digits, labelled 0, 1, ..., 9, 0, 1, ... in turn; the shipped model was not trained on them.
 
     Returns:
@@ -29,7 +35,7 @@ def load_digits():
     return (images.astype(np.float32) / np.float32(255))[..., None], labels.astype(np.int64)
 
 
-def load_model():
+def load_model() -> keras.Model:
     """The digit classifier: four convolutions with ReLU, two max poolings, two dense layers, a softmax.
 
     Returns:

@@ -7,6 +7,11 @@
 - `files`: the table of formats, and writing whole files only.
 """
 
+from __future__ import annotations
+
+import os
+from typing import Any
+
 from innvest_lite.export.description import description, fingerprint
 from innvest_lite.export.files import FORMATS, Format, check_path
 from innvest_lite.export.programs import stablehlo
@@ -15,7 +20,15 @@ from innvest_lite.export.served import TARGETS, Served
 __all__ = ["FORMATS", "TARGETS", "Format", "Served", "export", "fingerprint", "stablehlo"]
 
 
-def export(analyzer, filepath, file_format, *, input_range=None, verbose=None, **options):
+def export(
+    analyzer: Any,
+    filepath: str | os.PathLike[str],
+    file_format: str,
+    *,
+    input_range: tuple[float, float] | None = None,
+    verbose: bool | None = None,
+    **options: Any,
+) -> None:
     """Writes an analyzer; see `Analyzer.export`.
 
     Args:

@@ -1,7 +1,11 @@
 """What an exported file says of itself, as JSON: method, model, versions, what goes in and what comes out."""
 
+from __future__ import annotations
+
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -11,11 +15,15 @@ from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import preprocess
 from innvest_lite.options import is_number
+from innvest_lite.preprocessing import Preprocessor
+
+if TYPE_CHECKING:
+    from innvest_lite.export.served import Served
 
 _FORMAT = 1
 
 
-def description(served, endpoints, input_range):
+def description(served: Served, endpoints: Mapping[str, Any], input_range: tuple[float, float] | None) -> str:
     """The text of the description.
 
     Args:
@@ -38,7 +46,7 @@ def description(served, endpoints, input_range):
     return json.dumps(facts, indent=2, default=_plain) + "\n"
 
 
-def fingerprint(model):
+def fingerprint(model: keras.Model) -> str:
     """A hash of all weights of a model, the same on every machine."""
     digest = hashlib.blake2b(digest_size=16)
     for weight in model.weights:
@@ -48,7 +56,7 @@ def fingerprint(model):
     return digest.hexdigest()
 
 
-def input_range_of(preprocessor, given):
+def input_range_of(preprocessor: Preprocessor | None, given: Any) -> list[float] | None:
     """`[low, high]` of what the model takes, or None where nobody says.
 
     Raises:

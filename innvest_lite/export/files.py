@@ -1,8 +1,12 @@
 """The formats of exported analyzers: each file is written whole or not at all."""
 
+from __future__ import annotations
+
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
@@ -27,7 +31,7 @@ class Format:
 
     ending: str
     endpoints: tuple[str, ...]
-    write: Callable[[pathlib.Path, dict, str], None]
+    write: Callable[[pathlib.Path, dict[str, Any], str], None]
     checks: bool = False
     echoes: bool = True
 
@@ -59,7 +63,7 @@ FORMATS = {
 """Name of a format -> what it is. To add one is to add a row."""
 
 
-def check_path(filepath, file_format):
+def check_path(filepath: str | os.PathLike[str], file_format: str) -> pathlib.Path:
     """The path as a `pathlib.Path`.
 
     Raises:

@@ -1,5 +1,9 @@
 """What `visualize` and `images` do with arrays, with tensors inside an exported graph: uint8 images in, pictures out."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -10,18 +14,18 @@ from innvest_lite.visualize.pictures import LUMA
 _OPACITY = 0.9
 
 
-def heatmap(relevance, image, colormap):
+def heatmap(relevance: Any, image: Any, colormap: str) -> Any:
     """As `visualize.heatmap`: uint8 (batch, height, width, 3) of relevance (batch, height, width, channels)."""
     return _to_bytes(_colors(_signed_strength(relevance), colormap))
 
 
-def signal(relevance, image, colormap):
+def signal(relevance: Any, image: Any, colormap: str) -> Any:
     """As `visualize.project`, for 1 or 3 channels."""
     shown = relevance / _largest(relevance) / 2 + 0.5
     return _to_bytes(255 * ops.broadcast_to(shown, (*ops.shape(shown)[:-1], 3)))
 
 
-def overlay(relevance, image, colormap):
+def overlay(relevance: Any, image: Any, colormap: str) -> Any:
     """As `visualize.overlay`, on an image of 1 or 3 channels: uint8, or floats, which are stretched."""
     strength = _signed_strength(relevance)
     weight = _OPACITY * ops.minimum(1.0, 2 * ops.abs(strength))[..., None]

@@ -1,5 +1,9 @@
 """An explanation as the program that XLA compiles. Called by `Analyzer.stablehlo`, and by scripts, for its weights."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from innvest_lite import backend
@@ -7,7 +11,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import positive
 
 
-def stablehlo(explainer, batch, target):
+def stablehlo(explainer: Any, batch: Any, target: str) -> tuple[str, list[np.ndarray]]:
     """The program of an explanation for so many samples, as `Analyzer.stablehlo` gives it.
 
     Args:

@@ -1,5 +1,10 @@
 """`Served`: an analyzer as functions of named tensors, the endpoints of an exported file."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
 from keras import ops
 
 from innvest_lite import backend
@@ -36,7 +41,19 @@ class Served:
         InvalidInputError: an option is unknown, or does not fit the model.
     """
 
-    def __init__(self, analyzer, target, *, predictions, batch, preprocess, render, colormap, checks, echoes):
+    def __init__(
+        self,
+        analyzer: Any,
+        target: str,
+        *,
+        predictions: bool,
+        batch: int | None,
+        preprocess: Any,
+        render: str | None,
+        colormap: str,
+        checks: bool,
+        echoes: bool,
+    ) -> None:
         self.analyzer, self.colormap, self.checks, self.echoes = analyzer, colormap, checks, echoes
         self.target = one_of(target, TARGETS, "target")
         self.batch = None if batch is None else positive(batch, "batch")
@@ -56,18 +73,18 @@ class Served:
         self._check_pictures()
 
     @property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         """The names of the inputs: "x" where there is one."""
         if len(self._inputs.names) == 1:
             return ("x",)
-        names = []
+        names: list[str] = []
         for name in map(_identifier, self._inputs.names):
             while name in (*names, *_OWN):
                 name += "_"
             names.append(name)
         return tuple(names)
 
-    def endpoints(self, names):
+    def endpoints(self, names: Iterable[str]) -> dict[str, Any]:
         """Name -> a traced function of named tensors that returns a dict of them.
 
         Args:

@@ -3,8 +3,13 @@
 In: an `Analyzer` and samples as `analyze` takes them. Called by the sanity checks and the properties.
 """
 
-import functools
+from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 
 from innvest_lite.analyzers import Analyzer, create_analyzer
@@ -29,7 +34,7 @@ class Subject:
         InvalidInputError: it is no analyzer, or there are no samples, or they or the target do not fit the model.
     """
 
-    def __init__(self, analyzer, x, target=None, batch_size=32):
+    def __init__(self, analyzer: Analyzer, x: Any, target: Any = None, batch_size: int = 32) -> None:
         self.analyzer = checked_analyzer(analyzer)
         self.explainer = analyzer.explainer
         self.graph, self.spec = self.explainer.graph, self.explainer.inputs
@@ -40,12 +45,12 @@ class Subject:
         self._target = target
 
     @functools.cached_property
-    def logits(self):
+    def logits(self) -> np.ndarray:
         """The explained outputs, float64 (samples, outputs), flat."""
         return self.explainer.logits_of(self.arrays, self.batch_size)
 
     @functools.cached_property
-    def targets(self):
+    def targets(self) -> np.ndarray:
         """Weights on the outputs, float32 in their shape: the target, or what the analyzer explains without one.
 
         Raises:
@@ -56,17 +61,17 @@ class Subject:
         return self.predicted if weights is None else weights
 
     @functools.cached_property
-    def predicted(self):
+    def predicted(self) -> np.ndarray:
         """Weights on the outputs, float32 in their shape, that name the largest logit of each sample."""
         return self.one_hot(self.logits.argmax(1))
 
-    def one_hot(self, places):
+    def one_hot(self, places: np.ndarray) -> np.ndarray:
         """Weights that name one output of each sample, by its place among the flat outputs."""
         weights = np.zeros(self.logits.shape, "float32")
         weights[np.arange(len(weights)), places] = 1
         return weights.reshape(len(weights), *self.explainer.output.shape[1:])
 
-    def explained(self, target=None, arrays=None):
+    def explained(self, target: np.ndarray | None = None, arrays: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """The attributions, float64 arrays, one per input, also where they leave the range of float32.
 
         Args:
@@ -79,12 +84,12 @@ class Subject:
         parts = self.spec.in_order(found)
         return [np.ldexp(part.astype("float64"), exponent.reshape(-1, *[1] * (part.ndim - 1))) for part in parts]
 
-    def maps(self, target=None):
+    def maps(self, target: np.ndarray | None = None) -> list[np.ndarray]:
         """The attributions with the channels summed: float64 (samples, positions...) for each input."""
         return [_without_channels(self.graph, part) for part in self.explained(target)]
 
 
-def checked_analyzer(analyzer, kind=Analyzer):
+def checked_analyzer(analyzer: Any, kind: type[Analyzer] = Analyzer) -> Any:
     """The analyzer, if it is one, and takes the model's own inputs.
 
     Raises:
@@ -101,7 +106,7 @@ def checked_analyzer(analyzer, kind=Analyzer):
     return analyzer
 
 
-def made(make_analyzer, model, **options):
+def made(make_analyzer: str | Callable[..., Analyzer], model: keras.Model, **options: Any) -> Analyzer:
     """The analyzer of a model, from a name for `create_analyzer` or a function of the model.
 
     Raises:
@@ -120,12 +125,12 @@ def made(make_analyzer, model, **options):
     return analyzer
 
 
-def vectors(parts):
+def vectors(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays (samples, ...) side by side, float64 (samples, values)."""
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
-def similarities(one, two):
+def similarities(one: Sequence[np.ndarray], two: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """How alike two lists of maps are, one map per input.
 
     Returns:

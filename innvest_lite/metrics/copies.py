@@ -3,8 +3,12 @@
 In: the user's model, which is only read. Out: clones. Called by the sanity checks.
 """
 
+from __future__ import annotations
+
 import contextlib
 import random
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,7 +21,7 @@ ORIGINAL = "(original)"
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
-def copy_of(model):
+def copy_of(model: keras.Model) -> keras.Model:
     """A clone with the same weights."""
     copy = _clone(model, 0)
     copy.set_weights(model.get_weights())
@@ -48,7 +52,7 @@ def _finalized(copy):
     return copy
 
 
-def redrawn(model, seed):
+def redrawn(model: keras.Model, seed: int) -> keras.Model:
     """A clone whose weights come from its layers' own initializers, the same for the same seed.
 
     The moving variance of a BatchNormalization stays above 0, whatever its initializer draws.
@@ -65,9 +69,9 @@ def redrawn(model, seed):
     return copy
 
 
-def weighted_layers(model):
+def weighted_layers(model: keras.Model) -> dict[str, Any]:
     """Name -> layer, for all layers with weights from the input to the output; `outer/inner` inside nested models."""
-    found = {}
+    found: dict[str, Any] = {}
     for node in trace(model).nodes:
         layer = node.operation
         if getattr(layer, "weights", None) and not any(layer is other for other in found.values()):
@@ -75,7 +79,7 @@ def weighted_layers(model):
     return found
 
 
-def randomized(model, names, mode, seed):
+def randomized(model: keras.Model, names: Iterable[str], mode: str, seed: int) -> Iterator[tuple[str, keras.Model]]:
     """Yields a copy of the trained model, then the copy with one layer after the other redrawn.
 
     Args:
@@ -99,7 +103,7 @@ def randomized(model, names, mode, seed):
             own[name].set_weights(trained)
 
 
-def absorbing(model, shift):
+def absorbing(model: keras.Model, shift: np.ndarray) -> keras.Model:
     """A copy f2 of f1 = `model` whose first layers' biases absorb a shift: f2(x + shift) = f1(x).
 
     Args:

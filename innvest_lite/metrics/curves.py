@@ -1,7 +1,10 @@
 """What image degradation finds: the curves, the area over them, and a comparison of methods. Made by `degradation`."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -35,17 +38,17 @@ class Degradation:
     patch: int
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """The number of patches that were replaced in the end."""
         return self.curves.shape[1] - 1
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """The mean curve over samples: float64 (steps + 1,)."""
         return self.curves.mean(axis=0)
 
     @property
-    def area_over_curve(self):
+    def area_over_curve(self) -> np.ndarray:
         """`sum_n (p_0 - p_n) / (steps + 1)` with n = 0..steps, per sample: float64 (samples,), a probability.
 
         The AOPC of Samek et al. 2017 (arXiv 1509.06321) before its mean over samples. With the most relevant patch first
@@ -53,7 +56,7 @@ class Degradation:
         """
         return (self.curves[:, :1] - self.curves).mean(axis=1)
 
-    def interval(self, level=0.95, resamples=2000, *, seed=0):
+    def interval(self, level: float = 0.95, resamples: int = 2000, *, seed: int = 0) -> tuple[float, float]:
         """A percentile bootstrap interval, over samples, of the mean area.
 
         Args:
@@ -69,7 +72,9 @@ class Degradation:
         """
         return _bootstrap(self.area_over_curve, level, resamples, seed)
 
-    def gain(self, baseline, level=0.95, resamples=2000, *, seed=0):
+    def gain(
+        self, baseline: Degradation, level: float = 0.95, resamples: int = 2000, *, seed: int = 0
+    ) -> tuple[float, float, float]:
         """By how much the mean area exceeds another's on the same samples, with its paired bootstrap interval.
 
         The interval is of the paired differences, since samples differ far more from each other than methods do on one
@@ -90,7 +95,7 @@ class Degradation:
         gains = _gains(self, baseline)
         return float(gains.mean()), *_bootstrap(gains, level, resamples, seed)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """All of it, with the areas, as plain Python values."""
         return {
             "order": self.order,
@@ -100,7 +105,7 @@ class Degradation:
             "area_over_curve": self.area_over_curve.tolist(),
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         shown = np.unique(np.linspace(0, self.steps, min(self.steps, _PRINTED) + 1).round().astype(int))
         rows = [(number, f"{self.mean[number]:.3f}") for number in shown]
         low, high = self.interval()
@@ -110,7 +115,7 @@ class Degradation:
             f"{len(self.curves)} samples, patch {self.patch}"
         )
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """The mean curve; needs matplotlib.
 
         Args:
@@ -157,10 +162,10 @@ class DegradationTable:
         baseline: the name of the result that the others are compared with sample by sample, or None.
     """
 
-    results: dict
+    results: dict[str, Degradation]
     baseline: str | None = None
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, dict[str, Any]]:
         """`{name: {"order": ..., "area": mean, "low": ..., "high": ...}}`, of plain Python values; 95 % intervals.
 
         With a baseline also "gain", "gain_low" and "gain_high": `Degradation.gain` over it.
@@ -173,7 +178,7 @@ class DegradationTable:
                 found[name] |= dict(zip(_GAIN, result.gain(self.results[self.baseline]), strict=True))
         return found
 
-    def __str__(self):
+    def __str__(self) -> str:
         numbers = ("area", "low", "high", *(_GAIN if self.baseline is not None else ()))
         rows = [(name, row["order"], *(f"{row[number]:.4f}" for number in numbers)) for name, row in self.to_dict().items()]
         header = ("method", "order", "area over the curve", "95 % from", "to")
@@ -182,7 +187,7 @@ class DegradationTable:
         note = f"{len(result.curves)} samples, patch {result.patch}, {result.steps} steps"
         return f"{table((*header, *gains), rows)}\n{note}; {_BETTER[_lowest_first(self.results)]}"
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """The mean curves, a line per method; needs matplotlib.
 
         Args:
@@ -194,7 +199,7 @@ class DegradationTable:
         return _drawn(self.results, axes)
 
 
-def degradation_table(results, baseline=None):
+def degradation_table(results: Mapping[str, Degradation], baseline: str | None = None) -> DegradationTable:
     """Compares methods by the area over their curves (Samek et al. 2017, arXiv 1509.06321).
 
     Args:
@@ -224,8 +229,9 @@ def degradation_table(results, baseline=None):
         )
     if baseline is not None and baseline not in results:
         raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
-    for result in results.values() if baseline is not None else ():
-        _gains(result, results[baseline])
+    if baseline is not None:
+        for result in results.values():
+            _gains(result, results[baseline])
     # A random order stands among the others by its area, in either direction.
     sign = 1 if _lowest_first(results) else -1
     return DegradationTable(dict(sorted(results.items(), key=lambda pair: sign * pair[1].area_over_curve.mean())), baseline)

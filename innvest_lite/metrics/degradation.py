@@ -4,8 +4,13 @@ Kindermans et al. 2017 (arXiv 1705.05598), section 5; Samek et al. 2017 (arXiv 1
 attributions, samples. Out: a `Degradation` (`curves`).
 """
 
-import logging
+from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import numpy as np
 from keras import ops
 
@@ -30,19 +35,19 @@ _log = logging.getLogger("innvest_lite")
 
 
 def degradation(
-    model,
-    analyzer_or_attributions,
-    x,
-    patch=9,
-    steps=100,
-    replace="patch_mean",
+    model: keras.Model,
+    analyzer_or_attributions: Any,
+    x: Any,
+    patch: int = 9,
+    steps: int = 100,
+    replace: str | np.ndarray | Callable[[np.ndarray], np.ndarray] = "patch_mean",
     *,
-    order="most",
-    target=None,
-    batch_size=32,
-    seed=0,
-    verbose=0,
-):
+    order: str = "most",
+    target: Any = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    verbose: int | str = 0,
+) -> Degradation:
     """Replaces patch after patch, in the order of their attribution, and records the probability of a class.
 
     Kindermans et al. 2017 (arXiv 1705.05598), section 5, after Samek et al. 2017 (arXiv 1509.06321). Patches are

@@ -3,11 +3,16 @@
 Two models that compute the same, f2(x + shift) = f1(x), should be explained the same.
 """
 
-import dataclasses
-from collections.abc import Mapping
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 
+from innvest_lite.analyzers import Analyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics.attributions import Subject, made, vectors
@@ -31,19 +36,19 @@ class InputInvariance:
         logit_difference: the largest difference of the logits of the two models, relative to the largest logit.
     """
 
-    differences: dict
+    differences: dict[str, np.ndarray]
     logit_difference: float
 
     @property
-    def largest(self):
+    def largest(self) -> dict[str, float]:
         """Method -> the largest difference over all samples."""
         return {method: float(values.max()) for method, values in self.differences.items()}
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, list[float]]:
         """`{method: [one a sample]}`, of plain Python values."""
         return {method: values.tolist() for method, values in self.differences.items()}
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [
             (
                 method,
@@ -55,7 +60,7 @@ class InputInvariance:
         ]
         return table(("method", "median difference", "largest difference", "invariant"), rows)
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """The largest differences as bars on a logarithmic axis; needs matplotlib.
 
         Args:
@@ -73,7 +78,17 @@ class InputInvariance:
         return axes
 
 
-def input_invariance(model, x, methods=METHODS, shift=1.0, fit_data=None, target=None, *, options=None, batch_size=32):
+def input_invariance(
+    model: keras.Model,
+    x: Any,
+    methods: Sequence[str] | Mapping[str, str | Callable[..., Analyzer]] = METHODS,
+    shift: Any = 1.0,
+    fit_data: Any = None,
+    target: Any = None,
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    batch_size: int = 32,
+) -> InputInvariance:
     """Explains x with f1 and x + shift with f2, where f2(x + shift) = f1(x), and compares (Kindermans et al. 2017).
 
     Patterns are fitted for f1 on `fit_data`, and again for f2 on `fit_data + shift`. Those of the estimator "linear", a

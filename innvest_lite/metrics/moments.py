@@ -4,6 +4,8 @@ All arrays have a first axis of groups: units of one group see the same inputs (
 (fan-in D), y = w'x, y+ and y- its parts in the two regimes, t the target of the regression.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 # Above this fan-in a (D, D) covariance would take gigabytes: the regression uses few rows instead, and `floor` shows it.
@@ -23,10 +25,12 @@ class Moments:
         count: the number of rows used.
     """
 
-    def __init__(self, widest=WIDEST):
-        self.count, self._widest, self._rows, self._pivots = 0, widest, [], None
+    def __init__(self, widest: int = WIDEST) -> None:
+        self.count, self._widest = 0, widest
+        self._rows: list[tuple[np.ndarray, np.ndarray]] | None = []
+        self._pivots: tuple[np.ndarray, np.ndarray] | None = None
 
-    def add(self, x, columns):
+    def add(self, x: np.ndarray, columns: np.ndarray) -> None:
         """Adds rows.
 
         Args:
@@ -59,7 +63,7 @@ class Moments:
         parts = x.sum(1), columns.sum(2), transposed @ x, transposed @ columns, _inner(columns, columns)
         self._sums = [total + part for total, part in zip(self._sums, parts, strict=True)]
 
-    def readouts(self, above, below, ridge):
+    def readouts(self, above: np.ndarray, below: np.ndarray, ridge: float) -> np.ndarray:
         """The v that predicts t best from d = x - a+ y+ - a- y-, by ridge regression, for each unit.
 
         Args:
@@ -95,7 +99,7 @@ class Moments:
         )
         return x - x.mean(1, keepdims=True), columns - columns.mean(2, keepdims=True)
 
-    def left_over(self, above, below):
+    def left_over(self, above: np.ndarray, below: np.ndarray) -> np.ndarray:
         """The share tr cov[d, d] / tr cov[x, x] of x's variance that d keeps, (groups, units); NaN where x is constant.
 
         Args:
@@ -153,10 +157,10 @@ def _inner(one, two):
 class Correlation:
     """The correlation of two columns, streamed: sums around the first batch's means."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count = 0
 
-    def add(self, one, two, mask=None):
+    def add(self, one: np.ndarray, two: np.ndarray, mask: np.ndarray | None = None) -> None:
         """Adds rows of two arrays (rows, ...); where `mask` is given, only those it marks count."""
         mask = np.ones(one.shape, bool) if mask is None else mask
         if not np.any(self.count):
@@ -166,7 +170,7 @@ class Correlation:
         self.count = self.count + mask.sum(0)
         self._sums += [one.sum(0), two.sum(0), (one * one).sum(0), (two * two).sum(0), (one * two).sum(0)]
 
-    def value(self):
+    def value(self) -> np.ndarray:
         """The correlation of each column; NaN where one does not vary."""
         one, two, ones, twos, both = self._sums / np.maximum(self.count, 1)
         variances = np.maximum(ones - one**2, 0), np.maximum(twos - two**2, 0)

@@ -3,11 +3,14 @@
 In: an analyzer and samples, or attributions. Out: one number per sample. Called by users.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from innvest_lite.analyzers import IntegratedGradients
+from innvest_lite.analyzers import Analyzer, IntegratedGradients
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.metrics.attributions import Subject, vectors
@@ -29,25 +32,25 @@ class Completeness:
     sums: np.ndarray
 
     @property
-    def gap(self):
+    def gap(self) -> np.ndarray:
         """`explained - sums`, float64 (samples,)."""
         return self.explained - self.sums
 
     @property
-    def relative(self):
+    def relative(self) -> np.ndarray:
         """`|gap| / |explained|`, float64 (samples,); where nothing is explained, 0 for no gap and else infinite."""
         return _ratio(np.abs(self.gap), np.abs(self.explained))
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, list[float]]:
         """`{"explained": [...], "sums": [...], "gap": [...], "relative": [...]}`, one number a sample."""
         return {name: getattr(self, name).tolist() for name in ("explained", "sums", "gap", "relative")}
 
-    def __str__(self):
+    def __str__(self) -> str:
         columns = (self.explained, self.sums, self.gap, self.relative)
         rows = [(label, *(f"{how(column):.4g}" for column in columns)) for label, how in (("median", np.median), *_ENDS)]
         return table(("over samples", "explained", "sum", "gap", "relative gap"), rows)
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """Sums over what is explained, a dot per sample, with the diagonal of complete methods; needs matplotlib.
 
         Args:
@@ -77,11 +80,11 @@ class MaxSensitivity:
     radius: float
     samples: int
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """`{"values": [one a sample], "radius": ..., "samples": ...}`."""
         return {"values": self.values.tolist(), "radius": self.radius, "samples": self.samples}
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [(label, f"{how(self.values):.4g}") for label, how in (("median", np.median), *_ENDS)]
         return table(("over samples", f"max-sensitivity, radius {self.radius:g}, {self.samples} draws"), rows)
 
@@ -89,7 +92,7 @@ class MaxSensitivity:
 _ENDS = (("least", np.min), ("largest", np.max))
 
 
-def completeness(analyzer, x, target=None, *, batch_size=32):
+def completeness(analyzer: Analyzer, x: Any, target: Any = None, *, batch_size: int = 32) -> Completeness:
     """Whether attributions add up to what they explain: the logit, or for integrated gradients f(x) - f(reference).
 
     The axiom of completeness of Sundararajan et al. 2017 (arXiv 1703.01365), conservation in Bach et al. 2015.
@@ -120,7 +123,16 @@ def completeness(analyzer, x, target=None, *, batch_size=32):
     return Completeness((subject.logits * weights).sum(1), sums)
 
 
-def max_sensitivity(analyzer, x, radius=0.02, samples=10, seed=0, target=None, *, batch_size=32):
+def max_sensitivity(
+    analyzer: Analyzer,
+    x: Any,
+    radius: float = 0.02,
+    samples: int = 10,
+    seed: int = 0,
+    target: Any = None,
+    *,
+    batch_size: int = 32,
+) -> MaxSensitivity:
     """Max-sensitivity: max over d of ||A(x + d) - A(x)|| / ||A(x)|| (Yeh et al. 2019, arXiv 1901.09392, definition 3).
 
     The maximum over all d with ||d||_inf <= radius is sought among uniform draws. The target stays that of x.
@@ -157,7 +169,7 @@ def max_sensitivity(analyzer, x, radius=0.02, samples=10, seed=0, target=None, *
     return MaxSensitivity(_ratio(changes, np.linalg.norm(clean, axis=1)), float(radius), int(samples))
 
 
-def sparseness(attributions):
+def sparseness(attributions: Any) -> np.ndarray:
     """The Gini index of the magnitudes of each sample's attributions (Chalasani et al. 2020, arXiv 1810.06583).
 
     With the magnitudes v_1 <= ... <= v_d, it is 1 - 2 sum_k (v_k / sum v) (d - k + 1/2) / d.

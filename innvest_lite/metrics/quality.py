@@ -1,6 +1,9 @@
 """What `signal_quality` found, to print, to plot and to keep."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +24,7 @@ class LayerQuality:
         rows: the number of pairs of window and output in the regression; for "active", the median over neurons.
     """
 
-    rho: dict
+    rho: dict[str, np.ndarray]
     floor: float
     neurons: np.ndarray
     fan_in: int
@@ -38,18 +41,18 @@ class SignalQuality:
         ridge: see `signal_quality`.
     """
 
-    layers: dict
+    layers: dict[str, LayerQuality]
     on: str
     ridge: float
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
         """`{layer: {estimator: {"rho": [one a neuron], "floor": ...}}}`, of plain Python values."""
         return {
             name: {estimator: {"rho": rho.tolist(), "floor": layer.floor} for estimator, rho in layer.rho.items()}
             for name, layer in self.layers.items()
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         names = list(next(iter(self.layers.values())).rho) if self.layers else []
         rows = [
             (name, *(f"{_median(layer.rho[estimator]):.3g}" for estimator in names), f"{layer.floor:.3f}", layer.rows)
@@ -57,7 +60,7 @@ class SignalQuality:
         ]
         return table(("layer (median over neurons)", *names, "floor", "rows"), rows)
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """Medians over neurons, a line per estimator, with the floor below 1 in grey; needs matplotlib.
 
         Args:

@@ -5,12 +5,17 @@
 - `convergence`: on the relevance at the output at all (Sixt et al. 2020, arXiv 1912.09818)
 """
 
-import dataclasses
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
+
+import keras
 import numpy as np
 from keras import ops
 
-from innvest_lite.analyzers import ReverseAnalyzer
+from innvest_lite.analyzers import Analyzer, ReverseAnalyzer
 from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
@@ -41,28 +46,28 @@ class Randomization:
         patterns: "frozen" or "refit".
     """
 
-    steps: tuple
+    steps: tuple[str, ...]
     spearman: np.ndarray
     absolute_spearman: np.ndarray
     ssim: np.ndarray
     mode: str
     patterns: str
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, dict[str, list[float]]]:
         """`{step: {"spearman": [one a sample], "absolute_spearman": [...], "ssim": [...]}}`, of plain Python values."""
         return {
             step: {name: getattr(self, name)[number].tolist() for name in _SIMILARITIES}
             for number, step in enumerate(self.steps)
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [
             (step, *(f"{np.mean(getattr(self, name)[number]):.3f}" for name in _SIMILARITIES))
             for number, step in enumerate(self.steps)
         ]
         return table((f"redrawn, {self.mode} (mean over samples)", *_SIMILARITIES), rows)
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """Means over samples, a line per similarity, from the output's layer to the input's; needs matplotlib.
 
         Args:
@@ -93,11 +98,11 @@ class RandomLogit:
     predicted: np.ndarray
     other: np.ndarray
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, list[Any]]:
         """Attribute -> list, one a sample."""
         return {field.name: getattr(self, field.name).tolist() for field in dataclasses.fields(self)}
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [(name, f"{getattr(self, name).mean():.3f}") for name in _SIMILARITIES]
         return table(("predicted and other class", "mean over samples"), rows)
 
@@ -111,22 +116,22 @@ class Convergence:
         cosine: float64 (layers, samples), the mean |cosine| over pairs of starts. NaN where no relevance arrives.
     """
 
-    layers: tuple
+    layers: tuple[str, ...]
     cosine: np.ndarray
 
     @property
-    def means(self):
+    def means(self) -> dict[str, float]:
         """Layer -> the mean over the samples that have a cosine."""
         return {name: _mean(row) for name, row in zip(self.layers, self.cosine, strict=True)}
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, list[float]]:
         """`{layer: [one a sample]}`."""
         return dict(zip(self.layers, self.cosine.tolist(), strict=True))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return table(("layer", "|cosine| (mean)"), [(name, f"{value:.3f}") for name, value in self.means.items()])
 
-    def plot(self, axes=None):
+    def plot(self, axes: Any = None) -> Any:
         """Means over samples from the output to the input; needs matplotlib.
 
         Args:
@@ -142,18 +147,18 @@ _SIMILARITIES = ("spearman", "absolute_spearman", "ssim")
 
 
 def randomization(
-    model,
-    make_analyzer,
-    x,
-    mode="cascade",
-    patterns="frozen",
-    layers=None,
+    model: keras.Model,
+    make_analyzer: str | Callable[..., Analyzer],
+    x: Any,
+    mode: str = "cascade",
+    patterns: str = "frozen",
+    layers: Collection[str] | None = None,
     *,
-    fit_data=None,
-    target=None,
-    seed=0,
-    batch_size=32,
-):
+    fit_data: Any = None,
+    target: Any = None,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Randomization:
     """The model parameter randomization test (Adebayo et al. 2018): an explanation that stays says nothing of the model.
 
     It starts from the trained weights and redraws one layer at a time, from the output to the input, from the layer's own
@@ -234,7 +239,7 @@ def _ordered(model, layers):
     return [name for name in reversed(known) if name in layers]
 
 
-def random_logit(analyzer, x, seed=0, *, batch_size=32):
+def random_logit(analyzer: Analyzer, x: Any, seed: int = 0, *, batch_size: int = 32) -> RandomLogit:
     """How alike the explanations of the predicted class and of another one, drawn at random, are (Sixt et al. 2020).
 
     Args:
@@ -263,7 +268,9 @@ def random_logit(analyzer, x, seed=0, *, batch_size=32):
     return RandomLogit(**found, predicted=predicted, other=other)
 
 
-def convergence(analyzer, x=None, seed=0, samples=8, layers=None):
+def convergence(
+    analyzer: Analyzer, x: Any = None, seed: int = 0, samples: int = 8, layers: Collection[str] | None = None
+) -> Convergence:
     """Whether relevance forgets where it started: |cosine| between propagated random starts (Sixt et al. 2020).
 
     Normal random relevances are put at the explained output and go back through the analyzer's own rules. Where the

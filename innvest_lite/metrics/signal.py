@@ -5,9 +5,12 @@ only; the paper found it by gradient descent. Three disjoint parts of data: esti
 on the third, since rho means nothing on samples that were seen before (on its own data S_a has cov[d, y] = 0, so rho is 1).
 """
 
+from __future__ import annotations
+
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +18,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms import LinearForm
 from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.moments import Correlation, Moments
 from innvest_lite.metrics.quality import LayerQuality, SignalQuality
@@ -38,21 +42,21 @@ _log = logging.getLogger("innvest_lite")
 
 
 def signal_quality(
-    model,
-    fit_data,
-    regress_data,
-    eval_data,
-    estimators=ESTIMATORS,
-    layers=None,
+    model: keras.Model,
+    fit_data: Any,
+    regress_data: Any,
+    eval_data: Any,
+    estimators: Sequence[str] | Mapping[str, Any] = ESTIMATORS,
+    layers: Collection[str] | None = None,
     *,
-    neurons=None,
-    on="preactivation",
-    positions=64,
-    ridge=1e-6,
-    batch_size=8,
-    seed=0,
-    verbose=0,
-):
+    neurons: int | str | Mapping[str, Sequence[int]] | None = None,
+    on: str = "preactivation",
+    positions: int = 64,
+    ridge: float = 1e-6,
+    batch_size: int = 8,
+    seed: int = 0,
+    verbose: int | str = 0,
+) -> SignalQuality:
     """The quality rho of signal estimators, per layer and neuron (Kindermans et al. 2017, eq. 4).
 
     Args:
@@ -94,8 +98,9 @@ def signal_quality(
     inputs = input_spec(model, layout.graph)
     parts = _regimes(estimators)
     fitted = any(isinstance(part, str) and part not in ("random", "filter") for pair in parts.values() for part in pair)
-    options = {"batch_size": batch_size, "verbose": verbose}
-    estimates = _Estimates(parts, layout, fit_statistics(model, fit_data, **options) if fitted else None, generator)
+    options: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose}
+    statistics = fit_statistics(model, fit_data, **options) if fitted else None
+    estimates: _Estimates | None = _Estimates(parts, layout, statistics, generator)
     size = positive(batch_size, "batch_size")
     # Positions and neurons are drawn once, so that both passes see the same rows of the same units.
     sampled = None
@@ -328,7 +333,7 @@ class _Study:
         return LayerQuality(rho, math.sqrt(self.fan_in / max(rows, 1)), self.units, self.fan_in, rows)
 
 
-def by_unit(form, kernel):
+def by_unit(form: LinearForm, kernel: np.ndarray) -> np.ndarray:
     """A kernel-shaped array as (D, units), the units flat in the kernel's order; (D, 1) where all units share one entry."""
     first = np.moveaxis(kernel, form.fan_in, range(len(form.fan_in)))
     return first.reshape(math.prod(first.shape[: len(form.fan_in)]), -1)

@@ -3,6 +3,10 @@
 In: arrays with the samples first. Out: one number per sample. Called by the sanity checks.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
@@ -12,7 +16,7 @@ from innvest_lite.options import as_array, finite, positive
 _LUMINANCE, _CONTRAST = 0.01, 0.03
 
 
-def spearman(one, two):
+def spearman(one: Any, two: Any) -> np.ndarray:
     """Spearman's rank correlation of each pair of samples (doi 10.2307/1412159); ties get the mean of their ranks.
 
     Args:
@@ -34,7 +38,7 @@ def spearman(one, two):
     return np.array([_correlation(a, b) for a, b in zip(one, two, strict=True)], "float64")
 
 
-def average_ranks(values):
+def average_ranks(values: Any) -> np.ndarray:
     """The ranks of the values of a vector, from 1; equal values get the mean of the ranks that they take up.
 
     Args:
@@ -51,7 +55,7 @@ def average_ranks(values):
     return (np.cumsum(counts) - (counts - 1) / 2)[places.ravel()]
 
 
-def ssim(one, two, data_range=None, window=7):
+def ssim(one: Any, two: Any, data_range: float | None = None, window: int = 7) -> np.ndarray:
     """Structural similarity of each pair of maps (Wang et al. 2004, equation 13): its mean over sliding windows.
 
     Means, variances and covariances are those of a uniform window, unbiased; windows lie inside the map. A map with a

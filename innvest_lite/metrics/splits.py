@@ -1,7 +1,11 @@
 """Whether parts of data that should be disjoint overlap, as far as that can be seen. Called by `signal_quality`."""
 
+from __future__ import annotations
+
 import itertools
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +18,7 @@ _COMMON = 0.1
 _log = logging.getLogger("innvest_lite")
 
 
-def refuse_overlap(parts):
+def refuse_overlap(parts: Mapping[str, Any]) -> None:
     """Warns where many samples are in two parts, as far as arrays show it.
 
     Args:

@@ -5,8 +5,12 @@ of one position, with the numbers 1, 2, ... as the kernel, therefore shows which
 code of its own for this.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -38,11 +42,11 @@ class Windows:
     units: np.ndarray
 
     @property
-    def fan_in(self):
+    def fan_in(self) -> int:
         """How many inputs a unit sums."""
         return self.places.shape[-1]
 
-    def of_units(self, units):
+    def of_units(self, units: np.ndarray) -> Windows:
         """The same positions, for some units alone."""
         group_of = self.group_of[units]
         if len(self.places) == 1:
@@ -51,7 +55,7 @@ class Windows:
             self, places=self.places[group_of], factors=self.factors[group_of], group_of=np.arange(len(units)), units=units
         )
 
-    def seen(self, inputs):
+    def seen(self, inputs: Sequence[Any]) -> Any:
         """What each group sees in a batch, float32 (batch, positions, groups, fan-in), as a tensor."""
         flat = [ops.reshape(ops.cast(x, "float32"), (ops.shape(x)[0], math.prod(x.shape[1:]))) for x in inputs]
         flat = ops.concatenate([*flat, ops.zeros_like(flat[0][:, :1])], axis=1)
@@ -60,7 +64,7 @@ class Windows:
         seen = ops.reshape(ops.take(flat, order, axis=1), (-1, positions, groups, fan_in))
         return seen if np.all(self.factors == 1) else seen * np.moveaxis(self.factors, 0, 1)
 
-    def at_positions(self, value):
+    def at_positions(self, value: Any) -> Any:
         """A value of the shape of the node's output, (batch, positions, units), as a tensor."""
         axes = _position_axes(self.form, len(value.shape))
         flat = ops.transpose(value, (0, *axes, *self.form.unit_axes))
@@ -69,7 +73,13 @@ class Windows:
         return ops.take(ops.take(flat, self.positions.astype("int32"), axis=1), self.units.astype("int32"), axis=2)
 
 
-def windows(form, input_shapes, output_shape, count, generator):
+def windows(
+    form: LinearForm,
+    input_shapes: Sequence[tuple[int, ...]],
+    output_shape: tuple[int, ...],
+    count: int,
+    generator: np.random.Generator,
+) -> Windows:
     """Samples positions of a linear node.
 
     Args:

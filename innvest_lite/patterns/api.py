@@ -1,10 +1,15 @@
 """`fit_statistics` and `fit_patterns`: from a model and data to patterns, in one call."""
 
+from __future__ import annotations
+
 import logging
 import os
 import pathlib
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import keras
 import numpy as np
 
 from innvest_lite import backend
@@ -19,6 +24,7 @@ from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
 from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.layers import LayerFacts, LayerStatistics
 from innvest_lite.patterns.layout import REGIMES, Layout
+from innvest_lite.patterns.patterns import Patterns
 from innvest_lite.patterns.statistics import PatternStatistics, part_of
 from innvest_lite.preprocessing import Preprocessor
 
@@ -27,7 +33,9 @@ __all__ = ["PatternFits", "fit_patterns", "fit_statistics"]
 _log = logging.getLogger("innvest_lite")
 
 
-def fit_patterns(model, data=None, estimator=DEFAULT, **options):
+def fit_patterns(
+    model: keras.Model, data: Any = None, estimator: str | Mapping[str, str] = DEFAULT, **options: Any
+) -> Patterns:
     """Fits the patterns of a model's linear layers (Kindermans et al. 2017, arXiv 1705.05598, section 3).
 
     Fit once, use in both: `PatternNet(model, patterns=...)` and `PatternAttribution(model, patterns=...)`.
@@ -60,25 +68,25 @@ def fit_patterns(model, data=None, estimator=DEFAULT, **options):
 
 
 def fit_statistics(
-    model,
-    data,
+    model: keras.Model,
+    data: Any,
     *,
-    estimator=None,
-    batch_size=32,
-    steps=None,
-    sample_weight=None,
-    preprocess="none",
-    approximate=False,
-    regime="rectifier",
-    separable="split",
-    shard=(0, 1),
-    checkpoint=None,
-    verbose="auto",
-    callbacks=None,
-    jit_compile="auto",
-    preprocessor=None,
-    exact=None,
-):
+    estimator: str | Mapping[str, str] | None = None,
+    batch_size: int = 32,
+    steps: int | None = None,
+    sample_weight: Any = None,
+    preprocess: str | Callable[[Any], Any] = "none",
+    approximate: bool = False,
+    regime: str = "rectifier",
+    separable: str = "split",
+    shard: tuple[int, int] = (0, 1),
+    checkpoint: str | os.PathLike[str] | None = None,
+    verbose: int | str = "auto",
+    callbacks: Any = None,
+    jit_compile: bool | str = "auto",
+    preprocessor: Any = None,
+    exact: bool | None = None,
+) -> PatternStatistics:
     """Gathers the sums behind the patterns: for data in parts, on many machines, to be merged.
 
     Args:
@@ -142,10 +150,10 @@ class PatternFits:
         True
     """
 
-    def __init__(self, model, estimator=DEFAULT, **options):
+    def __init__(self, model: keras.Model, estimator: str | Mapping[str, str] = DEFAULT, **options: Any) -> None:
         self._fits = _Fits(model, checked_choice(estimator), **options)
 
-    def __call__(self, data, **options):
+    def __call__(self, data: Any, **options: Any) -> Patterns:
         """The `Patterns` of the model as it is now; further arguments as in `fit_statistics`."""
         return self._fits.fit(data, **options).patterns()
 

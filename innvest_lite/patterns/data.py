@@ -5,6 +5,8 @@ images. Goes out: checked NumPy batches with sample weights, only a few of them 
 fitter and by the metrics.
 """
 
+from __future__ import annotations
+
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -13,13 +15,15 @@ import multiprocessing
 import os
 import pathlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.folders import ImageFolder
+from innvest_lite.inputs import InputSpec
 from innvest_lite.options import as_array
 
 _EMPTY = "The data set is empty: patterns need samples to be fitted on."
@@ -38,7 +42,7 @@ class Batch:
         weights: float32 of shape (samples,), or None where all count the same.
     """
 
-    arrays: list
+    arrays: list[np.ndarray]
     weights: np.ndarray | None
 
 
@@ -56,27 +60,27 @@ class Source:
         dataset: the `PyDataset` behind `read`, whose workers read; or None.
     """
 
-    read: Callable | None = None
-    batches: Iterable | None = None
+    read: Callable[[int], Any] | None = None
+    batches: Any = None
     length: int | None = None
     endless: bool = False
     batch_size: int = 0
     total: int = 0
     dataset: keras.utils.PyDataset | None = None
 
-    def count(self, first, step, limit):
+    def count(self, first: int, step: int, limit: int | None) -> int | None:
         """How many batches `raw` will give; None where that is not known."""
         left = None if self.length is None else len(range(first, self.length, step))
         return min((number for number in (left, limit) if number is not None), default=None)
 
-    def samples(self, first, step, count):
+    def samples(self, first: int, step: int, count: int) -> int | None:
         """How many samples `count` batches of arrays have; None where the data came in batches."""
         if not self.batch_size:
             return None
         starts = (number * self.batch_size for number in range(first, first + step * count, step))
         return sum(max(0, min(self.batch_size, self.total - start)) for start in starts)
 
-    def raw(self, first, step, limit):
+    def raw(self, first: int, step: int, limit: int | None) -> Generator[tuple[int, Any], None, None]:
         """The batches number `first`, `first + step`, ..., at most `limit` of them, read ahead.
 
         Returns:
@@ -112,7 +116,7 @@ def _threads(workers):
 
 
 _END = object()
-_ADOPTED = []
+_ADOPTED: list[Any] = []
 
 
 def _adopt(dataset):
@@ -153,7 +157,14 @@ def _read_ahead(read, numbers, pool, ahead):
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def source_of(data, inputs, batch_size, *, sample_weight=None, preprocess="none"):
+def source_of(
+    data: Any,
+    inputs: InputSpec,
+    batch_size: int,
+    *,
+    sample_weight: Any = None,
+    preprocess: str | Callable[[Any], Any] = "none",
+) -> Source:
     """The `Source` of a user's data.
 
     Args:
@@ -215,7 +226,9 @@ def _folder(path, inputs, batch_size, preprocess):
     return ImageFolder(path, shape, preprocess, batch_size)
 
 
-def batches(source, inputs, first=0, step=1, limit=None):
+def batches(
+    source: Source, inputs: InputSpec, first: int = 0, step: int = 1, limit: int | None = None
+) -> Generator[Batch, None, None]:
     """The batches of a source, checked.
 
     Args:
@@ -239,7 +252,7 @@ def batches(source, inputs, first=0, step=1, limit=None):
                 raise InvalidInputError(f"{error} This was in batch {number} of the data (counted from 0).") from error
 
 
-def each_batch(data, inputs, batch_size):
+def each_batch(data: Any, inputs: InputSpec, batch_size: int) -> Iterator[list[np.ndarray]]:
     """The batches of a finite data source, as lists of arrays, one per input, in the dtypes of `inputs`.
 
     Args:
@@ -260,7 +273,7 @@ def each_batch(data, inputs, batch_size):
         raise InvalidInputError(_EMPTY)
 
 
-def require_end(source):
+def require_end(source: Source) -> None:
     """Raises InvalidInputError for a source that is known to be infinite."""
     if source.endless:
         raise InvalidInputError(
@@ -308,7 +321,7 @@ def _of_arrays(arrays, weights, batch_size):
     return Source(read, length=-(-total // batch_size), batch_size=batch_size, total=total)
 
 
-def _arrays(data, inputs, weights):
+def _arrays(data: Any, inputs: InputSpec, weights: Any) -> tuple[list[Any], Any]:
     """The arrays, in the order of the model's inputs, and the weights."""
     if isinstance(data, tuple) and _is_pair(data, inputs):
         data, weights = data[0], data[2] if len(data) == 3 else weights

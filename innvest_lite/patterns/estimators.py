@@ -4,15 +4,21 @@ All with y = w'x, without the bias; pure float64 functions of a layer's statisti
 sum(w * a) = 1 over the fan-in of every live unit.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of
+
+if TYPE_CHECKING:
+    from innvest_lite.patterns.layers import LayerStatistics
 
 # Where w'cov is below this share of var[y], the two-component pattern is not determined by the data (docs/design.md,
 # decision 4). Divided by less than a tenth, it is determined but so long that it drowns all others: see docs/evidence.md.
@@ -58,14 +64,14 @@ class LayerReport:
     activation: str = ""
 
     @property
-    def note(self):
+    def note(self) -> str:
         """What about this layer the paper does not cover; "" where it covers all."""
         if self.activation in ("", "relu"):
             return ""
         return f"{self.activation}: the paper covers ReLU only"
 
 
-def checked_choice(estimator):
+def checked_choice(estimator: Any) -> str | dict[str, str]:
     """A choice of estimators: a word for all layers, or a mapping from the kinds of `KINDS` to words.
 
     Raises:
@@ -85,19 +91,21 @@ def checked_choice(estimator):
     return {kind: one_of(word, ESTIMATORS, f"estimator[{kind!r}]") for kind, word in estimator.items()}
 
 
-def with_present_names(estimator):
+def with_present_names(estimator: str | Mapping[str, str]) -> str | dict[str, str]:
     """A choice of estimators, as `checked_choice` takes it, with the present names of the kinds; for files of others."""
     if not isinstance(estimator, Mapping):
         return estimator
     return {RENAMED_KINDS.get(kind, kind): word for kind, word in estimator.items()}
 
 
-def chosen(estimator, kind):
+def chosen(estimator: str | Mapping[str, str], kind: str) -> str:
     """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out."""
     return estimator if isinstance(estimator, str) else estimator.get(kind, DEFAULT)
 
 
-def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
+def estimate(
+    estimator: str, statistics: LayerStatistics | None, kernel: np.ndarray, fan_in: Sequence[int], dtype: str = "float64"
+) -> tuple[np.ndarray, LayerReport]:
     """The pattern of a layer.
 
     Args:
@@ -123,7 +131,7 @@ def estimate(estimator, statistics, kernel, fan_in, dtype="float64"):
     return pattern, LayerReport(statistics.count, active, size, dead, ill, estimator)
 
 
-def may_need_linear(statistics, kernel, fan_in):
+def may_need_linear(statistics: LayerStatistics, kernel: np.ndarray, fan_in: Sequence[int]) -> bool:
     """Whether, by the sums so far, some unit may end with the linear pattern because its two-component one is not sound.
 
     Args:

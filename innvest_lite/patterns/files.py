@@ -5,10 +5,14 @@ of all bytes behind it. Files are data from strangers: no pickle, no links out o
 itself does not hold.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,7 +27,13 @@ check_folder = check_output
 """The former name of `innvest_lite.files.check_output`."""
 
 
-def write(path, kind, version, attributes, groups):
+def write(
+    path: str | os.PathLike[str],
+    kind: str,
+    version: int,
+    attributes: Mapping[str, Any],
+    groups: Iterable[tuple[str, Mapping[str, Any], Mapping[str, np.ndarray]]],
+) -> None:
     """Writes a file under a temporary name beside `path`, and renames it when it is complete.
 
     Args:
@@ -46,17 +56,17 @@ def write(path, kind, version, attributes, groups):
         _seal(partial, kind, version)
 
 
-def as_text(value):
+def as_text(value: str | Mapping[str, str]) -> str:
     """A word, or a mapping of words, as an attribute of a file."""
     return value if isinstance(value, str) else json.dumps(dict(value))
 
 
-def from_text(text):
+def from_text(text: str) -> str | dict[str, str]:
     """What `as_text` was given."""
     return json.loads(text) if text.startswith("{") else text
 
 
-def texts(text):
+def texts(text: str) -> dict[str, str]:
     """A mapping from str to str, from its JSON.
 
     Raises:
@@ -68,7 +78,9 @@ def texts(text):
     return found
 
 
-def read(path, kind, version):
+def read(
+    path: str | os.PathLike[str], kind: str, version: int
+) -> tuple[dict[str, Any], dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]]]:
     """Reads a file of this kind and version; returns `(attributes, groups)`, groups name -> `(attributes, arrays)`.
 
     Raises:
@@ -88,7 +100,7 @@ def read(path, kind, version):
 
 
 @contextlib.contextmanager
-def well_formed(path):
+def well_formed(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns whatever goes wrong while a file's content is interpreted into a CorruptFileError."""
     try:
         yield

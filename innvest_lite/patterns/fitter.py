@@ -4,18 +4,25 @@ Not `keras.Model.fit`: under a distribution strategy Keras 3.15's own loop takes
 the model and drops it, and with several workers it fails. Its callbacks and its progress bar are used. Called by `api`.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
+import os
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.files import leftovers
-from innvest_lite.patterns.data import batches, require_end
+from innvest_lite.inputs import InputSpec
+from innvest_lite.patterns.data import Source, batches, require_end
 from innvest_lite.patterns.estimators import may_need_linear
+from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.statistics import PatternStatistics
 
 _log = logging.getLogger("innvest_lite")
@@ -41,7 +48,13 @@ class PatternFitter:
         stop_training: a callback may set it, to end the fit after the batch.
     """
 
-    def __init__(self, statistics, inputs, gatherer, checkpoint=None):
+    def __init__(
+        self,
+        statistics: PatternStatistics,
+        inputs: InputSpec,
+        gatherer: Gatherer,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.statistics, self._inputs, self._gatherer, self._checkpoint = statistics, inputs, gatherer, checkpoint
         self._has_pivots = statistics.samples > 0
         if self._has_pivots:
@@ -50,7 +63,15 @@ class PatternFitter:
         self._waiting, self._samples = 0, 0
         self.stop_training = False
 
-    def fit(self, source, first=0, step=1, limit=None, callbacks=None, verbose="auto"):
+    def fit(
+        self,
+        source: Source,
+        first: int = 0,
+        step: int = 1,
+        limit: int | None = None,
+        callbacks: Any = None,
+        verbose: int | str = "auto",
+    ) -> None:
         """Adds the batches number `first`, `first + step`, ... of a `Source`, at most `limit` of them.
 
         Raises:
@@ -150,7 +171,7 @@ class PatternFitter:
         self._gatherer.keep_linear(kept)
 
 
-def resumed(statistics, checkpoint):
+def resumed(statistics: PatternStatistics, checkpoint: str | os.PathLike[str] | None) -> PatternStatistics:
     """The statistics of a checkpoint, if there is one that belongs to the same fit; else those given.
 
     Args:
@@ -174,7 +195,14 @@ def resumed(statistics, checkpoint):
     return found
 
 
-def check_place(statistics, source, inputs, first, step, checkpoint):
+def check_place(
+    statistics: PatternStatistics,
+    source: Source,
+    inputs: InputSpec,
+    first: int,
+    step: int,
+    checkpoint: str | os.PathLike[str],
+) -> None:
     """Makes sure that the batches in a checkpoint are the first batches of the data with which the fit continues.
 
     As far as this can be checked: data that cannot be indexed is not read.
@@ -211,7 +239,7 @@ def check_place(statistics, source, inputs, first, step, checkpoint):
     )
 
 
-def summed_over_workers(statistics, replicas):
+def summed_over_workers(statistics: PatternStatistics, replicas: backend.Replicas) -> PatternStatistics:
     """The statistics of all processes of a MultiWorkerMirroredStrategy together, the same in each; in place."""
     if replicas.workers == 1:
         return statistics
@@ -230,7 +258,7 @@ def summed_over_workers(statistics, replicas):
     return statistics
 
 
-def need_samples(statistics):
+def need_samples(statistics: PatternStatistics) -> None:
     """Raises InvalidInputError where no sample went in."""
     if not statistics.samples:
         raise InvalidInputError("The data set is empty: it gave no sample.")

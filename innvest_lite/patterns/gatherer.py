@@ -4,16 +4,22 @@ Comes in: batches. Goes out: float32 sums around the pivots, per replica, which 
 every few dozen steps.
 """
 
+from __future__ import annotations
+
 import functools
 import gc
 import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms.base import weighted
+from innvest_lite.inputs import InputSpec
 from innvest_lite.patterns.layers import sums_of
+from innvest_lite.patterns.layout import Layout
 
 # What is gathered of each batch, and what of some batches only: see `statistics.LayerStatistics`.
 _ALL = frozenset({"linear", "active_xy", "active_x"})
@@ -40,12 +46,22 @@ class Gatherer:
         jit_compile: whether XLA compiles the step.
     """
 
-    def __init__(self, layout, inputs, gathered, regime, replicas, jit_compile):
+    def __init__(
+        self,
+        layout: Layout,
+        inputs: InputSpec,
+        gathered: Mapping[str, str],
+        regime: str,
+        replicas: backend.Replicas,
+        jit_compile: bool,
+    ) -> None:
         self._layout, self._inputs, self._regime = layout, inputs, regime
         self._gathered = {name: word for name, word in gathered.items() if word != "nothing"}
         self._replicas, self._jit_compile = replicas, jit_compile
         self._sums = {name: self._accumulators(layout.patterned[name], word) for name, word in self._gathered.items()}
-        self._programs, self._rows, self._with_linear = {}, None, frozenset()
+        self._programs: dict[Any, Any] = {}
+        self._rows: int | None = None
+        self._with_linear: frozenset[str] = frozenset()
 
     def _accumulators(self, form, word):
         """The sums of one layer: float32, but for counts, which float32 could not hold."""
@@ -55,14 +71,14 @@ class Gatherer:
             name: self._replicas.variable(shape, "float64" if name in wide else "float32") for name, shape in shapes.items()
         }
 
-    def begin(self):
+    def begin(self) -> None:
         """Prepares another fit: sums left by one that was interrupted are cleared."""
         for variables in self._sums.values():
             for part in (part for variable in variables.values() for part in self._replicas.parts(variable)):
                 part.assign(ops.zeros(part.shape, part.dtype))
         self.keep_linear(())
 
-    def pivots(self, arrays):
+    def pivots(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Pattern name -> the mean of y over some samples, float64: a first pivot."""
         some = [ops.convert_to_tensor(array[:_FOR_THE_PIVOT]) for array in arrays]
         means = {}
@@ -73,19 +89,19 @@ class Gatherer:
                 means[owner] = backend.to_numpy(form.per_unit(y)).astype("float64") / max(int(_positions(y, form)), 1)
         return means
 
-    def put_pivots(self, pivots):
+    def put_pivots(self, pivots: Mapping[str, np.ndarray]) -> None:
         """Sets the pivot of every layer, by name; the sums must be empty."""
         for name, pivot in pivots.items():
             for part in self._replicas.parts(self._sums[name]["pivot"]):
                 part.assign(np.asarray(pivot, "float32"))
 
-    def keep_linear(self, names):
+    def keep_linear(self, names: Collection[str]) -> None:
         """Sets the layers whose products for the linear estimator are gathered of every batch, not of some only."""
         if self._with_linear != frozenset(names):
             self._with_linear = frozenset(names)
             self._programs.clear()
 
-    def add(self, arrays, weights, full):
+    def add(self, arrays: Sequence[np.ndarray], weights: np.ndarray | None, full: bool) -> None:
         """Adds one batch.
 
         Args:
@@ -131,7 +147,9 @@ class Gatherer:
                 with backend.after(done):
                     done = sums[name].assign_add(ops.cast(product(), sums[name].dtype))
 
-    def added(self, tensors, full=True, weights=None):
+    def added(
+        self, tensors: Sequence[Any], full: bool = True, weights: Any = None
+    ) -> Iterator[tuple[str, dict[str, Callable[[], Any]]]]:
         """What a batch adds to the sums, call by call.
 
         Args:
@@ -161,7 +179,7 @@ class Gatherer:
                 inputs = tuple(values[value] for value in form.node.inputs)
                 yield form, owner, inputs, values[form.node.values[0]], values[self._layout.regime(form, self._regime)]
 
-    def take(self):
+    def take(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Empties the sums.
 
         Returns:
@@ -178,7 +196,7 @@ class Gatherer:
         part.assign(ops.zeros(part.shape, part.dtype))
         return value
 
-    def release(self):
+    def release(self) -> None:
         """Frees the sums, the largest tensors of a fit."""
         self._programs.clear()
         self._sums.clear()

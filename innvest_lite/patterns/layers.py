@@ -3,11 +3,18 @@
 Used by `statistics`, which keeps them for all layers of a model.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from innvest_lite.patterns.estimators import ESTIMATORS
+
+if TYPE_CHECKING:
+    from innvest_lite.forms import LinearForm
 
 # Values of a sum that are moved at a time, so that there is no second float64 copy of a whole layer.
 _AT_A_TIME = 1 << 22
@@ -32,7 +39,7 @@ _OF_REGIME = {
 }
 
 
-def sums_of(gathered):
+def sums_of(gathered: str) -> dict[str, str | None]:
     """The sums that a layer has: name -> the attribute of its form that says the shape, or None for a number.
 
     Args:
@@ -77,17 +84,17 @@ class LayerStatistics:
     active_x: np.ndarray | None = None
 
     @classmethod
-    def empty(cls, form, gathered):
+    def empty(cls, form: LinearForm, gathered: str) -> LayerStatistics:
         """Sums of no data, of a `LinearForm`; `gathered` is a key of `GATHERED`."""
         shapes = sums_of(gathered).items()
         return cls(**{name: 0.0 if shape is None else np.zeros(getattr(form, shape)) for name, shape in shapes})
 
-    def items(self):
+    def items(self) -> list[tuple[str, Any]]:
         """`(name, sum)` of all that was gathered but the pivot."""
         fields = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self)[1:])
         return [(name, value) for name, value in fields if value is not None]
 
-    def add(self, other, fan_in):
+    def add(self, other: LayerStatistics, fan_in: Sequence[int]) -> None:
         """Adds the sums of another part of the data, in place; `other` is left around this one's pivot.
 
         Args:
@@ -101,7 +108,7 @@ class LayerStatistics:
         for name, value in other.items():
             self.accumulate(name, value)
 
-    def accumulate(self, name, value):
+    def accumulate(self, name: str, value: Any) -> None:
         """Adds to one sum, in place."""
         mine = getattr(self, name)
         if np.ndim(mine):
@@ -109,7 +116,7 @@ class LayerStatistics:
         else:
             setattr(self, name, mine + float(value))
 
-    def move(self, pivot, fan_in):
+    def move(self, pivot: np.ndarray, fan_in: Sequence[int]) -> None:
         """Moves the sums to another pivot, in place."""
         step = self.pivot - pivot
         self.pivot = np.array(pivot, "float64")
@@ -122,10 +129,11 @@ class LayerStatistics:
             _add_product(self.sum_xy, over, self.sum_x)
         if self.active_xy is not None:
             # Where the sum of x over the regime rests on a part of the pairs, it stands for all of them.
-            share = np.divide(self.active, self.active_count, out=np.zeros_like(step), where=self.active_count > 0)
+            counted: Any = self.active_count
+            share = np.divide(self.active, counted, out=np.zeros_like(step), where=counted > 0)
             _add_product(self.active_xy, over * np.expand_dims(share, fan_in), self.active_x)
 
-    def of_units(self, part, axis, unit_axis):
+    def of_units(self, part: slice, axis: int, unit_axis: int) -> LayerStatistics:
         """The statistics of some units: a slice along an axis of the kernel, which is `unit_axis` of the unit shape."""
         units = (slice(None),) * unit_axis + (part,)
         kernel = (slice(None),) * axis + (part,)
@@ -168,6 +176,6 @@ class LayerFacts:
     fingerprint: str
     kind: str
     activation: str
-    fan_in: tuple
+    fan_in: tuple[int, ...]
     is_output: bool
     gathered: str

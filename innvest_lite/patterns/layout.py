@@ -1,14 +1,20 @@
 """What is fitted in a model: its linear nodes, which of them share weights, and which rectifier decides their regime."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import Any, cast
+
+import keras
 
 from innvest_lite import backend
 from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.forms.values import values_of
-from innvest_lite.graph import Graph, Value, passes, trace
+from innvest_lite.graph import Graph, Node, Value, passes, trace
 from innvest_lite.options import one_of
 
 REGIMES = ("rectifier", "own")
@@ -28,11 +34,11 @@ class Layout:
     """
 
     graph: Graph
-    forms: dict
-    owners: dict
+    forms: dict[str, Form]
+    owners: dict[str, str]
 
     @classmethod
-    def of(cls, model, separable="split"):
+    def of(cls, model: keras.Model, separable: str = "split") -> Layout:
         """The layout of a model.
 
         Args:
@@ -45,21 +51,21 @@ class Layout:
         graph = passes.rewrite(trace(model), fuse=True, split=split)
         forms = forms_of(graph)
         # A pattern belongs to the weights: all calls of a shared layer have one (docs/design.md, decision 3).
-        first = {}
+        first: dict[tuple[Any, ...], str] = {}
         linear = [form for form in forms.values() if isinstance(form, LinearForm)]
         owners = {form.name: first.setdefault(form.weights_key, form.name) for form in linear}
         return cls(graph, forms, owners)
 
     @functools.cached_property
-    def patterned(self):
+    def patterned(self) -> dict[str, LinearForm]:
         """Pattern name -> the form that it belongs to (the first, where several share their weights)."""
-        return {name: self.forms[name] for name in dict.fromkeys(self.owners.values())}
+        return {name: cast(LinearForm, self.forms[name]) for name in dict.fromkeys(self.owners.values())}
 
-    def values(self, tensors):
+    def values(self, tensors: Sequence[Any]) -> dict[Value, Any]:
         """`Value` -> tensor, for all values of the graph, from a tensor per input."""
         return values_of(self.graph, self.forms, tensors)
 
-    def fingerprints(self):
+    def fingerprints(self) -> dict[str, str]:
         """Name -> a hash of weights, for all weights of the model.
 
         Those that a pattern belongs to stand under the pattern's name. All others decide what the patterns' layers see,
@@ -67,11 +73,11 @@ class Layout:
         """
         return {**{name: self.fingerprint(name) for name in self.patterned}, **self.fingerprints_of_others()}
 
-    def fingerprint(self, name):
+    def fingerprint(self, name: str) -> str:
         """The hash of the weights that one pattern belongs to."""
         return _fingerprint(self.patterned[name])
 
-    def fingerprints_of_others(self):
+    def fingerprints_of_others(self) -> dict[str, str]:
         """Node name -> the hash of its layer's weights, for layers whose weights are not those of a pattern."""
         found, seen = {}, set()
         for node in self.graph.nodes:
@@ -82,7 +88,7 @@ class Layout:
                 found[name] = digest(described(map(backend.view, weights)))
         return found
 
-    def regime(self, form, choice):
+    def regime(self, form: Form, choice: str) -> Value:
         """The value whose sign says whether a unit of a linear node is in the positive regime (docs/design.md, decision 9).
 
         Args:
@@ -95,7 +101,7 @@ class Layout:
         activation = None if choice == "own" else self._activation(own)
         return own if activation is None else activation.inputs[0]
 
-    def kind(self, form):
+    def kind(self, form: Form) -> str:
         """The kind by which an estimator is chosen for a linear node, one of `estimators.KINDS`."""
         if form.kind in ("sum", "average"):
             return form.kind
@@ -103,12 +109,12 @@ class Layout:
             return "rectified"
         return "output" if form.node.values[0] in self.graph.outputs else "unrectified"
 
-    def activation(self, form):
+    def activation(self, form: Form) -> str:
         """The name of the activation that a linear node's value reaches; "" where it reaches none."""
         node = self._activation(form.node.values[0])
         return "" if node is None else activation_name(node) or node.kind
 
-    def _activation(self, value):
+    def _activation(self, value: Value) -> Node | None:
         """The node. Breadth first, so the nearest one; ties go to the node that comes first."""
         frontier: list[Value] = [value]
         while frontier:
@@ -124,7 +130,7 @@ class Layout:
         return None
 
 
-def _is_elementwise(form: Form):
+def _is_elementwise(form: Form) -> bool:
     """Whether a node changes a value's numbers but not which unit is which."""
     # A sum that broadcasts its first input spreads one unit over many positions.
     if form.node.input_specs[0].shape != form.node.output_specs[0].shape:

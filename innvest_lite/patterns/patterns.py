@@ -1,13 +1,17 @@
 """`Patterns`: what a fit gives and the pattern methods take, a read-only mapping that saves to HDF5."""
 
+from __future__ import annotations
+
 import collections
 import csv
 import dataclasses
 import io
 import json
 import logging
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +19,7 @@ from innvest_lite.errors import PatternMismatchError
 from innvest_lite.files import replacing
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport, with_present_names
+from innvest_lite.patterns.layers import LayerFacts
 from innvest_lite.tables import table
 
 _KIND, _VERSION = "patterns", 3
@@ -22,7 +27,7 @@ _KIND, _VERSION = "patterns", 3
 _log = logging.getLogger("innvest_lite")
 
 
-class Patterns(Mapping):
+class Patterns(Mapping[str, np.ndarray]):
     """Layer (node) name -> pattern, in the shape of the layer's kernel, float32.
 
     Sums and averages have virtual kernels: `(addends, channels)` and `(taps..., channels)`.
@@ -41,26 +46,33 @@ class Patterns(Mapping):
         dtype('float32')
     """
 
-    def __init__(self, arrays, estimator, fingerprints, reports, settings=None):
+    def __init__(
+        self,
+        arrays: Mapping[str, Any],
+        estimator: str | Mapping[str, str],
+        fingerprints: Mapping[str, str],
+        reports: Mapping[str, LayerReport],
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self._arrays = {name: _frozen(array) for name, array in arrays.items()}
         self.estimator = estimator
         self.fingerprints = dict(fingerprints)
         self.reports = dict(reports)
         self.settings = {"regime": "rectifier", "separable": "split", **(settings or {})}
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._arrays)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Patterns(estimator={self.estimator!r}, layers={len(self)})"
 
-    def report(self):
+    def report(self) -> Report:
         """What the data told, layer by layer: pairs, active share, dead and ill-conditioned units.
 
         Returns:
@@ -68,7 +80,7 @@ class Patterns(Mapping):
         """
         return Report(self.reports)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an HDF5 file to `path`, to a temporary name first."""
         groups = (
             (
@@ -83,7 +95,7 @@ class Patterns(Mapping):
         files.write(path, _KIND, _VERSION, {**attributes, **self.settings}, groups)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> Patterns:
         """The `Patterns` that `save` wrote to `path`.
 
         Raises:
@@ -109,7 +121,7 @@ def _report(attrs):
     return LayerReport(**{name: value.item() if hasattr(value, "item") else value for name, value in values.items()})
 
 
-class Report(collections.UserDict):
+class Report(collections.UserDict[str, LayerReport]):
     """Layer name -> `LayerReport`; prints as a table, and `to_csv` gives the same as CSV."""
 
     _HEADER = ("layer", "pairs", "active", "units", "dead", "ill-conditioned", "estimator", "note")
@@ -119,7 +131,7 @@ class Report(collections.UserDict):
             numbers = (f"{row.count:.15g}", f"{row.active:.3f}", row.units, row.dead, row.ill_conditioned)
             yield (name, *numbers, row.estimator, row.note)
 
-    def to_csv(self, path=None):
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | None:
         """The table as comma-separated values.
 
         Args:
@@ -137,7 +149,7 @@ class Report(collections.UserDict):
             pathlib.Path(partial).write_text(text.getvalue(), encoding="utf-8")
         return None
 
-    def doubtful(self, share=0.1):
+    def doubtful(self, share: float = 0.1) -> list[str]:
         """A sentence about each layer in which too many units are dead or ill-conditioned.
 
         Args:
@@ -153,14 +165,16 @@ class Report(collections.UserDict):
             if row.dead + row.ill_conditioned > share * row.units
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return table(self._HEADER, self._rows())
 
 
 _SILENT = {"relu": "were never positive", "relu.safe": "were never positive", "relu.negative": "were never negative"}
 
 
-def warn_of_dead_units(arrays, reports, facts):
+def warn_of_dead_units(
+    arrays: Mapping[str, np.ndarray], reports: Mapping[str, LayerReport], facts: Mapping[str, LayerFacts]
+) -> None:
     """Warns of layers through which nothing passes, and of outputs that cannot be explained.
 
     Args:
@@ -187,7 +201,12 @@ def warn_of_dead_units(arrays, reports, facts):
             )
 
 
-def check_patterns(patterns, kernels, known, fingerprints):
+def check_patterns(
+    patterns: Mapping[str, Any],
+    kernels: Mapping[str, tuple[int, ...]],
+    known: Iterable[str],
+    fingerprints: Mapping[str, str],
+) -> None:
     """Refuses patterns that do not belong to a model.
 
     Args:

@@ -5,8 +5,13 @@ samples, each times its weight, and, for convolutions, positions. Sums of y and 
 mean of y, which every part may choose for itself: the closer it is, the less a sum's rounding matters.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -47,19 +52,32 @@ class PatternStatistics:
         'relu'
     """
 
-    def __init__(self, layers, facts, kernels, settings, estimator=DEFAULT, *, samples=0, batches=0, batch_size=0):
+    def __init__(
+        self,
+        layers: Mapping[str, LayerStatistics],
+        facts: Mapping[str, LayerFacts],
+        kernels: Any,
+        settings: Mapping[str, str],
+        estimator: str | Mapping[str, str] = DEFAULT,
+        *,
+        samples: int = 0,
+        batches: int = 0,
+        batch_size: int = 0,
+    ) -> None:
         self.layers, self.facts, self.kernels = dict(layers), dict(facts), kernels
         self.settings, self.estimator = dict(settings), estimator
         self.samples, self.batches, self.batch_size = int(samples), int(batches), int(batch_size)
-        self.complete, self.parts, self.first_batch = False, [], None
-        self.other_fingerprints = {}
+        self.complete = False
+        self.parts: list[str] = []
+        self.first_batch: BatchDigest | None = None
+        self.other_fingerprints: dict[str, str] = {}
 
     @property
-    def fingerprints(self):
+    def fingerprints(self) -> dict[str, str]:
         """Layer name -> a hash of its weights, for all layers with weights, see `Layout.fingerprints`."""
         return {**{name: facts.fingerprint for name, facts in self.facts.items()}, **self.other_fingerprints}
 
-    def merge(self, other):
+    def merge(self, other: PatternStatistics) -> PatternStatistics:
         """Adds the sums of another part of the data, in place; any order of merging gives the same result.
 
         Args:
@@ -84,12 +102,12 @@ class PatternStatistics:
         return self
 
     @property
-    def missing_parts(self):
+    def missing_parts(self) -> list[str]:
         """The parts that are still missing, such as ["2/8"]; empty where the data was not divided."""
         counts = {count for _, count in map(_place, self.parts)}
         return [part for count in counts for part in _parts_of(count) if part not in self.parts]
 
-    def check_mergeable(self, other):
+    def check_mergeable(self, other: PatternStatistics) -> None:
         """Raises PatternMismatchError where these and the `other` statistics are not parts of one whole."""
         self.check_mergeable_weights(other)
         if self.settings != other.settings or self.facts != other.facts:
@@ -120,7 +138,7 @@ class PatternStatistics:
             for one, two in pairs
         )
 
-    def check_mergeable_weights(self, other):
+    def check_mergeable_weights(self, other: PatternStatistics) -> None:
         """Raises PatternMismatchError where these and the `other` statistics are not of the same weights."""
         if self.fingerprints != other.fingerprints:
             raise PatternMismatchError(
@@ -128,7 +146,7 @@ class PatternStatistics:
                 f"{_differing(self.fingerprints, other.fingerprints)}."
             )
 
-    def check_serves(self, wanted, path):
+    def check_serves(self, wanted: PatternStatistics, path: str | os.PathLike[str]) -> None:
         """Refuses to continue a fit from the file of another one.
 
         Args:
@@ -154,7 +172,7 @@ class PatternStatistics:
         words = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         return f"{words}, sums for {' and '.join(sorted({facts.gathered for facts in self.facts.values()}))}"
 
-    def patterns(self, model=None, estimator=None):
+    def patterns(self, model: Any = None, estimator: str | Mapping[str, str] | None = None) -> Patterns:
         """The patterns of the model by any estimator whose sums were gathered.
 
         Args:
@@ -192,7 +210,7 @@ class PatternStatistics:
         pattern, report = estimate(word, layer, self.kernels[name], facts.fan_in, "float32")
         return pattern, dataclasses.replace(report, activation=facts.activation)
 
-    def check_model(self, fingerprints):
+    def check_model(self, fingerprints: Mapping[str, str]) -> None:
         """Raises PatternMismatchError where the statistics are not of weights with these `fingerprints` (name -> hash)."""
         if self.fingerprints != fingerprints:
             raise PatternMismatchError(
@@ -200,7 +218,7 @@ class PatternStatistics:
                 f"{_differing(self.fingerprints, fingerprints)}."
             )
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an HDF5 file to `path`, to a temporary name first; float64."""
         attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
         # HDF5 attributes hold numbers and text.
@@ -216,7 +234,7 @@ class PatternStatistics:
         return {"kernel": self.kernels[name], **arrays}
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> PatternStatistics:
         """The `PatternStatistics` that `save` wrote to `path`.
 
         Raises:
@@ -244,7 +262,7 @@ class PatternStatistics:
             statistics.first_batch = BatchDigest.from_text(str(attributes["first_batch"]))
             return statistics
 
-    def check_finite(self):
+    def check_finite(self) -> None:
         """Raises InvalidInputError, naming the layers, where a sum is NaN or infinite."""
         sums = {name: [value for value in vars(layer).values() if value is not None] for name, layer in self.layers.items()}
         broken = [name for name, values in sums.items() if not all(np.isfinite(value).all() for value in values)]
@@ -260,7 +278,7 @@ def _serves(there, wanted):
     return there in (wanted, "all") or (there, wanted) == ("relu", "relu, sampled")
 
 
-def part_of(index, count):
+def part_of(index: int, count: int) -> str:
     """The name of part number `index`, counted from 0, of `count` parts: "1/8" is the first."""
     return f"{index + 1}/{count}"
 

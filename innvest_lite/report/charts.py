@@ -1,6 +1,10 @@
 """Curves as SVG within a page. Called by `page`."""
 
+from __future__ import annotations
+
 import html
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +16,7 @@ _DASHES = ("", "7 3", "2 3")
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 480, 300, 44, 40, 30
 
 
-def lines(curves, across, up):
+def lines(curves: Mapping[str, Any], across: str, up: str) -> str:
     """An SVG of curves over the steps 0, 1, ..., with a legend below it.
 
     Args:

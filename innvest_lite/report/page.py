@@ -1,11 +1,16 @@
 """The page itself: HTML with its style, its script and all pictures within."""
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 import html
 import importlib.resources
 import io
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -46,12 +51,19 @@ class Sample:
 
     name: str
     image: np.ndarray
-    classes: tuple
-    pictures: dict
-    values: dict
+    classes: tuple[tuple[str, float], ...]
+    pictures: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
 
 
-def page(title, samples, *, facts="", curves=None, rows=None):
+def page(
+    title: str,
+    samples: Sequence[Sample],
+    *,
+    facts: str = "",
+    curves: Mapping[str, Any] | None = None,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
     """A report as HTML.
 
     Args:
@@ -109,7 +121,7 @@ def page(title, samples, *, facts="", curves=None, rows=None):
 """
 
 
-def write(path, title, samples, **options):
+def write(path: str | os.PathLike[str], title: str, samples: Sequence[Sample], **options: Any) -> pathlib.Path:
     """Writes a `page` to a file, whole or not at all.
 
     Args:
@@ -133,7 +145,7 @@ def write(path, title, samples, **options):
     return path
 
 
-def checked_path(path):
+def checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
     """The `path` of a page as a `pathlib.Path`.
 
     Raises:

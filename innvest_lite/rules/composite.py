@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
 from innvest_lite.forms import Form, LinearForm, forms_of
@@ -57,9 +57,9 @@ class Plan:
         return {step.node.name: step.form for step in self.steps}
 
     @property
-    def kernel_forms(self) -> tuple[Any, ...]:
+    def kernel_forms(self) -> tuple[LinearForm, ...]:
         """The linear forms that back-project with a kernel of the analyzer's, in order."""
-        return tuple(step.form for step in self.steps if step.rule.needs_kernel)
+        return tuple(cast(LinearForm, step.form) for step in self.steps if step.rule.needs_kernel)
 
     def __str__(self) -> str:
         rows = [(step.node.name, step.node.kind, step.form.kind, step.rule) for step in self.steps]

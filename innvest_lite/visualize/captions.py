@@ -1,5 +1,9 @@
 """A picture with words below it. Called by users; `grid` labels rows and columns itself."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -7,7 +11,7 @@ from innvest_lite.visualize.checks import as_picture, check_size
 from innvest_lite.visualize.text import render
 
 
-def caption(picture, text, margin=6):
+def caption(picture: Any, text: str, margin: int = 6) -> np.ndarray:
     """A picture with a caption below it, wrapped to the picture's width.
 
     Args:

@@ -3,12 +3,16 @@
 Called by the other files of `visualize`. No check edits its argument.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 
 
-def as_batch(array, name):
+def as_batch(array: Any, name: str) -> tuple[np.ndarray, bool]:
     """A float64 batch with channels, made from an array of rank 2, 3 or 4.
 
     Args:
@@ -36,7 +40,7 @@ def as_batch(array, name):
     return (numbers, True) if numbers.ndim == 4 else (numbers[None], False)
 
 
-def as_picture(picture, name):
+def as_picture(picture: Any, name: str) -> np.ndarray:
     """The picture itself, once it is known to be uint8 of shape (height, width, 3).
 
     Raises:
@@ -51,20 +55,20 @@ def as_picture(picture, name):
     return array
 
 
-def check_colour_channels(batch, name, instead):
+def check_colour_channels(batch: np.ndarray, name: str, instead: str) -> None:
     """Raise InvalidInputError unless the batch has one channel (grey) or three (red, green, blue)."""
     channels = batch.shape[-1]
     if channels not in (1, 3):
         raise InvalidInputError(f"{name} has {channels} channels; expected 1 (grey) or 3 (red, green, blue). {instead}")
 
 
-def check_size(value, name, least, what="pixels"):
+def check_size(value: Any, name: str, least: int, what: str = "pixels") -> None:
     """Raise InvalidInputError unless the value is a whole number, at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise InvalidInputError(f"{name} is {value!r}; expected a whole number of {what}, at least {least}.")
 
 
-def as_array(values, name):
+def as_array(values: Any, name: str) -> np.ndarray:
     """The values as an array; InvalidInputError where parts differ in shape, as in a list of pictures of several sizes."""
     try:
         return np.asarray(values)

@@ -4,6 +4,8 @@ A map is a table of colours at equal distances from -1 to 1, with linear interpo
 `visualize.pictures`.
 """
 
+from __future__ import annotations
+
 import types
 
 import numpy as np
@@ -38,7 +40,7 @@ COLORMAPS = types.MappingProxyType(
 DEFAULT = "blue-white-red"
 
 
-def colorize(values, colormap):
+def colorize(values: np.ndarray, colormap: str) -> np.ndarray:
     """The colours of numbers from -1 to 1.
 
     Args:
@@ -61,7 +63,7 @@ def colorize(values, colormap):
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def colors_of(colormap):
+def colors_of(colormap: str) -> tuple[tuple[int, int, int], ...]:
     """The colours of the map of that name.
 
     Raises:

@@ -1,6 +1,10 @@
 """Writing a picture to a PNG file, whole or not at all. Called by users and the command line."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from typing import Any
 
 from PIL import Image
 
@@ -9,7 +13,7 @@ from innvest_lite.files import replacing
 from innvest_lite.visualize.checks import as_picture
 
 
-def save(picture, path):
+def save(picture: Any, path: str | os.PathLike[str]) -> pathlib.Path:
     """Write one picture as PNG: first under a temporary name in the same folder, then renamed.
 
     An existing file is replaced. The parent folder is made where it is missing, but no folder above it.

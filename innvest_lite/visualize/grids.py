@@ -3,6 +3,11 @@
 In: uint8 RGB pictures from `visualize.pictures`. Out: one such picture. Called by users and the command line.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -15,7 +20,13 @@ _WHITE = (255, 255, 255)
 _ROW_LABEL_CELLS = 3  # a row label is wrapped where it would be wider than this many cells
 
 
-def grid(rows, row_labels=None, column_labels=None, cell=112, margin=8):
+def grid(
+    rows: Sequence[Sequence[Any]],
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    cell: int = 112,
+    margin: int = 8,
+) -> np.ndarray:
     """One picture of many: for example a row per sample and a column per method, with labels.
 
     A picture keeps its proportions and is enlarged or reduced to its cell without smoothing, so that pixels stay what

@@ -4,6 +4,10 @@ The package's docstring says how an array's rank is read. All sums and quotients
 before they are added, so float16, 1e30 and 1e-38 do not overflow. Called by users and the command line.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
@@ -14,7 +18,14 @@ LUMA = (0.299, 0.587, 0.114)
 """The lightness of red, green and blue (ITU-R BT.601), what Pillow's mode "L" uses."""
 
 
-def heatmap(relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, absolute=False):
+def heatmap(
+    relevance: Any,
+    colormap: str = DEFAULT,
+    limit: float | None = None,
+    *,
+    percentile: float = 100.0,
+    absolute: bool = False,
+) -> np.ndarray:
     """A diverging heat map: channels are summed, zero is neutral, and the largest |sum| gets a full colour.
 
     With `s = sum over channels`, the colour is that of `s / max|s|`, image by image. An all-zero map is all neutral. A few
@@ -45,7 +56,7 @@ def heatmap(relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, absolu
     return pictures if is_batch else pictures[0]
 
 
-def project(signal):
+def project(signal: Any) -> np.ndarray:
     """A signal as an image with its colours: `x / (2 max|x|) + 1/2`, image by image, so zero is mid-grey.
 
     This is how Kindermans et al. 2017 (arXiv 1705.05598) show PatternNet. An all-zero signal is all mid-grey.
@@ -71,7 +82,7 @@ def project(signal):
     return pictures if is_batch else pictures[0]
 
 
-def channels(signal):
+def channels(signal: Any) -> np.ndarray:
     """A picture for each channel of a signal, zero mid-grey, all channels of an image on one scale.
 
     Args:
@@ -94,7 +105,16 @@ def channels(signal):
     return pictures if is_batch else pictures[0]
 
 
-def overlay(relevance, image, colormap=DEFAULT, limit=None, opacity=0.9, *, percentile=100.0, absolute=False):
+def overlay(
+    relevance: Any,
+    image: Any,
+    colormap: str = DEFAULT,
+    limit: float | None = None,
+    opacity: float = 0.9,
+    *,
+    percentile: float = 100.0,
+    absolute: bool = False,
+) -> np.ndarray:
     """A heat map over the image in grey: a pixel takes on as much colour as its relevance is large.
 
     The weight of the colour is `opacity * min(1, 2 |s| / max|s|)`, so where nothing is relevant the plain image shows.
@@ -131,7 +151,7 @@ def overlay(relevance, image, colormap=DEFAULT, limit=None, opacity=0.9, *, perc
     return pictures if is_batch else pictures[0]
 
 
-def strength_of(batch, limit, percentile, absolute):
+def strength_of(batch: np.ndarray, limit: float | None, percentile: float, absolute: bool) -> np.ndarray:
     """The sum over channels in units of the limit, clipped to -1..1: float64 (batch, height, width)."""
     strength = _signed_strength(batch, limit, percentile)
     return np.abs(strength) if absolute else strength

@@ -3,6 +3,10 @@
 In: arrays. Out: one uint8 RGB picture, drawn with Pillow. Called by users.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -17,7 +21,17 @@ _MARGIN = 0.08
 _OVERSAMPLING = 4
 
 
-def series(relevance, signal, colormap=DEFAULT, limit=None, *, width=480, height=120, percentile=100.0, absolute=False):
+def series(
+    relevance: Any,
+    signal: Any,
+    colormap: str = DEFAULT,
+    limit: float | None = None,
+    *,
+    width: int = 480,
+    height: int = 120,
+    percentile: float = 100.0,
+    absolute: bool = False,
+) -> np.ndarray:
     """A signal as a line in front of bands in the colours of its relevance, one band per step.
 
     Args:

@@ -1,5 +1,10 @@
 """Pictures on the screen, where matplotlib is installed. Called by users, in notebooks."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
@@ -9,7 +14,7 @@ from innvest_lite.visualize.checks import as_picture
 _LEAST, _MOST, _PIXELS_PER_INCH = 2.2, 12.0, 90
 
 
-def show(pictures, titles=None):
+def show(pictures: Any, titles: Sequence[str] | None = None) -> Any:
     """Shows pictures side by side, as matplotlib does where it runs: in a notebook below the cell.
 
     Args:

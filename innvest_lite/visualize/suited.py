@@ -3,6 +3,8 @@
 Called by the command line and the callback, with `Analyzer.picture`.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from innvest_lite.visualize.pictures import heatmap, project, strength_of
@@ -12,7 +14,9 @@ PICTURES = ("heatmap", "centred heatmap", "signal", "image")
 space; the input itself."""
 
 
-def suited(picture, values, pixels=None, percentile=None):
+def suited(
+    picture: str, values: np.ndarray, pixels: np.ndarray | None = None, percentile: float | None = None
+) -> np.ndarray:
     """Pictures of explanations.
 
     Args:
@@ -39,6 +43,6 @@ def suited(picture, values, pixels=None, percentile=None):
     return heatmap(np.rint(127 * strength)[..., None], limit=127)
 
 
-def as_bytes(pixels):
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
     """Numbers in 0..255 as uint8."""
     return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)

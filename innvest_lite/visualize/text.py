@@ -3,6 +3,8 @@
 Called by `visualize.grids`. The font is the one inside Pillow: Latin letters; others show as boxes.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import re
@@ -16,7 +18,7 @@ _LINE_SPACING = 4
 _TALL = "Ág("  # a line is as high as this, so that labels with and without descenders stand on one line
 
 
-def render(text, width, align):
+def render(text: str, width: int, align: str) -> Image.Image:
     """Dark text on white in a block no wider than `width`: an image of Pillow's mode "L".
 
     Lines are wrapped at spaces and after "/", "_", "-" and "."; where a part without these is too long, the text

@@ -1,6 +1,10 @@
 """Explanations of texts: each token on the colour of its relevance, as HTML. Called by users and the report."""
 
+from __future__ import annotations
+
 import html
+from collections.abc import Sequence
+from typing import Any
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.visualize.checks import as_array, as_batch
@@ -10,7 +14,15 @@ from innvest_lite.visualize.pictures import LUMA, strength_of
 _DARK = 140  # below this lightness of 255 the text is white
 
 
-def tokens(texts, relevance, colormap=DEFAULT, limit=None, *, percentile=100.0, absolute=False):
+def tokens(
+    texts: Sequence[str],
+    relevance: Any,
+    colormap: str = DEFAULT,
+    limit: float | None = None,
+    *,
+    percentile: float = 100.0,
+    absolute: bool = False,
+) -> str:
     """Tokens as HTML, each on the colour of its relevance; the number is shown while the pointer is over it.
 
     Args:

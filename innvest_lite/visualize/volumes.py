@@ -1,5 +1,9 @@
 """Explanations of volumes (3-D): heat maps of slices, all on one scale. Called by users."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
@@ -10,7 +14,17 @@ from innvest_lite.visualize.pictures import heatmap, overlay
 _AXES = (0, 1, 2)
 
 
-def slices(relevance, volume=None, axis=0, count=6, colormap=DEFAULT, limit=None, *, percentile=100.0, absolute=False):
+def slices(
+    relevance: Any,
+    volume: Any = None,
+    axis: int = 0,
+    count: int = 6,
+    colormap: str = DEFAULT,
+    limit: float | None = None,
+    *,
+    percentile: float = 100.0,
+    absolute: bool = False,
+) -> tuple[np.ndarray, list[int]]:
     """Heat maps of slices through a volume at equal distances, for `grid`.
 
     Args:
@@ -42,7 +56,7 @@ def slices(relevance, volume=None, axis=0, count=6, colormap=DEFAULT, limit=None
     places = np.unique(np.rint(np.linspace(0, relevance.shape[axis] - 1, count)).astype(int)).tolist()
     # Laid out as one image, the whole volume has one scale.
     sheet = _sheet(relevance, axis)
-    options = {"colormap": colormap, "limit": limit, "percentile": percentile, "absolute": absolute}
+    options: dict[str, Any] = {"colormap": colormap, "limit": limit, "percentile": percentile, "absolute": absolute}
     if volume is None:
         picture = heatmap(sheet, **options)
     else:

@@ -24,8 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def digits_script():
-    load_script("make/demo_model")  # puts what the scripts share on the path
-    return importlib.import_module("common.digits")
+    return load_script("common/digits")
 
 
 @pytest.fixture(scope="module")
