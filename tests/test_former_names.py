@@ -76,8 +76,6 @@ def test_options_of_commands(former, present, capsys):
         ("innvest_lite.cli.reports.save_rows", "innvest_lite.cli.results.save_rows"),
         ("innvest_lite.graph.graph.table", "innvest_lite.tables.table"),
         ("innvest_lite.images.preprocess", "innvest_lite.scalings.preprocess"),
-        ("innvest_lite.inputs.one_of", "innvest_lite.options.one_of"),
-        ("innvest_lite.inputs.spatial_axes", "innvest_lite.forms.inputs.spatial_axes"),
         ("innvest_lite.patterns.files.check_folder", "innvest_lite.files.check_output"),
     ],
 )

@@ -172,11 +172,8 @@ class Explainer:
 
     def signature(self, with_target: bool) -> list:
         """What a compiled function takes: the inputs, then the weights on the outputs; any batch size."""
-        specs = zip(self.inputs.shapes, self.inputs.dtypes, strict=True)
-        signature = [backend.tensor_spec((None, *shape[1:]), dtype) for shape, dtype in specs]
-        if with_target:
-            signature.append(backend.tensor_spec((None, *self.output.shape[1:]), "float32"))
-        return signature
+        weights = [backend.batch_spec(self.output.shape, "float32")] if with_target else []
+        return [*self.inputs.signature, *weights]
 
     def program(self, key: Any, function: Any, signature: list) -> Any:
         """A compiled function of tensors, traced once for each key."""

@@ -77,7 +77,7 @@ BAD_TARGETS = {
 def test_bad_targets(use):
     function, x = getattr(fitted(Gradient, "dense"), use), models.case("dense").x
     uses = {name: (lambda t=t: function(x, target=t), message) for name, (t, message) in BAD_TARGETS.items()}
-    uses["ragged"] = (lambda: function(x[:2], target=[[1], [2, 3]]), "The target is no array")
+    uses["ragged"] = (lambda: function(x[:2], target=[[1], [2, 3]]), "The target cannot be read as an array")
     assert refusals(uses, InvalidInputError) == {}
 
 
@@ -143,7 +143,7 @@ def test_other_bad_options():
         PatternNet(gated, patterns=innvest_lite.fit_patterns(gated, estimator="filter")).analyze(
             models.case("gate").x, keep=["excite"]
         )
-    with pytest.raises(InvalidInputError, match="Input has no backward pass"):
+    with pytest.raises(InvalidInputError, match="Input has no single backward pass"):
         Input(models.case("dense").model).analyze(x, keep=["first"])
 
 

@@ -56,7 +56,7 @@ def test_analyze_takes_options_of_the_method(fitted, tmp_path, capsys):
     assert run(*method, "--option", "steps=3", "--option", "rule=trapezoid") == 0
     expected = innvest_lite.IntegratedGradients(load_model(), 3, rule="trapezoid").analyze(images[:1], batch_size=2)
     np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected[0], rtol=1e-5, atol=1e-7)
-    assert "unexpected keyword argument 'stepps'" in fails(capsys, *method, "--option", "stepps=3")
+    assert "has no option 'stepps'. Did you mean 'steps'?" in fails(capsys, *method, "--option", "stepps=3")
     with pytest.raises(SystemExit):
         run(*method, "--option", "steps")
     assert "'steps' is not of the form NAME=VALUE" in capsys.readouterr().err

@@ -73,7 +73,7 @@ MATCHERS = {
     "kind": (lambda: kind("liner"), "no kind 'liner'. Did you mean 'linear'"),
     "until none": (lambda: until(None), "until.. takes a layer's name or its index"),
     "until negative": (lambda: until(-1), "until.. takes a layer's name or its index"),
-    "until far": (lrp([(until(99), Zero()), (LINEAR, Zero())]), r"behind the model's last layer, .*\[3\]"),
+    "until far": (lrp([(until(99), Zero()), (LINEAR, Zero())]), r"beyond the model's last layer, .*\[3\]"),
     "until a layer that is not there": (lrp([(until("typo"), Zero()), (LINEAR, Zero())]), "typo"),
     "named": (lambda: named(3), "named.. takes names of nodes"),
     "layer": (lambda: layer(models.case("dense").model.layers[1]), "layer.. takes classes of layers"),
@@ -89,13 +89,13 @@ COMPOSITES = {
     "a rule in a list": (lrp([ZPlus()]), "list of pairs"),
     "one pair": (lrp((LINEAR, ZPlus())), "list of pairs"),
     "three in a pair": (lrp([(LINEAR, ZPlus(), 1)]), "list of pairs"),
-    "a class in a pair": (lrp([(LINEAR, ZPlus)]), r"ZPlus'>\) is no pair.*Write ZPlus\(\)"),
-    "a kind's name": (lrp([("linear", ZPlus())]), "'linear', ZPlus.*is no pair of a matcher and a rule"),
+    "a class in a pair": (lrp([(LINEAR, ZPlus)]), r"ZPlus'>\) is not a pair.*Write ZPlus\(\)"),
+    "a kind's name": (lrp([("linear", ZPlus())]), "'linear', ZPlus.*is not a pair of a matcher and a rule"),
     "a node's name": (lrp([("out", Zero())]), "Write named.'out'."),
     "a dict": (lrp({"linear": ZPlus()}), "list of pairs"),
     "none": (lrp(None), "list of pairs"),
     "a rule": (lrp(ZPlus()), "list of pairs"),
-    "a misspelt name": (lrp("epsilom"), f"no composite 'epsilom'. Did you mean 'epsilon'. There are {', '.join(PRESETS)}"),
+    "a misspelt name": (lrp("epsilom"), f"no composite 'epsilom'. Did you mean 'epsilon'. The names are: {', '.join(PRESETS)}"),
     "a long misspelt name": (lrp("epsilon_plus_flt"), "Did you mean 'epsilon_plus_flat'"),
     "an analyzer's name": (lrp("lrp.epsilon"), "Did you mean 'epsilon'"),
     **{
@@ -123,7 +123,7 @@ def test_composites():
 
 
 def test_no_pair_for_a_node():
-    with pytest.raises(UnsupportedLayerError, match="(?s)no rule for .*Give the composite a pair"):
+    with pytest.raises(UnsupportedLayerError, match="(?s)no rule for .*Add a pair for them to the composite"):
         LRP(models.case("dense").model, [])
 
 
