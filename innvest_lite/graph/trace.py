@@ -1,7 +1,7 @@
 """From a Keras model to a `Graph`. The only file of the package that touches Keras's private attributes.
 
 Comes in: any Functional or Sequential model. Goes out: its calls, nested models inlined. Called by the analyzers and
-the fitter. Each private attribute used here has a canary test that names it (tests/graph/test_graph.py).
+the fitter. Each private attribute used here has a canary test that names it (tests/graph/test_trace.py).
 """
 
 from __future__ import annotations

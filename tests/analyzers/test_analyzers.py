@@ -12,6 +12,7 @@ import replicas
 import tensorflow as tf
 from comparing import assert_close, offenders
 from keras import layers
+from loop_replicas import assert_saved
 from models import fitted
 from probes import probed
 
@@ -229,12 +230,8 @@ np.savez(folder + "/found.npz", **results)
 def test_loaded_in_a_new_process_bit_for_bit(python, tmp_path):
     """One that imports `innvest_lite` before Keras; here Keras is imported first, and all that is loaded shows the rest."""
     cases = {
-        "gradient": (fitted(Gradient, "conv_bn"), 1),
-        "output": (fitted(Gradient, "several"), None),
-        "attribution": (fitted(PatternAttribution, "conv_bn"), None),
-        "linear": (fitted(PatternNet, "shared", estimator="linear"), 2),
-        "nested": (made(PatternAttribution, "nested"), "all"),
-        "fallback": (made(PatternNet, "opaque", fallback="gradient"), None),
+        "attribution": (fitted(PatternAttribution, "conv_bn"), 1),
+        "dict": (made(Gradient, "dict_inputs"), "all"),
         "random": (innvest_lite.Random(models.case("dense").model, seed=9, stddev=2.0), None),
     }
     expected = {}
@@ -252,8 +249,21 @@ def test_loaded_in_a_new_process_bit_for_bit(python, tmp_path):
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
+@pytest.mark.parametrize(
+    "method, name, options",
+    [
+        (Gradient, "several", {}),
+        (PatternNet, "shared", {}),
+        (PatternAttribution, "nested", {}),
+        (PatternNet, "opaque", {"fallback": "gradient"}),
+    ],
+)
+def test_models_and_options_come_back_from_a_file(method, name, options, tmp_path):
+    assert_saved(made(method, name, **options), models.case(name).x, tmp_path)
+
+
 def test_a_loaded_analyzer_knows_its_patterns(tmp_path):
-    analyzer = fitted(PatternNet, "residual")
+    analyzer = fitted(PatternAttribution, "conv_bn")
     analyzer.save(tmp_path / "net.keras")
     loaded = keras.saving.load_model(tmp_path / "net.keras")
     assert dict(loaded.patterns.report()) == dict(analyzer.patterns.report())
@@ -261,7 +271,7 @@ def test_a_loaded_analyzer_knows_its_patterns(tmp_path):
     assert list(loaded.patterns) == list(analyzer.patterns)
     for name, pattern in analyzer.patterns.items():
         np.testing.assert_array_equal(loaded.patterns[name], pattern)
-    PatternAttribution(models.case("residual").model, patterns=loaded.patterns)
+    PatternNet(models.case("conv_bn").model, patterns=loaded.patterns)
     with pytest.raises(innvest_lite.NotFittedError):
         PatternNet(models.case("dense").model).save(tmp_path / "empty.keras")
         keras.saving.load_model(tmp_path / "empty.keras").analyze(models.case("dense").x)

@@ -1,5 +1,6 @@
 """What bad models, patterns and files get: the right type and message, and nothing half-written."""
 
+import functools
 import os
 
 import h5py
@@ -111,10 +112,15 @@ def test_patterns_of_other_weights():
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def gathered():
+    return statistics(data())
+
+
 @pytest.fixture(params=[Patterns, PatternStatistics])
 def saved(request, tmp_path):
     path = tmp_path / "file.h5"
-    (fitted() if request.param is Patterns else statistics(data())).save(path)
+    (fitted() if request.param is Patterns else gathered()).save(path)
     assert os.listdir(tmp_path) == ["file.h5"]
     request.param.load(path)
     return request.param, path

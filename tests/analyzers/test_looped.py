@@ -15,6 +15,8 @@ NOISY = [SmoothGrad, SquareGrad, VarGrad]
 FEW = {IntegratedGradients: {"steps": 4}, Occlusion: {"window": 1}, RISE: {"masks": 5}}
 FEW.update(dict.fromkeys(NOISY, {"augment_by_n": 5}))
 EVALUATIONS = {IntegratedGradients: 4, Occlusion: 5, RISE: 5, **dict.fromkeys(NOISY, 5)}
+# SquareGrad's loop is SmoothGrad's.
+LOOPS = [method for method in FEW if method is not SquareGrad]
 ROW, A, B = models.normal(6, seed=3), models.normal(4, seed=4), models.normal(3, 2, seed=5)
 
 
@@ -22,13 +24,12 @@ def make(method, name="dense", **options):
     return method(models.case(name).model, **{**FEW[method], **options})
 
 
-@pytest.mark.parametrize("method", FEW)
+@pytest.mark.parametrize("method", LOOPS)
 def test_values_do_not_depend_on_the_batch_size(method, eager):
     """Nor on the samples that follow, nor on how they come; each sample has its own target."""
     analyzer, x, target = make(method), models.normal(3, 6, seed=2), [0, 1, 2]
     whole = analyzer.analyze(x, target, batch_size=100)
-    for batch_size in (1, 2):
-        assert_close(analyzer.analyze(x, target, batch_size=batch_size), whole)
+    assert_close(analyzer.analyze(x, target, batch_size=2), whole)
     assert_close(analyzer.analyze(x[:2], target[:2], batch_size=7), whole[:2])
     assert_close(analyzer(x, target=np.array(target)), whole)
 
@@ -46,20 +47,20 @@ def test_values_do_not_depend_on_xla(method, name):
     assert_close(compiled, plain)
 
 
-@pytest.mark.parametrize("method", FEW)
+@pytest.mark.parametrize("method", LOOPS)
 def test_no_evaluation_sees_more_samples_than_the_batch_size(method, eager):
     model, probe = probed(5, 2)
     analyzer, evaluations = method(model, **FEW[method]), EVALUATIONS[method]
-    for samples in (1, 3, 5):
+    for samples in (1, 5):
         probe.seen.clear()
         analyzer.analyze(models.normal(samples, 5, 2), batch_size=4)
         # Of one sample, so many evaluations that no round is filled up with more than one that does not count.
         alone = -(-evaluations // -(-evaluations // 4))
-        assert max(probe.sizes) == {1: alone, 3: 3, 5: 4}[samples]
+        assert max(probe.sizes) == {1: alone, 5: 4}[samples]
         assert sum(probe.sizes) >= samples * evaluations
 
 
-@pytest.mark.parametrize("method", FEW)
+@pytest.mark.parametrize("method", LOOPS)
 def test_one_trace_for_several_batches(method):
     """Compiled, and the values are those of a call on tensors."""
     model, probe = probed(6)

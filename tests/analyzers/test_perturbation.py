@@ -236,8 +236,7 @@ def test_masks_of_two_inputs(eager):
     assert_close(RISE(case.model, 12)([a, b]), [each / 6 for each in expected])
 
 
-@pytest.mark.parametrize("probability", [0.5, 0.2])
-@pytest.mark.parametrize("sizes", [(16, 11), (20,), (5, 9, 8)])
+@pytest.mark.parametrize("sizes, probability", [((16, 11), 0.5), ((16, 11), 0.2), ((20,), 0.5), ((5, 9, 8), 0.2)])
 def test_masks_show_each_position_with_the_probability(sizes, probability, eager):
     visible = masks((*sizes, 2), 3000, probability=probability)
     assert visible.shape == (3000, *sizes, 2) and visible.dtype == np.float32

@@ -57,7 +57,9 @@ def test_every_name_runs():
 
 
 def test_every_class_comes_back_from_a_file(tmp_path):
-    assert offenders(lambda name: assert_saved(create(name), X, tmp_path), OF_EACH_CLASS) == {}
+    """`test_looped` saves those that ask a model many times, with all their options."""
+    names = [name for name in OF_EACH_CLASS if name not in FEW]
+    assert offenders(lambda name: assert_saved(create(name), X, tmp_path), names) == {}
 
 
 # What the names stand for --------------------------------------------------------------------------------------------

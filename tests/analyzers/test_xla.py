@@ -6,7 +6,7 @@ import keras
 import models
 import numpy as np
 import pytest
-from models import assert_close
+from comparing import assert_close
 from registered import create, model, patterns
 
 import innvest_lite
@@ -14,14 +14,15 @@ from innvest_lite import InvalidInputError, NotFittedError
 
 X = models.normal(5, 9, 8, 2)
 # One of each way in which programs are made; `scripts/checks/xla.py` goes through all names.
-NAMES = ("random", "lrp.sequential_preset_a", "deep_taylor.bounded", "gradcam++")
+NAMES = ("random", "gradcam++")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("lrp.sequential_preset_a", "deep_taylor.bounded")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *SLOW])
 def test_compiled_it_is_the_same(name):
     compiled = create(name, jit_compile=True)
     assert compiled.jit_compile
-    assert_close(compiled.analyze(X), create(name).analyze(X), 1e-4)
+    assert_close(compiled.analyze(X), create(name)(X), 1e-4)
 
 
 def test_compiled_the_fitter_is_the_same():
@@ -68,7 +69,7 @@ def operations_of(text):
     return re.findall(r"stablehlo\.\w+", text)
 
 
-@pytest.mark.parametrize("name", ["pattern.attribution", "vargrad"])
+@pytest.mark.parametrize("name", ["pattern.attribution", pytest.param("vargrad", marks=pytest.mark.slow)])
 def test_the_text_of_the_program(name):
     analyzer = create(name)
     text = analyzer.stablehlo(4)

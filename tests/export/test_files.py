@@ -32,7 +32,7 @@ from innvest_lite.files import replacing_folder
 
 def test_the_description(exported, tmp_path):
     analyzer = SmoothGrad(image_model(), augment_by_n=3)
-    served = exported(analyzer, preprocess="vgg16", render="overlay")
+    served = exported(analyzer, preprocess="vgg16", render="overlay", predictions=False)
     facts = described(tmp_path / "served")
     assert facts["method"] == "SmoothGrad" and facts["options"]["augment_by_n"] == 3
     assert facts["versions"]["innvest_lite"] == innvest_lite.__version__

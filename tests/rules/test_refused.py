@@ -95,7 +95,10 @@ COMPOSITES = {
     "a dict": (lrp({"linear": ZPlus()}), "list of pairs"),
     "none": (lrp(None), "list of pairs"),
     "a rule": (lrp(ZPlus()), "list of pairs"),
-    "a misspelt name": (lrp("epsilom"), f"no composite 'epsilom'. Did you mean 'epsilon'. The names are: {', '.join(PRESETS)}"),
+    "a misspelt name": (
+        lrp("epsilom"),
+        f"no composite 'epsilom'. Did you mean 'epsilon'. The names are: {', '.join(PRESETS)}",
+    ),
     "a long misspelt name": (lrp("epsilon_plus_flt"), "Did you mean 'epsilon_plus_flat'"),
     "an analyzer's name": (lrp("lrp.epsilon"), "Did you mean 'epsilon'"),
     **{
