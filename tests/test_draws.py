@@ -66,11 +66,11 @@ def test_a_row_depends_on_its_keys_and_the_seed(draw):
 
 
 def test_compiled_or_not():
-    for shape in ((5,), (3, 4, 2)):
-        plain = ops.convert_to_numpy(draws.uniform(shape, 3, KEYS))
-        np.testing.assert_array_equal(compiled(draws.uniform, shape, 3, KEYS), plain)
-        plain = ops.convert_to_numpy(draws.normal(shape, 3, KEYS))
-        np.testing.assert_allclose(compiled(draws.normal, shape, 3, KEYS), plain, atol=2e-6)
+    shape = (3, 5)
+    plain = ops.convert_to_numpy(draws.uniform(shape, 3, KEYS))
+    np.testing.assert_array_equal(compiled(draws.uniform, shape, 3, KEYS), plain)
+    plain = ops.convert_to_numpy(draws.normal(shape, 3, KEYS))
+    np.testing.assert_allclose(compiled(draws.normal, shape, 3, KEYS), plain, atol=2e-6)
 
 
 def test_a_shape_that_is_known_late():

@@ -48,9 +48,15 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("given, side, prepared", GIVEN.values(), ids=GIVEN)
-@pytest.mark.parametrize("name", ["PatternAttribution", "Gradient", "IntegratedGradients", "Occlusion"])
-def test_it_is_the_analyzer_of_prepared_images(name, given, side, prepared):
+METHODS = ("PatternAttribution", "Gradient", "IntegratedGradients", "Occlusion")
+# One method with all, and all methods with one.
+QUICK = [*(("Gradient", kind) for kind in GIVEN), *((name, "layer") for name in METHODS if name != "Gradient")]
+SLOW = [(name, kind) for name in METHODS for kind in GIVEN if (name, kind) not in QUICK]
+
+
+@pytest.mark.parametrize("name, kind", [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
+def test_it_is_the_analyzer_of_prepared_images(name, kind):
+    given, side, prepared = GIVEN[kind]
     model, before = network(side), IMAGES.copy()
     analyzer = getattr(innvest_lite, name)(model, preprocessor=given).fit(IMAGES, verbose=0)
     plain = getattr(innvest_lite, name)(model).fit(prepared(IMAGES), verbose=0)
@@ -78,13 +84,15 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_every_kind_of_data(source):
+def test_every_kind_of_data(subtests):
     model = network(8)
-    patterns = innvest_lite.fit_patterns(model, source(), batch_size=16, preprocessor=Halves(), verbose=0)
+    fits = innvest_lite.PatternFits(model, preprocessor=Halves())
     expected = innvest_lite.fit_patterns(model, halved(IMAGES), batch_size=16, verbose=0)
-    for name, pattern in expected.items():
-        np.testing.assert_allclose(patterns[name], pattern, rtol=1e-5, atol=1e-6)
+    for kind, source in SOURCES.items():
+        patterns = fits(source(), batch_size=16, verbose=0)
+        with subtests.test(kind):
+            for name, pattern in expected.items():
+                np.testing.assert_allclose(patterns[name], pattern, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("given, side", [("vgg16", 16), (Halves(), 8)])
@@ -230,7 +238,9 @@ def classifier():
     return hub.models.ResNetImageClassifier(backbone, num_classes=5, preprocessor=preprocessor)
 
 
-@pytest.mark.parametrize("name", ["pattern.attribution", "lrp.epsilon_plus_flat", "gradcam"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("pattern.attribution", marks=pytest.mark.slow), "lrp.epsilon_plus_flat", "gradcam"]
+)
 def test_a_classifier_of_keras_hub(classifier, name, tmp_path):
     photos = np.random.default_rng(1).integers(0, 256, (12, 48, 40, 3)).astype("uint8")
     method = {"lrp.epsilon_plus_flat": lambda model, **options: innvest_lite.LRP(model, "epsilon_plus_flat", **options)}
@@ -245,22 +255,34 @@ def test_a_classifier_of_keras_hub(classifier, name, tmp_path):
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "explainer.keras").analyze(photos[:3]), heat)
 
 
-def test_the_command_line_on_a_model_of_keras_hub(classifier, tmp_path, monkeypatch):
+@pytest.fixture
+def photos(classifier, tmp_path, monkeypatch):
+    """In a folder with the model and four photographs: what its preprocessor makes of these."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
+    pathlib.Path("photos").mkdir()
     for place, photo in enumerate(np.random.default_rng(2).integers(0, 256, (4, 48, 40, 3)).astype("uint8")):
-        Image.fromarray(photo).save(tmp_path / "photos" / f"{place}.png")
+        Image.fromarray(photo).save(f"photos/{place}.png")
     classifier.save("model.keras")
-    options = ("model.keras", "photos", "--preprocess", "model")
-    assert run("fit", *options, "--out", "patterns.h5") == 0
-    assert run("analyze", *options, "--method", "gradient", "--out", "heat") == 0
-    report = ("--patterns", "patterns.h5", "--methods", "gradient,pattern.net", "--logits", "-o", "page.html")
-    assert run("report", *options, *report) == 0
-    photos = np.stack([load_image(f"photos/{place}.png", 32, 32, 3) for place in range(4)])
-    inputs = np.asarray(classifier.preprocessor(photos))
-    heat = innvest_lite.Gradient(classifier).analyze(inputs)
+    return np.asarray(
+        classifier.preprocessor(np.stack([load_image(f"photos/{place}.png", 32, 32, 3) for place in range(4)]))
+    )
+
+
+HUB = ("model.keras", "photos", "--preprocess", "model")
+
+
+def test_the_command_line_on_a_model_of_keras_hub(classifier, photos):
+    assert run("analyze", *HUB, "--method", "gradient", "--out", "heat") == 0
+    heat = innvest_lite.Gradient(classifier).analyze(photos)
     np.testing.assert_allclose(np.load("heat/0.npy"), heat[0], rtol=1e-4, atol=1e-5 * np.abs(heat).max())
-    logits = np.asarray(classifier(inputs), "float64")
+
+
+@pytest.mark.slow
+def test_the_report_on_a_model_of_keras_hub(classifier, photos):
+    assert run("fit", *HUB, "--out", "patterns.h5") == 0
+    report = ("--patterns", "patterns.h5", "--methods", "gradient,pattern.net", "--logits", "-o", "page.html")
+    assert run("report", *HUB, *report) == 0
+    logits = np.asarray(classifier(photos), "float64")
     best = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(1)
     page = pathlib.Path("page.html").read_text(encoding="utf-8")
     assert all(f"class {row.argmax()} {100 * share:.1f} %" in page for row, share in zip(logits, best, strict=True))
@@ -273,6 +295,7 @@ def test_a_model_without_a_preprocessor(tmp_path, capsys):
     assert "this has none" in fails(capsys, "analyze", *options, "--out", tmp_path / "heat")
 
 
+@pytest.mark.slow
 def test_a_classifier_of_keras_hub_is_served(classifier, tmp_path):
     photos = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype("uint8")
     analyzer = innvest_lite.Gradient(classifier, preprocessor=classifier.preprocessor)
@@ -295,23 +318,34 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("analyze", "--method", "pattern.net", "--out", "heat"),
-        ("report", "--methods", "pattern.net", "-o", "page.html"),
-        ("evaluate", "--methods", "pattern.net", "--logits", "--out", "evaluation"),
-        ("export", "--method", "pattern.net", "--out", "served"),
-    ],
-    ids=lambda command: command[0],
-)
-def test_images_prepared_in_another_way_are_refused(desk, command, capsys):
-    assert run("fit", "model.keras", "photos", "--preprocess", "VGG16", "--out", "patterns.h5") == 0
-    name, *options = command
+COMMANDS = {
+    "analyze": ("--method", "pattern.net", "--out", "heat"),
+    "report": ("--methods", "pattern.net", "-o", "page.html"),
+    "evaluate": ("--methods", "pattern.net", "--logits", "--out", "evaluation"),
+    "export": ("--method", "pattern.net", "--out", "served"),
+}
+
+
+def command(name, prepared):
+    """The arguments of a command with patterns, on images that are prepared in some way."""
     given = ["model.keras"] if name == "export" else ["model.keras", "photos"]
-    message = fails(capsys, name, *given, "--preprocess", "unit", "--patterns", "patterns.h5", *options)
-    assert "prepared by 'vgg16', but these are prepared by 'unit'" in message
-    assert run(name, *given, "--preprocess", "vgg16", "--patterns", "patterns.h5", *options) == 0
+    return (name, *given, "--preprocess", prepared, "--patterns", "patterns.h5", *COMMANDS[name])
+
+
+def test_images_prepared_in_another_way_are_refused(desk, capsys, subtests):
+    assert run("fit", "model.keras", "photos", "--preprocess", "VGG16", "--out", "patterns.h5") == 0
+    for name in COMMANDS:
+        with subtests.test(name):
+            message = fails(capsys, *command(name, "unit"))
+            assert "prepared by 'vgg16', but these are prepared by 'unit'" in message
+    assert run(*command("analyze", "vgg16")) == 0
+
+
+@pytest.mark.slow
+def test_images_prepared_as_those_of_the_patterns_are_taken(desk):
+    assert run("fit", "model.keras", "photos", "--preprocess", "VGG16", "--out", "patterns.h5") == 0
+    for name in COMMANDS:
+        assert run(*command(name, "vgg16")) == 0, name
 
 
 def test_parts_prepared_in_other_ways_are_not_merged(desk, capsys):

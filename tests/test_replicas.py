@@ -69,27 +69,19 @@ def build(factory, shape, rng):
     return randomized(layer, rng)
 
 
-@pytest.mark.parametrize("case", LAYERS)
-def test_patches_times_weights_are_the_layer(case):
+def test_every_layer_is_a_matrix_of_patches_times_its_weights(subtests):
+    """Also by the explanations' own route to a layer's value: one kernel with zeros where nothing is read."""
     rng = np.random.default_rng(0)
-    factory, shape = LAYERS[case]
-    layer = build(factory, shape, rng)
-    x = rng.normal(size=(3, *shape))
-    if case == "average3d":  # TensorFlow's CPU has no float64 kernel for it
-        layer, x = layers.AveragePooling3D(2), x.astype(np.float32)
-    tolerance = {"rtol": 0, "atol": 1e-6} if x.dtype == np.float32 else EXACT
-    np.testing.assert_allclose(replicas.linear_value(layer, x), keras.ops.convert_to_numpy(layer(x)), **tolerance)
-
-
-@pytest.mark.parametrize("case", [case for case in LAYERS if "average" not in case])
-def test_the_full_kernel_is_the_layer(case):
-    """The explanations' own route to a layer's value: one kernel with zeros where nothing is read."""
-    rng = np.random.default_rng(1)
-    factory, shape = LAYERS[case]
-    layer = build(factory, shape, rng)
-    x = rng.normal(size=(2, *shape))
-    value = replicas.step_forward("linear", layer, None, x)
-    np.testing.assert_allclose(value, keras.ops.convert_to_numpy(layer(x)), **EXACT)
+    for case, (factory, shape) in LAYERS.items():
+        layer, x = build(factory, shape, rng), rng.normal(size=(3, *shape))
+        if case == "average3d":  # TensorFlow's CPU has no float64 kernel for it
+            layer, x = layers.AveragePooling3D(2), x.astype(np.float32)
+        tolerance = {"rtol": 0, "atol": 1e-6} if x.dtype == np.float32 else EXACT
+        value = keras.ops.convert_to_numpy(layer(x))
+        with subtests.test(case):
+            np.testing.assert_allclose(replicas.linear_value(layer, x), value, **tolerance)
+            if "average" not in case:
+                np.testing.assert_allclose(replicas.step_forward("linear", layer, None, x), value, **EXACT)
 
 
 def test_add_is_a_linear_layer_of_its_addends():
@@ -150,9 +142,7 @@ def logits_of(model, x):
     return tf.matmul(x, last.kernel) + last.bias if isinstance(last, layers.Dense) else x
 
 
-@pytest.mark.parametrize("inline", [True, False])
-@pytest.mark.parametrize("padding", ["valid", "same"])
-@pytest.mark.parametrize("target", [None, 1])
+@pytest.mark.parametrize("inline, padding, target", [(True, "valid", None), (False, "same", 1)])
 def test_gradient_is_that_of_tensorflow(inline, padding, target):
     model, x = network(inline, padding)
     tensor = tf.constant(x)
@@ -181,21 +171,17 @@ def test_pattern_attribution_with_ones_as_pattern_is_the_logit_times_the_gradien
     np.testing.assert_allclose(replicas.explain(model, x, ones, "pattern.attribution", 2), expected, **EXACT)
 
 
-@pytest.mark.parametrize("estimator", ["linear", "relu", "relu.negative", "filter"])
-@pytest.mark.parametrize("case", LAYERS)
-def test_weight_times_pattern_is_one(case, estimator):
+def test_weight_times_pattern_is_one(subtests):
+    """In the kernel's layout, for every layer."""
     rng = np.random.default_rng(6)
-    factory, shape = LAYERS[case]
-    layer = build(factory, shape, rng)
-    x = rng.normal(size=(6, *shape))
-    a = replicas.layer_pattern(layer, x, estimator)
-    kernel = replicas.kernel_of(layer, x.shape)
-    assert a.shape == kernel.shape
-    kept = 2 if isinstance(layer, replicas.DEPTHWISE) else 1
-    totals = np.sum(kernel * a, axis=tuple(range(kernel.ndim - kept)))
-    ratios = replicas.layer_condition(layer, x, estimator)[0]
-    np.testing.assert_allclose(totals.ravel()[~np.isnan(ratios)], 1.0, rtol=1e-9)
-    np.testing.assert_allclose(totals.ravel()[np.isnan(ratios)], 0.0 if estimator.startswith("relu") else 1.0)
+    for case, (factory, shape) in LAYERS.items():
+        layer, x = build(factory, shape, rng), rng.normal(size=(6, *shape))
+        a, kernel = replicas.layer_pattern(layer, x), replicas.kernel_of(layer, x.shape)
+        fan_in = tuple(range(kernel.ndim - (2 if isinstance(layer, replicas.DEPTHWISE) else 1)))
+        ratios = replicas.layer_condition(layer, x)[0]
+        with subtests.test(case):
+            assert a.shape == kernel.shape
+            np.testing.assert_allclose(np.sum(kernel * a, axis=fan_in).ravel(), ~np.isnan(ratios), rtol=1e-9)
 
 
 def toy(samples=40_000):

@@ -7,12 +7,12 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from command_line import MODEL, fails, run
+from command_line import MODEL, fails, run, small_model
 from pictures import picture, write_digits
 
 import innvest_lite
 from innvest_lite.cli import demo as demo_command
-from innvest_lite.data import load_digits, load_model
+from innvest_lite.data import load_digits
 from innvest_lite.visualize import grid, heatmap, project
 
 CELL, MARGIN = 112, 8
@@ -34,16 +34,29 @@ def test_help_needs_neither_tensorflow_nor_numpy():
         assert f"\n    {command} " in done.stdout
 
 
+METHODS = ("input", "gradient", "pattern.net")
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
+    """The demo's picture of three digits, by three methods and of the small model."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    assert run("demo", "--out", out, "--digits", 3) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_command, "FAMILIES", METHODS)
+        patch.setattr(innvest_lite.data, "load_model", small_model)
+        assert run("demo", "--out", out, "--digits", 3) == 0
     return picture(out / "demo.png")
+
+
+@pytest.mark.slow
+def test_demo_of_all_families_and_the_shipped_model(tmp_path):
+    assert run("demo", "--out", tmp_path, "--digits", 1) == 0
+    assert picture(tmp_path / "demo.png").shape[1] > len(demo_command.FAMILIES) * CELL
 
 
 def demo_cell(sheet, row, method):
     """The picture in a cell of the demo's grid, reduced to the 28 pixels that it was made from."""
-    methods = list(demo_command.FAMILIES)
+    methods = METHODS
     bottom = sheet.shape[0] - MARGIN - (2 - row) * (CELL + MARGIN)
     right = sheet.shape[1] - MARGIN - (len(methods) - 1 - methods.index(method)) * (CELL + MARGIN)
     return sheet[bottom - CELL : bottom, right - CELL : right][::4, ::4]
@@ -51,18 +64,17 @@ def demo_cell(sheet, row, method):
 
 def test_demo_draws_a_row_a_digit_and_a_column_a_method(demo):
     digits, labels = load_digits()
-    guesses = load_model().predict(digits[:3], verbose=0).argmax(axis=1)
+    guesses = small_model().predict(digits[:3], verbose=0).argmax(axis=1)
     row_labels = [f"true {true}, predicted {guess}" for true, guess in zip(labels, guesses, strict=False)]
-    methods = list(demo_command.FAMILIES)
-    empty = grid([[None] * len(methods)] * 3, row_labels, methods, cell=CELL, margin=MARGIN)
+    empty = grid([[None] * len(METHODS)] * 3, row_labels, list(METHODS), cell=CELL, margin=MARGIN)
     assert demo.shape == empty.shape
-    labelled = np.s_[:, : -MARGIN - len(methods) * (CELL + MARGIN)]
+    labelled = np.s_[:, : -MARGIN - len(METHODS) * (CELL + MARGIN)]
     assert np.array_equal(demo[labelled], empty[labelled])
 
 
 def test_demo_shows_each_method_in_its_way(demo):
     digits, _ = load_digits()
-    model = load_model()
+    model = small_model()
     gradient = heatmap(innvest_lite.Gradient(model).analyze(digits[:3]))
     patterns = innvest_lite.fit_patterns(model, digits, verbose=0)
     signal = project(innvest_lite.PatternNet(model, patterns=patterns).analyze(digits[:3]))
@@ -104,7 +116,7 @@ def test_inspect_prints_shapes_and_the_plan(capsys):
     assert run("inspect", MODEL) == 0
     text = capsys.readouterr().out
     assert "inputs: digit (None, 28, 28, 1) float32\noutputs: classes (None, 10) float32\n" in text
-    assert str(innvest_lite.PatternAttribution(load_model()).plan()) in text
+    assert str(innvest_lite.PatternAttribution(small_model()).plan()) in text
 
 
 def test_inspect_all_and_one(capsys):

@@ -5,13 +5,12 @@ import json
 import keras
 import numpy as np
 import pytest
-from command_line import MODEL, fails, run
+from command_line import MODEL, fails, run, small_model
 from models import assert_close
 from pictures import picture, write_digits
 
 import innvest_lite
 from innvest_lite.analyzers.base import Analyzer
-from innvest_lite.data import load_model
 from innvest_lite.images import load_image
 from innvest_lite.visualize import heatmap, overlay, project
 
@@ -19,7 +18,7 @@ from innvest_lite.visualize import heatmap, overlay, project
 def fit_in_batches(images, size):
     """The Python API's patterns of the same batches."""
     batches = (images[start : start + size] for start in range(0, len(images), size))
-    return innvest_lite.fit_patterns(load_model(), batches, verbose=0)
+    return innvest_lite.fit_patterns(small_model(), batches, verbose=0)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def test_analyze_takes_options_of_the_method(fitted, tmp_path, capsys):
     folder, images, options = fitted
     method = ["analyze", MODEL, folder / "images", "--method", "integrated_gradients", "--out", tmp_path, *options]
     assert run(*method, "--option", "steps=3", "--option", "rule=trapezoid") == 0
-    expected = innvest_lite.IntegratedGradients(load_model(), 3, rule="trapezoid").analyze(images[:1], batch_size=2)
+    expected = innvest_lite.IntegratedGradients(small_model(), 3, rule="trapezoid").analyze(images[:1], batch_size=2)
     np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected[0], rtol=1e-5, atol=1e-7)
     assert "has no option 'stepps'. Did you mean 'steps'?" in fails(capsys, *method, "--option", "stepps=3")
     with pytest.raises(SystemExit):
@@ -69,7 +68,7 @@ def test_analyze_writes_the_values_of_the_python_api(fitted, tmp_path, method):
     needs = method != "gradient"
     given = ["--patterns", folder / "patterns.h5"] if needs else []
     assert run("analyze", MODEL, folder / "images", "--method", method, *given, "--out", tmp_path, *options) == 0
-    analyzer = innvest_lite.create_analyzer(method, load_model(), **({"patterns": patterns} if needs else {}))
+    analyzer = innvest_lite.create_analyzer(method, small_model(), **({"patterns": patterns} if needs else {}))
     expected = analyzer.analyze(images, batch_size=2)
     draw = project if method == "pattern.net" else heatmap
     assert len(list(tmp_path.iterdir())) == 12
@@ -84,7 +83,7 @@ def test_analyze_target_and_overlay(fitted, tmp_path):
     folder, images, options = fitted
     options = ["--target", 3, "--overlay", *options]
     assert run("analyze", MODEL, folder / "images" / "1.png", "--method", "gradient", "--out", tmp_path, *options) == 0
-    expected = innvest_lite.Gradient(load_model()).analyze(images[1:2], target=3, batch_size=2)
+    expected = innvest_lite.Gradient(small_model()).analyze(images[1:2], target=3, batch_size=2)
     assert np.array_equal(np.load(tmp_path / "1.npy"), expected[0])
     pixels = load_image(folder / "images" / "1.png", 28, 28, 1).astype(np.uint8)
     assert np.array_equal(picture(tmp_path / "1.png"), overlay(expected[0], pixels))
@@ -93,7 +92,7 @@ def test_analyze_target_and_overlay(fitted, tmp_path):
 
 def test_one_of_several_outputs(tmp_path, capsys):
     images = write_digits(tmp_path / "images", ["a.png"])
-    model = load_model()
+    model = small_model()
     second = keras.layers.Dense(2, name="second")(model.get_layer("hidden").output)
     model = keras.Model(model.inputs, [model.outputs[0], second])
     model.save(tmp_path / "two.keras")
@@ -109,11 +108,11 @@ def test_one_of_several_outputs(tmp_path, capsys):
 
 def test_an_h5_model_gives_the_same(fitted, tmp_path):
     folder, images, options = fitted
-    load_model().save(tmp_path / "digits.h5")
+    small_model().save(tmp_path / "digits.h5")
     given = ["--patterns", folder / "patterns.h5", "--out", tmp_path / "out", *options]
     assert run("analyze", tmp_path / "digits.h5", folder / "images", "--method", "pattern.net", *given) == 0
     patterns = innvest_lite.Patterns.load(folder / "patterns.h5")
-    expected = innvest_lite.PatternNet(load_model(), patterns=patterns).analyze(images, batch_size=2)
+    expected = innvest_lite.PatternNet(small_model(), patterns=patterns).analyze(images, batch_size=2)
     assert np.array_equal(np.load(tmp_path / "out" / "5.npy"), expected[5])
 
 
@@ -171,7 +170,7 @@ def test_unreadable_images_are_named_and_the_rest_is_done(tmp_path, capsys):
     assert_close(innvest_lite.Patterns.load(tmp_path / "p.h5")["classes"], expected["classes"], 1e-5)
     given = ["--method", "gradient", "--out", tmp_path / "out", *options]
     assert run("analyze", MODEL, tmp_path / "images", *given) == 1
-    expected = innvest_lite.Gradient(load_model()).analyze(images, batch_size=3)
+    expected = innvest_lite.Gradient(small_model()).analyze(images, batch_size=3)
     assert sorted(file.name for file in (tmp_path / "out").glob("*.npy")) == ["0.npy", "1.npy", "3.npy", "5.npy"]
     assert np.array_equal(np.load(tmp_path / "out" / "5.npy"), expected[3])
     printed = capsys.readouterr()
@@ -214,7 +213,7 @@ def test_patterns_missing_wrong_or_needless(fitted, capsys, tmp_path):
     (tmp_path / "broken.h5").write_bytes((folder / "patterns.h5").read_bytes()[:-9])
     assert "truncated" in fails(capsys, *given, "pattern.net", "--patterns", tmp_path / "broken.h5")
     assert "absent.h5" in fails(capsys, *given, "pattern.net", "--patterns", tmp_path / "absent.h5")
-    other = load_model()
+    other = small_model()
     other.get_layer("hidden").set_weights([2 * weight for weight in other.get_layer("hidden").get_weights()])
     other.save(tmp_path / "other.keras")
     given[1] = tmp_path / "other.keras"
@@ -226,7 +225,7 @@ def test_patterns_missing_wrong_or_needless(fitted, capsys, tmp_path):
 def test_results_never_replace_what_was_given(tmp_path, capsys):
     images = tmp_path / "images"
     write_digits(images, ["a.png"])
-    load_model().save(tmp_path / "m.h5")
+    small_model().save(tmp_path / "m.h5")
     before = (images / "a.png").read_bytes(), (tmp_path / "m.h5").read_bytes()
     analyze = ["analyze", MODEL, images, "--method", "input", "--out"]
     assert "lies in the folder of the images" in fails(capsys, *analyze, images)

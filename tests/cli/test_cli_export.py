@@ -5,18 +5,18 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from command_line import MODEL, fails, run
+from command_line import MODEL, fails, run, small_model
 from exports import is_compiled
 from models import assert_close
 
 import innvest_lite
-from innvest_lite.data import load_digits, load_model
+from innvest_lite.data import load_digits
 
 
 @pytest.fixture(scope="module")
 def patterns(tmp_path_factory):
     path = tmp_path_factory.mktemp("fit") / "patterns.h5"
-    innvest_lite.fit_patterns(load_model(), load_digits()[0][:60], verbose=0).save(path)
+    innvest_lite.fit_patterns(small_model(), load_digits()[0][:60], verbose=0).save(path)
     return path
 
 
@@ -28,7 +28,7 @@ def test_a_pattern_method_with_all_options(patterns, tmp_path, capsys):
     served, images = tf.saved_model.load(tmp_path / "served"), (load_digits()[0][:4] * 255).astype("uint8")
     results = served.serve(images, tf.constant([1, 2, 3, 4]))
     assert sorted(results) == ["attributions", "picture", "target"]
-    analyzer = innvest_lite.PatternAttribution(load_model(), patterns=innvest_lite.Patterns.load(patterns))
+    analyzer = innvest_lite.PatternAttribution(small_model(), patterns=innvest_lite.Patterns.load(patterns))
     heat = analyzer.analyze(images / np.float32(255), [1, 2, 3, 4])
     assert_close(results["attributions"], heat)
     picture = innvest_lite.visualize.overlay(heat, images, "seismic")
@@ -69,7 +69,7 @@ def test_refused(options, message, tmp_path, capsys):
 
 
 def test_a_saved_explainer_is_no_model(tmp_path, capsys):
-    innvest_lite.Gradient(load_model()).save(tmp_path / "explainer.keras")
+    innvest_lite.Gradient(small_model()).save(tmp_path / "explainer.keras")
     message = fails(capsys, "export", tmp_path / "explainer.keras", "--method", "gradient", "--out", tmp_path / "served")
     assert "holds a saved explainer, Gradient, where the model itself is expected" in message
 

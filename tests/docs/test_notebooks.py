@@ -1,33 +1,75 @@
-"""The notebooks: stored without outputs, and run from top to bottom."""
+"""The notebooks: stored without outputs, made of names that there are, and run from top to bottom."""
 
+import ast
 import pathlib
 
+import nbclient
+import nbformat
 import pytest
+from matplotlib import pyplot
 
-nbclient = pytest.importorskip("nbclient")
-nbformat = pytest.importorskip("nbformat")
+import innvest_lite
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
 
-def test_all_are_there():
+def read(path):
+    return nbformat.read(path, 4)
+
+
+def code_of(path):
+    """All of a notebook's code; what starts with % or ! is a command of Jupyter's."""
+    cells = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+    return "\n".join(line for cell in cells for line in cell.split("\n") if not line.startswith(("%", "!")))
+
+
+def test_all_are_there_without_outputs(subtests):
     assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(1, 8)]
+    for path in NOTEBOOKS:
+        notebook = read(path)
+        with subtests.test(path.stem):
+            nbformat.validate(notebook)
+            assert notebook.cells[0].cell_type == "markdown"
+            code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+            assert code and not any(cell.outputs or cell.execution_count is not None for cell in code)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_outputs_are_stripped(path):
-    notebook = nbformat.read(path, 4)
-    nbformat.validate(notebook)
-    for cell in notebook.cells:
-        assert cell.cell_type == "markdown" or (not cell.outputs and cell.execution_count is None)
-    assert [cell.cell_type for cell in notebook.cells][0] == "markdown"
+def unknown(code):
+    """What code takes from this package, and what is not there."""
+    names, missing = {"innvest_lite": innvest_lite}, []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "innvest_lite":
+            module = __import__(node.module, fromlist=["*"])
+            missing += [one.name for one in node.names if not hasattr(module, one.name)]
+            names.update({one.asname or one.name: getattr(module, one.name, None) for one in node.names})
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+            missing += [] if hasattr(names[node.value.id], node.attr) else [f"{node.value.id}.{node.attr}"]
+    return missing
 
 
+def test_the_names_in_them_are_there():
+    assert not {path.stem: found for path in NOTEBOOKS if (found := unknown(code_of(path)))}
+    code = "from innvest_lite import visualise\nimport innvest_lite\ninnvest_lite.Gradent(model).analyze(x)"
+    assert unknown(code) == ["visualise", "innvest_lite.Gradent"]
+
+
+def test_the_shortest_runs(tmp_path, monkeypatch):
+    """In this process, without Jupyter."""
+    monkeypatch.chdir(tmp_path)
+    pyplot.switch_backend("agg")
+    with pyplot.ioff():
+        exec(code_of(NOTEBOOKS[-1]), {})
+    assert pyplot.get_fignums()
+    pyplot.close("all")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path, monkeypatch):
     for name, value in {"MPLBACKEND": "agg", "TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
-    notebook = nbformat.read(path, 4)
+    notebook = read(path)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert shown and not [output for output in shown if output.output_type == "error"]

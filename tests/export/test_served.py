@@ -44,7 +44,7 @@ def test_an_analyzer_is_served_as_it_analyzes():
     assert offenders(lambda name: serves_as_it_analyzes(name, served), FEW) == {}
 
 
-# `scripts/check_export.py` goes through all names, in an environment that has TensorFlow alone.
+# `scripts/checks/export.py` goes through all names, in an environment that has TensorFlow alone.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OF_EACH_CLASS)
 def test_every_analyzer_is_served_from_a_file_as_it_analyzes(name, exported):
@@ -82,7 +82,7 @@ def test_loaded_where_there_is_neither_this_package_nor_keras(python, tmp_path):
     np.savez(tmp_path / "x.npz", x=X)
     for name, analyzer in analyzers.items():
         analyzer.export(tmp_path / name, predictions=not analyzer.is_random)
-    python(LOAD_ALONE, tmp_path / "x.npz", *(tmp_path / name for name in names))
+    python(LOAD_ALONE, tmp_path / "x.npz", *(tmp_path / name for name in analyzers))
     for name, analyzer in analyzers.items():
         results = np.load(tmp_path / f"{name}.npz")
         assert_close(results["attributions"], analyzer(X))

@@ -64,7 +64,10 @@ def test_convergence_prints_and_draws():
     assert len(found.plot().lines) == 1
 
 
-@pytest.mark.parametrize("name", ["two_inputs", "several", "nested", "separable", "text", "sigmoid_head"])
+QUICK, SLOW = ("two_inputs", "several", "text", "sigmoid_head"), ("nested", "separable")
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_convergence_in_many_models(name):
     case = models.case(name)
     analyzer = models.fitted(innvest_lite.PatternAttribution, name)

@@ -7,6 +7,7 @@ import keras
 import models
 import numpy as np
 import pytest
+from degraded import Recorder, heat_for, model_of
 from keras import layers
 
 from innvest_lite import InputTimesGradient, Occlusion, backend
@@ -18,19 +19,6 @@ MODULE = sys.modules["innvest_lite.metrics.degradation"]
 TOLERANCE = 1e-6
 
 
-def model_of(shape, data_format=None, head="softmax", units=3, dtype="float32"):
-    """A small model that treats its positions unequally; `(model, x)`."""
-    x = keras.Input(shape, name="x", dtype=dtype)
-    value = layers.Embedding(9, 3, name="embedding")(x) if dtype == "int32" else x
-    if data_format:
-        value = layers.Conv2D(3, 2, activation="relu", data_format=data_format, name="conv")(value)
-    value = layers.Dense(6, activation="tanh", name="hidden")(layers.Flatten(name="flat")(value))
-    model = models.randomize(keras.Model(x, layers.Dense(units, activation=head, name="out")(value)), seed=4)
-    # Probabilities that move.
-    model.get_layer("out").kernel.assign(3 * model.get_layer("out").kernel)
-    return model, models.data_for(model, 5)
-
-
 # What a sample is -> (its shape, other properties of the model, the axes of its positions, that of its channels).
 KINDS = {
     "image": ((7, 5, 2), {}, (1, 2), 3),
@@ -39,10 +27,6 @@ KINDS = {
     "table": ((7,), {}, (1,), None),
     "channels first": ((2, 7, 5), {"data_format": "channels_first"}, (2, 3), 1),
 }
-
-
-def heat_for(x, seed=8):
-    return np.random.default_rng(seed).normal(size=x.shape).astype("float32")
 
 
 def regions(shape, axes, patch):
@@ -115,32 +99,46 @@ def compared(kind="image", patch=2, steps=100, replace="patch_mean", order="most
     return found
 
 
-@pytest.mark.parametrize("order", ["most", "least", "random"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_is_the_loop(kind, order):
-    assert compared(kind, order=order).order == order
+ORDERS = ("most", "least", "random")
+# Each order of images, and each kind of samples in one order.
+EACH = [
+    *(("image", order) for order in ORDERS),
+    *zip([kind for kind in KINDS if kind != "image"], [*ORDERS, "most"], strict=True),
+]
 
 
-@pytest.mark.parametrize("patch, steps", [(1, 100), (3, 2), (4, 100), (5, 1), (7, 100), (50, 9)])
-@pytest.mark.parametrize("kind", ["image", "table"])
-def test_patches_that_do_not_fit_and_steps_beyond_the_last(kind, patch, steps):
-    # A patch of one position is its own mean.
-    compared(kind, patch, steps, "zero" if patch == 1 else "patch_mean")
+def test_it_is_the_loop(subtests):
+    for kind, order in EACH:
+        with subtests.test(f"{kind}, {order}"):
+            assert compared(kind, order=order).order == order
 
 
-@pytest.mark.parametrize(
-    "replace",
-    ["patch_mean", "image_mean", "zero", 0.5, np.arange(2), lambda x: x[:, ::-1] + 1],
-    ids=["patch_mean", "image_mean", "zero", "number", "array", "callable"],
-)
-def test_replacements(replace):
-    compared(replace=replace)
+@pytest.mark.slow
+def test_every_kind_in_every_order_is_the_loop(subtests):
+    for kind, order in itertools.product(KINDS, ORDERS):
+        with subtests.test(f"{kind}, {order}"):
+            assert compared(kind, order=order).order == order
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "image"])
-@pytest.mark.parametrize("replace", ["image_mean", "zero", lambda x: 1 - x], ids=["image_mean", "zero", "callable"])
-def test_replacements_of_other_shapes(kind, replace):
-    compared(kind, replace=replace)
+def test_patches_that_do_not_fit_and_steps_beyond_the_last(subtests):
+    sizes = [(1, 100), (3, 2), (4, 100), (5, 1), (7, 100), (50, 9)]
+    for kind, (patch, steps) in [*(("image", size) for size in sizes), ("table", (3, 2)), ("table", (7, 100))]:
+        with subtests.test(f"{kind}, {patch}, {steps}"):
+            # A patch of one position is its own mean.
+            compared(kind, patch, steps, "zero" if patch == 1 else "patch_mean")
+
+
+def test_replacements(subtests):
+    for replace in ("patch_mean", "image_mean", "zero", 0.5, np.arange(2), lambda x: x[:, ::-1] + 1):
+        with subtests.test(str(replace)):
+            compared(replace=replace)
+
+
+def test_replacements_of_other_shapes(subtests):
+    for kind in [kind for kind in KINDS if kind != "image"]:
+        for replace in ("image_mean", *(("zero", lambda x: 1 - x) if kind in ("table", "channels first") else ())):
+            with subtests.test(f"{kind}, {replace}"):
+                compared(kind, replace=replace)
 
 
 def test_a_replacement_of_a_whole_sample_and_of_a_table():
@@ -241,17 +239,6 @@ def test_the_only_patch_that_matters_goes_first(method):
 # The class, and the analyzer -----------------------------------------------------------------------------------------
 
 
-class Recorder:
-    """Stands for an analyzer: what it was asked, and an answer."""
-
-    def __init__(self, heat):
-        self.heat = heat
-
-    def analyze(self, x, target=None, **options):
-        self.x, self.target = x, target
-        return self.heat
-
-
 @pytest.mark.parametrize("target", [None, 1, [0, 1, 2, 0, 1]], ids=str)
 def test_the_followed_class_is_the_explained_one(target):
     model, x = model_of((7, 5, 2))
@@ -291,7 +278,11 @@ def test_an_explanation_of_a_side_is_that_of_its_own_probability():
 SINGLE = [name for name in models.NAMES if name not in ("two_inputs", "dict_inputs", "several")]
 
 
-@pytest.mark.parametrize("name", SINGLE)
+# Heads of each kind, a nested model, and tokens with a mask.
+QUICK = ("conv_bn", "softmax_head", "operation_head", "sigmoid_head", "sigmoid_layer_head", "nested", "masked_text")
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SINGLE])
 def test_every_model_gives_its_own_probabilities(name):
     case = models.case(name)
     found = degradation(case.model, None, case.x, 2, 3, "zero", order="random")
@@ -331,12 +322,11 @@ def test_a_model_of_open_size():
 # How it runs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", ["most", "random"])
-def test_the_batch_size_changes_nothing(order):
+@pytest.mark.parametrize("order, sizes", [("most", (32, 1, 3)), ("random", (32, 2))])
+def test_the_batch_size_changes_nothing(order, sizes):
     model, x = model_of((2, 7, 5), data_format="channels_first")
-    whole, *others = (
-        degradation(model, InputTimesGradient(model), x, 2, order=order, batch_size=size) for size in (32, 1, 2, 3, 5)
-    )
+    analyzer = InputTimesGradient(model)
+    whole, *others = (degradation(model, analyzer, x, 2, order=order, batch_size=size) for size in sizes)
     for other in others:
         np.testing.assert_array_equal(other.classes, whole.classes)
         np.testing.assert_allclose(other.curves, whole.curves, rtol=0, atol=TOLERANCE)
@@ -350,7 +340,7 @@ def test_the_model_is_traced_once_for_the_classes_and_once_for_all_steps_of_all_
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("kind", ["image", "table"])
+@pytest.mark.parametrize("kind", ["image", pytest.param("table", marks=pytest.mark.slow)])
 def test_it_is_the_loop_under_xla_too(kind, monkeypatch):
     monkeypatch.setattr(backend, "has_accelerator", lambda: True)
     compared(kind)

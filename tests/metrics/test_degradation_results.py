@@ -6,8 +6,8 @@ import keras
 import models
 import numpy as np
 import pytest
+from degraded import Recorder, heat_for, model_of
 from keras import layers, ops
-from test_degradation import Recorder, heat_for, model_of
 
 import innvest_lite
 from innvest_lite import InvalidInputError

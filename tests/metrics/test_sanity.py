@@ -42,9 +42,9 @@ def image_model():
 # Input invariance.
 
 
-@pytest.mark.parametrize("shift", [1.0, np.array([0.5, -2.0])])
-def test_a_shift_of_an_image(image_model, shift):
+def test_a_shift_of_an_image(image_model):
     x, fit_data, before = models.normal(5, 7, 6, 2), models.normal(60, 7, 6, 2, seed=4), digest(image_model)
+    shift = np.array([0.5, -2.0])
     found = metrics.input_invariance(image_model, x, shift=shift, fit_data=fit_data, options=LINEAR)
     assert digest(image_model) == before
     assert tuple(found.differences) == ("pattern.net", "pattern.attribution", "gradient", *NOT_INVARIANT)
@@ -56,15 +56,18 @@ def test_a_shift_of_an_image(image_model, shift):
 NOT_INVARIANT = ("input_t_gradient", "lrp.z", "integrated_gradients")
 
 
+def test_a_shift_of_all_channels_by_the_same(image_model):
+    found = metrics.input_invariance(image_model, models.normal(5, 7, 6, 2), ("gradient", "lrp.z"), shift=1.0)
+    assert found.largest["gradient"] < 1e-4 < 0.05 < found.largest["lrp.z"]
+
+
+@pytest.mark.slow
 def test_the_demo_model():
     model, x = innvest_lite.data.load_model(), innvest_lite.data.load_digits()[0]
-    found = metrics.input_invariance(model, x[:4], metrics_methods(), fit_data=x[:200], options=LINEAR)
+    methods = ("pattern.net", "pattern.attribution", "gradient", "input_t_gradient", "lrp.z")
+    found = metrics.input_invariance(model, x[:4], methods, fit_data=x[:200], options=LINEAR)
     assert max(found.largest[name] for name in (*LINEAR, "gradient")) < 1e-4
     assert min(found.largest[name] for name in ("input_t_gradient", "lrp.z")) > 0.3
-
-
-def metrics_methods():
-    return ("pattern.net", "pattern.attribution", "gradient", "input_t_gradient", "lrp.z")
 
 
 def test_patterns_of_the_positive_regime_move_with_the_shift():
@@ -311,19 +314,18 @@ def test_a_method_that_ignores_the_class():
     np.testing.assert_allclose(metrics.random_logit(innvest_lite.Input(case.model), case.x).spearman, 1)
 
 
-@pytest.mark.parametrize("mode", ["all", "index"])
-def test_checks_that_name_their_own_outputs_do_so_whatever_the_analyzer_explains(mode):
+def test_checks_that_name_their_own_outputs_do_so_whatever_the_analyzer_explains(subtests):
     case = models.case("dense")
-    plain, other = (innvest_lite.Gradient(case.model, neuron_selection_mode=m) for m in ("max_activation", mode))
-    one, two = (metrics.random_logit(analyzer, case.x) for analyzer in (plain, other))
-    np.testing.assert_array_equal(one.spearman, two.spearman)
-    one, two = (metrics.convergence(analyzer, case.x, samples=2) for analyzer in (plain, other))
-    np.testing.assert_array_equal(one.cosine, two.cosine)
-    options = {"gradient": {"neuron_selection_mode": mode}}
-    found = metrics.input_invariance(case.model, case.x, ("gradient", "lrp.z"), options=options)
-    np.testing.assert_array_equal(
-        found.differences["lrp.z"], metrics.input_invariance(case.model, case.x, ("lrp.z",)).differences["lrp.z"]
-    )
+    plain = innvest_lite.Gradient(case.model)
+    logit, cosine = metrics.random_logit(plain, case.x), metrics.convergence(plain, case.x, samples=2)
+    invariance = metrics.input_invariance(case.model, case.x, ("lrp.z",)).differences["lrp.z"]
+    for mode in ("all", "index"):
+        other, options = innvest_lite.Gradient(case.model, neuron_selection_mode=mode), {"neuron_selection_mode": mode}
+        with subtests.test(mode):
+            np.testing.assert_array_equal(metrics.random_logit(other, case.x).spearman, logit.spearman)
+            np.testing.assert_array_equal(metrics.convergence(other, case.x, samples=2).cosine, cosine.cosine)
+            found = metrics.input_invariance(case.model, case.x, ("gradient", "lrp.z"), options={"gradient": options})
+            np.testing.assert_array_equal(found.differences["lrp.z"], invariance)
 
 
 def test_random_logit_wants_two_classes():

@@ -4,8 +4,9 @@ import keras
 import models
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
-from test_signal import parts, small
+from signals import parts, small
 
 from innvest_lite import InvalidInputError
 from innvest_lite.metrics import signal, signal_quality
@@ -19,24 +20,28 @@ def test_samples_in_two_parts_are_told(caplog):
     assert "30 of 40 samples of eval_data are in regress_data too" in caplog.text
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
-def test_every_source_of_data_and_none(feed, part):
+def test_every_source_of_data(feed, subtests):
     data = parts(24)
     expected = signal_quality(small(), *data, ["linear"]).layers["hidden"].rho["linear"]
-    for source in ("PyDataset", "tf.data with labels", "generator", "tensor"):
-        given = [feed(source, one) if number == part else one for number, one in enumerate(data)]
-        found = signal_quality(small(), *given, ["linear"]).layers["hidden"].rho["linear"]
-        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=source)
-    import tensorflow as tf
+    sources = {
+        name: [feed(name, one) for one in data] for name in ("PyDataset", "tf.data with labels", "generator", "tensor")
+    }
+    sources["list of pairs"] = [[(part[:8], np.zeros(8)), (part[8:], np.zeros(16))] for part in data]
+    for name, given in sources.items():
+        with subtests.test(name):
+            found = signal_quality(small(), *given, ["linear"]).layers["hidden"].rho["linear"]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
 
-    given = [tf.data.Dataset.from_tensor_slices(one[:0]).batch(8) if n == part else one for n, one in enumerate(data)]
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_no_data(part):
+    data = parts(24)
+    data[part] = tf.data.Dataset.from_tensor_slices(data[part][:0]).batch(8)
     with pytest.raises(InvalidInputError, match="data set is empty"):
-        signal_quality(small(), *given, ["linear"])
+        signal_quality(small(), *data, ["linear"])
 
 
 def test_data_without_an_end_are_refused():
-    import tensorflow as tf
-
     fit, regress, evaluate = parts(24)
     endless = tf.data.Dataset.from_tensor_slices(regress).repeat().batch(8)
     with pytest.raises(InvalidInputError, match="is infinite"):

@@ -104,9 +104,12 @@ class Lose(keras.callbacks.Callback):
             raise LostError
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lost, kept", [(1, 0), (2, 2), (3, 2), (4, 4)])
-@pytest.mark.parametrize("source", SOURCES)
+_QUICK = ("generator", 3, 2)
+_ALL = [(source, *at) for source in SOURCES for at in ((1, 0), (2, 2), (3, 2), (4, 4))]
+_SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in _ALL if case != _QUICK]
+
+
+@pytest.mark.parametrize("source, lost, kept", [_QUICK, *_SLOW])
 def test_an_interrupted_fit_goes_on_after_its_last_flush(source, lost, kept, feed, tmp_path, monkeypatch):
     monkeypatch.setattr(fitter, "FLUSH_EVERY", 2)
     path = tmp_path / "part.h5"

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from command_line import MODEL
+from command_line import MODEL, small_model
 from loading import load_script
 from models import assert_close
 
 import innvest_lite
-from innvest_lite.data import load_digits, load_model
+from innvest_lite.data import load_digits
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_the_parts_are_the_whole(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(script.ENGINES, "processes", here)
     script.main([str(MODEL), str(tmp_path / "x.npy"), str(tmp_path / "p.h5"), "--parts", "3"])
     assert "70 samples in 3 parts" in capsys.readouterr().out
-    expected = innvest_lite.fit_patterns(load_model(), x, verbose=0)
+    expected = innvest_lite.fit_patterns(small_model(), x, verbose=0)
     actual = innvest_lite.Patterns.load(tmp_path / "p.h5")
     for name in expected:
         assert_close(actual[name], expected[name], 1e-5)

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import http.client
 import io
 import re
 import signal
@@ -87,7 +88,7 @@ def assert_answer(answer, expected, tolerance=1e-5, levels=1):
 
 # Answers -------------------------------------------------------------------------------------------------------------
 def test_answers_are_those_of_the_saved_model(service, saved):
-    images = digits(200)
+    images = digits(40)
     bodies = [(encoded(image), PNG) if index % 2 else (encoded(image, "JPEG"), JPEG) for index, image in enumerate(images)]
 
     def client(number):
@@ -248,8 +249,9 @@ def test_bytes_of_any_kind_are_judged(script):
 # A server in this process, whose explainer is ours ---------------------------------------------------------------------
 @contextlib.contextmanager
 def serving(script, explainer, **attributes):
-    explainer.method, explainer.height, explainer.width, explainer.channels = "Ours", 28, 28, 1
-    explainer.arguments = lambda query: {}
+    if not isinstance(explainer, script.Explainer):
+        explainer.method, explainer.height, explainer.width, explainer.channels = "Ours", 28, 28, 1
+        explainer.arguments = lambda query: {}
     server = script.Server(("127.0.0.1", 0), explainer, MIB)
     server.RequestHandlerClass = type("Handler", (script.Handler,), attributes)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -371,6 +373,7 @@ def test_few_images_are_explained_at_a_time(script, folder, monkeypatch):
 
 
 # Starting and stopping -----------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_it_needs_neither_this_package_nor_pillow(folder, saved, tmp_path):
     service = Service(["-c", BLOCKED, folder, "--limit", "1"], tmp_path / "log")
     with service.connect() as connection:
@@ -398,6 +401,7 @@ def test_it_may_be_stopped_while_it_loads(script, monkeypatch, number):
             signal.signal(known, handler)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_served_ends_it(tmp_path):
     command = [sys.executable, "-c", BLOCKED, str(tmp_path / "missing")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
@@ -421,13 +425,16 @@ def test_other_exports_are_refused(script, tmp_path, options, message):
         script.Explainer(tmp_path / "served")
 
 
-def test_the_query_says_what_is_explained(tmp_path):
+def test_the_query_says_what_is_explained(script, tmp_path):
     model, body = load_model(), encoded(digits(1)[0])
     innvest_lite.Gradient(model).export(tmp_path / "asked", preprocess="unit", render="heatmap", target="input")
     loaded = tf.saved_model.load(str(tmp_path / "asked"))
-    service = Service([SCRIPT, tmp_path / "asked"], tmp_path / "log")
-    try:
-        with service.connect() as connection:
+    with serving(script, script.Explainer(tmp_path / "asked")) as server:
+
+        def connect():
+            return contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE))
+
+        with connect() as connection:
             for target in (3, 9):
                 headers = {"Content-Type": PNG}
                 answer = asked(connection, "POST", f"/explain?target={target}", body, headers)[2]
@@ -445,11 +452,9 @@ def test_the_query_says_what_is_explained(tmp_path):
             "?target",
             "?a=1",
         ):
-            with service.connect() as connection:
+            with connect() as connection:
                 _, status, answer = asked(connection, "POST", f"/explain{query}", body, {"Content-Type": PNG})
                 assert status == 400 and re.search("target|whole numbers", answer["error"]), query
-    finally:
-        assert service.stop() == 0
 
 
 def test_a_seed_is_0_or_what_the_query_says(script, tmp_path):
