@@ -194,7 +194,7 @@ class Replicas:
             lambda context: tf.convert_to_tensor(values[context.replica_id_in_sync_group % self.count])
         )
 
-    def total(self, array: np.ndarray) -> np.ndarray:
+    def total(self, array: Any) -> Any:
         """The sum of an array over all processes, which all must ask for it at the same point."""
         if self.workers == 1:
             return array

@@ -27,7 +27,7 @@ class VirtualForm(LinearForm):
         constant: the kernel, a NumPy array.
     """
 
-    constant: np.ndarray = None
+    constant: np.ndarray | None = None
 
     def raw_kernel(self) -> Any:
         """The constant."""
