@@ -91,7 +91,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
 
         Args:
             graph: the model's graph, from its inputs to the explained logits.
-            inputs: what the model takes.
+            inputs: what the model takes: names, shapes, dtypes.
 
         Returns:
             A `Strategy`.
