@@ -112,7 +112,7 @@ def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
 def test_estimators_by_kind(folder, tmp_path):
     given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--estimator")
     assert run(*given, "rectified=relu, output=linear") == 0
-    assert Patterns.load(tmp_path / "p.h5").estimator == {"linear": "relu", "output": "linear"}
+    assert Patterns.load(tmp_path / "p.h5").estimator == {"rectified": "relu", "output": "linear"}
     assert Patterns.load(tmp_path / "p.h5").reports["classes"].estimator == "linear"
     assert run(*given, "linear") == 0
     assert Patterns.load(tmp_path / "p.h5").estimator == "linear"
