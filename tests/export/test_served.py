@@ -82,7 +82,7 @@ def test_loaded_where_there_is_neither_this_package_nor_keras(python, tmp_path):
     np.savez(tmp_path / "x.npz", x=X)
     for name, analyzer in analyzers.items():
         analyzer.export(tmp_path / name, predictions=not analyzer.is_random)
-    python(LOAD_ALONE, tmp_path / "x.npz", *(tmp_path / name for name in names))
+    python(LOAD_ALONE, tmp_path / "x.npz", *(tmp_path / name for name in analyzers))
     for name, analyzer in analyzers.items():
         results = np.load(tmp_path / f"{name}.npz")
         assert_close(results["attributions"], analyzer(X))
