@@ -20,7 +20,6 @@ from innvest_lite import (
     PatternMismatchError,
     PatternNet,
     Random,
-    SmoothGrad,
 )
 from innvest_lite.analyzers import ANALYZERS
 from innvest_lite.export import fingerprint
@@ -31,10 +30,10 @@ from innvest_lite.files import replacing_folder
 
 
 def test_the_description(exported, tmp_path):
-    analyzer = SmoothGrad(image_model(), augment_by_n=3)
+    analyzer = Random(image_model(), stddev=3.0)
     served = exported(analyzer, preprocess="vgg16", render="overlay", predictions=False)
     facts = described(tmp_path / "served")
-    assert facts["method"] == "SmoothGrad" and facts["options"]["augment_by_n"] == 3
+    assert facts["method"] == "Random" and facts["options"]["stddev"] == 3
     assert facts["versions"]["innvest_lite"] == innvest_lite.__version__
     assert facts["preprocess"] == "vgg16" and facts["render"]["kind"] == "overlay"
     np.testing.assert_allclose(facts["input_range"], [-123.68, 151.061], atol=1e-3)
@@ -46,7 +45,7 @@ def test_the_description(exported, tmp_path):
 def test_the_fingerprint_is_that_of_the_weights(tmp_path):
     one, same, other = (models.build("dense", seed=seed) for seed in (3, 3, 4))
     assert fingerprint(one) == fingerprint(same) != fingerprint(other)
-    Gradient(one).export(tmp_path / "served", input_range=(-1, 1))
+    Gradient(one).export(tmp_path / "served", input_range=(-1, 1), predictions=False)
     facts = described(tmp_path / "served")
     assert facts["model"]["fingerprint"] == fingerprint(one) and facts["input_range"] == [-1, 1]
 
@@ -114,9 +113,9 @@ def test_patterns_must_be_there_and_fit(tmp_path):
 def test_only_a_saved_model_is_replaced(tmp_path):
     analyzer, folder = Gradient(models.case("dense").model), tmp_path / "served"
     folder.mkdir()
-    analyzer.export(folder)
+    analyzer.export(folder, predictions=False)
     (folder / "mine.txt").write_text("old")
-    innvest_lite.InputTimesGradient(models.case("dense").model).export(folder)
+    innvest_lite.InputTimesGradient(models.case("dense").model).export(folder, predictions=False)
     assert not (folder / "mine.txt").exists() and described(folder)["method"] == "InputTimesGradient"
     assert [path.name for path in tmp_path.iterdir()] == ["served"]
     other = tmp_path / "photos"
@@ -130,7 +129,7 @@ def test_only_a_saved_model_is_replaced(tmp_path):
 
 def test_an_export_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     analyzer, folder = Gradient(models.case("dense").model), tmp_path / "served"
-    analyzer.export(folder)
+    analyzer.export(folder, predictions=False)
 
     def broken(module, path, **options):
         (tmp_path / path).mkdir()
@@ -138,12 +137,12 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.saved_model, "save", broken)
     with pytest.raises(OSError, match="no space left"):
-        Random(models.case("dense").model).export(folder)
+        Random(models.case("dense").model).export(folder, predictions=False)
     assert [path.name for path in tmp_path.iterdir()] == ["served"] and described(folder)["method"] == "Gradient"
 
 
 def test_folders_on_the_way_are_made_and_verbose_prints(tmp_path, capsys):
-    Gradient(models.case("dense").model).export(tmp_path / "a" / "b", verbose=True)
+    Gradient(models.case("dense").model).export(tmp_path / "a" / "b", verbose=True, predictions=False)
     assert f"Saved Gradient as tf_saved_model to {tmp_path / 'a' / 'b'}" in capsys.readouterr().out
     assert tf.saved_model.contains_saved_model(tmp_path / "a" / "b")
 
@@ -174,6 +173,6 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     for _ in range(2):
-        Gradient(models.case("dense").model).export(tmp_path / "link")
+        Gradient(models.case("dense").model).export(tmp_path / "link", predictions=False)
         assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "saved_model.pb").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
