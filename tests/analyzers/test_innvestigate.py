@@ -25,7 +25,7 @@ RECTIFIED = ("deconvnet", "guided_backprop")
 
 @functools.cache
 def script():
-    return load_script("compare_innvestigate")
+    return load_script("checks/compare_innvestigate")
 
 
 @functools.cache

@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def training_script():
-    return load_script("train_demo_model")
+    return load_script("make/demo_model")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,8 @@ def test_files_are_small_and_hold_no_optimizer():
     with zipfile.ZipFile(FOLDER / "digits.keras") as file:
         config, weights = file.read("config.json").decode(), file.getinfo("model.weights.h5").file_size
     assert '"compile_config": {}' in config
+    # The lowest Keras that is allowed does not know them.
+    assert "input_axes" not in config and "quantization_config" not in config
     assert weights < 4 * load_model().count_params() * 1.3, "the weights alone, without the optimizer's two moments"
 
 
@@ -111,14 +113,15 @@ def test_split_keeps_copies_of_held_out_digits_from_training(training_script):
     assert len(training) < 80 - len(test)
 
 
-def test_warping_by_nothing_changes_nothing_and_a_shift_shifts(training_script):
+def test_warping_by_nothing_changes_nothing_and_a_shift_shifts():
+    warp = load_script("common/digits").warp
     images = load_digits()[0][:3, ..., 0]
     identity, still = np.broadcast_to(np.eye(2), (3, 2, 2)), np.zeros((3, 2))
-    assert training_script.warp(images, identity, still) == pytest.approx(images, abs=1e-6)
-    moved = training_script.warp(images, identity, still + (2, -1))
+    assert warp(images, identity, still) == pytest.approx(images, abs=1e-6)
+    moved = warp(images, identity, still + (2, -1))
     assert moved[:, :-2, 1:] == pytest.approx(images[:, 2:, :-1], abs=1e-6)
     assert not moved[:, -2:].any() and not moved[:, :, 0].any(), "black comes in from outside"
-    half = training_script.warp(images, identity, still + (0.5, 0))
+    half = warp(images, identity, still + (0.5, 0))
     assert half[:, :-1] == pytest.approx((images[:, :-1] + images[:, 1:]) / 2, abs=1e-6)
 
 
