@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+
+_Result = TypeVar("_Result")
 
 
 def as_array(given: Any, what: str) -> np.ndarray:
@@ -109,3 +114,32 @@ def names_of(keep: Any) -> tuple[str, ...]:
     if not isinstance(keep, list | tuple | set) or not all(isinstance(name, str) for name in keep):
         raise InvalidInputError(f"keep should be names of layers, but is {keep!r}.")
     return tuple(keep)
+
+
+def formerly_positional(*names: str) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
+    """Function decorator: arguments that are given by name now are still taken by their place, for one release.
+
+    Args:
+        *names: in the order in which they stood behind the positional arguments that are left.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
+        parameters = inspect.signature(function).parameters.values()
+        places = sum(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+
+        @functools.wraps(function)
+        def taking(*given: Any, **options: Any) -> _Result:
+            late = given[places:]
+            if late and len(late) <= len(names):
+                named = dict(zip(names, late, strict=False))
+                told = ", ".join(f"{name}=" for name in named)
+                warnings.warn(f"{function.__name__} takes {told} by name now.", DeprecationWarning, stacklevel=2)
+                return function(*given[:places], **named, **options)
+            return function(*given, **options)
+
+        return taking
+
+    return decorate

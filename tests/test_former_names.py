@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import innvest_lite
-from innvest_lite import InvalidInputError
+from innvest_lite import InvalidInputError, metrics
 from innvest_lite.cli.parser import build_parser
 from innvest_lite.patterns import files
 
@@ -85,3 +85,19 @@ def test_modules(former, present):
         return getattr(importlib.import_module(module), name)
 
     assert named(former) is named(present)
+
+
+def test_arguments_by_their_place():
+    """`order` of degradation, `neurons` and `on` of signal_quality stood behind the sixth argument."""
+    case, x = models.case("dense"), models.normal(20, 6)
+    probabilities = case.model
+    expected = metrics.degradation(probabilities, None, x, 2, 2, "zero", order="random", seed=3)
+    with pytest.warns(DeprecationWarning, match="degradation takes order= by name now"):
+        found = metrics.degradation(probabilities, None, x, 2, 2, "zero", "random", seed=3)
+    np.testing.assert_array_equal(found.curves, expected.curves)
+    parts = [models.normal(30, 6, seed=seed) for seed in (1, 2, 3)]
+    with pytest.warns(DeprecationWarning, match="signal_quality takes neurons=, on= by name now"):
+        quality = metrics.signal_quality(case.model, *parts, ["filter"], ["first"], 2, "activation")
+    assert len(quality.layers["first"].neurons) == 2
+    with pytest.raises(TypeError, match="positional"):
+        metrics.degradation(probabilities, None, x, 2, 2, "zero", "random", 1)

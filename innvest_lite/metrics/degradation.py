@@ -24,7 +24,7 @@ from innvest_lite.graph import passes, trace
 from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
-from innvest_lite.options import as_array, one_of, positive, seed_of
+from innvest_lite.options import as_array, formerly_positional, one_of, positive, seed_of
 from innvest_lite.preprocessing import refuse_preprocessor
 from innvest_lite.targets import weights_of
 
@@ -34,6 +34,7 @@ REPLACEMENTS = ("patch_mean", "image_mean", "zero")
 _log = logging.getLogger("innvest_lite")
 
 
+@formerly_positional("order")
 def degradation(
     model: keras.Model,
     analyzer_or_attributions: Any,

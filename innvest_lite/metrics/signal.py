@@ -24,7 +24,7 @@ from innvest_lite.metrics.moments import Correlation, Moments
 from innvest_lite.metrics.quality import LayerQuality, SignalQuality
 from innvest_lite.metrics.splits import refuse_overlap
 from innvest_lite.metrics.windows import windows
-from innvest_lite.options import as_array, finite, one_of, positive, seed_of
+from innvest_lite.options import as_array, finite, formerly_positional, one_of, positive, seed_of
 from innvest_lite.patterns import fit_statistics
 from innvest_lite.patterns.data import each_batch
 from innvest_lite.patterns.estimators import estimate
@@ -41,6 +41,7 @@ _NOTHING = 1e-10
 _log = logging.getLogger("innvest_lite")
 
 
+@formerly_positional("neurons", "on")
 def signal_quality(
     model: keras.Model,
     fit_data: Any,

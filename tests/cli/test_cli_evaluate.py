@@ -43,7 +43,7 @@ def test_it_is_the_python_api(digits, source, tmp_path, capsys):
     analyzers = {"pattern.attribution": innvest_lite.PatternAttribution(model, patterns=patterns)}
     if source == "array":
         analyzers["gradient"] = innvest_lite.Gradient(model)
-    expected = {RANDOM: degradation(model, None, images, 7, 9, "zero", "random", batch_size=5)}
+    expected = {RANDOM: degradation(model, None, images, 7, 9, "zero", order="random", batch_size=5)}
     expected |= {name: degradation(model, analyzer, images, 7, 9, "zero") for name, analyzer in analyzers.items()}
     expected = degradation_table(expected, baseline=RANDOM)
     printed = capsys.readouterr().out
