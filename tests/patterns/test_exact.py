@@ -165,7 +165,7 @@ def test_a_resumed_fit_gathers_the_same(soon, tmp_path):
 
 def test_parts_with_sampled_means_are_merged(soon):
     model, x = one_layer(), far_away(4000)
-    options = {"estimator": "relu", "exact": False}
+    options = {"estimator": "relu", "approximate": True}
     whole = statistics(x, model, batch_size=16, **options).patterns()["dense"]
     found = merged(in_parts(model, x, [1000, 2000], **options))
     assert np.abs(found.patterns()["dense"] - whole).max() / np.abs(whole).max() < 0.01
