@@ -298,7 +298,7 @@ def _fitted_call(name, model, x):
 
     if name == "forward":
         return lambda: model.predict(x, batch_size=len(x), verbose=0)
-    options = {"estimator": "linear" if name == "fit-linear" else "relu", "exact": name != "fit-sampled"}
+    options = {"estimator": "linear" if name == "fit-linear" else "relu", "approximate": name == "fit-sampled"}
     return lambda: innvest_lite.fit_statistics(model, [x] * 3, **options, verbose=0)
 
 

@@ -153,7 +153,7 @@ def test_a_pivot_far_from_the_mean_is_put_right_while_all_is_gathered(soon):
 def test_a_resumed_fit_gathers_the_same(soon, tmp_path):
     model, x = one_layer(), far_away(400)
     for exact in (True, False):
-        options = {"estimator": "relu", "exact": exact}
+        options = {"estimator": "relu", "approximate": not exact}
         whole = statistics(x, model, **options)
         for steps in (5, 8, 21):
             path = tmp_path / f"{exact}-{steps}.h5"
