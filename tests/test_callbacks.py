@@ -20,9 +20,8 @@ def pictures(folder):
     return sorted(path.name for path in folder.glob("*.png"))
 
 
-@pytest.mark.parametrize("name", ["pattern.net", "gradient"])
-def test_pictures_of_epochs(name, tmp_path):
-    trained(small(), ExplanationCallback(name, DIGITS[:3], every=2, log_dir=tmp_path / "log"), epochs=4)
+def test_pictures_of_every_second_epoch(tmp_path):
+    trained(small(), ExplanationCallback("pattern.net", DIGITS[:3], every=2, log_dir=tmp_path / "log"), epochs=4)
     assert pictures(tmp_path / "log") == ["epoch-0002.png", "epoch-0004.png"]
     with Image.open(tmp_path / "log" / "epoch-0004.png") as picture:
         assert picture.width > picture.height > 200
@@ -189,6 +188,7 @@ def test_again(tmp_path):
 def test_event_files(tmp_path):
     pytest.importorskip("tensorboard")
     trained(small(), ExplanationCallback("gradient", DIGITS[:3], log_dir=tmp_path))
+    assert pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"]
     (events,) = tmp_path.glob("*.explanations")
     found = [
         (event.step, value.tag, tf.make_ndarray(value.tensor))
