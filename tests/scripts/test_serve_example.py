@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import functools
 import http.client
 import io
 import re
@@ -18,6 +19,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from command_line import small_model
 from loading import load_script
 from PIL import Image
 from serving import (
@@ -41,15 +43,13 @@ from serving import (
 )
 
 import innvest_lite
-from innvest_lite.data import load_digits, load_model
+from innvest_lite.data import load_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "served"
-    analyzer = innvest_lite.PatternAttribution(load_model())
-    analyzer.fit(load_digits()[0][:200], verbose=0)
-    analyzer.export(folder, preprocess="unit", render="heatmap")
+    innvest_lite.Gradient(load_model()).export(folder, preprocess="unit", render="heatmap")
     return folder
 
 
@@ -116,10 +116,10 @@ def test_images_come_in_any_size_and_colour(service, saved, shape):
 
 
 def test_what_it_says_of_itself(service):
-    assert service.line == f"Serving PatternAttribution on http://127.0.0.1:{service.port}\n"
+    assert service.line == f"Serving Gradient on http://127.0.0.1:{service.port}\n"
     with service.connect() as connection:
         size = {"height": 28, "width": 28, "channels": 1}
-        description = {"method": "PatternAttribution", "input": size, "limit": 10 * MIB}
+        description = {"method": "Gradient", "input": size, "limit": 10 * MIB}
         assert asked(connection, "GET", "/")[1:] == (200, description)
         assert asked(connection, "GET", "/health?from=probe")[1:] == (200, {"status": "ok"})
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
@@ -129,6 +129,7 @@ def test_what_it_says_of_itself(service):
 
 
 # What is wrong is said -----------------------------------------------------------------------------------------------
+@functools.cache
 def wrong():
     """Name -> status, a part of the message, body, Content-Type."""
     good, photo = encoded(digits(1)[0]), encoded(digits(1)[0], "JPEG")
@@ -420,14 +421,14 @@ def test_a_folder_that_cannot_be_served_ends_it(tmp_path):
     ],
 )
 def test_other_exports_are_refused(script, tmp_path, options, message):
-    innvest_lite.Gradient(load_model()).export(tmp_path / "served", **options)
+    innvest_lite.Gradient(small_model()).export(tmp_path / "served", **options)
     with pytest.raises(script.Unsuitable, match=message):
         script.Explainer(tmp_path / "served")
 
 
 def test_the_query_says_what_is_explained(script, tmp_path):
-    model, body = load_model(), encoded(digits(1)[0])
-    innvest_lite.Gradient(model).export(tmp_path / "asked", preprocess="unit", render="heatmap", target="input")
+    body = encoded(digits(1)[0])
+    innvest_lite.Gradient(small_model()).export(tmp_path / "asked", preprocess="unit", render="heatmap", target="input")
     loaded = tf.saved_model.load(str(tmp_path / "asked"))
     with serving(script, script.Explainer(tmp_path / "asked")) as server:
 
@@ -458,7 +459,7 @@ def test_the_query_says_what_is_explained(script, tmp_path):
 
 
 def test_a_seed_is_0_or_what_the_query_says(script, tmp_path):
-    innvest_lite.SmoothGrad(load_model(), augment_by_n=2).export(tmp_path / "1", preprocess="unit", render="heatmap")
+    innvest_lite.SmoothGrad(small_model(), augment_by_n=2).export(tmp_path / "1", preprocess="unit", render="heatmap")
     explainer = script.Explainer(tmp_path / "1")
     answers = [explainer(encoded(digits(1)[0]), PNG, **explainer.arguments(query)) for query in ("", "seed=0", "seed=1")]
     assert answers[0] == answers[1] != answers[2]

@@ -1,4 +1,4 @@
-"""Percentiles and magnitudes, channels, signals over time, volumes, tokens, captions, and pictures on the screen."""
+"""Signals over time, volumes, tokens, captions, and pictures on the screen."""
 
 import re
 import sys
@@ -9,7 +9,6 @@ import pytest
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.visualize import (
     caption,
-    channels,
     grid,
     heatmap,
     overlay,
@@ -25,60 +24,6 @@ BLACK = np.zeros((30, 90, 3), np.uint8)
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
-
-
-# Percentiles and magnitudes -------------------------------------------------------------------------------------------
-def test_an_outlier_no_longer_pales_the_rest():
-    relevance = np.ones((10, 10))
-    relevance[0, 0] = 1000
-    assert (heatmap(relevance)[1:] > 250).all()
-    shown = heatmap(relevance, percentile=99)
-    assert shown[0, 0].tolist() == RED
-    np.testing.assert_array_equal(heatmap(relevance, percentile=98), np.broadcast_to(RED, (10, 10, 3)))
-
-
-def test_percentiles_are_of_each_image():
-    relevance = normal(3, 8, 9, 2) * np.array([1e-20, 1, 1e20])[:, None, None, None]
-    alone = [heatmap(one, percentile=90) for one in relevance]
-    np.testing.assert_array_equal(heatmap(relevance, percentile=90), alone)
-    sums = np.abs(relevance.sum(axis=-1))
-    full = (heatmap(relevance, percentile=90) == RED).all(-1) | (heatmap(relevance, percentile=90) == BLUE).all(-1)
-    bounds = np.percentile(sums, 90, axis=(1, 2), keepdims=True)
-    assert full[sums > bounds].all() and not full[sums < 0.9 * bounds].any()
-
-
-def test_a_percentile_of_zero_falls_back_to_the_largest():
-    relevance = np.zeros((10, 10))
-    relevance[3, 4] = -2
-    assert heatmap(relevance, percentile=50)[3, 4].tolist() == BLUE
-    assert (heatmap(np.zeros((4, 4)), percentile=50) == 255).all()
-
-
-def test_magnitudes_have_one_arm():
-    relevance = np.array([[-2.0, 0.0, 2.0]])
-    assert heatmap(relevance, absolute=True).tolist() == [[RED, WHITE, RED]]
-    image = np.full((1, 3), 255, np.uint8)
-    np.testing.assert_array_equal(overlay(relevance, image, absolute=True), overlay(np.abs(relevance), image))
-
-
-@pytest.mark.parametrize("options", [{"percentile": 0}, {"percentile": 101}, {"percentile": "99"}, {"percentile": True}])
-def test_what_is_no_percentile(options):
-    for make in (lambda **given: heatmap(np.ones((2, 2)), **given), lambda **given: slices(np.ones((2, 2, 2)), **given)):
-        with pytest.raises(InvalidInputError, match="percentile is"):
-            make(**options)
-    with pytest.raises(InvalidInputError, match="give one of the two"):
-        heatmap(np.ones((2, 2)), limit=1, percentile=99)
-
-
-# Channels -------------------------------------------------------------------------------------------------------------
-def test_channels_share_a_scale():
-    signal = normal(2, 4, 5, 7)
-    pictures = channels(signal)
-    assert pictures.shape == (2, 7, 4, 5, 3) and pictures.dtype == np.uint8
-    largest = np.abs(signal).max(axis=(1, 2, 3), keepdims=True)
-    expected = np.rint(255 * np.moveaxis(signal / largest / 2 + 0.5, -1, 1))
-    np.testing.assert_array_equal(pictures, np.repeat(expected[..., None], 3, -1))
-    np.testing.assert_array_equal(channels(signal[1]), pictures[1])
 
 
 # Over time ------------------------------------------------------------------------------------------------------------
