@@ -52,7 +52,7 @@ class Plan:
     steps: tuple[Step, ...]
 
     @functools.cached_property
-    def forms(self):
+    def forms(self) -> dict[str, Form]:
         """Node name -> form."""
         return {step.node.name: step.form for step in self.steps}
 
