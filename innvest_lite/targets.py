@@ -61,11 +61,15 @@ class Targets:
         """The same of what an analyzer's `call` takes, where Keras has made tensors of arrays.
 
         Args:
-            target: as in `weights`, or a tensor of whole numbers or of weights, whose values are not looked at.
+            target: as in `weights`, or a tensor of whole numbers or of weights. Of whole numbers the values are looked at
+                where they are known; inside a `tf.function` they are not, and one that is out of range explains nothing.
             x: a tensor of samples, batch first.
 
         Returns:
             None, or a tensor `(samples, *shape[1:])`, or of one row that stands for all samples.
+
+        Raises:
+            InvalidInputError: see `weights_of`.
         """
         if target is None:
             return None
@@ -74,6 +78,11 @@ class Targets:
             return ops.convert_to_tensor(weights_of(target, x.shape[0] or 1, self.shape))
         if not is_integer(target.dtype) or len(target.shape) > 1:
             return target
+        known = backend.known(target)
+        if known is not None and x.shape[0] is not None:
+            return ops.convert_to_tensor(weights_of(known, x.shape[0], self.shape))
+        if len(self.shape) != 2:
+            raise _names_none(self.shape[1:], f"(samples, {', '.join(map(str, self.shape[1:]))})")
         return ops.one_hot(ops.broadcast_to(target, ops.shape(x)[:1]), self.shape[-1])
 
 
@@ -123,12 +132,16 @@ def weights_at(logits: Any, weights: Any) -> Any:
     return ops.reshape(one_hot, ops.shape(logits))
 
 
+def _names_none(sizes: tuple, expected: Any) -> InvalidInputError:
+    return InvalidInputError(
+        f"The model's output has shape {(None, *sizes)}, where one int names no output: give an array of weights of shape "
+        f"{expected}."
+    )
+
+
 def _one_hot(indices: np.ndarray, count: int, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) != 2:
-        raise InvalidInputError(
-            f"The model's output has shape {(None, *shape[1:])}, where one int names no output: give an array of weights "
-            f"of shape {shape}."
-        )
+        raise _names_none(shape[1:], shape)
     if indices.ndim == 1 and len(indices) != count:
         raise InvalidInputError(f"Got {len(indices)} targets for {count} samples; give one for each, or a single int.")
     outputs, flat = shape[1], np.atleast_1d(indices)

@@ -4,6 +4,9 @@ Patterns of other weights explain nothing, and nothing in a picture shows it. So
 all weights of the model: the compiled explanation itself sums each weight up with random signs and sizes (one pass over
 memory, which is what a matrix product with one vector costs), and the sums are compared on the host. Where they differ,
 exact hashes decide, so that a sum that rounds otherwise is no false alarm.
+
+A sum is float32: of large weights, a change below about 1e-7 of a block's sum is not seen. So blocks are short and of one
+weight alone, and what is small is not summed at all: beside a variance of 1e9, no kernel's change would be.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -20,9 +22,10 @@ from innvest_lite import backend
 from innvest_lite.errors import PatternMismatchError
 from innvest_lite.graph import Graph
 
-# Weights with fewer numbers are joined and summed in blocks of this many: many small products cost more than they read.
-_BLOCK = 1024
-_SMALL, _NARROW = 16 * _BLOCK, 16
+# Weights with fewer numbers are compared as they are: many small products cost more than they read.
+_SMALL = 16 * 1024
+# How many numbers a sum is of, at most, and at least: a weight whose size has no such divisor is compared as it is.
+_LONGEST, _SHORTEST = 256, 16
 _LOOK = "look"
 
 
@@ -59,33 +62,29 @@ class WeightGuard:
         self._expected, self._seen = dict(fingerprints), {}
 
     def numbers(self) -> Any:
-        """Sums of all weights, float32 (sums,), as a tensor of the program that asks for them."""
-        large, small = [], []
+        """Small weights and sums of the large ones, float32 (numbers,), as a tensor of the program that asks for them."""
+        found = [ops.zeros((0,), "float32")]
         for weight in self._weights:
-            if not keras.backend.is_float_dtype(weight.dtype) or not math.prod(weight.shape):
-                continue
-            tensor, last = ops.cast(weight, "float32"), weight.shape[-1] if weight.shape else 1
-            if math.prod(weight.shape) >= _SMALL and last >= _NARROW:
-                large.append(ops.matmul(ops.reshape(tensor, (-1, last)), _multipliers(last)))
+            tensor, size = ops.cast(weight, "float32"), math.prod(weight.shape)
+            length = _length(size)
+            if length == 1:
+                found.append(ops.reshape(tensor, (-1,)))
             else:
-                small.append(ops.reshape(tensor, (-1,)))
-        joined = ops.concatenate([*large, *small]) if large or small else ops.zeros((0,), "float32")
-        return ops.matmul(
-            ops.reshape(ops.pad(joined, [(0, -joined.shape[0] % _BLOCK)]), (-1, _BLOCK)), _multipliers(_BLOCK)
-        )
+                found.append(ops.matmul(ops.reshape(tensor, (-1, length)), _multipliers(length)))
+        return ops.concatenate(found)
 
     def check(self, key: Any, numbers: Any) -> None:
         """Compares what a program's `numbers` gave with what they were when the weights were known to be the same.
 
         Args:
             key: of the program; programs round differently.
-            numbers: float32 (sums,).
+            numbers: float32 (numbers,).
 
         Raises:
             PatternMismatchError: the weights have changed.
         """
         numbers = np.asarray(numbers)
-        if key not in self._seen or not np.array_equal(self._seen[key], numbers, equal_nan=True):
+        if key not in self._seen or not _same(self._seen[key], numbers):
             self.look()
             self._seen[key] = numbers
 
@@ -100,7 +99,7 @@ class WeightGuard:
             if self._program is None:
                 self._program = backend.compiled(self.numbers, [], False)
             now = np.asarray(self._program())
-        if _LOOK in self._seen and np.array_equal(self._seen[_LOOK], now, equal_nan=True):
+        if _LOOK in self._seen and _same(self._seen[_LOOK], now):
             return
         with backend.eagerly():
             current = self._fingerprints()
@@ -119,6 +118,18 @@ def weights_of(graph: Graph) -> list:
         for holder in (node.operation, node.batchnorm):
             found.update({id(weight): weight for weight in getattr(holder, "weights", ())})
     return list(found.values())
+
+
+def _length(size: int) -> int:
+    """How many numbers of a weight with `size` of them are summed up to one; 1: none are."""
+    if size < _SMALL:
+        return 1
+    return next((length for length in range(_LONGEST, _SHORTEST - 1, -1) if size % length == 0), 1)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether arrays hold the same bits: what is no number is the same as itself."""
+    return one.tobytes() == other.tobytes()
 
 
 def _multipliers(count: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from innvest_lite.graph import Graph
 from innvest_lite.options import one_of
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
-from innvest_lite.patterns.layout import LAYER, SEPARABLE, Layout
+from innvest_lite.patterns.layout import SEPARABLE, Layout
 from innvest_lite.patterns.patterns import check_patterns
 from innvest_lite.preprocessing import differing
 
@@ -80,6 +80,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         self._given: Any = backend.Untracked(patterns)
         self._layout = Layout.of(model, self.separable)
         self._fitted: Any = None
+        self._awaits_kernels = self._asked_for_shapes = False
         self._backward_kernels: dict[str, Any] = {}
 
     def complete(self) -> None:
@@ -161,7 +162,26 @@ class PatternAnalyzer(ReverseAnalyzer):
             PatternMismatchError: the model's weights have changed since the patterns were taken.
         """
         self._require_fit()
+        if self._asked_for_shapes:
+            return
+        if self._awaits_kernels:
+            with backend.eagerly():
+                if any(np.isnan(backend.to_numpy(kernel)).all() for kernel in self._backward_kernels.values()):
+                    raise NotFittedError(
+                        f"{type(self).__name__} was made from a config, which holds no patterns: load its weights, call "
+                        "analyzer.fit(data), or save and load a .keras file, which holds both."
+                    )
+            self._awaits_kernels = False
         self.explainer.guard.look()
+
+    def compute_output_spec(self, *args: Any, **options: Any) -> Any:
+        """As of any Keras layer: what `call` gives, as symbolic tensors."""
+        # Keras also asks while it loads a model of which the analyzer is a part: before it loads their weights.
+        self._asked_for_shapes = True
+        try:
+            return super().compute_output_spec(*args, **options)
+        finally:
+            self._asked_for_shapes = False
 
     def set_patterns(self, patterns: Any) -> None:
         """Takes other patterns, as after the model was trained further; the explanation is not traced again.
@@ -190,10 +210,7 @@ class PatternAnalyzer(ReverseAnalyzer):
 
     def _fingerprints(self) -> dict[str, str]:
         """Name -> hash, of the weights on which the explanation depends, as they are now."""
-        owners = self._layout.owners
-        here = {owners.get(name, name) for name in self.explainer.graph.node_of}
-        found = self._layout.fingerprints()
-        return {name: text for name, text in found.items() if name.removesuffix(LAYER) in here}
+        return self._layout.fingerprints_at(self.explainer.graph.node_of)
 
     def _take(self, patterns: Any, fingerprints: Mapping[str, str]) -> None:
         """Makes the backward kernels of patterns the analyzer's weights.
@@ -300,8 +317,10 @@ class PatternAnalyzer(ReverseAnalyzer):
             analyzer._fitted = backend.Untracked(fitted)
             # Looked at when they are first needed: the weights themselves are loaded after this.
             analyzer.explainer.guard.remember(fitted["fingerprints"])
+            analyzer._awaits_kernels = True
             for name in analyzer._patterned_names():
-                analyzer._set_kernel(name, np.zeros(analyzer._layout.patterned[name].kernel_shape, "float32"))
+                # No numbers, so that kernels that never came are told from patterns of zeros.
+                analyzer._set_kernel(name, np.full(analyzer._layout.patterned[name].kernel_shape, np.nan, "float32"))
         return analyzer
 
 

@@ -159,6 +159,8 @@ def register_analyzer(name: str, summary: str | None = None, *, package: str = "
     """
 
     def register(cls: type) -> type:
+        if not isinstance(cls, type) or not issubclass(cls, Analyzer):
+            raise InvalidInputError(f"An analyzer is a class derived from innvest_lite.Analyzer, not {cls!r}.")
         known = ANALYZERS.get(name)
         if known is not None and (known.analyzer.__module__, known.analyzer.__qualname__) != (
             cls.__module__,
@@ -167,8 +169,6 @@ def register_analyzer(name: str, summary: str | None = None, *, package: str = "
             raise InvalidInputError(
                 f"There is an analyzer {name!r} already, {known.analyzer.__name__}; choose another name."
             )
-        if not isinstance(cls, type) or not issubclass(cls, Analyzer):
-            raise InvalidInputError(f"An analyzer is a class derived from innvest_lite.Analyzer, not {cls!r}.")
         keras.saving.register_keras_serializable(package=package)(cls)
         ANALYZERS[name] = Method(cls, summary or (inspect.getdoc(cls) or cls.__name__).splitlines()[0])
         return cls
@@ -189,8 +189,16 @@ def method_of(name: str) -> Method:
 
 
 def _options_of(method: Method) -> list[str]:
-    """The names of the options of a method: those of its class and of the classes behind it, and those of its words."""
-    sources = [cls.__init__ for cls in method.analyzer.__mro__ if issubclass(cls, Analyzer)]
+    """The names of the options of a method: those of its class and of the classes behind it, and those of its words.
+
+    A class without `**options` hands none on to the classes behind it.
+    """
+    sources: list[Any] = []
+    for cls in method.analyzer.__mro__:
+        if "__init__" in vars(cls) and issubclass(cls, Analyzer):
+            sources.append(cls.__init__)
+            if not any(one.kind is one.VAR_KEYWORD for one in inspect.signature(cls.__init__).parameters.values()):
+                break
     found = {name: parameter for source in sources for name, parameter in inspect.signature(source).parameters.items()}
     taken = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = [name for name, parameter in found.items() if parameter.kind in taken]

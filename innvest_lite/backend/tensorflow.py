@@ -262,6 +262,11 @@ def to_numpy(tensor: Any) -> np.ndarray:
     return tf.convert_to_tensor(tensor).numpy()
 
 
+def known(tensor: Any) -> np.ndarray | None:
+    """The values of a tensor; None where it has none yet, inside a function that is being traced."""
+    return tensor.numpy() if hasattr(tensor, "numpy") else None
+
+
 def view(tensor: Any) -> np.ndarray:
     """The values of a concrete tensor or variable without a copy, to be read at once."""
     return np.asarray(tf.convert_to_tensor(tensor))

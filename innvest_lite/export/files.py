@@ -72,10 +72,11 @@ def check_path(filepath: str | os.PathLike[str], file_format: str) -> pathlib.Pa
     """
     one_of(file_format, tuple(FORMATS), "format")
     path, ending = pathlib.Path(filepath), FORMATS[file_format].ending
-    if ending and path.suffix.lower() != ending:
+    if ending and not path.name.lower().endswith(ending):
         raise InvalidInputError(f"A file of the format {file_format!r} ends in {ending}, but the path is {str(path)!r}.")
-    other = next((name for name, one in FORMATS.items() if one.ending and one.ending == path.suffix.lower()), file_format)
-    if other != file_format:
+    # Several formats may have one ending.
+    other = None if ending else next((name for name, one in FORMATS.items() if _has_ending(path, one)), None)
+    if other is not None:
         raise InvalidInputError(
             f"A SavedModel is a folder, but {str(path)!r} ends as a file of the format {other!r} does: say "
             f"format={other!r}, or choose another folder."
@@ -85,6 +86,10 @@ def check_path(filepath: str | os.PathLike[str], file_format: str) -> pathlib.Pa
     if not ending and path.exists() and not _may_go(path):
         raise InvalidInputError(f"{str(path)!r} is there and is no SavedModel; it is not replaced. Choose another folder.")
     return path
+
+
+def _has_ending(path, form):
+    return form.ending and path.name.lower().endswith(form.ending)
 
 
 def _may_go(path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import keras
@@ -78,14 +78,29 @@ class Layout:
         return _fingerprint(self.patterned[name])
 
     def fingerprints_of_others(self) -> dict[str, str]:
-        """Node name -> the hash of its layer's weights, for layers whose weights are not those of a pattern."""
-        found, seen = {}, set()
+        """Name -> the hash of a layer's weights, for layers whose weights are not those of a pattern."""
+        holders = dict(self._others.values())
+        return {name: digest(described(map(backend.view, holder.weights))) for name, holder in holders.items()}
+
+    def fingerprints_at(self, nodes: Iterable[str]) -> dict[str, str]:
+        """`fingerprints` of what some nodes, by name, depend on, also where it stands under another node's name."""
+        nodes = tuple(nodes)
+        names = {self.owners.get(node, node) for node in nodes}
+        names |= {self._others[node][0] for node in nodes if node in self._others}
+        return {name: text for name, text in self.fingerprints().items() if name in names}
+
+    @functools.cached_property
+    def _others(self) -> dict[str, tuple[str, Any]]:
+        """Node name -> the name that other weights than a pattern's stand under, and what holds them.
+
+        A layer that is called several times stands under the name of its first node, as a pattern does.
+        """
+        found: dict[str, tuple[str, Any]] = {}
+        first: dict[int, str] = {}
         for node in self.graph.nodes:
             holder, name = _holder_of_others(node, self.forms[node.name])
-            weights = getattr(holder, "weights", None)
-            if weights and id(holder) not in seen:
-                seen.add(id(holder))
-                found[name] = digest(described(map(backend.view, weights)))
+            if getattr(holder, "weights", None):
+                found[node.name] = first.setdefault(id(holder), name), holder
         return found
 
     def regime(self, form: Form, choice: str) -> Value:

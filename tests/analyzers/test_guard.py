@@ -185,3 +185,101 @@ def test_the_sums_are_weighted_sums_of_all_numbers():
             assert np.abs(difference).max() > 0.2, (variable.path, place)
         variable.assign(values)
     np.testing.assert_array_equal(guard.numbers(), before)
+
+
+def test_a_large_number_hides_no_change_of_small_ones():
+    """As a sum with a variance of 1e9 in it would, whose last bit is 64."""
+    data = models.normal(40, 6) * 1e5
+    scaled = layers.Normalization(name="scaling")
+    scaled.adapt(data)
+    dense = [layers.Dense(8, activation="relu", name="hidden"), layers.Dense(3, name="head")]
+    model = keras.Sequential([keras.Input((6,)), scaled, *dense])
+    analyzer = PatternNet(model).fit(data, verbose=0)
+    analyzer.analyze(data[:2])
+    change(model, "hidden", 0, 3, 1.0001)
+    with pytest.raises(PatternMismatchError, match="hidden"):
+        analyzer.analyze(data[:2])
+
+
+def test_a_small_change_in_a_large_kernel_is_noticed():
+    """Sums of the whole kernel have no bit left for it; wherever it is, and beside a number that is none."""
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(2048, name="wide")])
+    kernel = model.get_layer("wide").kernel
+    kernel.assign(np.random.default_rng(0).normal(0, 0.1, kernel.shape))
+    guard = WeightGuard([kernel], dict)
+    for first in (0.1, np.nan):
+        values = kernel.numpy().copy()
+        values[0, 0] = first
+        kernel.assign(values)
+        before = np.asarray(guard.numbers())
+        for row, column in [(1, 1), (30, 1_000), (63, 2_047)]:
+            moved = values.copy()
+            moved[row, column] += 3e-6
+            kernel.assign(moved)
+            assert not np.array_equal(guard.numbers(), before, equal_nan=True), (first, row, column)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Exchange(layers.Layer):
+    """Says by whole numbers which unit goes where."""
+
+    def build(self, shape):
+        start = keras.ops.arange(shape[-1])
+        self.places = self.add_weight(
+            shape=shape[-1:], dtype="int32", initializer=lambda *_, **__: start, trainable=False, name="places"
+        )
+
+    def call(self, x):
+        return keras.ops.take(x, self.places, axis=-1)
+
+
+def test_weights_of_whole_numbers_are_noticed():
+    innvest_lite.register_form(Exchange)(lambda node: innvest_lite.Form(node, "route"))
+    dense = layers.Dense(5, activation="relu", name="hidden")
+    model = keras.Sequential([keras.Input((6,)), dense, Exchange(name="exchange"), layers.Dense(3, name="head")])
+    data = models.normal(40, 6)
+    analyzer = PatternNet(models.randomize(model, 1)).fit(data, verbose=0)
+    analyzer.analyze(data[:2])
+    model.get_layer("exchange").places.assign([4, 3, 2, 1, 0])
+    with pytest.raises(PatternMismatchError, match="exchange"):
+        analyzer.analyze(data[:2])
+
+
+@pytest.mark.parametrize("output", ["one", "two"])
+@pytest.mark.parametrize("shared", [layers.PReLU, layers.BatchNormalization])
+def test_a_layer_that_two_outputs_share_is_noticed_behind_both(shared, output):
+    """Its weights stand under the name of its first call, which may lead to the other output."""
+    x, layer = keras.Input((6,), name="x"), shared(name="shared")
+    ends = [layers.Dense(2, name=name)(layer(layers.Dense(5, activation="relu")(x))) for name in ("one", "two")]
+    model, data = models.randomize(keras.Model(x, ends), 1), models.normal(40, 6)
+    analyzer = PatternAttribution(model, output=output).fit(data, verbose=0)
+    analyzer.analyze(data[:2])
+    change(model, "shared", 0, 0, 1.5)
+    with pytest.raises(PatternMismatchError, match="shared"):
+        analyzer.analyze(data[:2])
+
+
+def test_a_model_of_which_an_analyzer_is_a_part_comes_back_from_a_file(fitted, tmp_path):
+    """Keras asks for the analyzer's shapes before it loads weights; what then explains looks all the same."""
+    _, analyzer = fresh(fitted)
+    x = keras.Input((6, 6, 2), name="x")
+    whole = keras.Model(x, layers.Flatten()(analyzer(x)))
+    expected = analyzer.analyze(X[:2]).reshape(2, -1)
+    whole.save(tmp_path / "whole.keras")
+    loaded = keras.saving.load_model(tmp_path / "whole.keras")
+    inner = next(layer for layer in loaded.layers if isinstance(layer, PatternAttribution))
+    np.testing.assert_allclose(loaded(X[:2]), expected, rtol=1e-5, atol=1e-6)
+    change(inner.model, "conv", 0, 0)
+    with pytest.raises(PatternMismatchError, match="conv"):
+        loaded(X[:2])
+
+
+def test_a_config_alone_has_no_patterns(fitted):
+    """Of the same model, whose hashes fit: kernels that were never loaded are no explanation."""
+    model, analyzer = fresh(fitted)
+    other = PatternAttribution.from_config({**analyzer.get_config(), "model": model})
+    for use in (other.analyze, other):
+        with pytest.raises(innvest_lite.NotFittedError, match="config"):
+            use(X[:2])
+    other.set_weights(analyzer.get_weights())
+    np.testing.assert_array_equal(other.analyze(X[:2]), analyzer.analyze(X[:2]))

@@ -109,6 +109,21 @@ def test_what_does_not_fit_in_a_direct_call():
         Gradient(models.case("dense").model)(np.ones((1, 99), "float32"))
 
 
+def test_targets_that_do_not_fit_in_a_direct_call():
+    """Keras makes tensors of arrays; a map of zeros, or of all positions at once, is no answer."""
+    analyzer, x = Gradient(models.case("dense").model), models.case("dense").x[:2]
+    for target in (np.array([0, 3]), tf.constant([-1, 0]), tf.constant(3)):
+        with pytest.raises(InvalidInputError, match="out of range: the model has outputs 0 to 2"):
+            analyzer(x, target=target)
+    found = analyzer(x, target=np.array([2, 0]))
+    np.testing.assert_allclose(found, analyzer.analyze(x, target=[2, 0]), rtol=1e-4, atol=1e-6)
+    positions = Gradient(keras.Sequential([keras.Input((4, 6)), layers.Dense(3)]))
+    for samples in (1, 4):
+        for call in (positions, tf.function(positions, autograph=False)):
+            with pytest.raises(InvalidInputError, match="where one int names no output"):
+                call(tf.ones((samples, 4, 6)), target=tf.constant([2] * samples))
+
+
 def test_bfloat16_is_looked_at_too():
     model = keras.Sequential([keras.Input((4,), dtype="bfloat16"), layers.Dense(2)])
     with pytest.raises(InvalidInputError, match="NaN or infinite"):

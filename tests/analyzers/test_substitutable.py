@@ -185,3 +185,22 @@ def test_an_analyzer_of_ones_own_has_a_name(monkeypatch, tmp_path):
     for taken in ("gradient", "mine"):
         with pytest.raises(InvalidInputError, match="already"):
             innvest_lite.register_analyzer(taken)(innvest_lite.Deconvnet)
+
+
+def test_what_is_no_analyzer_and_what_takes_no_options(monkeypatch):
+    monkeypatch.setattr("innvest_lite.analyzers.registry.ANALYZERS", dict(ANALYZERS))
+    for name in ("gradient", "new"):
+        for thing in (3, dict, abs):
+            with pytest.raises(InvalidInputError, match="class derived from innvest_lite.Analyzer"):
+                innvest_lite.register_analyzer(name)(thing)
+
+    @innvest_lite.register_analyzer("plain", package="tests")
+    class Plain(innvest_lite.SmoothGrad):
+        """Hands no options on."""
+
+        def __init__(self, model, *, strength=1.0):
+            super().__init__(model, augment_by_n=2)
+
+    assert create_analyzer("plain", models.case("dense").model, strength=2.0).augment_by_n == 2
+    with pytest.raises(InvalidInputError, match="no option 'augment_by_n'.* It takes strength"):
+        create_analyzer("plain", models.case("dense").model, augment_by_n=3)

@@ -23,7 +23,7 @@ from innvest_lite import (
 )
 from innvest_lite.analyzers import ANALYZERS
 from innvest_lite.export import fingerprint
-from innvest_lite.export.files import check_path
+from innvest_lite.export.files import FORMATS, Format, check_path
 from innvest_lite.files import replacing_folder
 
 # What it says of itself ----------------------------------------------------------------------------------------------
@@ -151,6 +151,18 @@ def test_endings_in_capitals(tmp_path):
     assert check_path(tmp_path / "SERVED.ONNX", "onnx") == tmp_path / "SERVED.ONNX"
     with pytest.raises(InvalidInputError, match="say format='litert'"):
         check_path(tmp_path / "SERVED.TFLITE", "tf_saved_model")
+
+
+def test_formats_of_ones_own(tmp_path, monkeypatch):
+    """One with the ending of another, and one whose ending has two dots."""
+    for name, ending in [("small onnx", ".onnx"), ("text", ".serve.txt")]:
+        monkeypatch.setitem(FORMATS, name, Format(ending, ("serve",), lambda path, *_: path.write_text("")))
+        Gradient(models.case("dense").model).export(tmp_path / f"mine{ending}", format=name)
+        assert (tmp_path / f"mine{ending}").exists()
+    with pytest.raises(InvalidInputError, match="ends in .serve.txt"):
+        check_path(tmp_path / "mine.txt", "text")
+    with pytest.raises(InvalidInputError, match="say format='text'"):
+        check_path(tmp_path / "mine.serve.txt", "tf_saved_model")
 
 
 def test_what_was_there_comes_back_where_the_new_folder_cannot_take_its_place(tmp_path, monkeypatch):
