@@ -291,7 +291,7 @@ def scale_by_powers_of_two(tensors: Iterable[Any], exponent: Any) -> list[Any]:
 
     Args:
         tensors: tensors (batch, ...).
-        exponent: int32 (batch,), of either sign.
+        exponent: int32 (batch,), of either sign, at most 252 in magnitude: of both halves there must be a float32.
     """
     # In two halves: a single factor 2**exponent may not be a float32 where the product still is.
     half = exponent // 2
