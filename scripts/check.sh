@@ -10,7 +10,8 @@ export TF_CPP_MIN_LOG_LEVEL=2
 # Documentation.
 python -m sphinx -q -W --keep-going -n -b html -c docs . "$out"
 
-# Types: the type checker's line goes here.
+# Types.
+mypy
 
 # Linter and formatter.
 ruff check .

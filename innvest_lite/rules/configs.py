@@ -10,7 +10,12 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.rules import matchers
 from innvest_lite.rules.base import RULES, Rule
 
-_MATCHERS = {cls.__name__: cls for cls in vars(matchers).values() if isinstance(cls, type)}
+# Those of the module alone: a file is data from strangers, and must not name what the module happens to import.
+_MATCHERS = {
+    cls.__name__: cls
+    for cls in vars(matchers).values()
+    if isinstance(cls, type) and cls.__module__ == matchers.__name__
+}
 
 
 def composite_to_config(composite: Iterable[tuple[Any, Any]]) -> list[list[dict[str, Any]]]:
