@@ -72,8 +72,13 @@ def one_of(given: Any, words: Collection[Any], name: str) -> Any:
         InvalidInputError: it is not one of them, or not a text.
     """
     if not isinstance(given, str | None) or given not in words:
-        raise InvalidInputError(f"{name} should be one of {tuple(words)}, but is {given!r}.")
+        raise InvalidInputError(f"{name} should be one of {tuple(words)}, but is {_short(given)}.")
     return given
+
+
+def _short(given):
+    """What was given, for a message: an array, such as labels handed over for the option, by its shape."""
+    return f"an array of shape {given.shape}" if isinstance(given, np.ndarray) else repr(given)
 
 
 def finite(number: Any, name: str) -> float:

@@ -233,7 +233,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
 
         Returns:
             A `CheckReport`, which prints as a table: per node the relevance that arrived and was handed on, and where the
-            difference went. Methods that are not one backward sweep have no rows, only the totals.
+            difference went (see `CheckRow`). Methods that are not one backward sweep have no rows, only the totals.
         """
         self.require_ready()
         arrays, weights = self.explainer.checked(x, target, neuron_selection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -25,11 +26,21 @@ class BoundWhenMade(type(keras.Model)):  # type: ignore[misc]  # Keras's own met
     the method cannot explain is to be refused where the analyzer is made, not where it is first used.
     """
 
-    def __call__(cls, *args: Any, **options: Any) -> Any:
-        """Makes an analyzer, whole."""
-        analyzer = super().__call__(*args, **options)
-        analyzer.complete()
-        return analyzer
+    # Type checkers and editors shall read `__init__`, and `help` shall show what it takes.
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            """Makes an analyzer, whole."""
+            analyzer = super().__call__(*args, **options)
+            analyzer.complete()
+            return analyzer
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What making an analyzer takes."""
+        made_by: Any = cls
+        signature = inspect.signature(made_by.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=signature.empty)
 
 
 def bound(analyzer: Analyzer) -> Explainer:

@@ -328,7 +328,8 @@ class PatternAnalyzer(ReverseAnalyzer):
 class PatternNet(PatternAnalyzer):
     """The signal that the explained output sees, in input units with colour channels (arXiv 1705.05598, section 4).
 
-    The gradient's backward pass with every kernel replaced by its pattern a+, started from the logit.
+    The gradient's backward pass with every kernel replaced by its pattern a+, started from the logit. `patterns=`,
+    `estimator=` and the other options are those of `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
         >>> analyzer = PatternNet(model).fit(images, verbose=0)
@@ -361,7 +362,8 @@ class PatternAttribution(PatternAnalyzer):
     """Contributions to the explained logit, in logits (arXiv 1705.05598, section 4).
 
     The gradient's backward pass with every kernel w replaced by w * a+, started from the logit. It does not conserve
-    the logit: what arrives at closed ReLUs and at zero padding is lost; `check` shows where.
+    the logit: what arrives at closed ReLUs and at zero padding is lost; `check` shows where. Its options
+    are those of `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
         >>> analyzer = PatternAttribution(model).fit(images, verbose=0)

@@ -159,8 +159,8 @@ class Report(collections.UserDict[str, LayerReport]):
             A list of texts, one a layer.
         """
         return [
-            f"{name}: of {row.units} units {row.dead} were never active, and {row.ill_conditioned} have an ill-conditioned "
-            "pattern. Fit on more, or more varied, samples, or rely on a method without patterns."
+            f"{name}: of {row.units} units, {_counted(row)}. Fit on more, or more varied, samples, or rely on a method "
+            "without patterns."
             for name, row in self.items()
             if row.dead + row.ill_conditioned > share * row.units
         ]
@@ -243,3 +243,10 @@ def _frozen(array):
     array = np.array(array, "float32")
     array.flags.writeable = False
     return array
+
+
+def _counted(row):
+    """Dead and ill-conditioned units in words; what there is none of is not named."""
+    dead = f"{row.dead} {'was' if row.dead == 1 else 'were'} never active"
+    ill = f"{row.ill_conditioned} {'has' if row.ill_conditioned == 1 else 'have'} an ill-conditioned pattern"
+    return ", and ".join(words for number, words in ((row.dead, dead), (row.ill_conditioned, ill)) if number)

@@ -12,9 +12,7 @@ from innvest_lite.rules.base import RULES, Rule
 
 # Those of the module alone: a file is data from strangers, and must not name what the module happens to import.
 _MATCHERS = {
-    cls.__name__: cls
-    for cls in vars(matchers).values()
-    if isinstance(cls, type) and cls.__module__ == matchers.__name__
+    cls.__name__: cls for cls in vars(matchers).values() if isinstance(cls, type) and cls.__module__ == matchers.__name__
 }
 
 

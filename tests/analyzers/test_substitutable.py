@@ -204,3 +204,10 @@ def test_what_is_no_analyzer_and_what_takes_no_options(monkeypatch):
     assert create_analyzer("plain", models.case("dense").model, strength=2.0).augment_by_n == 2
     with pytest.raises(InvalidInputError, match="no option 'augment_by_n'.* It takes strength"):
         create_analyzer("plain", models.case("dense").model, augment_by_n=3)
+
+
+def test_help_says_what_making_one_takes():
+    """The class that completes analyzers must not hide their arguments."""
+    named = list(inspect.signature(innvest_lite.PatternNet).parameters)
+    assert named[0] == "model" and "patterns" in named and "self" not in named
+    assert inspect.signature(innvest_lite.SmoothGrad).parameters["augment_by_n"].default == 64

@@ -101,6 +101,7 @@ def test_choices_are_kept(split, tmp_path):
         ({"sum": "mean"}, r"estimator\['sum'\] should be one of"),
         ({"sum": None}, r"estimator\['sum'\] should be one of"),
         ("mean", "estimator should be one of"),
+        (np.arange(600), r"but is an array of shape \(600,\)\.$"),
         (None, "estimator should be one of"),
     ],
 )
