@@ -283,3 +283,26 @@ def test_a_config_alone_has_no_patterns(fitted):
             use(X[:2])
     other.set_weights(analyzer.get_weights())
     np.testing.assert_array_equal(other.analyze(X[:2]), analyzer.analyze(X[:2]))
+
+
+def test_weights_that_go_back_behind_a_fit_are_noticed(fitted):
+    """As where averaged weights are put in for the fit alone: those before it were known, to the patterns before it."""
+    model, analyzer = fresh(fitted)
+    before = model.get_weights()
+    change(model, "conv", 0, 0)
+    analyzer.set_patterns(innvest_lite.fit_patterns(model, X, verbose=0))
+    model.set_weights(before)
+    with pytest.raises(PatternMismatchError, match="conv"):
+        analyzer.analyze(X[:2])
+
+
+def test_the_programs_of_the_explainer_look_themselves(fitted):
+    """Each batch does, and again: weights may change while samples are explained."""
+    model, analyzer = fresh(fitted)
+    explainer = analyzer.explainer
+    arrays, _ = explainer.checked(X[:4])
+    explainer.run(arrays, batch_size=2)
+    change(model, "alone", 2, 0)
+    for _ in range(2):
+        with pytest.raises(PatternMismatchError, match="alone"):
+            explainer.run(arrays, batch_size=2)
