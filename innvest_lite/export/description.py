@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite import backend
+from innvest_lite.digests import described, digest
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import preprocess
 from innvest_lite.options import is_number
@@ -48,12 +48,7 @@ def description(served: Served, endpoints: Mapping[str, Any], input_range: tuple
 
 def fingerprint(model: keras.Model) -> str:
     """A hash of all weights of a model, the same on every machine."""
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in model.weights:
-        array = np.ascontiguousarray(backend.view(weight))
-        digest.update(repr((array.shape, str(array.dtype))).encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+    return digest(described(map(backend.view, model.weights)))
 
 
 def input_range_of(preprocessor: Preprocessor | None, given: Any) -> list[float] | None:
