@@ -76,9 +76,13 @@ def python():
 def exported(tmp_path):
     """A function that exports an analyzer and loads it as somebody else would."""
 
+    # What is loaded owns the variables of its functions, also where a test keeps one of these alone.
+    kept = []
+
     def run(analyzer, **options):
         analyzer.export(tmp_path / "served", **options)
-        return tf.saved_model.load(tmp_path / "served")
+        kept.append(tf.saved_model.load(tmp_path / "served"))
+        return kept[-1]
 
     return run
 
