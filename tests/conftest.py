@@ -75,7 +75,6 @@ def python():
 @pytest.fixture
 def exported(tmp_path):
     """A function that exports an analyzer and loads it as somebody else would."""
-
     # What is loaded owns the variables of its functions, also where a test keeps one of these alone.
     kept = []
 
