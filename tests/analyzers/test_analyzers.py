@@ -227,6 +227,7 @@ np.savez(folder + "/found.npz", **results)
 """
 
 
+@pytest.mark.slow
 def test_loaded_in_a_new_process_bit_for_bit(python, tmp_path):
     """One that imports `innvest_lite` before Keras; here Keras is imported first, and all that is loaded shows the rest."""
     cases = {

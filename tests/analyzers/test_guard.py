@@ -306,3 +306,16 @@ def test_the_programs_of_the_explainer_look_themselves(fitted):
     for _ in range(2):
         with pytest.raises(PatternMismatchError, match="alone"):
             explainer.run(arrays, batch_size=2)
+
+
+def test_numbers_of_a_large_weight_that_are_exchanged_are_noticed():
+    """Within one of the blocks that are summed up, where sums alone would be the same."""
+    stack = [layers.Dense(256, activation="relu", name="large"), layers.Dense(2, name="out")]
+    model, data = models.randomize(keras.Sequential([keras.Input((80,)), *stack]), 4), models.normal(60, 80)
+    analyzer = PatternNet(model).fit(data, verbose=0)
+    analyzer.analyze(data[:2])
+    kernel, bias = model.get_layer("large").get_weights()
+    kernel[7, [20, 21]] = kernel[7, [21, 20]]
+    model.get_layer("large").set_weights([kernel, bias])
+    with pytest.raises(PatternMismatchError, match="large"):
+        analyzer.analyze(data[:2])

@@ -30,7 +30,7 @@ def rows_of(path):
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize("source", ["array", "folder"])
+@pytest.mark.parametrize("source", ["array", pytest.param("folder", marks=pytest.mark.slow)])
 def test_it_is_the_python_api(digits, source, tmp_path, capsys):
     images, array, folder = digits
     data, methods = [array], "gradient,pattern.attribution, gradient"

@@ -66,7 +66,11 @@ def desk(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("page", RUN)
+# Quick: what a newcomer reads first, and what extends the package. The other pages show what tests of its rooms run too.
+QUICK = ("README.md", "CONTRIBUTING.md", "docs/layers.md", "docs/lrp.md")
+
+
+@pytest.mark.parametrize("page", [page if page in QUICK else pytest.param(page, marks=pytest.mark.slow) for page in RUN])
 def test_what_a_page_shows_runs(page, desk, tmp_path, monkeypatch):
     shutil.copytree(desk, tmp_path / "commands")
     (tmp_path / "python").mkdir()

@@ -64,7 +64,7 @@ def test_convergence_prints_and_draws():
     assert len(found.plot().lines) == 1
 
 
-QUICK, SLOW = ("two_inputs", "several", "text", "sigmoid_head"), ("nested", "separable")
+QUICK, SLOW = ("two_inputs", "text"), ("several", "sigmoid_head", "nested", "separable")
 
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])

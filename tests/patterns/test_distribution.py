@@ -51,7 +51,8 @@ def test_a_strategy_of_one_replica_equals_none(strategy):
 _ALL = ("array", "generator", "tf.data", "list", "one")
 
 
-@pytest.mark.parametrize("names", [("weighted",), pytest.param(_ALL, marks=pytest.mark.slow)], ids=len)
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [("weighted",), _ALL], ids=len)
 def test_two_replicas_equal_one(names, python, tmp_path):
     python("import sys, distributed; distributed.fit_on_two_replicas(sys.argv[1], sys.argv[2:])", tmp_path, *names)
     for name in names:

@@ -297,6 +297,7 @@ def test_a_slow_client_is_not_waited_for(script, sent):
     assert answer == {"error": f"Expected 900 bytes as Content-Length says, but got {sent} in time."}
 
 
+@pytest.mark.slow
 def test_nor_one_whose_header_drips(script, monkeypatch):
     monkeypatch.setattr(script, "_HEADER", 0.5)
     with serving(script, lambda *_: {}) as server, socket.create_connection(server.server_address) as connection:
@@ -309,6 +310,7 @@ def test_nor_one_whose_header_drips(script, monkeypatch):
         assert time.monotonic() - start < 9, "idle connections are closed after 10"
 
 
+@pytest.mark.slow
 def test_neither_is_one_that_drips(script, monkeypatch):
     monkeypatch.setattr(script, "_BODY", 0.5)
     with serving(script, lambda *_: {}) as server, socket.create_connection(server.server_address) as connection:
@@ -336,6 +338,7 @@ def test_a_client_that_leaves_is_told_nothing(script, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_closing_waits_for_answers_and_for_nobody_else(script):
     begun = threading.Event()
 
@@ -355,6 +358,7 @@ def test_closing_waits_for_answers_and_for_nobody_else(script):
         assert idle.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_few_images_are_explained_at_a_time(script, folder, monkeypatch):
     explainer, running, most = script.Explainer(folder), [], []
 
@@ -426,6 +430,7 @@ def test_other_exports_are_refused(script, tmp_path, options, message):
         script.Explainer(tmp_path / "served")
 
 
+@pytest.mark.slow
 def test_the_query_says_what_is_explained(script, tmp_path):
     body = encoded(digits(1)[0])
     innvest_lite.Gradient(small_model()).export(tmp_path / "asked", preprocess="unit", render="heatmap", target="input")
@@ -458,6 +463,7 @@ def test_the_query_says_what_is_explained(script, tmp_path):
                 assert status == 400 and re.search("target|whole numbers", answer["error"]), query
 
 
+@pytest.mark.slow
 def test_a_seed_is_0_or_what_the_query_says(script, tmp_path):
     innvest_lite.SmoothGrad(small_model(), augment_by_n=2).export(tmp_path / "1", preprocess="unit", render="heatmap")
     explainer = script.Explainer(tmp_path / "1")
@@ -480,6 +486,7 @@ def test_what_just_passes(script):
     assert jpeg_size(photo[:2] + b"\xff\xff" + photo[2:]) == (28, 28)
 
 
+@pytest.mark.slow
 def test_the_largest_body_is_read_and_connections_are_let_go(script):
     with serving(script, lambda *_: {}) as server:
         for length, status in ((MIB, 400), (MIB + 1, 413)):
@@ -492,6 +499,7 @@ def test_the_largest_body_is_read_and_connections_are_let_go(script):
         assert not server._open
 
 
+@pytest.mark.slow
 def test_images_of_other_channels_are_refused(script, tmp_path):
     module = tf.Module()
     signature = [tf.TensorSpec((None, 4, 4, 2), "uint8", name="x")]
@@ -525,6 +533,7 @@ def test_other_saved_models_are_refused(script, tmp_path):
         script.Explainer(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_model_of_any_size_and_in_colour(script, tmp_path):
     x = keras.Input((None, 20, 3))
     value = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(x))
