@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.options import as_array, finite, positive, seed_of
+from innvest_lite.options import as_array, finite, formerly_positional, positive, seed_of
 
 _BLOBS = 3  # A template has as many.
 _PIXELS = 3  # A blob's cell is at least so wide.
@@ -44,6 +44,7 @@ class SignalDistractor:
     weight: np.ndarray
 
 
+@formerly_positional("seed")
 def signal_distractor(
     samples: int, signal: Any = (1.0, 0.0), distractor: Any = (1.0, 1.0), noise: float = 1.0, *, seed: int = 0
 ) -> SignalDistractor:
@@ -138,6 +139,7 @@ class Suppressor:
     weight: np.ndarray
 
 
+@formerly_positional("seed")
 def suppressor(samples: int, correlation: float = 0.8, separation: float = 1.0, *, seed: int = 0) -> Suppressor:
     """Two Gaussian classes with a suppressor: a feature that says nothing of the class, yet helps to read it.
 

@@ -101,3 +101,15 @@ def test_arguments_by_their_place():
     assert len(quality.layers["first"].neurons) == 2
     with pytest.raises(TypeError, match="positional"):
         metrics.degradation(probabilities, None, x, 2, 2, "zero", "random", 1)
+
+
+def test_seeds_by_their_place():
+    with pytest.warns(DeprecationWarning, match="signal_distractor takes seed= by name now"):
+        found = innvest_lite.datasets.signal_distractor(5, (1.0, 0.0), (1.0, 1.0), 1.0, 3)
+    np.testing.assert_array_equal(found.x, innvest_lite.datasets.signal_distractor(5, seed=3).x)
+    with pytest.warns(DeprecationWarning, match="suppressor takes seed= by name now"):
+        innvest_lite.datasets.suppressor(5, 0.8, 1.0, 3)
+    case = models.case("dense")
+    result = metrics.degradation(case.model, None, models.normal(20, 6), 2, 2, "zero", order="random")
+    with pytest.warns(DeprecationWarning, match="interval takes seed= by name now"):
+        assert result.interval(0.9, 50, 3) == result.interval(0.9, 50, seed=3)

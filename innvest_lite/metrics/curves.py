@@ -10,7 +10,7 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics.drawing import axes_or_new
-from innvest_lite.options import finite, positive, seed_of
+from innvest_lite.options import finite, formerly_positional, positive, seed_of
 from innvest_lite.tables import table
 
 # The number of steps of a curve that are printed.
@@ -56,6 +56,7 @@ class Degradation:
         """
         return (self.curves[:, :1] - self.curves).mean(axis=1)
 
+    @formerly_positional("seed")
     def interval(self, level: float = 0.95, resamples: int = 2000, *, seed: int = 0) -> tuple[float, float]:
         """A percentile bootstrap interval, over samples, of the mean area.
 
@@ -72,6 +73,7 @@ class Degradation:
         """
         return _bootstrap(self.area_over_curve, level, resamples, seed)
 
+    @formerly_positional("seed")
     def gain(
         self, baseline: Degradation, level: float = 0.95, resamples: int = 2000, *, seed: int = 0
     ) -> tuple[float, float, float]:
