@@ -106,8 +106,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         """Called behind `__init__`, when the analyzer is made: a model that cannot be explained is refused now."""
         _ = self.explainer
 
-    def require_ready(self) -> None:
-        """Raises where the analyzer cannot explain the model as it is now; called by everything that explains or saves."""
+    def require_ready(self, look: bool = True) -> None:
+        """Raises where the analyzer cannot explain the model as it is now; `look` says whether to look at the weights."""
 
     @property
     def explainer(self) -> Explainer:
@@ -206,7 +206,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             NotFittedError: a pattern method without patterns.
             PatternMismatchError: the model's weights have changed since the patterns were fitted.
         """
-        self.require_ready()
+        # Its programs look at the weights themselves, batch by batch: a look of its own would read all of them twice.
+        self.require_ready(look=False)
         keep, explainer = names_of(keep), self.explainer
         arrays, weights = explainer.checked(x, target, neuron_selection)
         relevance, kept, exponent = explainer.run(arrays, weights, keep, batch_size, verbose)

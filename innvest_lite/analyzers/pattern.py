@@ -154,7 +154,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         self._take(patterns, patterns.fingerprints)
         return self
 
-    def require_ready(self) -> None:
+    def require_ready(self, look: bool = True) -> None:
         """See `Analyzer.require_ready`.
 
         Raises:
@@ -172,7 +172,8 @@ class PatternAnalyzer(ReverseAnalyzer):
                         "analyzer.fit(data), or save and load a .keras file, which holds both."
                     )
             self._awaits_kernels = False
-        self.explainer.guard.look()
+        if look:
+            self.explainer.guard.look()
 
     def compute_output_spec(self, *args: Any, **options: Any) -> Any:
         """As of any Keras layer: what `call` gives, as symbolic tensors."""
