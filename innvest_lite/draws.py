@@ -72,7 +72,7 @@ def _threefry(key0, key1, x0, x1):
 
 
 def _rotated(x, distance):
-    return ops.left_shift(x, _word(distance)) | ops.right_shift(x, _word(32 - distance))
+    return backend.shifted(x, distance) | backend.shifted(x, distance - 32)
 
 
 def _word(number):
@@ -81,4 +81,4 @@ def _word(number):
 
 def _unit(bits):
     """Uniform in [0, 1), as a float32's 24 bits have it."""
-    return ops.cast(ops.right_shift(bits, _word(8)), "float32") * 2.0**-24
+    return ops.cast(backend.shifted(bits, -8), "float32") * 2.0**-24

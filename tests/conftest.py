@@ -1,21 +1,16 @@
 """What holds for all tests: processes, warnings are errors, the same seed; a new process, data sources."""
 
 import gc
+import importlib
 import os
 import pathlib
 import subprocess
 import sys
 import warnings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import pytest
 
-with warnings.catch_warnings():
-    # What third parties warn of while they are imported is theirs.
-    warnings.simplefilter("ignore")
-    import keras
-    import numpy as np
-    import pytest
-    import tensorflow as tf
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PATHS = os.pathsep.join(map(str, (_ROOT, _ROOT / "tests" / "support")))
@@ -31,6 +26,15 @@ def pytest_xdist_auto_num_workers(config):
     named = {argument.partition("::")[0] for argument in config.args}
     alone = len(named) <= _FEW and all(map(os.path.isfile, named))
     return 0 if alone else None
+
+
+def pytest_collectstart():
+    """Imports TensorFlow before the first test file does; the process that only hands out tests collects none."""
+    with warnings.catch_warnings():
+        # What third parties warn of while they are imported is theirs.
+        warnings.simplefilter("ignore")
+        importlib.import_module("keras")
+        importlib.import_module("tensorflow")
 
 
 def pytest_collection_finish():
@@ -55,6 +59,8 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def same_seed():
     """Python's, NumPy's and Keras's global generators start the same way in every test."""
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
@@ -75,6 +81,8 @@ def python():
 @pytest.fixture
 def exported(tmp_path):
     """A function that exports an analyzer and loads it as somebody else would."""
+    import tensorflow as tf
+
     # What is loaded owns the variables of its functions, also where a test keeps one of these alone.
     kept = []
 
@@ -86,48 +94,19 @@ def exported(tmp_path):
     return run
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of eight, with labels."""
-
-    def __init__(self, x):
-        super().__init__()
-        self.x = x
-
-    def __len__(self):
-        return -(-len(self.x) // 8)
-
-    def __getitem__(self, index):
-        batch = self.x[8 * index : 8 * index + 8]
-        return batch, np.zeros(len(batch))
-
-
 @pytest.fixture(scope="session")
 def feed():
-    """A function: samples as one of the data sources that a fit takes, in batches of eight where it is batched."""
+    """A function: samples as one of the data sources that a fit takes, see `feeds.SOURCES`."""
+    from feeds import SOURCES
 
-    def batches(x):
-        return [x[start : start + 8] for start in range(0, len(x), 8)]
-
-    sources = {
-        "array": lambda x: x,
-        "float64": lambda x: x.astype("float64"),
-        "tensor": tf.constant,
-        "tf.data": lambda x: tf.data.Dataset.from_tensor_slices(x).batch(8),
-        "tf.data with labels": lambda x: tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x)))).batch(8),
-        "PyDataset": Batches,
-        "generator": lambda x: (batch for batch in batches(x)),
-        "generator of pairs": lambda x: ((batch, np.zeros(len(batch))) for batch in batches(x)),
-        "list": batches,
-        "list of pairs": lambda x: [(batch, np.zeros(len(batch))) for batch in batches(x)],
-        "pair of arrays": lambda x: (x, np.zeros(len(x))),
-        "dict": lambda x: {"x": x},
-    }
-    return lambda source, x: sources[source](x)
+    return lambda source, x: SOURCES[source](x)
 
 
 @pytest.fixture
 def eager(monkeypatch):
     """No compilation: where a program runs once, tracing it takes longer than running its operations one by one."""
+    import tensorflow as tf
+
     from innvest_lite import backend
 
     evaluated = lambda function, *_: lambda *arrays: function(*map(tf.constant, arrays))  # noqa: E731

@@ -247,6 +247,13 @@ def words(number: Any) -> tuple[Any, Any]:
     return tf.cast(bits, tf.uint32), tf.cast(tf.bitwise.right_shift(bits, tf.constant(32, tf.uint64)), tf.uint32)
 
 
+def shifted(bits: Any, distance: int) -> Any:
+    """uint32 shifted to the left, or to the right by a negative distance; zeros follow."""
+    # Not `keras.ops`, in which every shift would be four calls: noise takes twenty rotations a number.
+    shift = tf.bitwise.left_shift if distance > 0 else tf.bitwise.right_shift
+    return shift(bits, tf.constant(abs(distance), tf.uint32))
+
+
 def numpy_dtype(tensor: Any) -> Any:
     """The NumPy dtype of a tensor."""
     return tensor.dtype.as_numpy_dtype
