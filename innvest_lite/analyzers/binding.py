@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,13 +11,15 @@ import keras
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.forms.inputs import with_token_inputs
 from innvest_lite.forms.registry import form_of
-from innvest_lite.graph import passes, trace
+from innvest_lite.graph import Graph, passes, trace
 from innvest_lite.inputs import input_spec
 from innvest_lite.rules import bind
 from innvest_lite.targets import Targets
 
 if TYPE_CHECKING:
     from innvest_lite.analyzers.base import Analyzer
+
+_log = logging.getLogger("innvest_lite")
 
 
 class BoundWhenMade(type(keras.Model)):  # type: ignore[misc]  # Keras's own metaclass
@@ -54,6 +57,8 @@ def bound(analyzer: Analyzer) -> Explainer:
     # The head is looked for before anything is fused or cut further: it is to give the model's own predictions.
     whole = passes.select_output(passes.split_activations(traced), analyzer.output_choice)
     (head,) = passes.heads(whole)
+    if not head:
+        _tell_of_squashing(whole, method)
     rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable)
     graph = with_token_inputs(passes.select_output(rewritten, analyzer.output_choice))
     inputs = input_spec(analyzer.model, graph, analyzer.preprocessor)
@@ -62,11 +67,23 @@ def bound(analyzer: Analyzer) -> Explainer:
         plan=bind(graph, analyzer.bindings(), method),
         inputs=inputs,
         targets=Targets(graph.spec(graph.outputs[0]).shape, analyzer.neuron_selection_mode),
-        head=None if head is None else form_of(head, whole),
+        head=tuple(form_of(node, whole) for node in head),
         strategy=analyzer.strategy(graph, inputs),
         jit_compile=analyzer.jit_compile,
         guard=analyzer.guard(graph),
     )
+
+
+def _tell_of_squashing(graph: Graph, method: str) -> None:
+    node = passes.squashes(graph)
+    if node is not None:
+        _log.warning(
+            "%s explains what the model puts out, behind %s (%s), and not logits: there, what a class gains another loses, "
+            "and gradients vanish where the model is sure.",
+            method,
+            node.name,
+            node.kind,
+        )
 
 
 def snake_case(name: str) -> str:

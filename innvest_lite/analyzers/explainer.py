@@ -40,7 +40,8 @@ class Explainer:
         plan: what happens at each node; its `graph` is the model's, rewritten, from the inputs to the explained logits.
         inputs: what the model takes.
         targets: what may be explained.
-        head: the softmax or sigmoid that was taken off the explained output; None where there was none.
+        head: the softmax or sigmoid that was taken off the explained output, and what followed it; empty where there was
+            none.
         strategy: how the method explains tensors.
         jit_compile: whether XLA compiles its programs.
         guard: what looks whether the weights are still those that patterns were fitted for.
@@ -50,7 +51,7 @@ class Explainer:
     plan: Plan
     inputs: InputSpec
     targets: Targets
-    head: Form | None
+    head: tuple[Form, ...]
     strategy: Strategy
     jit_compile: bool
     guard: Any = Unguarded()
@@ -92,7 +93,14 @@ class Explainer:
 
     def predictions(self, logits: Any) -> Any:
         """What the model itself puts out, from its logits."""
-        return logits if self.head is None else self.head.forward(logits)[0]
+        if len(self.head) < 2:
+            return self.head[0].forward(logits)[0] if self.head else logits
+        # What follows may have changed the shape, which the softmax must not see.
+        sizes = [-1 if size is None else size for size in self.head[0].node.input_specs[0].shape[1:]]
+        outputs = ops.reshape(ops.cast(logits, self.head[0].node.input_specs[0].dtype), (ops.shape(logits)[0], *sizes))
+        for form in self.head:
+            (outputs,) = form.forward(outputs)
+        return outputs
 
     # On arrays --------------------------------------------------------------------------------------------------------
 

@@ -340,6 +340,7 @@ class PatternNet(PatternAnalyzer):
     """
 
     picture = "signal"
+    stand_in = (rules.anything(), rules.Gradient())
 
     def composite(self) -> list:
         """Patterns at linear nodes, their closed form at diagonal ones, the gradient where values only move."""

@@ -17,7 +17,7 @@ from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
-from innvest_lite.rules import Gradient, anything
+from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan
 from innvest_lite.targets import weights_at
 
@@ -69,8 +69,10 @@ class ReverseAnalyzer(Analyzer):
     latest when the analyzer is made.
 
     Args:
-        fallback: "gradient" lets the plain gradient stand in at nodes for which the method has no rule; None (the
-            default) makes them an error.
+        fallback: "gradient" lets the gradient stand in at nodes for which the method has no rule: of nodes that are linear
+            in what they take, as x * J'(R / y), which stays in the unit of the relevance and conserves it; others are an
+            error all the same. None (the default) makes all of them an error. PatternNet, whose signals are in no unit
+            that a gradient could keep, takes the plain gradient of any node.
 
     Raises:
         UnsupportedLayerError: there is no rule for some of the nodes; the message lists them.
@@ -79,6 +81,8 @@ class ReverseAnalyzer(Analyzer):
 
     starts_from_logit = False
     accounts = True
+    #: What stands in where `fallback` lets the gradient do so: `(matcher, rule)`.
+    stand_in: tuple = (affine(), Contributions())
 
     def __init__(self, model: Any, *, fallback: str | None = None, **options: Any) -> None:
         if fallback not in (None, "gradient"):
@@ -120,7 +124,7 @@ class ReverseAnalyzer(Analyzer):
 
     def bindings(self) -> list:
         """See `Analyzer.bindings`: the composite, behind it the fallback."""
-        return [*self.composite(), *([(anything(), Gradient())] if self._fallback else [])]
+        return [*self.composite(), *([self.stand_in] if self._fallback else [])]
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""

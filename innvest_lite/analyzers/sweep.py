@@ -68,6 +68,8 @@ def forward(
 
     def evaluated(node, taken):
         outputs, pullback, prepared = _evaluated(steps[node.name], taken)
+        if steps[node.name].rule.needs_bounds:
+            prepared = _bounds(plan, steps[node.name], inputs, taken)
         if node.values[0] not in given:
             calls[node.name] = (taken, outputs, pullback, prepared)
         return outputs
@@ -82,6 +84,27 @@ def _evaluated(step, inputs):
         return *backend.vjp(step.form.forward, *inputs), None
     outputs, prepared = ready
     return outputs, None, prepared
+
+
+def _bounds(plan, step, inputs, taken):
+    """The least and the largest values that a node can take, one sample each, by its rule's bounds.
+
+    They are those of the model's input where only preprocessing lies between, else those of the node's own.
+    """
+    rule, before = step.rule, plan.before(step.node)
+    if before is None:
+        return tuple(rule.filled(taken[0][:1], bound, step.form) for bound in (rule.low, rule.high))
+    sources = {value for node in (*before.nodes, step.node) for value in node.inputs}
+    ends = []
+    for bound in (rule.low, rule.high):
+        given = [
+            rule.filled(x[:1], bound, step.form) if value in sources else x
+            for value, x in zip(plan.graph.inputs, inputs, strict=True)
+        ]
+        values = interpret(before, lambda node, taken: plan.forms[node.name].forward(*taken), given)
+        ends.append(values[step.node.inputs[0]])
+    # A negative factor on the way exchanges them.
+    return ops.minimum(*ends), ops.maximum(*ends)
 
 
 def backward(

@@ -169,15 +169,14 @@ def with_softmax(model: Any) -> Any:
     import keras
 
     from innvest_lite.graph import passes, trace
+    from innvest_lite.graph.behaviour import is_softmax
 
     outputs = model.outputs
     if len(outputs) != 1:
         raise InvalidInputError(f"--logits is for models with one output, but this one has {len(outputs)}.")
-    graph = passes.split_activations(trace(model))
-    if passes.strip_softmax(graph).outputs != graph.outputs:
-        node: Any = graph.producer(graph.outputs[0])
-        head = node.operation
-        name = getattr(head, "activation", type(head)).__name__.lower()
+    (head,) = passes.heads(passes.split_activations(trace(model)))
+    if head:
+        name = "softmax" if is_softmax(head[0]) else "sigmoid"
         raise InvalidInputError(f"The model ends in a {name}, not in logits; remove --logits.")
     activation = "sigmoid" if outputs[0].shape[-1] == 1 else "softmax"
     return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))

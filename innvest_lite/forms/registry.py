@@ -1,7 +1,8 @@
 """Which form a node gets: one table for layers, one for `keras.ops` operations, and `register_form` for a user's own.
 
-A subclass of a Keras layer counts as that layer as long as it keeps its `call`; whatever is not in the tables is
-"opaque": it has a gradient, but no rule that needs to know what it computes can be used.
+A subclass of a Keras layer counts as that layer as long as it keeps its `call`. What is in no table is tried: a function of
+each value, a linear map without weights; whatever is left is "opaque": it has a gradient, but no rule that needs to know
+what it computes can be used.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TypeVar
 import keras
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.forms import linear, normalization, structure, virtual
+from innvest_lite.forms import linear, normalization, operations, structure, virtual
 from innvest_lite.forms.base import Form
-from innvest_lite.graph import Graph, Node, Slot
-from innvest_lite.graph.passes import is_plain
+from innvest_lite.graph import Graph, Node
+from innvest_lite.graph.plain import is_plain
 
 _Builder = TypeVar("_Builder", bound=Callable[[Node], Form])
 
@@ -66,17 +67,33 @@ def form_of(node: Node, graph: Graph) -> Form:
         A `Form`; "opaque" where nothing is known of its layer.
     """
     if node.part == "activation":
-        return structure.activation(node)
-    if not isinstance(node.operation, keras.Layer):
-        return _operation_form(node, graph)
-    for cls in type(node.operation).__mro__:
-        if cls in _BUILDERS:
-            # A subclass with a `call` of its own may compute anything.
-            return _built(_BUILDERS[cls], node) if is_plain(node.operation, (cls,)) else Form(node, "opaque")
-    if isinstance(node.operation, keras.layers.Multiply):
+        return structure.tried_form(node)
+    operation = node.operation
+    if not isinstance(operation, keras.Layer):
+        return operations.form_of_operation(node, graph)
+    for cls in type(operation).__mro__:
+        # A subclass with a `call` of its own may compute anything.
+        if cls in _BUILDERS and is_plain(operation, (cls,)):
+            return _built(_BUILDERS[cls], node)
+    if is_plain(operation, (keras.layers.Multiply,)):
         return structure.product(node, graph)
-    qualified = f"{type(node.operation).__module__}.{type(node.operation).__name__}"
-    return _BY_NAME.get(qualified, _opaque)(node)
+    qualified = f"{type(operation).__module__}.{type(operation).__name__}"
+    return _BY_NAME.get(qualified, _by_behaviour)(node)
+
+
+def _by_behaviour(node):
+    """The form of a layer that no table knows, by what it does, if that can be all that there is to it."""
+    # What depends on weights is not said by trying, unless it is a function of each value: two weights may cancel.
+    if getattr(node.operation, "weights", None) and not _may_be_diagonal(node):
+        return Form(node, "opaque")
+    form = structure.tried_form(node)
+    diagonal = form.kind in ("scale", "activation", "rectifier")
+    return form if diagonal or not node.operation.weights else Form(node, "opaque")
+
+
+def _may_be_diagonal(node):
+    same = node.input_specs and node.input_specs[0].shape == node.output_specs[0].shape
+    return same and not type(node.operation).__module__.startswith("keras.src.")
 
 
 def _built(builder, node):
@@ -84,10 +101,6 @@ def _built(builder, node):
     if not isinstance(form, Form):
         raise InvalidInputError(f"The form of {node.name} ({node.kind}) should be a Form, but its function gave {form!r}.")
     return form
-
-
-def _opaque(node):
-    return Form(node, "opaque")
 
 
 def _of_kind(kind):
@@ -110,43 +123,9 @@ _BUILDERS.update(
         **dict.fromkeys(structure.SCALES, _of_kind("scale")),
         **dict.fromkeys(structure.MAXIMA, _of_kind("max")),
         **normalization.LAYERS,
-        **dict.fromkeys(structure.ACTIVATIONS, structure.activation),
+        **dict.fromkeys(structure.ACTIVATIONS, structure.tried_form),
+        keras.layers.PReLU: lambda node: structure.Activation(node, "activation"),
         keras.layers.UpSampling2D: structure.upsampling,
-        keras.layers.Activation: structure.activation,
-        keras.layers.ReLU: structure.activation,
         keras.layers.Embedding: _of_kind("embedding"),
     }
 )
-
-# keras.ops operations by class name, which is all that Keras tells of them.
-_ROUTE_OPERATIONS = (
-    *("Cast", "GetItem", "Reshape", "Ravel", "Transpose", "Moveaxis", "Swapaxes", "Squeeze", "ExpandDims", "Identity"),
-    *("Concatenate", "Stack", "Split", "Flip", "Pad", "Repeat", "Take", "Slice", "BroadcastTo", "Unstack"),
-)
-_SUM_WEIGHTS = {"Add": (1.0, 1.0), "Subtract": (1.0, -1.0)}
-_MAX_OPERATIONS = ("MaxPool", "Max", "Maximum")
-
-
-def _operation_form(node, graph):
-    name = type(node.operation).__name__
-    # What gives truth values, such as the mask of an embedding, carries no relevance.
-    if name in _ROUTE_OPERATIONS or all(spec.dtype == "bool" for spec in node.output_specs):
-        return Form(node, "route")
-    if name in _MAX_OPERATIONS:
-        return Form(node, "max")
-    if name in _SUM_WEIGHTS or name in ("Multiply", "Divide", "TrueDivide", "Negative"):
-        return _arithmetic_form(node, graph, name)
-    return structure.activation(node)
-
-
-def _arithmetic_form(node, graph, name):
-    """`x + y` is a sum, `x * y` a product; with a constant in place of y, both are diagonal maps of x."""
-    if len(node.inputs) == 1:
-        # A constant that broadcasts the input to a larger shape copies it, and is no diagonal map.
-        same_shape = node.input_specs[0].shape[1:] == node.output_specs[0].shape[1:]
-        # constant / x is not linear in x, unlike x / constant.
-        divides = name in ("Divide", "TrueDivide") and not isinstance(node.arguments[0][0], Slot)
-        return Form(node, "scale" if same_shape and not divides else "opaque")
-    if name in _SUM_WEIGHTS:
-        return virtual.weighted_sum(node, _SUM_WEIGHTS[name])
-    return structure.product(node, graph) if name == "Multiply" else Form(node, "opaque")

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from innvest_lite.forms.base import Form
-from innvest_lite.forms.structure import activation_name
+from innvest_lite.forms.structure import Mixture
 from innvest_lite.graph import Graph, Value
-
-_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus", "exponential")
-# Zero padding keeps the sign; the operation `Pad` may pad with anything.
-_UNKNOWN_ROUTES = ("Pad",)
-
+from innvest_lite.graph.behaviour import behaviour_of, is_known, is_softmax
 
 def nonnegative_values(graph: Graph, forms: Mapping[str, Form]) -> set[Value]:
     """The values that are at least 0 whatever the input.
@@ -25,9 +21,14 @@ def nonnegative_values(graph: Graph, forms: Mapping[str, Form]) -> set[Value]:
     """
     known: set[Value] = set()
     for node in graph.nodes:
-        if activation_name(node) in _NEVER_NEGATIVE or (known.issuperset(node.inputs) and _keeps_sign(forms[node.name])):
+        if _is_never_negative(node) or (known.issuperset(node.inputs) and _keeps_sign(forms[node.name])):
             known.update(node.values)
     return known
+
+
+def _is_never_negative(node):
+    # Of what is only tried, the next number could be negative.
+    return (is_known(node) and behaviour_of(node).never_negative) or is_softmax(node)
 
 
 def _keeps_sign(form):
@@ -35,9 +36,8 @@ def _keeps_sign(form):
     # A node without inputs is a constant, of whose sign nothing is known.
     if not form.node.inputs:
         return False
-    # A weighted sum may have negative weights, as Subtract does.
     if form.kind == "sum":
-        return type(form.node.operation).__name__ in ("Add", "Average")
-    if form.kind == "route":
-        return type(form.node.operation).__name__ not in _UNKNOWN_ROUTES
-    return form.kind in ("max", "average", "product", "rectifier")
+        return min(form.weights) >= 0
+    if isinstance(form, Mixture):
+        return form.monotone and not behaviour_of(form.node).constant
+    return form.kind in ("max", "average", "product", "rectifier", "route")

@@ -9,12 +9,17 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
+from innvest_lite.graph.behaviour import GRID, behaviour_of, curves, is_softmax, same_curve
 from innvest_lite.graph.trace import carry_mask
 
 _layers = keras.layers
+
+# Layers that the oldest Keras does not have.
+_ADAPTIVE_MAXIMA = ("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
 
 ROUTES = (
     *(_layers.Flatten, _layers.Reshape, _layers.Permute, _layers.RepeatVector),
@@ -26,37 +31,44 @@ ELEMENTWISE = (
     *(_layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.SpatialDropout3D),
     *(_layers.AlphaDropout, _layers.GaussianDropout, _layers.GaussianNoise, _layers.ActivityRegularization),
     _layers.Identity,
-    # Augmentations do nothing outside training.
-    *(_layers.RandomFlip, _layers.RandomRotation, _layers.RandomZoom, _layers.RandomTranslation),
-    *(_layers.RandomContrast, _layers.RandomBrightness),
+    *(cls for name, cls in vars(_layers).items() if name.startswith("Random")),
 )
 # BatchNormalization outside of training: its statistics are constants.
 SCALES = (_layers.BatchNormalization, _layers.Rescaling, _layers.Normalization)
-ACTIVATIONS = (_layers.LeakyReLU, _layers.PReLU, _layers.ELU)
+ACTIVATIONS = (_layers.Activation, _layers.ReLU, _layers.LeakyReLU, _layers.ELU)
 MAXIMA = (
     *(_layers.MaxPooling1D, _layers.MaxPooling2D, _layers.MaxPooling3D),
-    *(_layers.GlobalMaxPooling1D, _layers.GlobalMaxPooling2D, _layers.GlobalMaxPooling3D, _layers.Maximum),
+    *(_layers.GlobalMaxPooling1D, _layers.GlobalMaxPooling2D, _layers.GlobalMaxPooling3D),
+    *(_layers.Maximum, _layers.Minimum),
+    *(cls for name in _ADAPTIVE_MAXIMA if (cls := getattr(_layers, name, None)) is not None),
 )
-# Activation functions that see one value at a time; softmax, which does not, is opaque.
-# relu6 too: it has the same regime, the sign of its input.
-RECTIFIERS = ("relu", "relu6")
-_SMOOTH = (
-    *("celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh"),
-    *("leaky_relu", "log_sigmoid", "mish", "selu", "sigmoid", "silu", "soft_shrink", "softplus", "softsign"),
-    *("sparse_plus", "sparse_sigmoid", "squareplus", "tanh", "tanh_shrink", "threshold"),
-)
-# Bounded functions: what they give scales a signal rather than carries one.
-GATES = ("sigmoid", "hard_sigmoid", "softmax", "tanh")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Activation(Form):
+    """A function of one value at a time, or one that was taken for it.
+
+    Attributes:
+        constant: whether it gives something else than 0 for 0, which then is no contribution of its input.
+    """
+
+    constant: bool = False
+
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
+        """As the model computes it; of a layer that was cut in two, the activation of the linear part's value."""
+        if self.node.part != "activation":
+            return self.node.call(*inputs)
+        layer = self.node.operation
+        return (carry_mask(layer, inputs[0], layer.activation(inputs[0])),)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ActivationPart(Form):
-    """The activation of a layer that was cut in two."""
+class Mixture(Form):
+    """A linear map without weights (plus a constant): means, interpolation, products with what is constant.
 
-    def forward(self, *inputs: Any) -> tuple[Any, ...]:
-        """The activation of the linear part's value."""
-        layer = self.node.operation
-        return (carry_mask(layer, inputs[0], layer.activation(inputs[0])),)
+    Attributes:
+        monotone: whether none of its coefficients is negative.
+    """
+
+    monotone: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,38 +83,38 @@ class Product(Form):
 
 
 def activation_name(node: Node) -> str | None:
-    """The Keras name of a node's activation function ("relu", "silu"); None if the node is not an activation."""
-    operation = node.operation
-    if isinstance(operation, _layers.ReLU):
-        plain = not operation.negative_slope and not operation.threshold
-        return "relu" if plain else "leaky_relu"
-    if node.part == "activation" or isinstance(operation, _layers.Activation):
-        function = operation.activation
-        if isinstance(function, keras.Layer):
-            return activation_name(node.replace(operation=function, part=""))
-        return getattr(function, "__name__", None)
-    if isinstance(operation, ACTIVATIONS):
-        return "leaky_relu"
-    if isinstance(operation, keras.Layer) or node.part:
-        return None
-    name = type(operation).__name__
-    return _OPERATION_NAMES.get(name.lower())
+    """The name of the function of Keras's that a node computes ("relu", "silu"), whatever it is called; else None."""
+    values = behaviour_of(node).values
+    if values is None:
+        return "softmax" if is_softmax(node) else None
+    return next((name for name, curve in curves().items() if same_curve(values, curve)), None)
 
 
-_OPERATION_NAMES = {name.replace("_", ""): name for name in (*RECTIFIERS, *_SMOOTH, "softmax")}
+def tried_form(node: Node) -> Form:
+    """The form of what takes one tensor and no table knows, by what it does; opaque where that is none of the kinds."""
+    seen = behaviour_of(node)
+    if not seen.works or seen.is_flat:
+        return Activation(node, "opaque")
+    if seen.diagonal:
+        # What weights make of 0 is looked at when it is needed.
+        weighted = node.part != "activation" and bool(getattr(node.operation, "weights", None))
+        return Activation(node, _kind_of_one_value(seen), constant=seen.constant or weighted)
+    if not seen.affine:
+        return Activation(node, "opaque")
+    # What is copied and moved takes its relevance along; a constant that is added has a share of its own.
+    return Form(node, "route") if seen.moves and not seen.constant else Mixture(node, "average", monotone=seen.monotone)
 
 
-def activation(node: Node) -> Form:
-    """The form of an activation node: "rectifier", "activation", a route where it is the identity, else opaque."""
-    name = activation_name(node)
-    kind = "opaque"
-    if name in RECTIFIERS:
-        kind = "rectifier"
-    elif name == "linear":
-        kind = "route"
-    elif name in _SMOOTH:
-        kind = "activation"
-    return (ActivationPart if node.part == "activation" else Form)(node, kind)
+def _kind_of_one_value(seen):
+    if seen.is_identity:
+        return "route"
+    if seen.affine:
+        return "scale"
+    if seen.is_rectifier:
+        return "rectifier"
+    # What is infinite or nothing at 0 (1 / x, log) has no contribution of its input.
+    at_zero = 0.0 if seen.values is None else seen.values[GRID == 0][0]
+    return "activation" if np.isfinite(at_zero) else "opaque"
 
 
 def product(node: Node, graph: Graph) -> Form:
@@ -124,7 +136,7 @@ def _is_gate(node, graph, index):
     if tuple(shape[1:]) != tuple(whole[1:]):
         return True
     producer = graph.producer(node.inputs[index])
-    return producer is not None and activation_name(producer) in GATES
+    return producer is not None and (behaviour_of(producer).is_bounded or is_softmax(producer))
 
 
 def _ancestors(graph, value):
@@ -139,6 +151,6 @@ def _ancestors(graph, value):
 
 
 def upsampling(node: Node) -> Form:
-    """A copy of values where it repeats them; opaque where it interpolates."""
+    """A copy of values where it repeats them; means of them where it interpolates."""
     interpolation = getattr(node.operation, "interpolation", "nearest")
-    return Form(node, "route" if interpolation == "nearest" else "opaque")
+    return Form(node, "route") if interpolation == "nearest" else tried_form(node)

@@ -45,7 +45,13 @@ class VirtualForm(LinearForm):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sum(VirtualForm):
-    """Add, Subtract, `x + y`, a weighted sum of tensors; kernel (addends, channels)."""
+    """Add, Subtract, `x + y`, a weighted sum of tensors; kernel (addends, channels).
+
+    Attributes:
+        weights: one number per addend.
+    """
+
+    weights: tuple[float, ...] = ()
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The sum of `inputs[i] * kernel[i]`, channel by channel."""
@@ -57,44 +63,68 @@ class Sum(VirtualForm):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class BroadcastSum(Form):
+    """A weighted sum whose addends differ in rank, or whose channels are not fixed: without a kernel.
+
+    Attributes:
+        weights: one number per addend.
+    """
+
+    weights: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class GlobalAverage(VirtualForm):
-    """GlobalAveragePooling1D, 2D, 3D; kernel (positions..., channels)."""
+    """A mean over all positions; kernel (positions..., channels).
+
+    Attributes:
+        positions: their axes.
+        keepdims: whether these axes stay, with a size of 1.
+    """
+
+    positions: tuple[int, ...] = ()
+    keepdims: bool = False
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The sum of `x * kernel` over all positions."""
         x = ops.cast(inputs[0], kernel.dtype)
-        first = _channels_first(self.node)
-        kernel = ops.moveaxis(kernel, -1, 0) if first else kernel
-        axes = tuple(range(2, len(x.shape))) if first else tuple(range(1, len(x.shape) - 1))
-        return ops.sum(x * kernel, axis=axes, keepdims=self.node.operation.keepdims)
+        kernel = kernel if 1 in self.positions else ops.moveaxis(kernel, -1, 0)
+        return ops.sum(x * kernel, axis=self.positions, keepdims=self.keepdims)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Average(VirtualForm):
-    """AveragePooling1D, 2D, 3D; kernel (taps..., channels).
+    """Average pooling over windows of 1 to 3 dimensions; kernel (taps..., channels).
 
     With "same" padding a window at the border has fewer taps, and TensorFlow divides by their number; so does `apply`.
+
+    Attributes:
+        strides: one per dimension.
+        padding: "same" or "valid".
+        channels_first: whether the channels stand before the positions.
     """
+
+    strides: tuple[int, ...] = ()
+    padding: str = "valid"
+    channels_first: bool = False
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The sum of `x * kernel` over each window."""
         x = ops.cast(inputs[0], kernel.dtype)
-        first = _channels_first(self.node)
-        x = ops.moveaxis(x, 1, -1) if first else x
+        x = ops.moveaxis(x, 1, -1) if self.channels_first else x
         output = self._windows(x, kernel)
-        if self.node.operation.padding == "same":
+        if self.padding == "same":
             taps = math.prod(kernel.shape[:-1])
             # How many taps of each window lie inside the input; one sample and channel are enough to count them.
             present = self._windows(ops.ones_like(x[:1, ..., :1]), ops.ones_like(kernel[..., :1]))
             output = output * (taps / present)
-        return ops.moveaxis(output, -1, 1) if first else output
+        return ops.moveaxis(output, -1, 1) if self.channels_first else output
 
     def _windows(self, x, kernel):
-        layer = self.node.operation
-        if len(layer.pool_size) < 3 and len(set(layer.strides)) == 1:
-            return ops.depthwise_conv(x, kernel[..., None], layer.strides, layer.padding, "channels_last")
+        if len(self.strides) < 3 and len(set(self.strides)) == 1:
+            return ops.depthwise_conv(x, kernel[..., None], self.strides, self.padding, "channels_last")
         # Depthwise convolutions know neither three dimensions nor unequal strides; a grouped convolution is the same.
-        return ops.conv(x, kernel[..., None, :], layer.strides, layer.padding, "channels_last")
+        return ops.conv(x, kernel[..., None, :], self.strides, self.padding, "channels_last")
 
 
 def weighted_sum(node: Node, weights: Sequence[float]) -> Form:
@@ -111,40 +141,79 @@ def weighted_sum(node: Node, weights: Sequence[float]) -> Form:
     axis = 1 if first else rank - 1
     ranks = {len(taken.shape) for taken in node.input_specs}
     if axis < 1 or spec.shape[axis] is None or ranks != {rank}:
-        return Form(node, "sum")
+        return BroadcastSum(node, "sum", weights=tuple(weights))
     constant = np.array(weights, "float32")[:, None] * np.ones(spec.shape[axis], "float32")
-    return Sum(node, "sum", fan_in=(0,), unit_axes=(axis,), constant=constant)
+    return Sum(node, "sum", fan_in=(0,), unit_axes=(axis,), constant=constant, weights=tuple(weights))
 
 
 def average(node: Node) -> Form:
-    """The form of an average pooling node."""
+    """The form of an average pooling layer."""
     layer = node.operation
-    channels = node.input_specs[0].shape[1 if _channels_first(node) else -1]
-    constant = np.full((*layer.pool_size, channels), 1 / math.prod(layer.pool_size), "float32")
+    return pooling(node, tuple(layer.pool_size), tuple(layer.strides), layer.padding, _channels_first(node))
+
+
+def pooling(node: Node, sizes: tuple[int, ...], strides: tuple[int, ...], padding: str, channels_first: bool) -> Form:
+    """The form of an average over windows; without a kernel where the channels are not fixed.
+
+    Args:
+        node: a node that takes one tensor.
+        sizes: of the windows.
+        strides: likewise.
+        padding: "same" or "valid".
+        channels_first: whether the channels stand before the positions.
+    """
+    axis = 1 if channels_first else len(node.output_specs[0].shape) - 1
+    channels = node.input_specs[0].shape[axis]
+    if channels is None:
+        return Form(node, "average")
     return Average(
-        node, "average", fan_in=tuple(range(len(layer.pool_size))), unit_axes=_channel_axis(node), constant=constant
+        node,
+        "average",
+        fan_in=tuple(range(len(sizes))),
+        unit_axes=(axis,),
+        constant=np.full((*sizes, channels), 1 / math.prod(sizes), "float32"),
+        strides=strides,
+        padding=padding,
+        channels_first=channels_first,
     )
 
 
 def global_average(node: Node) -> Form:
-    """The form of a global average pooling node; without a kernel where its input is masked or of no fixed size."""
-    shape: tuple[Any, ...] = node.input_specs[0].shape[1:]
-    if node.input_specs[0].masked or None in shape:
+    """The form of a global average pooling layer; without a kernel where its input is masked."""
+    if node.input_specs[0].masked:
         return Form(node, "average")
-    *positions, channels = (*shape[1:], shape[0]) if _channels_first(node) else shape
-    constant = np.full((*positions, channels), 1 / math.prod(positions), "float32")
+    rank = len(node.input_specs[0].shape)
+    channels = 1 if _channels_first(node) else rank - 1
+    positions = tuple(axis for axis in range(1, rank) if axis != channels)
+    return mean_over(node, positions, channels, node.operation.keepdims)
+
+
+def mean_over(node: Node, positions: tuple[int, ...], channels: int, keepdims: bool) -> Form:
+    """The form of a mean over all positions; without a kernel where their sizes are not fixed.
+
+    Args:
+        node: a node that takes one tensor.
+        positions: the axes of the positions.
+        channels: the axis of the channels.
+        keepdims: whether the axes of the positions stay.
+    """
+    shape = node.input_specs[0].shape
+    if None in shape[1:]:
+        return Form(node, "average")
+    sizes: tuple[Any, ...] = tuple(shape[axis] for axis in positions)
     return GlobalAverage(
-        node, "average", fan_in=tuple(range(len(positions))), unit_axes=_channel_axis(node), constant=constant
+        node,
+        "average",
+        fan_in=tuple(range(len(sizes))),
+        unit_axes=(channels if keepdims or channels == 1 else 1,),
+        constant=np.full((*sizes, shape[channels]), 1 / math.prod(sizes), "float32"),
+        positions=positions,
+        keepdims=keepdims,
     )
 
 
 def _channels_first(node):
     return node.operation.data_format == "channels_first"
-
-
-def _channel_axis(node):
-    rank = len(node.output_specs[0].shape)
-    return (1,) if _channels_first(node) else (rank - 1,)
 
 
 LAYERS = {

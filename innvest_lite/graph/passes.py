@@ -6,15 +6,22 @@ Called by the analyzers and the fitter, in the order in which the functions stan
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import keras
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.graph.behaviour import behaviour_of, is_sigmoid, is_softmax
 from innvest_lite.graph.graph import Graph, Node, Slot, Value
+from innvest_lite.graph.plain import is_plain
+from innvest_lite.graph.trace import Cast
 
-_HEADS = ("softmax", "sigmoid")
+# What may stand behind a softmax: it changes the shape alone.
+_RESHAPING = (keras.layers.Reshape, keras.layers.Flatten)
+_RESHAPING_OPERATIONS = (
+    *(("keras.src.ops.numpy", name) for name in ("Reshape", "Ravel", "Squeeze", "ExpandDims")),
+    ("keras.src.ops.core", "Cast"),
+)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 LINEAR_MAPS = {
     keras.layers.Dense: "dense",
@@ -32,20 +39,6 @@ LINEAR_MAPS = {
 """Each layer that is, its activation aside, a linear map with a kernel -> the name of the map, by which `forms.linear`
 gives it a form."""
 LINEAR_LAYERS = tuple(LINEAR_MAPS)
-
-
-def is_plain(layer: Any, classes: Collection[type]) -> bool:
-    """Whether a layer computes what one of Keras's own `classes` computes: it is one, its `call` (and, of a convolution,
-    `convolution_op`, which is made to be replaced) is that class's, and its weights are not quantized.
-    """
-    return getattr(layer, "quantization_mode", None) is None and any(
-        cls in classes and all(_same_method(type(layer), cls, name) for name in ("call", "convolution_op"))
-        for cls in type(layer).__mro__
-    )
-
-
-def _same_method(layer_class, cls, name):
-    return getattr(layer_class, name, None) is getattr(cls, name, None)
 
 
 def _is_linear_layer(layer, rank):
@@ -164,27 +157,68 @@ def _renamed(graph, nodes, renamed):
 
 
 def strip_softmax(graph: Graph) -> Graph:
-    """Moves every output that is a softmax or a sigmoid to what goes into it: the logits.
+    """Takes the softmax or sigmoid off every output that ends in one: what stays are the logits.
 
-    The activation may be inline (after `split_activations`), an Activation or Softmax layer, or a keras.ops call.
+    The activation may be inline (after `split_activations`), a layer, a function or an operation, however it is written;
+    behind it may stand what keeps order (`heads`), which then keeps the order of the logits.
     """
-    renamed = {node.values[0]: node.inputs[0] for node in heads(graph) if node is not None}
+    nodes, renamed = {node.name: node for node in graph.nodes}, {}
+    for squashing, *rest in filter(None, heads(graph)):
+        if rest:
+            nodes[rest[0].name] = nodes[rest[0].name].replace(inputs=squashing.inputs)
+        else:
+            renamed[squashing.values[0]] = squashing.inputs[0]
     # The softmax itself is dropped only where no other output depends on it.
-    return _without_unused(_renamed(graph, graph.nodes, renamed))
+    return _without_unused(_renamed(graph, nodes.values(), renamed))
 
 
-def heads(graph: Graph) -> tuple[Node | None, ...]:
-    """What `strip_softmax` takes off each output: the node of a softmax or a sigmoid, or None where there is none."""
-    nodes = [graph.producer(value) for value in graph.outputs]
-    return tuple(node if node is not None and _is_head(node) else None for node in nodes)
+def heads(graph: Graph) -> tuple[tuple[Node, ...], ...]:
+    """What `strip_softmax` takes off each output, and what follows: a softmax or a sigmoid, then what keeps order.
+
+    Returns:
+        For each output a tuple of nodes, of which the first is the softmax or sigmoid; empty where there is none.
+    """
+    return tuple(_head(graph, value) for value in graph.outputs)
 
 
-def _is_head(node):
-    if node.part == "activation" or type(node.operation) is keras.layers.Activation:
-        return node.operation.activation in (keras.activations.softmax, keras.activations.sigmoid)
-    if isinstance(node.operation, keras.Layer):
-        return is_plain(node.operation, (keras.layers.Softmax,))
-    return type(node.operation).__name__.lower() in _HEADS
+def _head(graph, output):
+    chain, value = [], output
+    while (node := graph.producer(value)) is not None:
+        chain.insert(0, node)
+        if is_softmax(node) or is_sigmoid(node):
+            return tuple(chain)
+        value = node.inputs[0] if _keeps_order(node) else None
+        # What else takes the value on the way takes probabilities.
+        if value is None or len(graph.consumers[value]) > 1 or value in graph.outputs:
+            return ()
+    return ()
+
+
+def _keeps_order(node):
+    """Whether a node hands on the same numbers in the same order, of another type or shape at most."""
+    return len(node.inputs) == 1 and (
+        is_plain(node.operation, _RESHAPING)
+        or type(node.operation) is Cast
+        or (type(node.operation).__module__, type(node.operation).__name__) in _RESHAPING_OPERATIONS
+        or behaviour_of(node).is_identity
+    )
+
+
+def squashes(graph: Graph) -> Node | None:
+    """What of a graph's only output was not taken off, though it squashes: a softmax or a function with bounds.
+
+    Looks through what adds, averages and moves values; None where the output comes from weights or is not bounded.
+    """
+    waiting = [graph.outputs[0]]
+    while waiting:
+        node = graph.producer(waiting.pop())
+        if node is None or is_linear_part(node):
+            continue
+        if is_softmax(node) or (behaviour_of(node).is_bounded and not behaviour_of(node).affine):
+            return node
+        if not isinstance(node.operation, keras.Layer) or not node.operation.weights:
+            waiting.extend(node.inputs)
+    return None
 
 
 def _without_unused(graph):

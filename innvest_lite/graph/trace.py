@@ -14,6 +14,7 @@ import keras
 
 from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
 from innvest_lite.graph.graph import Graph, Node, Slot, Spec, Value
+from innvest_lite.graph.plain import is_plain
 
 
 def trace(model: keras.Model) -> Graph:
@@ -104,7 +105,7 @@ class _Tracer:
         )
         traced = Node(
             name=name,
-            operation=node.operation,
+            operation=_unwrapped(node.operation),
             inputs=taken,
             arguments=arguments,
             input_specs=tuple(_spec(tensor) for tensor in node.input_tensors),
@@ -157,6 +158,15 @@ class Cast:
         return keras.ops.cast(x, self.dtype)
 
     __call__ = call
+
+
+def _unwrapped(operation):
+    """The layer inside a wrapper that does nothing but call it, outside of training; else the operation itself."""
+    if is_plain(operation, (keras.layers.SpectralNormalization,)):
+        return _unwrapped(operation.layer)
+    # On the last axis alone, a dense layer does the same to each step.
+    steps_alike = is_plain(operation, (keras.layers.TimeDistributed,)) and is_plain(operation.layer, (keras.layers.Dense,))
+    return operation.layer if steps_alike else operation
 
 
 def _spec(tensor):

@@ -7,11 +7,13 @@ from innvest_lite.rules.base import RULES, Call, Evaluated, Rule, register_rule
 from innvest_lite.rules.composite import Plan, Step, bind
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Deconvnet, Gradient, GuidedBackprop, TokenSum
-from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Norm, Zero, ZPlus
+from innvest_lite.rules.lrp import AlphaBeta, Contributions, Elementwise, Epsilon, Gamma, Magnitude, Norm, Zero, ZPlus
 from innvest_lite.rules.matchers import (
     Matcher,
     Site,
+    affine,
     anything,
+    before_first,
     first,
     gated,
     kernel_bearing,
@@ -30,7 +32,9 @@ __all__ = [
     "AlphaBeta",
     "Box",
     "Call",
+    "Contributions",
     "Deconvnet",
+    "Elementwise",
     "Epsilon",
     "Evaluated",
     "Flat",
@@ -39,6 +43,7 @@ __all__ = [
     "Gradient",
     "GuidedBackprop",
     "InverseScale",
+    "Magnitude",
     "Matcher",
     "Norm",
     "Pass",
@@ -51,7 +56,9 @@ __all__ = [
     "WSquare",
     "ZPlus",
     "Zero",
+    "affine",
     "anything",
+    "before_first",
     "bind",
     "first",
     "gated",

@@ -48,11 +48,13 @@ class Rule:
     Attributes:
         kinds: the kinds of form that the rule understands; empty for any.
         needs_kernel: whether it back-projects with a kernel of the analyzer's (a pattern).
+        needs_bounds: whether it has bounds of the model's input, and finds those of the node's input as `call.prepared`.
         grows: whether relevance can grow without bound from layer to layer, so that a deep network leaves float32.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ()
     needs_kernel: ClassVar[bool] = False
+    needs_bounds: ClassVar[bool] = False
 
     @property
     def grows(self) -> bool:

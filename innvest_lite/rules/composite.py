@@ -61,6 +61,18 @@ class Plan:
         """The linear forms that back-project with a kernel of the analyzer's, in order."""
         return tuple(cast(LinearForm, step.form) for step in self.steps if step.rule.needs_kernel)
 
+    def before(self, node: Node) -> Graph | None:
+        """What stands between the model's inputs and a node; None where it does more than scale and move values."""
+        needed: list[Node] = []
+        wanted = set(node.inputs)
+        for earlier in reversed(self.graph.nodes):
+            if wanted.intersection(earlier.values):
+                needed.insert(0, earlier)
+                wanted.update(earlier.inputs)
+        if any(self.forms[earlier.name].kind not in ("scale", "route") for earlier in needed):
+            return None
+        return self.graph.replace(nodes=tuple(needed), outputs=node.inputs)
+
     def __str__(self) -> str:
         rows = [(step.node.name, step.node.kind, step.form.kind, step.rule) for step in self.steps]
         return table(("node", "layer", "form", "rule"), rows)
@@ -147,8 +159,9 @@ def _no_rule_for(forms, method):
     hint = "Some of these take inputs whose size is not fixed; the same model with a fixed input size may be supported.\n"
     advice = (
         "Add a pair for them to the composite, or, where the package does not know the layer, register a form for it "
-        "(innvest_lite.register_form). Or accept the plain gradient there with fallback='gradient', or choose a method "
-        "that works with any layer: gradient, integrated_gradients, smoothgrad, occlusion."
+        "(innvest_lite.register_form). Or, where a node is linear in what it takes, let its gradient stand in with "
+        "fallback='gradient'; or choose a method that works with any layer: gradient, integrated_gradients, smoothgrad, "
+        "occlusion."
     )
     return UnsupportedLayerError(
         f"{method} has no rule for {len(forms)} of the model's nodes:",

@@ -62,12 +62,15 @@ class Flat(InputlessRule):
 class Box(LinearRule):
     """The z^B rule for inputs in [low, high], such as pixels (Montavon et al. 2017, eq. 17).
 
-    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) / sum_i (...) R_j, without the bias.
+    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) / sum_i (...) R_j, without the bias. The bounds are those of the model's
+    input; preprocessing inside the model maps them.
 
     Attributes:
         low: the smallest value an input can have: a number, or a tuple of one per channel.
         high: the largest.
     """
+
+    needs_bounds = True
 
     low: float | tuple[float, ...] = -1.0
     high: float | tuple[float, ...] = 1.0
@@ -102,23 +105,28 @@ class Box(LinearRule):
         """`(inputs, pullback)` of the three maps, and the denominator."""
         kernel, form = kernel_of(call), call.form
         x = ops.cast(call.inputs[0], kernel.dtype)
-        bounds = (x, self._bound(self.low, x, form), self._bound(self.high, x, form))
+        low, high = (ops.broadcast_to(ops.cast(bound, x.dtype), ops.shape(x)) for bound in call.prepared)
         kernels = (kernel, ops.relu(kernel), -ops.relu(-kernel))
         # Three maps, because each term has inputs and a kernel of its own: x with w, low with w+, high with w-.
         parts, outputs = [], []
-        for bound, part in zip(bounds, kernels, strict=True):
+        for bound, part in zip((x, low, high), kernels, strict=True):
             output, pullback = applied(form, (bound,), part)
             parts.append((bound, pullback))
             outputs.append(output)
         return parts, outputs[0] - outputs[1] - outputs[2]
 
-    def _bound(self, bound, x, form):
+    def filled(self, x: Any, bound: float | tuple[float, ...], form: Any) -> Any:
+        """A tensor like `x`, an input of the model, that holds a bound everywhere.
+
+        Raises:
+            InvalidInputError: there are as many bounds as `x` has no channels.
+        """
         bound = ops.convert_to_tensor(np.asarray(bound), x.dtype)
         rank, axis = len(x.shape), form.input_channel_axis
         if len(bound.shape):
             require(
-                bound.shape[0] == x.shape[axis],
-                f"{form.name} has {x.shape[axis]} channels, but Box has {bound.shape[0]} bounds.",
+                axis < rank and bound.shape[0] == x.shape[axis],
+                f"{form.name} has {x.shape[min(axis, rank - 1)]} channels, but Box has {bound.shape[0]} bounds.",
             )
             bound = ops.reshape(bound, tuple(-1 if position == axis else 1 for position in range(rank)))
         return ops.broadcast_to(bound, ops.shape(x))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.forms import KINDS, Form, LinearForm
+from innvest_lite.graph.behaviour import is_affine
 
 if TYPE_CHECKING:
     # Not at run time: every class in this module counts as a matcher that a file may name.
@@ -29,6 +30,7 @@ class Site:
     Attributes:
         form: what the node is.
         first: whether it is a linear node to which the input comes through no other one.
+        before_first: whether the input comes to it through no linear node.
         last: whether it is a linear node from which the output comes through no other one.
         place: the index of its layer in `model.layers`, followed by those inside nested models.
         places: the name of every layer -> its place.
@@ -37,6 +39,7 @@ class Site:
     form: Form
     first: bool = False
     last: bool = False
+    before_first: bool = False
     place: tuple[int, ...] = ()
     places: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
@@ -87,6 +90,11 @@ def anything() -> Matcher:
     return _Anything()
 
 
+def affine() -> Matcher:
+    """Matches nodes that are linear in what they take, but for a constant, as far as trying them shows."""
+    return _Affine()
+
+
 def kernel_bearing() -> Matcher:
     """Matches linear nodes with a kernel of their own or a virtual one (sums and averages)."""
     return _KernelBearing()
@@ -120,6 +128,11 @@ def first() -> Matcher:
     return _First()
 
 
+def before_first() -> Matcher:
+    """Matches what stands before the linear nodes that see the input, such as preprocessing inside the model."""
+    return _BeforeFirst()
+
+
 def last() -> Matcher:
     """Matches the linear nodes that make the output: no other linear node lies behind them."""
     return _Last()
@@ -140,7 +153,7 @@ def until(end: int | str) -> Matcher:
     return _Until(end)
 
 
-MAKERS = (kind, anything, kernel_bearing, gated, layer, named, first, last, until)
+MAKERS = (kind, anything, affine, kernel_bearing, gated, layer, named, first, before_first, last, until)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +168,12 @@ class _Kind(Matcher):
 class _Anything(Matcher):
     def __call__(self, site):
         return True
+
+
+@dataclasses.dataclass(frozen=True)
+class _Affine(Matcher):
+    def __call__(self, site):
+        return is_affine(site.form.node)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +210,12 @@ class _Named(Matcher):
 class _First(Matcher):
     def __call__(self, site):
         return site.first
+
+
+@dataclasses.dataclass(frozen=True)
+class _BeforeFirst(Matcher):
+    def __call__(self, site):
+        return site.before_first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +287,7 @@ def sites_of(graph: Graph, forms: Mapping[str, Form]) -> list[Site]:
                 form,
                 linear and not behind_linear.intersection(node.inputs),
                 linear and not before_linear.intersection(node.values),
+                not linear and not behind_linear.intersection(node.inputs),
                 # The parts into which passes cut a layer have the layer's place.
                 graph.places[node.name.removesuffix(f"/{node.part}")],
                 graph.places,

@@ -13,8 +13,8 @@ from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.rules.base import Rule
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Gradient, TokenSum
-from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Norm, Zero, ZPlus
-from innvest_lite.rules.matchers import Matcher, first, gated, kind, layer
+from innvest_lite.rules.lrp import AlphaBeta, Elementwise, Epsilon, Gamma, Magnitude, Norm, Zero, ZPlus
+from innvest_lite.rules.matchers import Matcher, before_first, first, gated, kind, layer
 from innvest_lite.rules.pattern import GatedSignal, Pass
 from innvest_lite.rules.shares import require
 
@@ -22,7 +22,9 @@ Composite = tuple[tuple[Matcher, Rule], ...]
 
 # Activations and gates pass relevance on, sums and means share it out by contribution, the rest moves it with its values.
 STRUCTURE: Composite = (
-    (kind("rectifier", "activation"), Pass()),
+    (kind("rectifier", "activation"), Elementwise()),
+    # Preprocessing: what arrives there need not be in proportion to what it hands on, as behind a flat first layer.
+    (kind("scale") & before_first(), Pass()),
     # The winner of a maximum takes all: its gradient is that of the winner.
     (kind("max", "route"), Gradient()),
     (kind("sum", "average", "scale", "normalization"), Norm()),

@@ -9,6 +9,8 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms import LinearForm
+from innvest_lite.graph.trace import copy_mask
 from innvest_lite.options import is_number
 from innvest_lite.rules.base import Call
 
@@ -34,6 +36,43 @@ class Signed:
         """The contributions' shares: each part of the inputs times its pullback."""
         shares = [times(inputs, pullback((cotangent,))) for inputs, _, pullback in self._parts]
         return tuple(sum(share[1:], share[0]) for share in zip(*shares, strict=True))
+
+
+class Magnitudes:
+    """How large the contributions of a node without weights are: a sum's addends, the values of a mean, a diagonal map.
+
+    Attributes:
+        total: the sum of the magnitudes, with that of the constant, a tensor of the output's shape.
+        constant: the magnitude of what is no contribution of an input.
+    """
+
+    def __init__(self, call: Call) -> None:
+        inputs = tuple(copy_mask(x, ops.abs(wide(x))) if backend.is_float(x) else x for x in call.inputs)
+        form = call.form
+        if form.kind == "scale":
+            # The VJP of ones is the factor of each value, whatever makes the map.
+            _, pullback = backend.vjp(form.forward, *call.inputs)
+            (weight,) = map(wide, pullback((ops.ones_like(call.outputs[0]),)))
+            signed = wide(call.inputs[0]) * weight
+            self.constant, self._shares = ops.abs(wide(call.outputs[0]) - signed), ops.abs(signed)
+            self.total = self._shares + self.constant
+            self.back = lambda cotangent: (self._shares * cotangent,)
+            return
+        if isinstance(form, LinearForm):
+            output, pullback = applied(form, inputs, ops.abs(kernel_of(call)))
+            self.constant = ops.zeros_like(output)
+        elif form.kind == "sum":
+            output, pullback = backend.vjp(lambda *x: sum(abs(w) * y for w, y in zip(form.weights, x, strict=True)), *inputs)
+            self.constant = ops.zeros_like(output)
+        else:
+            (output,), pullback = backend.vjp(lambda *x: tuple(map(wide, form.forward(*x))), *inputs)
+            nothing = (copy_mask(x, ops.zeros_like(x)) if backend.is_float(x) else x for x in inputs)
+            (at_zero,) = map(wide, form.forward(*nothing))
+            output, self.constant = output - at_zero, ops.abs(at_zero)
+        self.total = output + self.constant
+        self.back = lambda cotangent: tuple(
+            None if share is None else x * share for x, share in zip(inputs, pullback((cotangent,)), strict=True)
+        )
 
 
 def require_number(value: Any, name: str, least: float = 0.0, above: bool = False) -> None:
