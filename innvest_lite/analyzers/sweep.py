@@ -69,7 +69,7 @@ def forward(
     def evaluated(node, taken):
         outputs, pullback, prepared = _evaluated(steps[node.name], taken)
         if steps[node.name].rule.needs_bounds:
-            prepared = _bounds(plan, steps[node.name], inputs, taken)
+            prepared = _bounds(plan, steps[node.name], inputs)
         if node.values[0] not in given:
             calls[node.name] = (taken, outputs, pullback, prepared)
         return outputs
@@ -86,14 +86,14 @@ def _evaluated(step, inputs):
     return outputs, None, prepared
 
 
-def _bounds(plan, step, inputs, taken):
+def _bounds(plan, step, inputs):
     """The least and the largest values that a node can take, one sample each, by its rule's bounds.
 
-    They are those of the model's input where only preprocessing lies between, else those of the node's own.
+    They are those of the model's input where only preprocessing lies between; None: else, those of the node's own.
     """
     rule, before = step.rule, plan.before(step.node)
     if before is None:
-        return tuple(rule.filled(taken[0][:1], bound, step.form) for bound in (rule.low, rule.high))
+        return None
     sources = {value for node in (*before.nodes, step.node) for value in node.inputs}
     ends = []
     for bound in (rule.low, rule.high):

@@ -48,7 +48,8 @@ class Rule:
     Attributes:
         kinds: the kinds of form that the rule understands; empty for any.
         needs_kernel: whether it back-projects with a kernel of the analyzer's (a pattern).
-        needs_bounds: whether it has bounds of the model's input, and finds those of the node's input as `call.prepared`.
+        needs_bounds: whether it has bounds of the model's input, and finds those of the node's input as
+            `call.prepared`, where they are others.
         grows: whether relevance can grow without bound from layer to layer, so that a deep network leaves float32.
     """
 

@@ -105,7 +105,8 @@ class Box(LinearRule):
         """`(inputs, pullback)` of the three maps, and the denominator."""
         kernel, form = kernel_of(call), call.form
         x = ops.cast(call.inputs[0], kernel.dtype)
-        low, high = (ops.broadcast_to(ops.cast(bound, x.dtype), ops.shape(x)) for bound in call.prepared)
+        bounds = call.prepared or tuple(self.filled(x[:1], bound, form) for bound in (self.low, self.high))
+        low, high = (ops.broadcast_to(ops.cast(bound, x.dtype), ops.shape(x)) for bound in bounds)
         kernels = (kernel, ops.relu(kernel), -ops.relu(-kernel))
         # Three maps, because each term has inputs and a kernel of its own: x with w, low with w+, high with w-.
         parts, outputs = [], []

@@ -13,7 +13,7 @@ from typing import Any
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.forms import LinearForm
+from innvest_lite.forms import KINDS, LinearForm
 from innvest_lite.forms.structure import Mixture
 from innvest_lite.rules.base import Call, Rule, register_rule
 from innvest_lite.rules.shares import (
@@ -138,6 +138,11 @@ class Gamma(LinearRule):
     gamma: float = 0.25
     bias: bool = True
 
+    @property
+    def grows(self) -> bool:
+        """A layer propagates up to 1 + 2 / gamma times the magnitude that it receives."""
+        return True
+
     def __post_init__(self) -> None:
         require_number(self.gamma, "gamma")
         require_bool(self.bias, "bias")
@@ -160,7 +165,7 @@ class Gamma(LinearRule):
 
     def _signs(self, call, relevance):
         """For units with positive and with negative z: the favoured contributions, their total, the relevance of these."""
-        positive = wide(call.outputs[0]) >= 0
+        positive = (wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])) >= 0
         kernel, bias = kernel_of(call), bias_of(call) if self.bias else None
         for sign, here in ((1, positive), (-1, ops.logical_not(positive))):
             # Contributions of the sign of z count 1 + gamma times, so that no total is nearer to 0 than z itself.
@@ -340,7 +345,8 @@ class Contributions(Norm):
     What a constant of the node has in z, it keeps. Stands in where a method has no rule (`fallback="gradient"`).
     """
 
-    kinds = ()
+    # Tokens are no numbers that could be linear.
+    kinds = tuple(kind for kind in KINDS if kind != "embedding")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = x J'(R / z)."""

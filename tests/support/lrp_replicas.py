@@ -106,8 +106,10 @@ def epsilon(x, w, b, epsilon, bias):
 
 def gamma(x, w, b, gamma, bias):
     c, b = x * w, bias * b
-    c = c + gamma * np.maximum(c, 0)
-    return divided(c, c.sum(1) + b + gamma * max(b, 0))
+    # Row by row: which contributions count more depends on the sign of their sum.
+    sign = np.where(c.sum(1) + b >= 0, 1, -1)
+    c = c + gamma * np.where(np.sign(c) == sign[:, None], c, 0)
+    return divided(c, c.sum(1) + b + gamma * np.where(np.sign(b) == sign, b, 0))
 
 
 def alpha_beta(x, w, b, alpha, beta, bias):
