@@ -21,7 +21,8 @@ from innvest_lite.rules.matchers import first, kind, layer
 
 _log = logging.getLogger("innvest_lite")
 _GRADIENTS = (kind("rectifier") & layer("Activation", "ReLU")) | kind("sum", "average", "scale")
-_STRUCTURES = {"shares": presets.STRUCTURE, "gradient": ((_GRADIENTS, Gradient(grows=True)), *presets.STRUCTURE)}
+_SHARES = presets.STRUCTURE_BY_MAGNITUDE
+_STRUCTURES = {"shares": _SHARES, "gradient": ((_GRADIENTS, Gradient(grows=True)), *_SHARES)}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -35,7 +36,8 @@ class LRP(ReverseAnalyzer):
         model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
         composite: a name of `innvest_lite.rules.presets.PRESETS`, or a list of `(matcher, rule)`, of which the first match
             counts. A list needs to speak of the linear nodes only: behind it, activations and gates pass relevance on,
-            sums, means and normalizations share it out by contribution, and what only moves values moves relevance back.
+            sums and means share it out by contribution (by its magnitude, unless all rules are `Zero` or `Epsilon`), and
+            what only moves values moves relevance back.
         composite_options: options of a named composite, such as `{"epsilon": 0.01}`.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
 
@@ -83,7 +85,7 @@ class LRP(ReverseAnalyzer):
 
     def composite(self) -> list:
         """The user's pairs, then what all other nodes do."""
-        return [*self._pairs, *presets.STRUCTURE]
+        return [*self._pairs, *presets.structure_of(self._pairs)]
 
     def _tell_of_unused_pairs(self) -> None:
         used = [step.rule for step in self.plan().steps]

@@ -1,6 +1,6 @@
 """Composites by name: which LRP rule where, as the papers and iNNvestigate have them.
 
-A composite gives rules to the linear nodes; `STRUCTURE` follows each and gives rules to all others.
+A composite gives rules to the linear nodes; what follows each (`structure_of`) gives rules to all others.
 """
 
 from __future__ import annotations
@@ -13,27 +13,46 @@ from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.rules.base import Rule
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Gradient, TokenSum
-from innvest_lite.rules.lrp import AlphaBeta, Elementwise, Epsilon, Gamma, Magnitude, Norm, Zero, ZPlus
+from innvest_lite.rules.lrp import AlphaBeta, Elementwise, Epsilon, Gamma, LinearRule, Magnitude, Norm, Zero, ZPlus
 from innvest_lite.rules.matchers import Matcher, before_first, first, gated, kind, layer
 from innvest_lite.rules.pattern import GatedSignal, Pass
 from innvest_lite.rules.shares import require
 
 Composite = tuple[tuple[Matcher, Rule], ...]
 
-# Activations and gates pass relevance on, sums and means share it out by contribution, the rest moves it with its values.
-STRUCTURE: Composite = (
+# Activations and gates pass relevance on, the rest moves it with its values.
+_MOVES: Composite = (
     (kind("rectifier", "activation"), Elementwise()),
-    # Preprocessing: what arrives there need not be in proportion to what it hands on, as behind a flat first layer.
-    (kind("scale") & before_first(), Pass()),
     # The winner of a maximum takes all: its gradient is that of the winner.
     (kind("max", "route"), Gradient()),
-    (kind("sum", "average", "scale", "normalization"), Norm()),
     (gated(), GatedSignal()),
     (kind("embedding"), TokenSum()),
 )
+# Preprocessing: what arrives there need not be in proportion to what it hands on, as behind a flat first layer.
+_PREPROCESSING: Composite = ((kind("scale") & before_first(), Pass()),)
+_WITHOUT_WEIGHTS = ("sum", "average", "scale", "normalization")
 
-# An EinsumDense is a dense layer over one axis or several.
-_DENSE = ("Dense", "EinsumDense")
+# Sums and means share relevance out by contribution.
+STRUCTURE: Composite = (*_MOVES, *_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Norm()))
+# By the magnitude of contributions (docs/evidence.md): where contributions cancel, shares of them grow without bound.
+STRUCTURE_BY_MAGNITUDE: Composite = (*_MOVES, *_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Magnitude()))
+
+
+def structure_of(pairs: Composite) -> Composite:
+    """What follows a composite: the rules of all nodes that it leaves out.
+
+    LRP-0 and LRP-epsilon alone are the gradient times the input, in which what one node divides by another multiplies
+    with, so that sums share by contribution there. Behind any other rule nothing takes a large share back.
+    """
+    linear = [rule for _, rule in pairs if isinstance(rule, LinearRule)]
+    exact = linear and all(isinstance(rule, Zero | Epsilon) for rule in linear)
+    return STRUCTURE if exact else STRUCTURE_BY_MAGNITUDE
+
+
+# An EinsumDense is a dense layer over one axis or several; so are products with a constant matrix.
+_DENSE = ("Dense", "EinsumDense", "Matmul", "Dot", "Tensordot", "Einsum")
+# As in iNNvestigate, whatever the rules of the linear nodes.
+_BY_CONTRIBUTION: Composite = (*_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Norm()))
 
 
 def everywhere(rule: Rule) -> Composite:
@@ -99,12 +118,12 @@ def sequential_preset_a(epsilon: float = 0.1, bias: str = "shared") -> Composite
         epsilon: of the dense layers.
         bias: of alpha-beta; "shared" is iNNvestigate's, "split" the paper's.
     """
-    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias))
+    return (*dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias)), *_BY_CONTRIBUTION)
 
 
 def sequential_preset_b(epsilon: float = 0.1, bias: str = "shared") -> Composite:
     """iNNvestigate's preset B: epsilon for dense layers, alpha 2 beta 1 for convolutions; arguments as in preset A."""
-    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias))
+    return (*dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias)), *_BY_CONTRIBUTION)
 
 
 def sequential_preset_a_flat(epsilon: float = 0.1, bias: str = "shared") -> Composite:

@@ -1,0 +1,121 @@
+"""Logits are explained however the head is written, and where they cannot be, it is said."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import innvest_lite
+
+layers, ops = keras.layers, keras.ops
+X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+# What makes probabilities of the values of `Dense(3)`, whose logits the twin model puts out.
+MANY = {
+    "inline": lambda z: z("softmax"),
+    "TensorFlow's": lambda z: z(tf.nn.softmax),
+    "of keras.ops": lambda z: z(ops.softmax),
+    "layer": lambda z: layers.Softmax()(z()),
+    "operation": lambda z: ops.softmax(z()),
+    "dropout": lambda z: layers.Dropout(0.1)(layers.Softmax()(z())),
+    "identity": lambda z: layers.Identity()(z("softmax")),
+    "linear": lambda z: layers.Activation("linear")(z("softmax")),
+    "cast": lambda z: ops.cast(z("softmax"), "float64"),
+    "another dtype": lambda z: layers.Activation("softmax", dtype="float64")(z()),
+    "shape": lambda z: layers.Reshape((3, 1))(z("softmax")),
+    "several": lambda z: layers.Flatten()(layers.Reshape((1, 3))(layers.Dropout(0.2)(z("softmax")))),
+}
+
+
+def built(head, units=3, nested=False):
+    """A model with a head, and its twin that puts out the logits; of the same weights."""
+    hidden, out = layers.Dense(5, activation="relu", name="hidden"), {}
+
+    def logits(activation=None):
+        out["layer"] = layers.Dense(units, activation=activation, name="out")
+        return out["layer"](hidden(out["input"]))
+
+    out["input"] = keras.Input((6,))
+    probabilities = head(logits)
+    model = keras.Model(out["input"], probabilities)
+    if nested:
+        x = keras.Input((6,))
+        model = keras.Model(x, model(x))
+    x = keras.Input((6,))
+    twin_layer = layers.Dense(units, name="twin")
+    twin = keras.Model(x, twin_layer(hidden(x)))
+    twin_layer.set_weights(out["layer"].get_weights())
+    return model, twin
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_every_way_of_a_softmax(name, eager):
+    for nested in (False, True):
+        model, twin = built(MANY[name], nested=nested)
+        for method in (innvest_lite.Gradient, innvest_lite.LRP):
+            expected = method(twin).analyze(X)
+            np.testing.assert_allclose(method(model).analyze(X), expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(innvest_lite.Gradient(model).explainer.logits(X), twin(X), rtol=1e-5, atol=1e-6) if (
+            name != "shape"
+        ) else None
+
+
+@pytest.mark.parametrize("name", ["shape", "several", "cast", "inline"])
+def test_predictions_are_the_models_own(name):
+    model, _ = built(MANY[name])
+    explainer = innvest_lite.Gradient(model).explainer
+    predictions = explainer.predictions(explainer.logits(X))
+    assert tuple(predictions.shape) == tuple(model(X).shape)
+    np.testing.assert_allclose(predictions, model(X), rtol=1e-5)
+
+
+def test_probabilities_that_are_used_further_stay():
+    """Only the output's own softmax comes off: what another layer takes is part of the network."""
+    x = keras.Input((6,))
+    p = layers.Dense(3, activation="softmax", name="p")(x)
+    model = keras.Model(x, layers.Dense(2, name="out")(layers.Concatenate()([p, x])))
+    tape_x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(tape_x)
+        largest = tf.reduce_max(model(tape_x), axis=1)
+    np.testing.assert_allclose(innvest_lite.Gradient(model).analyze(X), tape.gradient(largest, tape_x), rtol=1e-5, atol=1e-7)
+
+
+def test_a_user_function_called_softmax_stays():
+    def softmax(x):
+        return 2 * x
+
+    x = keras.Input((6,))
+    model = keras.Model(x, layers.Dense(3, activation=softmax)(x))
+    assert not innvest_lite.Gradient(model).explainer.head
+
+
+def mixture(x):
+    return layers.Average()([layers.Dense(3, activation="softmax")(x), layers.Dense(3, activation="softmax")(x)])
+
+
+SQUASHED = {
+    "mean of probabilities": mixture,
+    "tanh": lambda x: layers.Dense(3, activation="tanh")(x),
+    "scaled sigmoid": lambda x: layers.Rescaling(2.0)(layers.Dense(1, activation="sigmoid")(x)),
+    "one of two": lambda x: layers.Dense(3, activation="softmax")(x)[:, :2],
+}
+
+
+@pytest.mark.parametrize("name", SQUASHED)
+def test_what_is_squashed_and_stays_is_said_once(name, caplog):
+    x = keras.Input((6,))
+    model = keras.Model(x, SQUASHED[name](x))
+    with caplog.at_level(logging.WARNING, "innvest_lite"):
+        analyzer = innvest_lite.Gradient(model)
+        analyzer.analyze(X)
+        analyzer.analyze(X)
+    assert len(caplog.records) == 1 and "not logits" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "softplus", "softmax", "sigmoid"])
+def test_nothing_is_said_of_logits(activation, caplog):
+    x = keras.Input((6,))
+    innvest_lite.Gradient(keras.Model(x, layers.Dense(3, activation=activation)(layers.Dense(4, activation="tanh")(x))))
+    assert not caplog.records

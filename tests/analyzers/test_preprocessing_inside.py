@@ -1,0 +1,100 @@
+"""Where the scaling of the input stands, inside the model or outside, changes no pixel's relevance."""
+
+import keras
+import numpy as np
+import pytest
+
+import innvest_lite
+from innvest_lite.rules import PRESETS, Box, ZPlus, first, kind
+
+layers = keras.layers
+RNG = np.random.default_rng(0)
+MEAN, DEVIATION = np.float32([120, 110, 100]), np.float32([60, 50, 70])
+
+
+def body(shape):
+    """A network that sees what was scaled; of images or of tables."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input(shape)
+    y = x
+    if len(shape) == 3:
+        y = layers.Conv2D(6, 3, activation="relu")(layers.ZeroPadding2D(1)(y))
+        y = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 3, activation="relu")(y))
+    else:
+        y = layers.Dense(8, activation="relu")(y)
+    return keras.Model(x, layers.Dense(3)(y))
+
+
+def first_normalization(x):
+    layer = layers.BatchNormalization(name="scaling")
+    y = layer(x)
+    layer.set_weights([np.float32([1, 2, 3]), np.float32([0.1, -0.2, 0.3]), MEAN, DEVIATION**2])
+    return y
+
+
+# How a model may scale its input, and the same in NumPy.
+SCALINGS = {
+    "Rescaling": (lambda x: layers.Rescaling(1 / 127.5, offset=-1)(x), lambda x: x / 127.5 - 1),
+    "Normalization": (
+        lambda x: layers.Normalization(mean=MEAN, variance=DEVIATION**2)(x),
+        lambda x: (x - MEAN) / DEVIATION,
+    ),
+    "arithmetic": (lambda x: x / 127.5 - 1.0, lambda x: x / 127.5 - 1),
+    "turned": (lambda x: 1.0 - x / 127.5, lambda x: 1 - x / 127.5),
+    "BatchNormalization": (
+        first_normalization,
+        lambda x: (x - MEAN) / np.sqrt(DEVIATION**2 + 1e-3) * np.float32([1, 2, 3]) + np.float32([0.1, -0.2, 0.3]),
+    ),
+    "several": (
+        lambda x: layers.Rescaling([2, 3, 4], offset=[1, 0, -1])(layers.Rescaling(1 / 255)(x)),
+        lambda x: x / 255 * np.float32([2, 3, 4]) + np.float32([1, 0, -1]),
+    ),
+}
+METHODS = {name: lambda model, name=name: innvest_lite.LRP(model, name) for name in PRESETS}
+METHODS["deep_taylor"] = innvest_lite.DeepTaylor
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+@pytest.mark.parametrize("shape", [(6, 6, 3), (3,)], ids=["images", "tables"])
+def test_inside_as_outside(name, shape, eager):
+    scaled, in_numpy = SCALINGS[name]
+    network, x = body(shape), keras.Input(shape)
+    inside = keras.Model(x, network(scaled(x)))
+    raw = RNG.integers(0, 256, (4, *shape)).astype("float32")
+    np.testing.assert_allclose(inside(raw), network(in_numpy(raw)), rtol=1e-4, atol=1e-5)
+    wrong = {}
+    for method, made in METHODS.items():
+        if method == "epsilon_gamma_box":
+            continue
+        actual, expected = made(inside).analyze(raw), made(network).analyze(in_numpy(raw))
+        worst = np.abs(actual - expected).max() / np.abs(expected).max()
+        if worst > 1e-3:
+            wrong[method] = worst
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_bounds_are_those_of_the_models_input(name, eager):
+    """Z^B inside with the bounds of pixels is z^B outside with these bounds scaled, whichever of the two is larger then."""
+    scaled, in_numpy = SCALINGS[name]
+    network, x = body((6, 6, 3)), keras.Input((6, 6, 3))
+    # The twin has its padding within the bounds, too: there, z^B outside would see them where there is no pixel.
+    network = keras.Sequential([keras.Input((6, 6, 3)), *[l for l in network.layers[1:] if "zero_padding" not in l.name]])
+    inside = keras.Model(x, network(scaled(x)))
+    raw = RNG.integers(0, 256, (4, 6, 6, 3)).astype("float32")
+    ends = np.sort([in_numpy(np.zeros(3, "float32")), in_numpy(np.full(3, 255, "float32"))], axis=0)
+    for made in (
+        lambda model, low, high: innvest_lite.LRP(model, [(first(), Box(low, high)), (kind("linear"), ZPlus())]),
+        lambda model, low, high: innvest_lite.LRP(model, "epsilon_gamma_box", composite_options={"low": low, "high": high}),
+        innvest_lite.BoundedDeepTaylor,
+    ):
+        actual = made(inside, 0, 255).analyze(raw)
+        expected = made(network, tuple(ends[0]), tuple(ends[1])).analyze(in_numpy(raw))
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_bounds_of_a_layer_that_sees_other_things_are_its_own():
+    """Behind a hidden layer there is nothing to map."""
+    model = body((3,))
+    hidden = [(kind("linear"), Box(-1.0, 1.0))]
+    assert np.isfinite(innvest_lite.LRP(model, hidden).analyze(RNG.normal(size=(3, 3)))).all()
