@@ -210,7 +210,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         self.require_ready(look=False)
         keep, explainer = names_of(keep), self.explainer
         arrays, weights = explainer.checked(x, target, neuron_selection)
-        relevance, kept, exponent = explainer.run(arrays, weights, keep, batch_size, verbose)
+        relevance, kept, exponent, explained = explainer.run(arrays, weights, keep, batch_size, verbose)
+        self._tell(relevance, explained)
         if exponent.any() and not return_exponent:
             _log.warning(
                 "The explanations of %d of %d samples leave the range of float32 and come back divided by a power of two; "
@@ -222,6 +223,38 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         result += [dict(zip(keep, kept, strict=True))] if keep else []
         result += [exponent] if return_exponent else []
         return result[0] if len(result) == 1 else tuple(result)
+
+    def _tell(self, relevance: list, explained: np.ndarray) -> None:
+        """Warns, once, of maps that say nothing, or the opposite of what they seem to."""
+        told = self.explainer.told
+        empty = np.all([~array.reshape(len(array), -1).any(1) for array in relevance], axis=0)
+        if empty.any() and "empty" not in told:
+            told.add("empty")
+            _log.warning(
+                "The explanations of %d of %d samples are all 0%s.",
+                empty.sum(),
+                len(empty),
+                self.reason_of_zeros(explained[empty]),
+            )
+        if (explained < 0).any() and "turned" not in told and self.turns_with_the_logit:
+            told.add("turned")
+            _log.warning(
+                "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round, "
+                "although a softmax does not see a constant that is added to all logits. Contrast it with others by weights "
+                "as target=, or explain it by PatternAttribution or LRP's epsilon_plus_flat, which do not depend on it.",
+                (explained < 0).sum(),
+                len(explained),
+                type(self).__name__,
+            )
+
+    def reason_of_zeros(self, explained: np.ndarray) -> str:
+        """Why explanations can be all 0, as the end of a sentence; `explained` is the explained output of these samples."""
+        return ""
+
+    @property
+    def turns_with_the_logit(self) -> bool:
+        """Whether the sign of the explained logit turns the whole explanation round."""
+        return False
 
     def check(self, x: Any, target: Any = None, batch_size: int = 32, *, neuron_selection: Any = None) -> CheckReport:
         """What becomes of the explained output: how much of it the explanation accounts for, and where the rest went.

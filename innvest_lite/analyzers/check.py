@@ -114,7 +114,7 @@ def check(explainer: Explainer, arrays: list[np.ndarray], weights: np.ndarray | 
 
 def _totals(explainer, arrays, weights, batch_size):
     """Of methods whose attributions are not what one backward sweep hands back: no rows."""
-    attributions, _, exponent = explainer.run(arrays, weights, (), batch_size)
+    attributions, _, exponent, _ = explainer.run(arrays, weights, (), batch_size)
     sums = sum(array.astype("float64").sum(tuple(range(1, array.ndim))) for array in attributions)
     return CheckReport((), explainer.explained(arrays, weights, batch_size), np.ldexp(sums, exponent))
 

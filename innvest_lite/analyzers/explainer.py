@@ -28,7 +28,7 @@ from innvest_lite.graph.graph import Spec
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import positive
 from innvest_lite.rules.composite import Plan
-from innvest_lite.targets import Targets
+from innvest_lite.targets import Targets, weights_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Explainer:
 
     def run(
         self, arrays: list, weights: Any = None, keep: tuple = (), batch_size: int = 32, verbose: int | str = 0
-    ) -> tuple[list, list, np.ndarray]:
+    ) -> tuple[list, list, np.ndarray, np.ndarray]:
         """The compiled explanation of all samples, batch by batch.
 
         Args:
@@ -138,7 +138,8 @@ class Explainer:
             verbose: 1 shows a progress bar.
 
         Returns:
-            `(relevance, kept, exponents)`: an array per input and per name, and int32 (samples,).
+            `(relevance, kept, exponents, explained)`: an array per input and per name, int32 (samples,), and the explained
+            output, float (samples,).
         """
         batch_size, count = positive(batch_size, "batch_size"), len(arrays[0])
         # `batch_size` bounds the evaluations that go at a time, so few samples leave room for several of each.
@@ -146,10 +147,10 @@ class Explainer:
         together = self.strategy.evenly(batch_size // at_a_time)
         program = self._program(weights is not None, tuple(keep), together)
         flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
-        *whole, exponents = run(program, flat, at_a_time, self.jit_compile, verbose)
+        *whole, exponents, explained = run(program, flat, at_a_time, self.jit_compile, verbose)
         dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
         whole = [array.astype(dtype, copy=False) for array in whole]
-        return whole[: len(arrays)], whole[len(arrays) :], exponents
+        return whole[: len(arrays)], whole[len(arrays) :], exponents, explained
 
     def logits_of(self, arrays: list, batch_size: int = 32) -> np.ndarray:
         """All outputs that can be explained, of checked arrays: float64 (samples, outputs), flat."""
@@ -199,7 +200,9 @@ class Explainer:
                 *rest, index = tensors
                 weights = rest.pop() if with_target else None
                 found = self.explain(rest, weights, values, around=Round(together, index))
-                return [*found.relevance, *found.kept, found.exponent], self.guard.numbers()
+                chosen = weights_at(found.logits, weights) * found.logits
+                explained = ops.sum(ops.reshape(chosen, (ops.shape(chosen)[0], -1)), axis=1)
+                return [*found.relevance, *found.kept, found.exponent, explained], self.guard.numbers()
 
             signature = [*self.signature(with_target), backend.tensor_spec((None,), "int32")]
             self._programs[key] = backend.compiled(explain, signature, self.jit_compile)
@@ -214,3 +217,8 @@ class Explainer:
     @functools.cached_property
     def _programs(self) -> dict:
         return {}
+
+    @functools.cached_property
+    def told(self) -> set:
+        """What the user has been told of, so that it is said once."""
+        return set()

@@ -32,6 +32,7 @@ from innvest_lite.preprocessing import differing
 _log = logging.getLogger("innvest_lite")
 
 KERNEL_DTYPES = ("float32", "bfloat16")
+STARTS = ("contrast", "logit")
 
 
 class PatternAnalyzer(ReverseAnalyzer):
@@ -235,6 +236,11 @@ class PatternAnalyzer(ReverseAnalyzer):
             pattern = np.asarray(patterns[name], "float32")
             self._set_kernel(name, self._backward_kernel(self._layout.patterned[name], pattern))
 
+    @property
+    def turns_with_the_logit(self) -> bool:
+        """See `Analyzer`."""
+        return not self.starts_centred
+
     def _patterned_names(self) -> list[str]:
         return list(dict.fromkeys(self._layout.owners[form.name] for form in self.plan().kernel_forms))
 
@@ -363,9 +369,16 @@ class PatternNet(PatternAnalyzer):
 class PatternAttribution(PatternAnalyzer):
     """Contributions to the explained logit, in logits (arXiv 1705.05598, section 4).
 
-    The gradient's backward pass with every kernel w replaced by w * a+, started from the logit. It does not conserve
-    the logit: what arrives at closed ReLUs and at zero padding is lost; `check` shows where. Its options
-    are those of `innvest_lite.analyzers.pattern.PatternAnalyzer`.
+    The gradient's backward pass with every kernel w replaced by w * a+. It does not conserve what it starts from: what
+    arrives at closed ReLUs and at zero padding is lost; `check` shows where.
+
+    Args:
+        model: a Functional or Sequential `keras.Model`.
+        start: "contrast": the explained logit less the mean of all logits, which like a softmax does not depend on a constant
+            that is added to all of them; of a model with one output, or with sigmoids, the logit itself. "logit": the
+            logit, as in the paper, with which a map of a negative logit is turned round. The two differ by one factor for
+            each sample.
+        **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
         >>> analyzer = PatternAttribution(model).fit(images, verbose=0)
@@ -373,6 +386,15 @@ class PatternAttribution(PatternAnalyzer):
         >>> heat.shape
         (8, 28, 28, 1)
     """
+
+    def __init__(self, model: Any, *, start: str = "contrast", **options: Any) -> None:
+        self.start_choice = one_of(start, STARTS, "start")
+        self.starts_centred = start == "contrast"
+        super().__init__(model, **options)
+
+    def get_config(self) -> dict:
+        """The model, the options and, where there are patterns, what is known of them."""
+        return {**super().get_config(), "start": self.start_choice}
 
     def composite(self) -> list:
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""

@@ -14,8 +14,9 @@ from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
-from innvest_lite.forms.inputs import is_integer
+from innvest_lite.forms.inputs import is_integer, spatial_axes
 from innvest_lite.graph import Graph
+from innvest_lite.graph.behaviour import is_sigmoid
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan
@@ -31,21 +32,35 @@ class Sweep(Strategy):
         finish: from the inputs and the relevance that arrived there, lists of tensors, to the attributions.
         kernels: gives node name -> the kernel that rules with `needs_kernel` back-project with.
         accounts: see `Strategy`.
+        centred: whether `start` is given by how much the outputs exceed their mean, in place of their values.
     """
 
     start: Callable[[Any, Any], Any]
     finish: Callable[[list, list], list]
     kernels: Callable[[], dict]
     accounts: bool = True
+    centred: bool = False
 
     sweeps = True
+
+    def starting_values(self, explainer: Explainer, logits: Any) -> Any:
+        """What the start sees of the outputs' values, a tensor of their shape.
+
+        A softmax does not see a constant that is added to all logits, so that an explanation should not either: less their
+        mean, the logits do not depend on it. A sigmoid sees it, and of a single output nothing would be left.
+        """
+        head, axis = explainer.head, spatial_axes(explainer.graph, len(logits.shape))[1]
+        axis = len(logits.shape) - 1 if axis is None else axis
+        if not self.centred or logits.shape[axis] == 1 or (head and is_sigmoid(head[0].node)):
+            return logits
+        return logits - ops.mean(logits, axis=axis, keepdims=True)
 
     def swept(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple = ()) -> tuple[Any, sweep.Swept, Any]:
         """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits."""
         plan = explainer.plan
         values, calls = sweep.forward(plan, inputs)
         logits = values[plan.graph.outputs[0]]
-        start = self.start(weights_at(logits, weights), logits)
+        start = self.start(weights_at(logits, weights), self.starting_values(explainer, logits))
         return start, sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan)), logits
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
@@ -80,6 +95,7 @@ class ReverseAnalyzer(Analyzer):
     """
 
     starts_from_logit = False
+    starts_centred = False
     accounts = True
     #: What stands in where `fallback` lets the gradient do so: `(matcher, rule)`.
     stand_in: tuple = (affine(), Contributions())
@@ -128,7 +144,7 @@ class ReverseAnalyzer(Analyzer):
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""
-        return Sweep(self.start, self.finish, self.kernels, self.accounts)
+        return Sweep(self.start, self.finish, self.kernels, self.accounts, self.starts_centred)
 
     @property
     def rescales(self) -> bool:

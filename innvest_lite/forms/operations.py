@@ -72,7 +72,7 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
 
 def _of_several(node, graph, name):
     if name in _SUMS:
-        return virtual.weighted_sum(node, _SUMS[name])
+        return virtual.weighted_sum(node, graph, _SUMS[name])
     if name == "Multiply":
         return structure.product(node, graph)
     return Form(node, "max" if name in _MAXIMA else "opaque")

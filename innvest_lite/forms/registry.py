@@ -75,10 +75,14 @@ def form_of(node: Node, graph: Graph) -> Form:
         # A subclass with a `call` of its own may compute anything.
         if cls in _BUILDERS and is_plain(operation, (cls,)):
             return _built(_BUILDERS[cls], node)
+        if cls in virtual.SUMS and is_plain(operation, (cls,)):
+            return virtual.weighted_sum(node, graph, virtual.SUMS[cls](node))
     if is_plain(operation, (keras.layers.Multiply,)):
         return structure.product(node, graph)
-    qualified = f"{type(operation).__module__}.{type(operation).__name__}"
-    return _BY_NAME.get(qualified, _by_behaviour)(node)
+    name = f"{type(operation).__module__}.{type(operation).__name__}"
+    if name == _SCALED_SUM:
+        return virtual.weighted_sum(node, graph, [1.0, operation.scale])
+    return Form(node, "scale") if name == _LAYER_SCALE else _by_behaviour(node)
 
 
 def _by_behaviour(node):
@@ -108,12 +112,8 @@ def _of_kind(kind):
 
 
 # Layers that keras.applications defines for itself and Keras does not export.
-_BY_NAME = {
-    "keras.src.applications.convnext.LayerScale": _of_kind("scale"),
-    "keras.src.applications.inception_resnet_v2.CustomScaleLayer": (
-        lambda node: virtual.weighted_sum(node, [1.0, node.operation.scale])
-    ),
-}
+_LAYER_SCALE = "keras.src.applications.convnext.LayerScale"
+_SCALED_SUM = "keras.src.applications.inception_resnet_v2.CustomScaleLayer"
 
 _BUILDERS.update(
     {

@@ -9,6 +9,7 @@ from innvest_lite.forms.structure import Mixture
 from innvest_lite.graph import Graph, Value
 from innvest_lite.graph.behaviour import behaviour_of, is_known, is_softmax
 
+
 def nonnegative_values(graph: Graph, forms: Mapping[str, Form]) -> set[Value]:
     """The values that are at least 0 whatever the input.
 

@@ -42,6 +42,8 @@ MAXIMA = (
     *(_layers.Maximum, _layers.Minimum),
     *(cls for name in _ADAPTIVE_MAXIMA if (cls := getattr(_layers, name, None)) is not None),
 )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activation(Form):
     """A function of one value at a time, or one that was taken for it.

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite.forms.base import Form, LinearForm
-from innvest_lite.graph import Node
+from innvest_lite.graph import Graph, Node
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,23 +127,43 @@ class Average(VirtualForm):
         return ops.conv(x, kernel[..., None, :], self.strides, self.padding, "channels_last")
 
 
-def weighted_sum(node: Node, weights: Sequence[float]) -> Form:
+def weighted_sum(node: Node, graph: Graph, weights: Sequence[float]) -> Form:
     """The form of `sum_i weights[i] * inputs[i]`; without a kernel where the channels are not fixed or the ranks differ.
 
     Args:
         node: a node with at least two inputs.
+        graph: the `Graph` that it is in, which tells where the channels lie.
         weights: one number per input.
     """
     spec = node.output_specs[0]
     rank = len(spec.shape)
-    # A sum has no data format of its own; Keras's global one is for images alone.
-    first = rank > 3 and keras.config.image_data_format() == "channels_first"
-    axis = 1 if first else rank - 1
+    axis = 1 if rank > 3 and _channels_first_around(node, graph) else rank - 1
     ranks = {len(taken.shape) for taken in node.input_specs}
     if axis < 1 or spec.shape[axis] is None or ranks != {rank}:
         return BroadcastSum(node, "sum", weights=tuple(weights))
     constant = np.array(weights, "float32")[:, None] * np.ones(spec.shape[axis], "float32")
     return Sum(node, "sum", fan_in=(0,), unit_axes=(axis,), constant=constant, weights=tuple(weights))
+
+
+def _channels_first_around(node, graph):
+    """Whether the nearest layer that has channels has them first. A sum has no data format of its own, nor is Keras's
+    global one that of the model.
+    """
+    for neighbours in (
+        lambda known: [producer for value in known.inputs if (producer := graph.producer(value)) is not None],
+        lambda known: [consumer for value in known.values for consumer in graph.consumers.get(value, ())],
+    ):
+        waiting, seen = [node], set()
+        while waiting:
+            for near in neighbours(waiting.pop(0)):
+                layout = getattr(near.operation, "data_format", None)
+                # Of a vector, as behind a global pooling, a data format says nothing any more.
+                if layout is not None and len(near.output_specs[0].shape) == len(node.output_specs[0].shape):
+                    return layout == "channels_first"
+                if near.name not in seen:
+                    seen.add(near.name)
+                    waiting.append(near)
+    return keras.config.image_data_format() == "channels_first"
 
 
 def average(node: Node) -> Form:
@@ -217,13 +237,14 @@ def _channels_first(node):
 
 
 LAYERS = {
-    keras.layers.Add: lambda node: weighted_sum(node, [1.0] * len(node.inputs)),
-    keras.layers.Subtract: lambda node: weighted_sum(node, [1.0, -1.0]),
-    keras.layers.Average: lambda node: weighted_sum(node, [1 / len(node.inputs)] * len(node.inputs)),
-    keras.layers.AveragePooling1D: average,
-    keras.layers.AveragePooling2D: average,
-    keras.layers.AveragePooling3D: average,
+    **dict.fromkeys((keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D), average),
     keras.layers.GlobalAveragePooling1D: global_average,
     keras.layers.GlobalAveragePooling2D: global_average,
     keras.layers.GlobalAveragePooling3D: global_average,
 }
+SUMS = {
+    keras.layers.Add: lambda node: [1.0] * len(node.inputs),
+    keras.layers.Subtract: lambda node: [1.0, -1.0],
+    keras.layers.Average: lambda node: [1 / len(node.inputs)] * len(node.inputs),
+}
+"""Each layer that sums its inputs -> the function that gives the weight of each."""

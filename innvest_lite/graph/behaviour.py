@@ -80,15 +80,26 @@ class Behaviour:
 
     @property
     def is_flat(self) -> bool:
-        """Whether it only has steps, as rounding and comparing have, so that no gradient goes through it."""
-        return self.values is not None and len(np.unique(self.values[np.abs(GRID) < 1])) < 4
+        """Whether it only gives whole numbers, as rounding and signs do, so that no gradient goes through it."""
+        return self.values is not None and bool(np.all(self.values == np.round(self.values)))
 
 
 OPAQUE = Behaviour()
 
 # Keras's functions of one value at a time. Softmax and its kin, and glu, see several.
 _OF_ONE_VALUE = (
-    *("celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear"),
+    *(
+        "celu",
+        "elu",
+        "exponential",
+        "gelu",
+        "hard_shrink",
+        "hard_sigmoid",
+        "hard_silu",
+        "hard_tanh",
+        "leaky_relu",
+        "linear",
+    ),
     *("log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softplus", "softsign"),
     *("sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh", "tanh_shrink", "threshold"),
 )
@@ -103,7 +114,21 @@ _OPERATIONS = frozenset(
         *("Celu", "Elu", "Exp", "Expm1", "Gelu", "HardShrink", "HardSigmoid", "HardSilu", "HardTanh", "LeakyRelu"),
         *("LogSigmoid", "Mish", "ReLU", "Relu", "Relu6", "Selu", "Sigmoid", "Silu", "SoftShrink", "Softplus", "Softsign"),
         *("SparsePlus", "SparseSigmoid", "Squareplus", "Tanh", "TanhShrink", "Threshold"),
-        *("Absolute", "Abs", "Arctan", "Arcsinh", "Clip", "Cos", "Erf", "Log1p", "Negative", "Sin", "Sinh", "Sqrt", "Square"),
+        *(
+            "Absolute",
+            "Abs",
+            "Arctan",
+            "Arcsinh",
+            "Clip",
+            "Cos",
+            "Erf",
+            "Log1p",
+            "Negative",
+            "Sin",
+            "Sinh",
+            "Sqrt",
+            "Square",
+        ),
         *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Power"),
     )
 )
@@ -226,7 +251,7 @@ def _evaluated(function, dtype, values):
 def _seen(function, shape, dtype):
     generator = np.random.default_rng(0)
     exact = {"float64": 1e-9, "float32": 1e-4}.get(dtype, 3e-2)
-    first, second = generator.normal(size=(2, 3, *shape)).astype("float32")
+    first, second = generator.normal(size=(2, 3, *shape))
     outputs = function(first)
     if outputs.shape[:1] != (3,) or np.isnan(outputs).all() or not _near(function(first), outputs, 1e-6):
         return OPAQUE
@@ -236,15 +261,15 @@ def _seen(function, shape, dtype):
         return OPAQUE
     # Random places keep their numbers, all others change.
     kept = generator.random(first.shape) < 0.5
-    diagonal = outputs.shape == first.shape and _near(
-        function(np.where(kept, first, second))[kept], outputs[kept], 1e-6
-    )
+    diagonal = outputs.shape == first.shape and _near(function(np.where(kept, first, second))[kept], outputs[kept], 1e-6)
     at_zero = function(np.zeros_like(first))
     affine = bool(np.isfinite(at_zero).all()) and all(
         _near(function(a * first + b * second) - at_zero, a * (outputs - at_zero) + b * (function(second) - at_zero), exact)
         for a, b in ((1.0, 1.0), (-2.0, 0.0), (30.0, -30.0), (0.01, 0.02))
     )
-    moves = affine and bool(np.isin(np.round(outputs - at_zero, 12), np.append(np.round(_stored(first, dtype), 12), 0)).all())
+    moves = affine and bool(
+        np.isin(np.round(outputs - at_zero, 12), np.append(np.round(_stored(first, dtype), 12), 0)).all()
+    )
     sparse = np.abs(first) * (generator.random(first.shape) < 0.2)
     monotone = affine and all(bool(np.min(function(x) - at_zero) >= -exact) for x in (np.abs(first), sparse))
     constant = bool(np.any(at_zero != 0))
@@ -342,7 +367,9 @@ _seen_affine: MutableMapping[Node, bool] = weakref.WeakKeyDictionary()
 
 
 def _gives_sums(node):
-    if not node.inputs or not all(keras.backend.is_float_dtype(spec.dtype) for spec in (*node.input_specs, *node.output_specs)):
+    if not node.inputs or not all(
+        keras.backend.is_float_dtype(spec.dtype) for spec in (*node.input_specs, *node.output_specs)
+    ):
         return False
     generator = np.random.default_rng(0)
     for size in _OPEN_SIZES:

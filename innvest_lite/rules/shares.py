@@ -62,7 +62,9 @@ class Magnitudes:
             output, pullback = applied(form, inputs, ops.abs(kernel_of(call)))
             self.constant = ops.zeros_like(output)
         elif form.kind == "sum":
-            output, pullback = backend.vjp(lambda *x: sum(abs(w) * y for w, y in zip(form.weights, x, strict=True)), *inputs)
+            output, pullback = backend.vjp(
+                lambda *x: sum(abs(w) * y for w, y in zip(form.weights, x, strict=True)), *inputs
+            )
             self.constant = ops.zeros_like(output)
         else:
             (output,), pullback = backend.vjp(lambda *x: tuple(map(wide, form.forward(*x))), *inputs)

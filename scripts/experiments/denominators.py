@@ -23,7 +23,15 @@ import innvest_lite
 from innvest_lite.rules import Magnitude, Norm, kind, preset
 
 CANVAS = 48
-PRESETS = ("epsilon", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat", "z_plus", "gamma")
+PRESETS = (
+    "epsilon",
+    "epsilon_plus",
+    "epsilon_plus_flat",
+    "epsilon_gamma_box",
+    "epsilon_alpha2_beta1_flat",
+    "z_plus",
+    "gamma",
+)
 _layers = keras.layers
 
 
@@ -98,7 +106,9 @@ def trained(block, seed, epochs):
     model = keras.Model(i, _layers.Dense(10)(_layers.GlobalAveragePooling2D()(x)))
     images, labels, _ = scenes(12000, 1000 + seed)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, epochs * 188)), loss, metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, epochs * 188)), loss, metrics=["accuracy"]
+    )
     model.fit(images, labels, batch_size=64, epochs=epochs, verbose=0)
     images, labels, _ = scenes(1000, 5000 + seed)
     return model, model.evaluate(images, labels, verbose=0)[1]

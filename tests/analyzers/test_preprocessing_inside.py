@@ -77,9 +77,10 @@ def test_inside_as_outside(name, shape, eager):
 def test_bounds_are_those_of_the_models_input(name, eager):
     """Z^B inside with the bounds of pixels is z^B outside with these bounds scaled, whichever of the two is larger then."""
     scaled, in_numpy = SCALINGS[name]
-    network, x = body((6, 6, 3)), keras.Input((6, 6, 3))
-    # The twin has its padding within the bounds, too: there, z^B outside would see them where there is no pixel.
-    network = keras.Sequential([keras.Input((6, 6, 3)), *[l for l in network.layers[1:] if "zero_padding" not in l.name]])
+    whole, x = body((6, 6, 3)), keras.Input((6, 6, 3))
+    # Without its padding: z^B outside would see the bounds also where there is no pixel.
+    kept = [layer for layer in whole.layers[1:] if "zero_padding" not in layer.name]
+    network = keras.Sequential([keras.Input((6, 6, 3)), *kept])
     inside = keras.Model(x, network(scaled(x)))
     raw = RNG.integers(0, 256, (4, 6, 6, 3)).astype("float32")
     ends = np.sort([in_numpy(np.zeros(3, "float32")), in_numpy(np.full(3, 255, "float32"))], axis=0)

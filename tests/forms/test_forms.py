@@ -13,7 +13,7 @@ from comparing import FLOAT64, assert_close, offenders
 from keras import layers, ops
 from linear_layers import FUSED, GROUPED, LAYERS, SEPARABLE, WEIGHTED
 
-from innvest_lite.forms import Form, LinearForm, forms_of
+from innvest_lite.forms import LinearForm, forms_of
 from innvest_lite.forms.normalization import LAYERS as NORMALIZATIONS
 from innvest_lite.forms.structure import ACTIVATIONS, MAXIMA, ROUTES, SCALES
 from innvest_lite.graph import passes, trace
@@ -333,19 +333,20 @@ def test_kinds_of_operators():
     assert (counted["scale"], counted["sum"], counted["product"]) == (4, 2, 1)
 
 
-def test_a_subclass_with_a_call_of_its_own_is_opaque():
+def test_a_subclass_with_a_call_of_its_own_is_what_it_does():
     """What a layer inherits says nothing of what it computes."""
     known = {layer.__name__: layer for layer in (*ROUTES, *SCALES, *MAXIMA, *NORMALIZATIONS, *ACTIVATIONS)}
-    found = {name: _kind_of_a_subclass(layer) for name, layer in known.items()}
-    assert found == dict.fromkeys(known, "opaque")
+    for compute, kind in ((lambda x: x * 2, "scale"), (lambda x: keras.ops.sort(x, -1), "opaque")):
+        assert {name: _kind_of_a_subclass(layer, compute) for name, layer in known.items()} == dict.fromkeys(known, kind)
 
 
-def _kind_of_a_subclass(layer):
+def _kind_of_a_subclass(layer, compute):
     class Other(layer):
         def call(self, x):
-            return x * 2
+            return compute(x)
 
     arguments = {layers.Reshape: [(4,)], layers.RepeatVector: [2], layers.Permute: [(1,)], layers.Rescaling: [2.0]}
+    arguments |= {cls: [2] for cls in MAXIMA if cls.__name__.startswith("Adaptive")}
     with_rate = any(word in layer.__name__ for word in ("Dropout", "Noise"))
     built = layer(*([0.5] if with_rate else arguments.get(layer, [])))
     built.__class__ = Other
@@ -354,10 +355,11 @@ def _kind_of_a_subclass(layer):
     return forms_of(graph.replace(nodes=(node,)))["first"].kind
 
 
-def test_sums_without_a_fixed_number_of_channels_are_opaque():
+def test_sums_without_a_fixed_number_of_channels_have_no_kernel():
     one, two = keras.Input((None,), name="one"), keras.Input((None,), name="two")
     graph = trace(keras.Model([one, two], layers.Add(name="add")([one, two])))
-    assert type(forms_of(graph)["add"]) is Form
+    form = forms_of(graph)["add"]
+    assert form.kind == "sum" and not isinstance(form, LinearForm) and form.weights == (1.0, 1.0)
 
 
 def test_weights_are_shared_by_layer_part_and_batchnorm():

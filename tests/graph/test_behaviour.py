@@ -124,8 +124,8 @@ def test_what_is_infinite_or_flat_carries_no_relevance():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_other_precisions(dtype):
-    cases = {ops.tanh: "activation", ops.relu: "rectifier", lambda x: 2 * x + 1: "scale", lambda x: ops.flip(x, -1): "route"}
-    for function, kind in cases.items():
+    cases = [(ops.tanh, "activation"), (ops.relu, "rectifier"), (lambda x: 2 * x + 1, "scale")]
+    for function, kind in (*cases, (lambda x: ops.flip(x, -1), "route")):
         assert last_node(function, dtype=dtype)[1].kind == kind
 
 
@@ -165,7 +165,7 @@ SOFTMAXES = {
 
 
 def test_softmax_however_it_is_written():
-    assert {name: is_softmax(last_node(function)[0]) for name, function in SOFTMAXES.items()} == dict.fromkeys(SOFTMAXES, True)
+    assert [name for name, function in SOFTMAXES.items() if not is_softmax(last_node(function)[0])] == []
     others = (ops.log_softmax, lambda x: ops.normalize(ops.abs(x), order=1), ops.sigmoid, layers.Activation("sparsemax"))
     assert not any(is_softmax(last_node(function)[0]) for function in others)
 

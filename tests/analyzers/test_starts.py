@@ -1,0 +1,114 @@
+"""A constant that is added to all logits, which a softmax does not see, changes no explanation unsaid."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+
+import innvest_lite
+from innvest_lite import DeepTaylor, PatternAttribution, PatternNet
+
+layers = keras.layers
+X = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
+SHIFTS = (-30.0, -3.0, 3.0, 30.0)
+
+
+def network(constant=0.0, units=4, head="softmax"):
+    """A network of one hidden layer, with a constant added to all of its logits."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(units, activation=head)])
+    weights = model.get_weights()
+    model.set_weights([*weights[:-1], weights[-1] + constant])
+    return model
+
+
+def kernels(model):
+    return {layer.name: np.abs(layer.kernel.numpy()) for layer in model.layers if hasattr(layer, "kernel")}
+
+
+def correlations(one, two):
+    """Per sample; two maps of zeros are alike, and one is like nothing else."""
+    return [_correlation(a.ravel(), b.ravel()) for a, b in zip(one, two, strict=True)]
+
+
+def _correlation(a, b):
+    if a.any() and b.any():
+        return np.corrcoef(a, b)[0, 1]
+    return float(not a.any() and not b.any())
+
+
+def made(name, model):
+    options = {"patterns": kernels(model)} if name.startswith("pattern.") else {}
+    return innvest_lite.create_analyzer(name, model, **options)
+
+
+# What a constant changes, it changes with a word.
+SAID = ("pattern.net", "lrp.z_plus", "deep_taylor")
+UNCHANGED = ("pattern.attribution", "gradient", "input_t_gradient", "lrp", "lrp.epsilon")
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_same_map_or_a_word(name, eager, caplog):
+    found, said = {}, {}
+    for shift in (0.0, *SHIFTS):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "innvest_lite"):
+            found[shift] = made(name, network(shift)).analyze(X, target=1)
+        said[shift] = bool(caplog.records)
+    for shift in SHIFTS:
+        assert np.median(correlations(found[shift], found[0.0])) > 0.99 or said[shift] or said[0.0], shift
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_the_same_map_without_a_word(name, eager, caplog):
+    usual = made(name, network()).analyze(X)
+    for shift in SHIFTS:
+        with caplog.at_level(logging.WARNING, "innvest_lite"):
+            assert min(correlations(made(name, network(shift)).analyze(X), usual)) > 0.99
+    assert not caplog.records
+
+
+def test_a_contrast_is_the_logit_less_the_mean(eager):
+    """One factor for each sample, so that the map is the paper's where the logit is above the mean and above 0."""
+    model = network()
+    contrast, paper = (PatternAttribution(model, patterns=kernels(model), start=start) for start in ("contrast", "logit"))
+    logits = innvest_lite.Gradient(model).explainer.logits([X]).numpy()
+    largest, mean = logits.max(1), logits.mean(1)
+    expected = paper.analyze(X) * ((largest - mean) / largest)[:, None]
+    np.testing.assert_allclose(contrast.analyze(X), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(contrast.check(X).start, largest - mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head, units", [("sigmoid", 3), (None, 1), ("sigmoid", 1)])
+def test_where_zero_means_something_the_logit_is_explained(head, units, eager):
+    """Of sigmoids a constant changes what they say; of a single output nothing would be left."""
+    model = network(units=units, head=head)
+    contrast, paper = (PatternAttribution(model, patterns=kernels(model), start=start) for start in ("contrast", "logit"))
+    np.testing.assert_array_equal(contrast.analyze(X), paper.analyze(X))
+
+
+def test_the_start_is_saved(tmp_path, eager):
+    model = network()
+    analyzer = PatternAttribution(model, patterns=kernels(model), start="logit")
+    analyzer.save(tmp_path / "analyzer.keras")
+    loaded = keras.saving.load_model(tmp_path / "analyzer.keras")
+    np.testing.assert_array_equal(loaded.analyze(X), analyzer.analyze(X))
+    with pytest.raises(innvest_lite.InvalidInputError, match="start should be one of"):
+        PatternAttribution(model, start="mean")
+
+
+def test_what_is_said_of_negative_logits(eager, caplog):
+    model = network(-30.0)
+    with caplog.at_level(logging.WARNING, "innvest_lite"):
+        analyzer = PatternNet(model, patterns=kernels(model))
+        analyzer.analyze(X)
+        analyzer.analyze(X)
+    (record,) = caplog.records
+    assert "20 of 20 explained logits are negative" in record.message and "PatternNet" in record.message
+
+
+def test_what_is_said_of_maps_of_zeros(eager, caplog):
+    with caplog.at_level(logging.WARNING, "innvest_lite"):
+        assert not DeepTaylor(network(-30.0)).analyze(X).any()
+    assert "20 of 20 samples are all 0: Deep Taylor" in caplog.records[0].message
