@@ -19,6 +19,7 @@ from innvest_lite.analyzers.check import CheckReport, check
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Strategy
+from innvest_lite.analyzers.warnings import tell, tell_of_exponents
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output
 from innvest_lite.graph import Graph
@@ -137,7 +138,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         shard: tuple[int, int] = (0, 1),
         exact: bool | None = None,
     ) -> Analyzer:
-        """Nothing to fit: takes what the pattern methods take, so that one may stand for another; returns the analyzer."""
+        """Takes what the pattern methods take, so that one may stand for another, and fits nothing; returns the analyzer."""
         return self
 
     def call(self, inputs: Any, target: Any = None) -> Any:
@@ -211,50 +212,20 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         keep, explainer = names_of(keep), self.explainer
         arrays, weights = explainer.checked(x, target, neuron_selection)
         relevance, kept, exponent, explained = explainer.run(arrays, weights, keep, batch_size, verbose)
-        self._tell(relevance, explained)
-        if exponent.any() and not return_exponent:
-            _log.warning(
-                "The explanations of %d of %d samples leave the range of float32 and come back divided by a power of two; "
-                "their direction is exact. return_exponent=True says by how much.",
-                np.count_nonzero(exponent),
-                len(exponent),
-            )
+        tell(self, relevance, explained)
+        if not return_exponent:
+            tell_of_exponents(exponent)
         result = [explainer.inputs.packed(x, relevance)]
         result += [dict(zip(keep, kept, strict=True))] if keep else []
         result += [exponent] if return_exponent else []
         return result[0] if len(result) == 1 else tuple(result)
 
-    def _tell(self, relevance: list, explained: np.ndarray) -> None:
-        """Warns, once, of maps that say nothing, or the opposite of what they seem to."""
-        told = self.explainer.told
-        empty = np.all([~array.reshape(len(array), -1).any(1) for array in relevance], axis=0)
-        if empty.any() and "empty" not in told:
-            told.add("empty")
-            _log.warning(
-                "The explanations of %d of %d samples are all 0%s.",
-                empty.sum(),
-                len(empty),
-                self.reason_of_zeros(explained[empty]),
-            )
-        if (explained < 0).any() and "turned" not in told and self.turns_with_the_logit:
-            told.add("turned")
-            _log.warning(
-                "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round, "
-                "although a softmax does not see a constant that is added to all logits. Contrast it with others by weights "
-                "as target=, or explain it by PatternAttribution or LRP's epsilon_plus_flat, which do not depend on it.",
-                (explained < 0).sum(),
-                len(explained),
-                type(self).__name__,
-            )
-
     def reason_of_zeros(self, explained: np.ndarray) -> str:
-        """Why explanations can be all 0, as the end of a sentence; `explained` is the explained output of these samples."""
+        """Why explanations of these explained outputs can be all 0, as the end of a sentence."""
         return ""
 
-    @property
-    def turns_with_the_logit(self) -> bool:
-        """Whether the sign of the explained logit turns the whole explanation round."""
-        return False
+    #: Whether the sign of the explained logit turns the whole explanation round.
+    turns_with_the_logit: Any = False
 
     def check(self, x: Any, target: Any = None, batch_size: int = 32, *, neuron_selection: Any = None) -> CheckReport:
         """What becomes of the explained output: how much of it the explanation accounts for, and where the rest went.

@@ -16,7 +16,7 @@ from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms.inputs import is_integer, spatial_axes
 from innvest_lite.graph import Graph
-from innvest_lite.graph.behaviour import is_sigmoid
+from innvest_lite.graph.recognized import is_sigmoid
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan

@@ -169,7 +169,7 @@ def with_softmax(model: Any) -> Any:
     import keras
 
     from innvest_lite.graph import passes, trace
-    from innvest_lite.graph.behaviour import is_softmax
+    from innvest_lite.graph.recognized import is_softmax
 
     outputs = model.outputs
     if len(outputs) != 1:

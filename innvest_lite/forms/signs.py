@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from innvest_lite.forms.base import Form
 from innvest_lite.forms.structure import Mixture
 from innvest_lite.graph import Graph, Value
-from innvest_lite.graph.behaviour import behaviour_of, is_known, is_softmax
+from innvest_lite.graph.behaviour import behaviour_of, is_known
+from innvest_lite.graph.recognized import is_softmax
 
 
 def nonnegative_values(graph: Graph, forms: Mapping[str, Form]) -> set[Value]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
-from innvest_lite.graph.behaviour import GRID, behaviour_of, curves, is_softmax, same_curve
+from innvest_lite.graph.behaviour import GRID, behaviour_of
+from innvest_lite.graph.recognized import curves, is_softmax, same_curve
 from innvest_lite.graph.trace import carry_mask
 
 _layers = keras.layers

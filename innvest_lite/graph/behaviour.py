@@ -19,8 +19,8 @@ from innvest_lite import backend
 from innvest_lite.graph.graph import Node, Slot, Spec
 from innvest_lite.graph.plain import is_plain
 
-# Sizes that are tried in place of open ones: multiples of the patches and poolings that people use.
-_OPEN_SIZES = (8, 16, 32, 64, 12, 7)
+OPEN_SIZES = (8, 16, 32, 64, 12, 7)
+"""Sizes that are tried in place of open ones: multiples of the patches and poolings that people use."""
 # Where a function of one value is looked at: both signs of every size, with the places where Keras's own have corners.
 _SIZES = np.concatenate([np.geomspace(1e-3, 1e4, 71), np.arange(0.25, 8, 0.25), [0.2, 2.9, 3.1, 5.9, 6.1]])
 GRID = np.concatenate([-_SIZES[::-1], [0.0], _SIZES]).astype("float32")
@@ -85,9 +85,13 @@ class Behaviour:
 
 
 OPAQUE = Behaviour()
+# What a user's code raises on numbers, shapes or types that it does not expect.
+FAILURES = (
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, AssertionError),
+    backend.OperationError,
+)
 
-# Keras's functions of one value at a time. Softmax and its kin, and glu, see several.
-_OF_ONE_VALUE = (
+OF_ONE_VALUE = (
     *(
         "celu",
         "elu",
@@ -103,8 +107,9 @@ _OF_ONE_VALUE = (
     *("log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softplus", "softsign"),
     *("sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh", "tanh_shrink", "threshold"),
 )
+"""The names of Keras's functions of one value at a time. Softmax and its kin, and glu, see several."""
 _FUNCTIONS = tuple(
-    getattr(place, name) for place in (keras.activations, keras.ops) for name in _OF_ONE_VALUE if hasattr(place, name)
+    getattr(place, name) for place in (keras.activations, keras.ops) for name in OF_ONE_VALUE if hasattr(place, name)
 )
 _LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
 # The operations that Keras makes of calls with symbolic tensors, which it exports under no name of their own.
@@ -175,7 +180,7 @@ def _behaviour(node):
     if is_known(node):
         # A layer's `call`, which builds nothing and records nothing.
         known = function or (node.operation.call if isinstance(node.operation, keras.Layer) else node.call)
-        return _of_curve(known)
+        return of_curve(known)
     if function is None:
         return tried(node.call, node.input_specs[0])
     return _tried_once(function, node.input_specs[0])
@@ -199,15 +204,15 @@ def _is_operation(node):
     return type(node.operation).__name__ in _OPERATIONS and all(constants)
 
 
-def _of_curve(function):
+def of_curve(function: Callable[[Any], Any]) -> Behaviour:
     """What a function of one value does, by its values on the grid."""
     with backend.eagerly():
         try:
-            curve = _evaluated(function, "float32", GRID)
-        except Exception:  # noqa: BLE001 - with these options Keras does not take it
+            curve = evaluated(function, "float32", GRID)
+        except FAILURES:
             return OPAQUE
     start, slope = curve[_ZERO], curve[GRID == 1][0] - curve[_ZERO]
-    affine = bool(np.isfinite(curve).all()) and _near(curve, start + slope * GRID, 1e-6)
+    affine = bool(np.isfinite(curve).all()) and near(curve, start + slope * GRID, 1e-6)
     return Behaviour(
         works=True,
         diagonal=True,
@@ -232,16 +237,17 @@ def tried(function: Callable[[Any], Any], spec: Spec) -> Behaviour:
     if not keras.backend.is_float_dtype(spec.dtype):
         return OPAQUE
     with backend.eagerly():
-        for size in _OPEN_SIZES if None in spec.shape[1:] else (0,):
+        for size in OPEN_SIZES if None in spec.shape[1:] else (0,):
             shape = tuple(size if given is None else given for given in spec.shape[1:])
             try:
-                return _seen(functools.partial(_evaluated, function, spec.dtype), shape, spec.dtype)
-            except Exception:  # noqa: BLE001 - it is the user's code, or does not take such a size
+                return _seen(functools.partial(evaluated, function, spec.dtype), shape, spec.dtype)
+            except FAILURES:
                 continue
     return OPAQUE
 
 
-def _evaluated(function, dtype, values):
+def evaluated(function: Callable[[Any], Any], dtype: str, values: np.ndarray) -> np.ndarray:
+    """What a function gives for values of this dtype, float64; TypeError unless it is one tensor of floats."""
     outputs = keras.tree.flatten(function(keras.ops.cast(values, dtype)))
     if len(outputs) != 1 or not keras.backend.is_float_dtype(keras.backend.standardize_dtype(outputs[0].dtype)):
         raise TypeError("not one tensor of floats")
@@ -253,18 +259,18 @@ def _seen(function, shape, dtype):
     exact = {"float64": 1e-9, "float32": 1e-4}.get(dtype, 3e-2)
     first, second = generator.normal(size=(2, 3, *shape))
     outputs = function(first)
-    if outputs.shape[:1] != (3,) or np.isnan(outputs).all() or not _near(function(first), outputs, 1e-6):
+    if outputs.shape[:1] != (3,) or np.isnan(outputs).all() or not near(function(first), outputs, 1e-6):
         return OPAQUE
     changed = first.copy()
     changed[1:] = second[1:]
-    if not _near(function(changed)[:1], outputs[:1], 1e-6):
+    if not near(function(changed)[:1], outputs[:1], 1e-6):
         return OPAQUE
     # Random places keep their numbers, all others change.
     kept = generator.random(first.shape) < 0.5
-    diagonal = outputs.shape == first.shape and _near(function(np.where(kept, first, second))[kept], outputs[kept], 1e-6)
+    diagonal = outputs.shape == first.shape and near(function(np.where(kept, first, second))[kept], outputs[kept], 1e-6)
     at_zero = function(np.zeros_like(first))
     affine = bool(np.isfinite(at_zero).all()) and all(
-        _near(function(a * first + b * second) - at_zero, a * (outputs - at_zero) + b * (function(second) - at_zero), exact)
+        near(function(a * first + b * second) - at_zero, a * (outputs - at_zero) + b * (function(second) - at_zero), exact)
         for a, b in ((1.0, 1.0), (-2.0, 0.0), (30.0, -30.0), (0.01, 0.02))
     )
     moves = affine and bool(
@@ -287,111 +293,19 @@ def _curve(function, shape):
         values = function(GRID[order].reshape(count, *shape)).reshape(-1)
         curve = np.full(len(GRID), np.nan)
         curve[order] = values
-        if not _near(values, curve[order], 1e-6):
+        if not near(values, curve[order], 1e-6):
             return None
         seen.append(curve)
-    return tuple(seen[0].tolist()) if _near(seen[0], seen[1], 1e-6) else None
+    return tuple(seen[0].tolist()) if near(seen[0], seen[1], 1e-6) else None
 
 
 def _stored(values, dtype):
     return backend.to_numpy(keras.ops.cast(keras.ops.cast(values, dtype), "float64"))
 
 
-def _near(values, others, tolerance):
+def near(values: np.ndarray, others: np.ndarray, tolerance: float) -> bool:
+    """Whether two arrays are alike, up to a tolerance relative to the largest of the second."""
     scale = np.max(np.abs(others), initial=0.0, where=np.isfinite(others))
     return values.shape == others.shape and bool(
         np.allclose(values, others, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
     )
-
-
-def is_softmax(node: Node) -> bool:
-    """Whether a node is a softmax, over whichever axis: Keras's own, or what gives the same."""
-    function = activation_of(node)
-    if is_plain(node.operation, (keras.layers.Softmax,)) or any(function is one for one in _SOFTMAXES):
-        return len(node.inputs) == 1
-    if is_known(node) or len(node.inputs) != 1 or len(node.output_specs) != 1 or node.part not in ("", "activation"):
-        return False
-    has_weights = node.part != "activation" and getattr(node.operation, "weights", None)
-    if node.output_specs[0].shape != node.input_specs[0].shape or has_weights:
-        return False
-    if node not in _seen_softmaxes:
-        _seen_softmaxes[node] = _gives_softmax(function or node.call, node.input_specs[0])
-    return _seen_softmaxes[node]
-
-
-_SOFTMAXES = (keras.activations.softmax, keras.ops.softmax)
-_seen_softmaxes: MutableMapping[Node, bool] = weakref.WeakKeyDictionary()
-
-
-def _gives_softmax(function, spec):
-    if not keras.backend.is_float_dtype(spec.dtype):
-        return False
-    shape = tuple(7 if size is None else size for size in spec.shape[1:])
-    logits = np.random.default_rng(0).normal(size=(2, *shape))
-    with backend.eagerly():
-        try:
-            given = _evaluated(function, spec.dtype, logits)
-        except Exception:  # noqa: BLE001 - it is the user's code, or does not take such a size
-            return False
-    powers = np.exp(logits)
-    tolerance = 1e-4 if spec.dtype in ("float32", "float64") else 3e-2
-    return any(_near(given, powers / powers.sum(axis, keepdims=True), tolerance) for axis in range(1, logits.ndim))
-
-
-def is_sigmoid(node: Node) -> bool:
-    """Whether a node is a sigmoid: Keras's own, or what gives the same."""
-    values = behaviour_of(node).values
-    return values is not None and same_curve(values, curves()["sigmoid"])
-
-
-@functools.cache
-def curves() -> dict[str, np.ndarray]:
-    """Name -> values on `GRID`, of Keras's functions of one value."""
-    found = {name: _of_curve(getattr(keras.activations, name)).values for name in _OF_ONE_VALUE}
-    return {name: values for name, values in found.items() if values is not None}
-
-
-def same_curve(values: np.ndarray, others: np.ndarray) -> bool:
-    """Whether two functions of one value have the same values on `GRID`, up to rounding."""
-    return bool(np.allclose(values, others, rtol=1e-4, atol=1e-6, equal_nan=True))
-
-
-def is_affine(node: Node) -> bool:
-    """Whether a node, whatever weights it has, is a linear map plus a constant of all the floats that it takes."""
-    if node not in _seen_affine:
-        _seen_affine[node] = _gives_sums(node)
-    return _seen_affine[node]
-
-
-_seen_affine: MutableMapping[Node, bool] = weakref.WeakKeyDictionary()
-
-
-def _gives_sums(node):
-    if not node.inputs or not all(
-        keras.backend.is_float_dtype(spec.dtype) for spec in (*node.input_specs, *node.output_specs)
-    ):
-        return False
-    generator = np.random.default_rng(0)
-    for size in _OPEN_SIZES:
-        shapes = [tuple(size if given is None else given for given in spec.shape[1:]) for spec in node.input_specs]
-        first, second = ([generator.normal(size=(2, *shape)) for shape in shapes] for _ in range(2))
-
-        def evaluated(values):
-            given = [keras.ops.cast(x, spec.dtype) for x, spec in zip(values, node.input_specs, strict=True)]
-            return np.concatenate([backend.to_numpy(keras.ops.cast(y, "float64")).ravel() for y in node.call(*given)])
-
-        def combined(a, b):
-            return [a * x + b * y for x, y in zip(first, second, strict=True)]  # noqa: B023 - called within this round
-
-        half = any(spec.dtype in ("float16", "bfloat16") for spec in node.input_specs)
-        with backend.eagerly():
-            try:
-                at_zero = evaluated(combined(0, 0))
-                one, two = evaluated(first) - at_zero, evaluated(second) - at_zero
-                return all(
-                    _near(evaluated(combined(a, b)) - at_zero, a * one + b * two, 3e-2 if half else 1e-4)
-                    for a, b in ((1, 1), (-2, 0), (30, -30), (0.01, 0.02))
-                )
-            except Exception:  # noqa: BLE001 - it is the user's code, or does not take such a size
-                continue
-    return False

@@ -11,9 +11,10 @@ from typing import Any
 import keras
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.graph.behaviour import behaviour_of, is_sigmoid, is_softmax
+from innvest_lite.graph.behaviour import behaviour_of
 from innvest_lite.graph.graph import Graph, Node, Slot, Value
 from innvest_lite.graph.plain import is_plain
+from innvest_lite.graph.recognized import is_sigmoid, is_softmax
 from innvest_lite.graph.trace import Cast
 
 # What may stand behind a softmax: it changes the shape alone.

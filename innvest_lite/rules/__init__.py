@@ -7,7 +7,7 @@ from innvest_lite.rules.base import RULES, Call, Evaluated, Rule, register_rule
 from innvest_lite.rules.composite import Plan, Step, bind
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Deconvnet, Gradient, GuidedBackprop, TokenSum
-from innvest_lite.rules.lrp import AlphaBeta, Contributions, Elementwise, Epsilon, Gamma, Magnitude, Norm, Zero, ZPlus
+from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
 from innvest_lite.rules.matchers import (
     Matcher,
     Site,
@@ -25,6 +25,7 @@ from innvest_lite.rules.matchers import (
 )
 from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern
 from innvest_lite.rules.presets import PRESETS, preset
+from innvest_lite.rules.weightless import Contributions, Elementwise, Magnitude, Norm
 
 __all__ = [
     "PRESETS",

@@ -117,20 +117,28 @@ class Box(LinearRule):
         return parts, outputs[0] - outputs[1] - outputs[2]
 
     def filled(self, x: Any, bound: float | tuple[float, ...], form: Any) -> Any:
-        """A tensor like `x`, an input of the model, that holds a bound everywhere.
+        """A tensor that holds a bound everywhere.
+
+        Args:
+            x: an input of the model, a tensor.
+            bound: a number, or one per channel.
+            form: the node that the rule stands at, which says where channels lie.
+
+        Returns:
+            A tensor of the shape and type of `x`.
 
         Raises:
             InvalidInputError: there are as many bounds as `x` has no channels.
         """
-        bound = ops.convert_to_tensor(np.asarray(bound), x.dtype)
+        values = ops.convert_to_tensor(np.asarray(bound), x.dtype)
         rank, axis = len(x.shape), form.input_channel_axis
-        if len(bound.shape):
+        if len(values.shape):
             require(
-                axis < rank and bound.shape[0] == x.shape[axis],
-                f"{form.name} has {x.shape[min(axis, rank - 1)]} channels, but Box has {bound.shape[0]} bounds.",
+                axis < rank and values.shape[0] == x.shape[axis],
+                f"{form.name} has {x.shape[min(axis, rank - 1)]} channels, but Box has {values.shape[0]} bounds.",
             )
-            bound = ops.reshape(bound, tuple(-1 if position == axis else 1 for position in range(rank)))
-        return ops.broadcast_to(bound, ops.shape(x))
+            values = ops.reshape(values, tuple(-1 if position == axis else 1 for position in range(rank)))
+        return ops.broadcast_to(values, ops.shape(x))
 
 
 def _numbers(given):

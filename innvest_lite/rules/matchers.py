@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.forms import KINDS, Form, LinearForm
-from innvest_lite.graph.behaviour import is_affine
+from innvest_lite.graph.recognized import is_affine
 
 if TYPE_CHECKING:
     # Not at run time: every class in this module counts as a matcher that a file may name.

@@ -13,10 +13,11 @@ from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.rules.base import Rule
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Gradient, TokenSum
-from innvest_lite.rules.lrp import AlphaBeta, Elementwise, Epsilon, Gamma, LinearRule, Magnitude, Norm, Zero, ZPlus
+from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, LinearRule, Zero, ZPlus
 from innvest_lite.rules.matchers import Matcher, before_first, first, gated, kind, layer
 from innvest_lite.rules.pattern import GatedSignal, Pass
 from innvest_lite.rules.shares import require
+from innvest_lite.rules.weightless import Elementwise, Magnitude, Norm
 
 Composite = tuple[tuple[Matcher, Rule], ...]
 

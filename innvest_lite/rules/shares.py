@@ -47,34 +47,39 @@ class Magnitudes:
     """
 
     def __init__(self, call: Call) -> None:
-        inputs = tuple(copy_mask(x, ops.abs(wide(x))) if backend.is_float(x) else x for x in call.inputs)
+        self._inputs = tuple(copy_mask(x, ops.abs(wide(x))) if backend.is_float(x) else x for x in call.inputs)
         form = call.form
         if form.kind == "scale":
-            # The VJP of ones is the factor of each value, whatever makes the map.
-            _, pullback = backend.vjp(form.forward, *call.inputs)
-            (weight,) = map(wide, pullback((ops.ones_like(call.outputs[0]),)))
-            signed = wide(call.inputs[0]) * weight
-            self.constant, self._shares = ops.abs(wide(call.outputs[0]) - signed), ops.abs(signed)
-            self.total = self._shares + self.constant
-            self.back = lambda cotangent: (self._shares * cotangent,)
-            return
-        if isinstance(form, LinearForm):
-            output, pullback = applied(form, inputs, ops.abs(kernel_of(call)))
+            output, self._pullback, self.constant = self._of_scale(call)
+        elif isinstance(form, LinearForm):
+            output, self._pullback = applied(form, self._inputs, ops.abs(kernel_of(call)))
             self.constant = ops.zeros_like(output)
         elif form.kind == "sum":
-            output, pullback = backend.vjp(
-                lambda *x: sum(abs(w) * y for w, y in zip(form.weights, x, strict=True)), *inputs
+            sizes = [abs(weight) for weight in form.weights]
+            output, self._pullback = backend.vjp(
+                lambda *x: sum(size * y for size, y in zip(sizes, x, strict=True)), *self._inputs
             )
             self.constant = ops.zeros_like(output)
         else:
-            (output,), pullback = backend.vjp(lambda *x: tuple(map(wide, form.forward(*x))), *inputs)
-            nothing = (copy_mask(x, ops.zeros_like(x)) if backend.is_float(x) else x for x in inputs)
+            # Without a negative coefficient, magnitudes go through the node as the values do.
+            (whole,), self._pullback = backend.vjp(lambda *x: tuple(map(wide, form.forward(*x))), *self._inputs)
+            nothing = (copy_mask(x, ops.zeros_like(x)) if backend.is_float(x) else x for x in self._inputs)
             (at_zero,) = map(wide, form.forward(*nothing))
-            output, self.constant = output - at_zero, ops.abs(at_zero)
+            output, self.constant = whole - at_zero, ops.abs(at_zero)
         self.total = output + self.constant
-        self.back = lambda cotangent: tuple(
-            None if share is None else x * share for x, share in zip(inputs, pullback((cotangent,)), strict=True)
-        )
+
+    def _of_scale(self, call: Call) -> tuple[Any, Any, Any]:
+        # The VJP of ones is the factor of each value, whatever makes the map.
+        _, pullback = backend.vjp(call.form.forward, *call.inputs)
+        (weight,) = map(wide, pullback((ops.ones_like(call.outputs[0]),)))
+        constant = ops.abs(wide(call.outputs[0]) - wide(call.inputs[0]) * weight)
+        size = ops.abs(weight)
+        return self._inputs[0] * size, lambda cotangents: (size * cotangents[0],), constant
+
+    def back(self, cotangent: Any) -> tuple[Any, ...]:
+        """Each input's magnitude times what the cotangent of the outputs makes of it; None for what is no float."""
+        shares = self._pullback((cotangent,))
+        return tuple(None if share is None else x * share for x, share in zip(self._inputs, shares, strict=True))
 
 
 def require_number(value: Any, name: str, least: float = 0.0, above: bool = False) -> None:

@@ -327,6 +327,7 @@ def report(title, rows, everything):
 
 
 def main():
+    """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="a row for what is taken, too")
     options = parser.parse_args()

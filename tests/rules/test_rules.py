@@ -181,6 +181,7 @@ def test_there_is_a_form_for_every_rule():
 def test_every_rule_in_use_is_registered():
     """Nothing escapes the contract: a rule that a composite uses stands in RULES."""
     used = {type(step.rule) for name in models.PATTERNED for step in _plan(name).steps}
+    used |= {type(rule) for analyzer in (innvest_lite.LRP, innvest_lite.PatternNet) for _, rule in [analyzer.stand_in]}
     assert used and used <= set(RULES.values())
     families = {Rule, rules.lrp.LinearRule, rules.first_layer.InputlessRule}
     subclasses = {cls for family in families for cls in family.__subclasses__()} - families
