@@ -138,7 +138,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         shard: tuple[int, int] = (0, 1),
         exact: bool | None = None,
     ) -> Analyzer:
-        """Takes what the pattern methods take, so that one may stand for another, and fits nothing; returns the analyzer."""
+        """Takes what the pattern methods take, so that one may stand for another; fits nothing, returns the analyzer."""
         return self
 
     def call(self, inputs: Any, target: Any = None) -> Any:

@@ -63,6 +63,8 @@ def lrp_by_rule(model: Any, *, rule: Any = "epsilon", **options: Any) -> LRP:
         return LRP(model, rule, **options)
     if _word(rule) not in _RULE_WORDS:
         return lrp_by_preset(rule.lower(), model, **options)
+    # INNvestigate's words for rules mean what they mean there.
+    options = {"sums": "contribution", **options}
     bounds = _taken(options, _BOUNDS) if _is_box(rule) else {}
     return _lrp(model, presets.everywhere(_rule(rule, {**_taken(options, _RULE_OPTIONS), **bounds}, "rule")), options)
 

@@ -40,6 +40,9 @@ class LRP(ReverseAnalyzer):
             sums and means share it out by contribution (by its magnitude, unless all rules are `Zero` or `Epsilon`), and
             what only moves values moves relevance back.
         composite_options: options of a named composite, such as `{"epsilon": 0.01}`.
+        sums: how sums, means and diagonal maps share relevance: "contribution", which grows without bound where
+            contributions cancel, "magnitude" of the contributions, or "auto": by contribution where all rules are `Zero` or
+            `Epsilon`, else by magnitude.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
 
     Raises:
@@ -62,12 +65,14 @@ class LRP(ReverseAnalyzer):
         composite: Any = "epsilon_plus_flat",
         *,
         composite_options: dict | None = None,
+        sums: str = "auto",
         **options: Any,
     ) -> None:
         if not isinstance(composite, str | list | tuple):
             raise InvalidInputError(f"A composite is a name or a list of pairs (matcher, rule), but this is {composite!r}.")
         if not isinstance(composite_options, dict | None):
             raise InvalidInputError(f"composite_options should be a dict, but is {composite_options!r}.")
+        self.sums = one_of(sums, presets.SUMS, "sums")
         named = isinstance(composite, str)
         self._name_or_pairs: Any = composite
         self._composite_options = dict(composite_options or {})
@@ -86,7 +91,7 @@ class LRP(ReverseAnalyzer):
 
     def composite(self) -> list:
         """The user's pairs, then what all other nodes do."""
-        return [*self._pairs, *presets.structure_of(self._pairs)]
+        return [*self._pairs, *presets.structure_of(self._pairs, self.sums)]
 
     @property
     def turns_with_the_logit(self) -> bool:
@@ -109,7 +114,8 @@ class LRP(ReverseAnalyzer):
         """The model, the composite and the options, as Keras serializes them."""
         named = isinstance(self._name_or_pairs, str)
         composite = self._name_or_pairs if named else composite_to_config(self._name_or_pairs)
-        return {**super().get_config(), "composite": composite, "composite_options": self._composite_options}
+        chosen = {"composite": composite, "composite_options": self._composite_options, "sums": self.sums}
+        return {**super().get_config(), **chosen}
 
     @classmethod
     def from_config(cls, config: dict) -> LRP:

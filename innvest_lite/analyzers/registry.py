@@ -51,8 +51,9 @@ def _class(analyzer, **defaults):
     return Method(analyzer, summary, None, defaults)
 
 
-def _composite(preset, summary, **defaults):
-    return _worded(f"LRP: {summary}", functools.partial(keywords.lrp_by_preset, preset), defaults)
+def _composite(preset, summary, sums="contribution", **defaults):
+    """LRP by a preset; under iNNvestigate's names, sums share by contribution as there."""
+    return _worded(f"LRP: {summary}", functools.partial(keywords.lrp_by_preset, preset), {"sums": sums, **defaults})
 
 
 def _worded(summary, make, defaults, words=()):
@@ -108,6 +109,8 @@ ANALYZERS = {
     "lrp.sequential_preset_b_flat_until_idx": _composite(
         "sequential_preset_b_flat", f"{_PRESET_B}, flat up to model.layers[until_layer_idx]"
     ),
+    "lrp.epsilon_plus": _composite("epsilon_plus", "dense layers epsilon, convolutions z+", "auto"),
+    "lrp.epsilon_plus_flat": _composite("epsilon_plus_flat", "the same, the first layer flat", "auto"),
     "deep_taylor": _class(lrp.DeepTaylor, structure="gradient"),
     "deep_taylor.bounded": _class(lrp.BoundedDeepTaylor, structure="gradient"),
     "pattern.net": _patterned(pattern.PatternNet),

@@ -22,7 +22,7 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
         explained: the explained output of each sample.
     """
     told = analyzer.explainer.told
-    empty = np.all([~array.reshape(len(array), -1).any(1) for array in relevance], axis=0)
+    empty = np.all([~array.any(axis=tuple(range(1, array.ndim))) for array in relevance], axis=0)
     if empty.any() and "empty" not in told:
         told.add("empty")
         why = analyzer.reason_of_zeros(explained[empty])
@@ -32,8 +32,8 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
         told.add("turned")
         _log.warning(
             "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round, "
-            "although a softmax does not see a constant that is added to all logits. Weights as target= contrast it with others; "
-            "PatternAttribution and LRP's epsilon_plus_flat do not depend on it.",
+            "although a softmax does not see a constant that is added to all logits. Weights as target= contrast it with "
+            "others; PatternAttribution and LRP's epsilon_plus_flat do not depend on it.",
             negative.sum(),
             len(negative),
             type(analyzer).__name__,

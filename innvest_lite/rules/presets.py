@@ -39,21 +39,31 @@ STRUCTURE: Composite = (*_MOVES, *_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Norm
 STRUCTURE_BY_MAGNITUDE: Composite = (*_MOVES, *_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Magnitude()))
 
 
-def structure_of(pairs: Composite) -> Composite:
+SUMS = ("auto", "contribution", "magnitude")
+"""How sums, means and diagonal maps may share relevance."""
+
+
+def structure_of(pairs: Composite, sums: str = "auto") -> Composite:
     """What follows a composite: the rules of all nodes that it leaves out.
+
+    Args:
+        pairs: the composite.
+        sums: one of `SUMS`.
+
+    Returns:
+        Pairs of a matcher and a rule.
 
     LRP-0 and LRP-epsilon alone are the gradient times the input, in which what one node divides by another multiplies
     with, so that sums share by contribution there. Behind any other rule nothing takes a large share back.
     """
     linear = [rule for _, rule in pairs if isinstance(rule, LinearRule)]
     exact = linear and all(isinstance(rule, Zero | Epsilon) for rule in linear)
-    return STRUCTURE if exact else STRUCTURE_BY_MAGNITUDE
+    by_contribution = exact if sums == "auto" else sums == "contribution"
+    return STRUCTURE if by_contribution else STRUCTURE_BY_MAGNITUDE
 
 
 # An EinsumDense is a dense layer over one axis or several; so are products with a constant matrix.
 _DENSE = ("Dense", "EinsumDense", "Matmul", "Dot", "Tensordot", "Einsum")
-# As in iNNvestigate, whatever the rules of the linear nodes.
-_BY_CONTRIBUTION: Composite = (*_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Norm()))
 
 
 def everywhere(rule: Rule) -> Composite:
@@ -119,12 +129,12 @@ def sequential_preset_a(epsilon: float = 0.1, bias: str = "shared") -> Composite
         epsilon: of the dense layers.
         bias: of alpha-beta; "shared" is iNNvestigate's, "split" the paper's.
     """
-    return (*dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias)), *_BY_CONTRIBUTION)
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias))
 
 
 def sequential_preset_b(epsilon: float = 0.1, bias: str = "shared") -> Composite:
     """iNNvestigate's preset B: epsilon for dense layers, alpha 2 beta 1 for convolutions; arguments as in preset A."""
-    return (*dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias)), *_BY_CONTRIBUTION)
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias))
 
 
 def sequential_preset_a_flat(epsilon: float = 0.1, bias: str = "shared") -> Composite:

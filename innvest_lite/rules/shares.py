@@ -52,7 +52,7 @@ class Magnitudes:
         if form.kind == "scale":
             output, self._pullback, self.constant = self._of_scale(call)
         elif isinstance(form, LinearForm):
-            output, self._pullback = applied(form, self._inputs, ops.abs(kernel_of(call)))
+            output, self._pullback = applied(form, self._inputs, ops.cast(ops.abs(kernel_of(call)), self._inputs[0].dtype))
             self.constant = ops.zeros_like(output)
         elif form.kind == "sum":
             sizes = [abs(weight) for weight in form.weights]

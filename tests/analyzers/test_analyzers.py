@@ -1,5 +1,6 @@
 """`Analyzer` as people use it: inputs, batches, tracing, the user's model, files, and the replica of the paper."""
 
+import functools
 import hashlib
 import json
 
@@ -138,7 +139,7 @@ def test_one_trace_for_all_batches_and_calls(method, options):
     assert [traces_of(use) for use in again] == [0, 0]
     if method is not Gradient:
         # Patterns of another fit are used without a new trace of the explanation.
-        first, fit = analyzer.analyze(x), traces_of(lambda: method(model, **options).fit(x + 1, verbose=0))
+        first, fit = analyzer.analyze(x), traces_of(lambda: refitted.fit(x + 1, verbose=0))
         assert traces_of(lambda: analyzer.fit(x + 1, verbose=0).analyze(x)) == fit
         found = analyzer.analyze(x)
         assert_close(found, refitted(x))
@@ -311,7 +312,11 @@ def test_pattern_net_with_the_kernels_is_the_gradient_times_the_logit():
 
 
 @pytest.mark.parametrize(
-    "method, word, target", [(PatternNet, "pattern.net", None), (PatternAttribution, "pattern.attribution", 1)]
+    "method, word, target",
+    [
+        (PatternNet, "pattern.net", None),
+        (functools.partial(PatternAttribution, start="logit"), "pattern.attribution", 1),
+    ],
 )
 def test_pattern_methods_equal_the_replica(method, word, target):
     model, patterns, x = registered.model(), registered.patterns(), models.normal(3, 9, 8, 2)

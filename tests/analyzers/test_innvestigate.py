@@ -59,7 +59,16 @@ def network(name):
 
 def test_all_names_are_compared():
     labels = {label.split(" ")[0] for _, label in cases()}
-    ours = {"squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise"}
+    ours = {
+        "squaregrad",
+        "vargrad",
+        "gradcam",
+        "gradcam++",
+        "occlusion",
+        "rise",
+        "lrp.epsilon_plus",
+        "lrp.epsilon_plus_flat",
+    }
     assert {*innvest_lite.ANALYZERS} - labels == {*ours, *RANDOM, "pattern.net", "pattern.attribution"}
 
 

@@ -161,9 +161,10 @@ def test_the_engine_is_frozen_and_gives_what_the_analyzer_gives():
     with pytest.raises(AttributeError):
         explainer.plan = None
     arrays, weights = explainer.checked(case.x, 1)
-    relevance, kept, exponents = explainer.run(arrays, weights)
+    relevance, kept, exponents, explained = explainer.run(arrays, weights)
     np.testing.assert_array_equal(relevance[0], analyzer.analyze(case.x, 1))
     assert kept == [] and not exponents.any()
+    np.testing.assert_allclose(explained, case.logits.predict(case.x, verbose=0)[:, 1], rtol=1e-4, atol=1e-5)
     # Keras's own logits and predictions.
     np.testing.assert_allclose(explainer.logits_of(arrays), case.logits.predict(case.x, verbose=0), rtol=1e-4, atol=1e-5)
     predictions = explainer.predictions(explainer.logits(arrays))
