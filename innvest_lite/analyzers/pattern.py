@@ -20,6 +20,7 @@ __all__ = ["PatternAnalyzer", "PatternAttribution", "PatternNet"]
 STARTS = ("contrast", "logit")
 
 _COMMON = (
+    (rules.monotone(), rules.Coefficients()),
     (rules.kind("rectifier", "activation", "max", "route"), rules.Gradient()),
     (rules.kind("embedding"), rules.TokenSum()),
 )

@@ -90,7 +90,10 @@ def activation_name(node: Node) -> str | None:
     values = behaviour_of(node).values
     if values is None:
         return "softmax" if is_softmax(node) else None
-    return next((name for name, curve in curves().items() if same_curve(values, curve)), None)
+    known = next((name for name, curve in curves().items() if same_curve(values, curve)), None)
+    # Whatever its slope.
+    leaky = known is None and same_curve(values, np.where(GRID > 0, GRID, -values[GRID == -1][0] * GRID))
+    return "leaky_relu" if leaky else known
 
 
 def tried_form(node: Node) -> Form:

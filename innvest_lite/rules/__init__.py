@@ -20,12 +20,13 @@ from innvest_lite.rules.matchers import (
     kind,
     last,
     layer,
+    monotone,
     named,
     until,
 )
 from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern
 from innvest_lite.rules.presets import PRESETS, preset
-from innvest_lite.rules.weightless import Contributions, Elementwise, Magnitude, Norm
+from innvest_lite.rules.weightless import Coefficients, Contributions, Elementwise, Magnitude, Norm
 
 __all__ = [
     "PRESETS",
@@ -33,6 +34,7 @@ __all__ = [
     "AlphaBeta",
     "Box",
     "Call",
+    "Coefficients",
     "Contributions",
     "Deconvnet",
     "Elementwise",
@@ -67,6 +69,7 @@ __all__ = [
     "kind",
     "last",
     "layer",
+    "monotone",
     "named",
     "preset",
     "register_rule",

@@ -100,6 +100,11 @@ def kernel_bearing() -> Matcher:
     return _KernelBearing()
 
 
+def monotone() -> Matcher:
+    """Matches linear maps without weights and without negative coefficients, such as sums over positions."""
+    return _Monotone()
+
+
 def gated() -> Matcher:
     """Matches products in which one input is known to carry the signal."""
     return _Gated()
@@ -180,6 +185,12 @@ class _Affine(Matcher):
 class _KernelBearing(Matcher):
     def __call__(self, site):
         return isinstance(site.form, LinearForm)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Monotone(Matcher):
+    def __call__(self, site):
+        return getattr(site.form, "monotone", False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,6 +130,25 @@ class Magnitude(Norm):
 
 @register_rule
 @dataclasses.dataclass(frozen=True)
+class Coefficients(Rule):
+    """The pattern of a linear map without weights whose inputs are alike: R_i = sum_j w_ij / sum_i w_ij R_j.
+
+    A mean of what is the same everywhere has the pattern a = 1 / sum w, with w'a = 1 (Kindermans et al. 2017, arXiv
+    1705.05598). For maps without negative coefficients, such as sums and interpolation.
+    """
+
+    kinds = ("average",)
+
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
+        """R_in = W'(R / W 1)."""
+        x = call.inputs[0][:1]
+        nothing, ones = (wide(call.form.forward(values)[0]) for values in (ops.zeros_like(x), ops.ones_like(x)))
+        share = backend.divide_no_nan(wide(relevance[0]), ones - nothing)
+        return call.pullback((share,))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
 class Elementwise(Rule):
     """A function of one value hands relevance on unchanged, less the share of what it makes of 0.
 
