@@ -92,7 +92,8 @@ def activation_name(node: Node) -> str | None:
         return "softmax" if is_softmax(node) else None
     known = next((name for name, curve in curves().items() if same_curve(values, curve)), None)
     # Whatever its slope.
-    leaky = known is None and same_curve(values, np.where(GRID > 0, GRID, -values[GRID == -1][0] * GRID))
+    slope = -values[GRID == -1][0]
+    leaky = known is None and np.isfinite(slope) and same_curve(values, np.where(GRID > 0, GRID, slope * GRID))
     return "leaky_relu" if leaky else known
 
 

@@ -158,7 +158,7 @@ def until(end: int | str) -> Matcher:
     return _Until(end)
 
 
-MAKERS = (kind, anything, affine, kernel_bearing, gated, layer, named, first, before_first, last, until)
+MAKERS = (kind, anything, affine, kernel_bearing, monotone, gated, layer, named, first, before_first, last, until)
 
 
 @dataclasses.dataclass(frozen=True)
