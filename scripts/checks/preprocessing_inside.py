@@ -18,7 +18,6 @@ import innvest_lite
 
 L, A = keras.layers, keras.applications
 SIZE = {"input_shape": (96, 96, 3), "weights": None, "classes": 5, "classifier_activation": None}
-MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 REQUIRED = 0.999
 
 
