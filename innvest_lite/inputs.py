@@ -14,7 +14,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.inputs import dtype_of, is_integer, vocabulary
 from innvest_lite.graph import Graph
-from innvest_lite.options import as_array, finite
+from innvest_lite.options import as_array, finite, refuse_masked
 from innvest_lite.preprocessing import Preprocessor
 
 ONE_SAMPLE = "One sample needs a batch axis: x[None]."
@@ -125,8 +125,10 @@ class InputSpec:
         """What is given for each input, as a list in the order of the model's inputs.
 
         Raises:
-            InvalidInputError: names or number do not fit.
+            InvalidInputError: names or number do not fit, or entries are masked.
         """
+        for name, one in x.items() if isinstance(x, dict) else [(", ".join(self.names), x)]:
+            refuse_masked(one, f"Input {name}")
         if isinstance(x, dict):
             if set(x) != set(self.names):
                 raise InvalidInputError(

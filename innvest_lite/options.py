@@ -19,12 +19,59 @@ def as_array(given: Any, what: str) -> np.ndarray:
     """`np.asarray(given)`.
 
     Raises:
-        InvalidInputError: it has rows of different lengths, or cannot be made an array.
+        InvalidInputError: it has rows of different lengths or masked entries, or cannot be made an array.
     """
+    refuse_masked(given, what)
     try:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
         raise InvalidInputError(f"{what} cannot be read as an array: {error}") from error
+
+
+def refuse_masked(given: Any, what: str) -> None:
+    """Raises InvalidInputError where entries of a masked array, or of one in a list, are masked.
+
+    NumPy's functions would take the numbers that lie beneath the mask.
+
+    Args:
+        given: anything; only masked arrays, and lists and tuples of them, are looked at.
+        what: what it is, for the message.
+    """
+    if _is_masked(given):
+        raise InvalidInputError(
+            f"{what} is a masked array, and some of its entries are masked: nothing stands for them here. Fill them, as "
+            "with array.filled(0), or leave these samples out."
+        )
+
+
+def _is_masked(given):
+    if isinstance(given, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(given))
+    return isinstance(given, list | tuple) and any(map(_is_masked, given))
+
+
+def truth(given: Any, name: str) -> bool:
+    """An option that is True or False, as a bool.
+
+    Raises:
+        InvalidInputError: it is something else; every text, "no" too, would count as True.
+    """
+    if not isinstance(given, bool | np.bool_):
+        raise InvalidInputError(f"{name} should be True or False, but is {_short(given)}.")
+    return bool(given)
+
+
+def truth_or(given: Any, word: str, name: str) -> bool | str:
+    """An option that is True, False or one word.
+
+    Raises:
+        InvalidInputError: it is something else.
+    """
+    if isinstance(given, str) and given == word:
+        return given
+    if not isinstance(given, bool | np.bool_):
+        raise InvalidInputError(f"{name} should be True, False or {word!r}, but is {_short(given)}.")
+    return bool(given)
 
 
 def positive(number: Any, name: str) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.options import as_array
 from innvest_lite.scalings import canonical, scaling
 
 FOREIGN_ERRORS = (
@@ -114,7 +115,7 @@ class Preprocessor:
             raise InvalidInputError(
                 f"Images should be an array, not {kind}; of a data set, give one batch after the other."
             )
-        images = np.asarray(images)
+        images = as_array(images, "Images")
         if not images.ndim:
             raise InvalidInputError(f"Images should be an array, not {images!r}; innvest_lite.images reads files.")
         self._look_at(images)

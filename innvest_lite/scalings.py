@@ -56,6 +56,8 @@ def preprocess(images: Any, name: str | Callable[[Any], Any]) -> np.ndarray:
         >>> preprocess(np.full((1, 1, 1), 255), "unit").tolist()
         [[[1.0]]]
     """
+    if np.ma.is_masked(images):
+        raise InvalidInputError("images is a masked array, and some of its entries are masked: fill them first.")
     values = np.asarray(images)
     if values.ndim not in (3, 4) or not np.can_cast(values.dtype, np.float32, casting="same_kind"):
         raise InvalidInputError(

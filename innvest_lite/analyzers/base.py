@@ -24,7 +24,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
-from innvest_lite.options import names_of, one_of, positive
+from innvest_lite.options import names_of, one_of, positive, truth, truth_or
 from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.rules import Evaluated, Gradient, anything
 from innvest_lite.rules.composite import Plan
@@ -76,10 +76,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         self._preprocessing = self.preprocessor and self.preprocessor.layer  # an attribute, so that its weights are saved
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
         self.model, self.output_choice = model, output
-        if jit_compile not in (True, False, "auto"):
-            raise InvalidInputError(f"jit_compile should be True, False or 'auto', but is {jit_compile!r}.")
-        self.jit_choice = jit_compile
-        self.jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
+        self.jit_choice = truth_or(jit_compile, "auto", "jit_compile")
+        self.jit_compile = backend.has_accelerator() if self.jit_choice == "auto" else bool(self.jit_choice)
         self._explainer: Explainer | None = None
         self.built = True
 
@@ -109,6 +107,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
 
     def require_ready(self, look: bool = True) -> None:
         """Raises where the analyzer cannot explain the model as it is now; `look` says whether to look at the weights."""
+        truth(look, "look")
 
     @property
     def explainer(self) -> Explainer:
@@ -139,6 +138,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         exact: bool | None = None,
     ) -> Analyzer:
         """Takes what the pattern methods take, so that one may stand for another; fits nothing, returns the analyzer."""
+        truth(approximate, "approximate")
         return self
 
     def call(self, inputs: Any, target: Any = None) -> Any:
@@ -209,7 +209,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         """
         # Its programs look at the weights themselves, batch by batch: a look of its own would read all of them twice.
         self.require_ready(look=False)
-        keep, explainer = names_of(keep), self.explainer
+        keep, explainer, return_exponent = names_of(keep), self.explainer, truth(return_exponent, "return_exponent")
         arrays, weights = explainer.checked(x, target, neuron_selection)
         relevance, kept, exponent, explained = explainer.run(arrays, weights, keep, batch_size, verbose)
         tell(self, relevance, explained)
@@ -285,6 +285,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         if not str(filepath).endswith(".keras"):
             raise InvalidInputError(f"An analyzer is saved as a .keras file, but the path is {str(filepath)!r}.")
         check_output(filepath)
+        truth(overwrite, "overwrite")
         self.explainer.guard.look()
         super().save(filepath, overwrite=overwrite, zipped=zipped)
 
@@ -371,6 +372,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             >>> "stablehlo.convolution" in text
             True
         """
+        return_weights = truth(return_weights, "return_weights")
         self.require_ready()
         found = export.stablehlo(self.explainer, batch, one_of(target, export.TARGETS, "target"))
         return found if return_weights else found[0]

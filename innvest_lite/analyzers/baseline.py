@@ -22,6 +22,8 @@ from innvest_lite.options import finite, seed_of
 class Copied(Strategy):
     """The input stands for its explanation."""
 
+    depends = False
+
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
         copies = [ops.cast(x, "float32") for x in inputs]
@@ -39,6 +41,8 @@ class Drawn(Strategy):
 
     stddev: float
     seed: int
+
+    depends = False
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""

@@ -13,18 +13,15 @@ from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.feature_maps import FeatureMaps, feature_maps
 from innvest_lite.analyzers.reverse import ReverseAnalyzer, Sweep
 from innvest_lite.analyzers.strategy import Round, Strategy
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
-from innvest_lite.forms import forms_of
-from innvest_lite.forms.inputs import spatial_axes
-from innvest_lite.graph import Graph, Node, Value
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.positions import Places
+from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
 from innvest_lite.targets import weights_at
-
-# What may follow the last convolution within its block.
-_SAME_PLACE = ("rectifier", "activation", "scale", "sum", "normalization", "product", "linear")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,26 +29,30 @@ class ActivationMap(Sweep):
     """Feature maps, weighted by a mean over positions, summed, rectified, and drawn over the input.
 
     Attributes:
-        value: the feature maps in the graph.
+        maps: the feature maps, and the input that they are drawn over.
         channel_weights: see `GradCAM.channel_weights`.
     """
 
-    value: Value = dataclasses.field(kw_only=True)
+    maps: FeatureMaps = dataclasses.field(kw_only=True)
     channel_weights: Callable[[Any, Any, tuple], Any] = dataclasses.field(kw_only=True)
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
-        graph = explainer.graph
+        graph, value, places = explainer.graph, self.maps.value, self.maps.places
         values, calls = sweep.forward(explainer.plan, inputs)
-        logits, features = values[graph.outputs[0]], values[self.value]
-        swept = sweep.backward(explainer.plan, calls, weights_at(logits, weights), {}, (self.value, *keep))
-        axes, channel = spatial_axes(graph, len(features.shape))
-        gradient = swept.relevance.get(self.value, ops.zeros_like(features))
+        logits, features = values[graph.outputs[0]], values[value]
+        swept = sweep.backward(explainer.plan, calls, weights_at(logits, weights), {}, (value, *keep))
+        gradient = swept.relevance.get(value, ops.zeros_like(features))
         features, gradient = ops.cast(features, "float32"), ops.cast(gradient, "float32")
-        weight = ops.mean(self.channel_weights(features, gradient, axes), axis=axes, keepdims=True)
-        heat = ops.relu(ops.sum(weight * features, axis=channel, keepdims=True))
-        kept = [ops.cast(swept.relevance.get(value, ops.zeros_like(values[value])), "float32") for value in keep]
-        return Explained([_over_input(heat, inputs[0], axes, channel)], kept, swept.exponent, logits)
+        weight = self.channel_weights(features, gradient, places.positions)
+        weight = ops.mean(weight, axis=places.positions, keepdims=True)
+        heat = ops.relu(ops.sum(weight * features, axis=places.channels))
+        heat = _without_padding(heat, values[value], gradient, places)
+        kept = [ops.cast(swept.relevance.get(one, ops.zeros_like(values[one])), "float32") for one in keep]
+        drawn = [ops.zeros_like(x, dtype="float32") for x in inputs]
+        heat = _in_order(heat, places, len(self.maps.over.positions))
+        drawn[self.maps.input] = _over_input(heat, inputs[self.maps.input], self.maps.over)
+        return Explained(drawn, kept, swept.exponent, logits)
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -61,21 +62,46 @@ class GradCAM(ReverseAnalyzer):
     The map has the size of the layer's output; it is interpolated to the input's, and spread evenly over its channels, so
     that their sum is the map. Unit: logits, up to the layer's number of positions.
 
+    The layer is the one whose output the network's last pooling over positions takes: the sum of its last block, all
+    branches of its last Concatenate, behind BatchNormalization and activation, also inside nested models. Where a network
+    flattens instead, it is what the last pooling before that takes, as is the custom for VGG (block5_conv3). Of a text, the
+    map has one number a token.
+
     Args:
-        model: a Functional or Sequential `keras.Model` with one input.
-        layer: the name of the layer whose output is looked at; None: what the last convolution's block hands on.
+        model: a Functional or Sequential `keras.Model`.
+        layer: the name of the layer whose output is looked at; None: the one above.
+        input: of a model with several inputs, the name of the one to draw over; None: the only one whose positions reach
+            the layer. The others get zeros.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
 
+    Attributes:
+        layer: the name of the layer that is looked at.
+
     Raises:
-        UnsupportedLayerError: the model has no layer with positions, or several inputs.
-        InvalidInputError: there is no such layer, or its output has no positions.
+        UnsupportedLayerError: the network has no last pooling over positions (its output has positions itself, it pools
+            side by side at several places, or layers of one's own hide its feature maps): name a layer.
+        InvalidInputError: there is no such layer or input, the layer's output has no positions, or several inputs could be
+            drawn over.
+
+    Example:
+        >>> GradCAM(model).layer
+        'conv2_2'
     """
 
-    def __init__(self, model: Any, layer: str | None = None, **options: Any) -> None:
-        if not isinstance(layer, str | None):
-            raise InvalidInputError(f"layer should be the name of a layer, but is {layer!r}.")
-        self.layer = layer
+    def __init__(self, model: Any, layer: str | None = None, *, input: str | None = None, **options: Any) -> None:
+        for what, name in (("layer", layer), ("input", input)):
+            if not isinstance(name, str | None):
+                raise InvalidInputError(f"{what} should be the name of a{'n' * (what == 'input')} {what}, but is {name!r}.")
+        self._layer_choice, self._input_choice = layer, input
         super().__init__(model, **options)
+
+    @property
+    def layer(self) -> str | None:
+        """The name of the layer whose output is looked at; before the analyzer is bound, the one that was asked for."""
+        if self._explainer is None:
+            return self._layer_choice
+        strategy: Any = self._explainer.strategy
+        return strategy.maps.name
 
     def composite(self) -> list:
         """The chain rule everywhere."""
@@ -98,61 +124,16 @@ class GradCAM(ReverseAnalyzer):
         """See `Analyzer.strategy`.
 
         Raises:
-            UnsupportedLayerError: the model has no layer with positions, or several inputs.
-            InvalidInputError: the chosen layer's output has no positions.
+            UnsupportedLayerError: as in the class.
+            InvalidInputError: likewise.
         """
-        method, count, rank = type(self).__name__, len(graph.inputs), len(graph.input_specs[0].shape)
-        if count > 1 or rank < 3:
-            came = f"this model has {count} inputs" if count > 1 else "this model's input has none"
-            raise UnsupportedLayerError(f"{method} draws over one input with positions; {came}.")
-        value = _last_features(graph, method) if self.layer is None else _output_of(graph, self.layer)
-        producer = graph.producer(value)
-        shape = producer.output_specs[value.index].shape if producer else ()
-        if len(shape) != rank:
-            raise InvalidInputError(f"The output of {value.node!r} has shape {shape}, without the input's positions.")
+        maps = feature_maps(graph, inputs, self._layer_choice, self._input_choice, type(self).__name__)
         back = self.start, self.finish, self.kernels, False
-        return ActivationMap(*back, value=value, channel_weights=self.channel_weights)
+        return ActivationMap(*back, maps=maps, channel_weights=self.channel_weights)
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
-        return {**super().get_config(), "layer": self.layer}
-
-
-def _output_of(graph: Graph, layer: str) -> Value:
-    known = {**{node.name: node.values[0] for node in graph.nodes}, **graph.layer_values}
-    if layer not in known:
-        raise InvalidInputError(f"layer={layer!r} names no layer of the model.")
-    return known[layer]
-
-
-def _last_features(graph: Graph, method: str) -> Value:
-    """What the block of the last convolution hands on."""
-    forms, rank = forms_of(graph), len(graph.input_specs[0].shape)
-    found = [
-        node
-        for node in graph.nodes
-        if forms[node.name].kind == "linear" and len(node.output_specs[0].shape) == rank and _has_positions(node)
-    ]
-    if not found:
-        raise UnsupportedLayerError(f"{method} found no convolution in this model; name a layer.")
-    node = found[-1]
-    while True:
-        following = [n for n in graph.consumers.get(node.values[0], ()) if _same_place(forms, node, n)]
-        if not following:
-            return node.values[0]
-        node = following[-1]
-
-
-def _same_place(forms: dict, node: Node, following: Node) -> bool:
-    shape = node.output_specs[0].shape
-    return forms[following.name].kind in _SAME_PLACE and following.output_specs[0].shape[:-1] == shape[:-1]
-
-
-def _has_positions(node: Node) -> bool:
-    """Whether there is more than one: behind global pooling, convolutions are dense layers."""
-    channels_first = getattr(node.operation, "data_format", None) == "channels_first"
-    shape = node.output_specs[0].shape[2:] if channels_first else node.output_specs[0].shape[1:-1]
-    return any(size != 1 for size in shape)
+        return {**super().get_config(), "layer": self._layer_choice, "input": self._input_choice}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -171,12 +152,40 @@ class GradCAMPlusPlus(GradCAM):
         return share * ops.relu(gradient) * ops.prod(ops.stack(positions))
 
 
-def _over_input(heat: Any, x: Any, axes: tuple, channel: Any) -> Any:
+def _without_padding(heat: Any, features: Any, gradient: Any, places: Places) -> Any:
+    """The map with zeros where Keras masks a step and nothing of it reaches the output."""
+    mask = getattr(features, "_keras_mask", None)
+    if mask is None or places.positions != (1,):
+        return heat
+    # A convolution without padding has fewer steps than the mask that it hands on.
+    unused = ops.logical_not(ops.cast(mask, "bool"))[:, : ops.shape(heat)[1]]
+    return ops.where(ops.logical_and(unused, ops.all(gradient == 0, axis=places.channels)), 0.0, heat)
+
+
+def _in_order(heat: Any, places: Places, count: int) -> Any:
+    """A map (batch, ...) over a value's positions with an axis for each of the input's `count` positions, in their order.
+
+    Along a position that the value does not have, the map is the same everywhere, and its axis has the size 1.
+    """
+    order = [one for axis in places.positions for one in places.axes[axis]]
+    missing = [one for one in range(count) if one not in order]
+    if missing or len(order) > len(places.positions):
+        sizes: list[Any] = []
+        for number, axis in enumerate(places.positions, start=1):
+            here = places.axes[axis]
+            sizes += [ops.shape(heat)[number]] if len(here) == 1 else [places.sizes[one] for one in here]
+        heat = ops.reshape(heat, (-1, *sizes, *[1] * len(missing)))
+    order += missing
+    return heat if order == sorted(order) else ops.transpose(heat, (0, *(order.index(one) + 1 for one in range(count))))
+
+
+def _over_input(heat: Any, x: Any, over: Places) -> Any:
     """Interpolates a map to the input's positions and spreads it evenly over the input's channels."""
-    for axis in axes:
-        heat = _resized(heat, ops.shape(x)[axis], axis)
-    channels = ops.shape(x)[channel]
-    return ops.broadcast_to(heat / ops.cast(channels, heat.dtype), ops.shape(x))
+    for number, axis in enumerate(over.positions, start=1):
+        heat = _resized(heat, ops.shape(x)[axis], number)
+    for axis in over.channels:
+        heat = ops.expand_dims(heat / ops.cast(ops.shape(x)[axis], heat.dtype), axis)
+    return ops.broadcast_to(heat, ops.shape(x))
 
 
 def _resized(heat: Any, size: Any, axis: int) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import math
 from typing import Any
 
@@ -18,7 +19,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.explained import Explained
-from innvest_lite.analyzers.guard import Unguarded
+from innvest_lite.analyzers.guard import Unguarded, weights_of
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
@@ -29,6 +30,8 @@ from innvest_lite.inputs import InputSpec
 from innvest_lite.options import positive
 from innvest_lite.rules.composite import Plan
 from innvest_lite.targets import Targets, weights_at
+
+_log = logging.getLogger("innvest_lite")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,8 +141,8 @@ class Explainer:
             verbose: 1 shows a progress bar.
 
         Returns:
-            `(relevance, kept, exponents, explained)`: an array per input and per name, int32 (samples,), and the explained
-            output, float (samples,).
+            `(relevance, kept, exponents, explained)`: an array per input and per name, int32 (samples,), 0 where values
+            are not finite (which is logged as a warning), and the explained output, float (samples,).
         """
         batch_size, count = positive(batch_size, "batch_size"), len(arrays[0])
         # `batch_size` bounds the evaluations that go at a time, so few samples leave room for several of each.
@@ -147,10 +150,30 @@ class Explainer:
         together = self.strategy.evenly(batch_size // at_a_time)
         program = self._program(weights is not None, tuple(keep), together)
         flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
-        *whole, exponents, explained = run(program, flat, at_a_time, self.jit_compile, verbose)
+        *whole, exponents, explained, finite = run(program, flat, at_a_time, self.jit_compile, verbose)
         dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
         whole = [array.astype(dtype, copy=False) for array in whole]
-        return whole[: len(arrays)], whole[len(arrays) :], exponents, explained
+        for array in whole:
+            # NaN and infinity go through a sum.
+            finite = finite & np.isfinite(array.sum(tuple(range(1, array.ndim)), dtype="float64"))
+        if not finite.all():
+            self._tell_of_no_numbers(finite)
+        return whole[: len(arrays)], whole[len(arrays) :], np.where(finite, exponents, 0), explained
+
+    def _tell_of_no_numbers(self, finite: np.ndarray) -> None:
+        weights = [one.path for one in weights_of(self.graph) if not np.isfinite(backend.to_numpy(one)).all()]
+        cause = (
+            f"The weights {', '.join(weights[:10])} hold such values."
+            if weights
+            else "No weight does, so values overflow on the way: check that samples are preprocessed as the model expects."
+        )
+        _log.warning(
+            "%s explains nothing of %d of %d samples: their logits or explanations hold NaN or infinite values. %s",
+            self.method,
+            np.count_nonzero(~finite),
+            len(finite),
+            cause,
+        )
 
     def logits_of(self, arrays: list, batch_size: int = 32) -> np.ndarray:
         """All outputs that can be explained, of checked arrays: float64 (samples, outputs), flat."""
@@ -202,7 +225,7 @@ class Explainer:
                 found = self.explain(rest, weights, values, around=Round(together, index))
                 chosen = weights_at(found.logits, weights) * found.logits
                 explained = ops.sum(ops.reshape(chosen, (ops.shape(chosen)[0], -1)), axis=1)
-                return [*found.relevance, *found.kept, found.exponent, explained], self.guard.numbers()
+                return [*found.relevance, *found.kept, found.exponent, explained, self._finite(found)], self.guard.numbers()
 
             signature = [*self.signature(with_target), backend.tensor_spec((None,), "int32")]
             self._programs[key] = backend.compiled(explain, signature, self.jit_compile)
@@ -213,6 +236,12 @@ class Explainer:
             return found
 
         return guarded
+
+    def _finite(self, found: Explained) -> Any:
+        """Whether all logits of a sample are numbers, where the explanation depends on them: bool (batch,)."""
+        axes = tuple(range(1, len(found.logits.shape)))
+        finite = ops.all(ops.isfinite(found.logits), axis=axes)
+        return finite if self.strategy.depends else ops.ones_like(finite)
 
     @functools.cached_property
     def _programs(self) -> dict:

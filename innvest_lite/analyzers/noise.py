@@ -17,7 +17,7 @@ from innvest_lite.draws import normal
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
-from innvest_lite.options import finite, one_of, positive, seed_of
+from innvest_lite.options import finite, one_of, positive, seed_of, truth
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,7 +142,8 @@ class NoisyGradient(Analyzer):
         **options: Any,
     ) -> None:
         self.augment_by_n = positive(augment_by_n, "augment_by_n")
-        self.noise_scale, self.relative, self.seed = finite(noise_scale, "noise_scale"), bool(relative), seed_of(seed)
+        self.noise_scale, self.seed = finite(noise_scale, "noise_scale"), seed_of(seed)
+        self.relative = truth(relative, "relative")
         if noise_scale < 0:
             raise InvalidInputError(f"noise_scale should be a number of at least 0, but is {noise_scale!r}.")
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")

@@ -23,7 +23,7 @@ from innvest_lite.forms.inputs import is_integer
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
-from innvest_lite.options import one_of, positive
+from innvest_lite.options import one_of, positive, truth
 from innvest_lite.targets import weights_at
 
 
@@ -189,6 +189,7 @@ class IntegratedGradients(Analyzer):
         Raises:
             InvalidInputError: as `Analyzer.analyze`.
         """
+        truth(return_gap, "return_gap")
         found = super().analyze(x, target, batch_size, verbose, keep, return_exponent, neuron_selection=neuron_selection)
         if not return_gap:
             return found

@@ -22,11 +22,11 @@ from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph import Graph
-from innvest_lite.options import one_of
+from innvest_lite.options import one_of, truth
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
 from innvest_lite.patterns.layout import SEPARABLE, Layout
-from innvest_lite.patterns.patterns import check_patterns
+from innvest_lite.patterns.patterns import as_pattern, check_patterns
 from innvest_lite.preprocessing import differing
 
 _log = logging.getLogger("innvest_lite")
@@ -72,10 +72,9 @@ class PatternAnalyzer(ReverseAnalyzer):
         self.estimator = checked_choice(estimator)
         if separable is None:
             separable = patterns.settings["separable"] if isinstance(patterns, Patterns) else SEPARABLE[0]
-        self.separable, self.merge_patterns = one_of(separable, SEPARABLE, "separable"), merge_patterns
+        self.separable = one_of(separable, SEPARABLE, "separable")
+        self.merge_patterns = truth(merge_patterns, "merge_patterns")
         self.splits_separable = separable == "split"
-        if not isinstance(merge_patterns, bool):
-            raise InvalidInputError(f"merge_patterns should be True or False, but is {merge_patterns!r}.")
         super().__init__(model, **options)
         self._given: Any = backend.Untracked(patterns)
         self._layout = Layout.of(model, self.separable)
@@ -192,7 +191,7 @@ class PatternAnalyzer(ReverseAnalyzer):
 
         Raises:
             PatternMismatchError: the patterns belong to another model or to other weights.
-            InvalidInputError: they are no mapping.
+            InvalidInputError: they are no mapping, or hold NaN, infinite or masked values.
         """
         if not isinstance(patterns, Mapping):
             raise InvalidInputError(
@@ -232,8 +231,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         self.explainer.guard.remember(fingerprints)
         for name in self._patterned_names():
             # One layer at a time: VGG16's first dense layer alone holds three quarters of all its weights.
-            pattern = np.asarray(patterns[name], "float32")
-            self._set_kernel(name, self._backward_kernel(self._layout.patterned[name], pattern))
+            self._set_kernel(name, self._backward_kernel(self._layout.patterned[name], as_pattern(patterns[name], name)))
 
     @property
     def turns_with_the_logit(self) -> bool:

@@ -43,6 +43,8 @@ class Strategy:
 
     #: Whether relevance goes back through the nodes once, so that it can be kept on the way.
     sweeps = False
+    #: Whether the explanation depends on the model.
+    depends = True
     #: Whether what the sweep hands back at the input is the attribution itself, which `check` can then account for.
     accounts = False
 

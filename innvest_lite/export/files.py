@@ -11,7 +11,7 @@ from typing import Any
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output, replacing, replacing_folder
-from innvest_lite.options import one_of
+from innvest_lite.options import one_of, truth
 
 # Where in a file the description stands.
 _DESCRIPTION = "description"
@@ -34,6 +34,10 @@ class Format:
     write: Callable[[pathlib.Path, dict[str, Any], str], None]
     checks: bool = False
     echoes: bool = True
+
+    def __post_init__(self) -> None:
+        truth(self.checks, "checks")
+        truth(self.echoes, "echoes")
 
 
 def _write_saved_model(path, endpoints, text):

@@ -13,7 +13,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.export.pictures import RENDERERS
 from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.inputs import check_shape
-from innvest_lite.options import one_of, positive
+from innvest_lite.options import one_of, positive, truth
 from innvest_lite.preprocessing import FOREIGN_ERRORS, Preprocessor
 from innvest_lite.visualize.colormaps import colors_of
 
@@ -59,9 +59,7 @@ class Served:
         self.batch = None if batch is None else positive(batch, "batch")
         self.preprocessor = analyzer.preprocessor if preprocess is None else Preprocessor.of(preprocess)
         self.render = render if render is None else one_of(render, tuple(RENDERERS), "render")
-        if not isinstance(predictions, bool):
-            raise InvalidInputError(f"predictions should be True or False, but is {predictions!r}.")
-        self.predictions = predictions
+        self.predictions = truth(predictions, "predictions")
         self._explainer = analyzer.explainer
         self._inputs, self._outputs = self._explainer.inputs, self._explainer.output.shape
         if self.target == "input" and (len(self._outputs) != 2 or self._outputs[1] is None):

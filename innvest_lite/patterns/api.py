@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.files import check_output
 from innvest_lite.folders import ImageFolder
 from innvest_lite.inputs import input_spec
-from innvest_lite.options import one_of, positive, shard_of
+from innvest_lite.options import one_of, positive, shard_of, truth, truth_or
 from innvest_lite.patterns import fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
@@ -176,7 +175,8 @@ class _Fits:
         self._estimator, self._approximate = estimator, _approximate(approximate, exact)
         self._layout = Layout.of(model, separable)
         self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable}
-        self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else jit_compile
+        jit_compile = truth_or(jit_compile, "auto", "jit_compile")
+        self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
         self._inputs = input_spec(model, self._layout.graph, Preprocessor.of(preprocessor))
         self._replicas = backend.Replicas.of(model)
         self._gatherer = None
@@ -281,11 +281,10 @@ def _facts(layout, name, form, estimator, approximate):
 
 def _approximate(approximate, exact):
     """`approximate`, checked; where `exact` is given, what that meant."""
+    approximate = truth(approximate, "approximate")
     if exact is not None:
+        truth(exact, "exact")
         warnings.warn("exact= is called approximate= now, with the opposite meaning.", DeprecationWarning, stacklevel=4)
-    for name, value in (("approximate", approximate), ("exact", exact)):
-        if not isinstance(value, bool | np.bool_ | None) or (name == "approximate" and value is None):
-            raise InvalidInputError(f"{name} should be True or False, but is {value!r}.")
     return approximate if exact is None else not exact
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from innvest_lite.errors import PatternMismatchError
+from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.files import replacing
+from innvest_lite.options import as_array
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport, with_present_names
 from innvest_lite.patterns.layers import LayerFacts
@@ -40,6 +41,9 @@ class Patterns(Mapping[str, np.ndarray]):
         settings: how they were fitted: "regime" and "separable", see `fit_statistics`, and "preprocess", the name of what
             prepared the images, where that is known.
 
+    Raises:
+        InvalidInputError: an array holds NaN, infinite or masked values, or none that are numbers.
+
     Example:
         >>> patterns = Patterns({"dense": np.ones((2, 1))}, "linear", {"dense": "ab"}, {})
         >>> patterns["dense"].dtype
@@ -54,7 +58,7 @@ class Patterns(Mapping[str, np.ndarray]):
         reports: Mapping[str, LayerReport],
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self._arrays = {name: _frozen(array) for name, array in arrays.items()}
+        self._arrays = {name: _frozen(array, name) for name, array in arrays.items()}
         self.estimator = estimator
         self.fingerprints = dict(fingerprints)
         self.reports = dict(reports)
@@ -238,9 +242,32 @@ def check_patterns(
         )
 
 
-def _frozen(array):
+def as_pattern(given: Any, name: str) -> np.ndarray:
+    """A pattern as float32, which may be `given` itself.
+
+    Args:
+        given: an array of numbers.
+        name: of its layer.
+
+    Raises:
+        InvalidInputError: it holds NaN, infinite or masked values, or none that are numbers.
+    """
+    array = as_array(given, f"The pattern of {name}")
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise InvalidInputError(f"The pattern of {name} should hold numbers, but has dtype {array.dtype}.")
+    with np.errstate(over="ignore"):
+        array = array.astype("float32", copy=False)
+    if not np.isfinite(array).all():
+        raise InvalidInputError(
+            f"The pattern of {name} holds NaN or infinite values, or some beyond the range of float32, so that it explains "
+            "nothing. Fit again, with data and weights that are finite."
+        )
+    return array
+
+
+def _frozen(array, name):
     # A read-only copy: analyzers share the arrays, and an edit would not change their compiled programs.
-    array = np.array(array, "float32")
+    array = np.array(as_pattern(array, name))
     array.flags.writeable = False
     return array
 

@@ -204,6 +204,8 @@ class PatternStatistics:
                 f"The sums of {name} for {word!r} were not gathered: the fit was made for {self.estimator!r} alone. "
                 "fit_statistics without estimator= gathers those of all estimators."
             )
+        if not np.isfinite(self.kernels[name]).all():
+            raise InvalidInputError(f"The weights of {name} hold NaN or infinite values, so they have no pattern.")
         layer = self.layers[name] if word != "filter" else None
         if layer is not None and not layer.count:
             raise InvalidInputError("The statistics hold no sample (of a weight above 0) yet, so they have no patterns.")
@@ -260,6 +262,7 @@ class PatternStatistics:
             statistics.other_fingerprints = files.texts(attributes["other_fingerprints"])
             statistics.complete, statistics.parts = bool(attributes["complete"]), attributes["parts"].split()
             statistics.first_batch = BatchDigest.from_text(str(attributes["first_batch"]))
+            statistics.check_finite()
             return statistics
 
     def check_finite(self) -> None:
@@ -268,8 +271,9 @@ class PatternStatistics:
         broken = [name for name, values in sums.items() if not all(np.isfinite(value).all() for value in values)]
         if broken:
             raise InvalidInputError(
-                f"The statistics of {', '.join(broken)} are not finite: the model's values overflow on this data. Check "
-                "that the data is preprocessed as the model expects."
+                f"The statistics of {', '.join(broken)} are not finite: the model's values overflow on this data, or its "
+                "weights hold NaN or infinite values. Check the weights, and that the data is preprocessed as the model "
+                "expects."
             )
 
 

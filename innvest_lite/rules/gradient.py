@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import ops
 
+from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
 
 
@@ -20,6 +21,9 @@ class Gradient(Rule):
     """
 
     grows: bool = dataclasses.field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        truth(self.grows, "grows")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = J' R_out."""
@@ -63,6 +67,9 @@ class TokenSum(Rule):
     # Token numbers have no gradient: relevance ends here, as one number per token.
     kinds = ("embedding",)
     times_input: bool = False
+
+    def __post_init__(self) -> None:
+        truth(self.times_input, "times_input")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = sum_d R_out[d], or sum_d e[d] R_out[d] with e the embedded token."""

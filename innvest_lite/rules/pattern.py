@@ -12,6 +12,7 @@ from typing import Any
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
 
 
@@ -78,6 +79,9 @@ class GatedSignal(Rule):
 
     kinds = ("product",)
     inverse: bool = False
+
+    def __post_init__(self) -> None:
+        truth(self.inverse, "inverse")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_signal = R_out, or R_out / gate; the gates get nothing."""

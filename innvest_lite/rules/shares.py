@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph.trace import copy_mask
-from innvest_lite.options import is_number
+from innvest_lite.options import is_number, truth
 from innvest_lite.rules.base import Call
 
 
@@ -91,7 +90,7 @@ def require_number(value: Any, name: str, least: float = 0.0, above: bool = Fals
 
 def require_bool(value: Any, name: str) -> None:
     """Raises InvalidInputError unless `value` is True or False."""
-    require(isinstance(value, bool | np.bool_), f"{name} should be True or False, but is {value!r}.")
+    truth(value, name)
 
 
 def applied(form: Any, inputs: tuple[Any, ...], kernel: Any) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.options import refuse_masked
 
 
 def as_batch(array: Any, name: str) -> tuple[np.ndarray, bool]:
@@ -69,7 +70,10 @@ def check_size(value: Any, name: str, least: int, what: str = "pixels") -> None:
 
 
 def as_array(values: Any, name: str) -> np.ndarray:
-    """The values as an array; InvalidInputError where parts differ in shape, as in a list of pictures of several sizes."""
+    """The values as an array; InvalidInputError where parts differ in shape, as in a list of pictures of several sizes, or
+    where entries are masked.
+    """
+    refuse_masked(values, name)
     try:
         return np.asarray(values)
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.options import truth
 from innvest_lite.visualize.checks import as_batch, check_colour_channels
 from innvest_lite.visualize.colormaps import DEFAULT, colorize
 
@@ -153,7 +154,7 @@ def overlay(
 
 def strength_of(batch: np.ndarray, limit: float | None, percentile: float, absolute: bool) -> np.ndarray:
     """The sum over channels in units of the limit, clipped to -1..1: float64 (batch, height, width)."""
-    strength = _signed_strength(batch, limit, percentile)
+    absolute, strength = truth(absolute, "absolute"), _signed_strength(batch, limit, percentile)
     return np.abs(strength) if absolute else strength
 
 

@@ -16,21 +16,28 @@ def names():
     )
 
 
-def build(name):
-    """The model with random weights at its smallest input; BatchNormalization has the statistics of random images."""
+def made(name, least=0):
+    """The model with random weights at its smallest input, or one of `least` pixels a side."""
     import inspect
 
     import keras
-    import numpy as np
 
     keras.utils.set_random_seed(1)
-    size = next((size for prefix, size in SMALLEST.items() if name.startswith(prefix)), 32)
+    size = max(least, next((size for prefix, size in SMALLEST.items() if name.startswith(prefix)), 32))
     constructor = getattr(keras.applications, name)
     options = {"weights": None, "input_shape": (size, size, 3), "classes": 10, "include_top": True}
     if "alpha" in inspect.signature(constructor).parameters and name == "MobileNet":
         options["alpha"] = 1.0
-    model = constructor(**options)
-    x = np.random.default_rng(0).normal(size=(24, size, size, 3)).astype("float32")
+    return constructor(**options)
+
+
+def build(name):
+    """The same, with data, and BatchNormalization has the statistics of random images."""
+    import keras
+    import numpy as np
+
+    model = made(name)
+    x = np.random.default_rng(0).normal(size=(24, *model.input_shape[1:])).astype("float32")
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
     for layer in norms:

@@ -3,75 +3,20 @@
 import functools
 
 import keras
-import loop_replicas
 import models
 import numpy as np
 import pytest
 import tensorflow as tf
-from comparing import assert_close, offenders, refusals
+from cam_replicas import expected_heat, features_and_gradient, slow_map
+from comparing import assert_close, offenders
 from keras import layers
 from loop_replicas import assert_saved
 
 import innvest_lite
-from innvest_lite import GradCAM, GradCAMPlusPlus, InvalidInputError, UnsupportedLayerError
+from innvest_lite import GradCAM, GradCAMPlusPlus
 
 BOTH = [GradCAM, GradCAMPlusPlus]
 TARGETS = [2, [0, 1, 2, 0, 2, 1], "all", np.random.default_rng(5).normal(size=(6, 3)).astype("float32")]
-
-
-def features_and_gradient(logits, layer, x, target=None):
-    """The layer's output and the gradient of the explained logit in it, both float64."""
-    twin = keras.Model(logits.inputs[0], [logits.get_layer(layer).output, logits.outputs[0]])
-    with tf.GradientTape() as tape:
-        features, values = twin(tf.constant(x))
-        weights = loop_replicas.weights_for(values.numpy(), target)
-        total = tf.reduce_sum(values * tf.constant(weights, tf.float32))
-    score = (values.numpy().astype("float64") * weights).sum(1)
-    return features.numpy().astype("float64"), tape.gradient(total, features).numpy().astype("float64"), score
-
-
-def channel_weights(method, features, gradient, score):
-    """One number per sample and channel: Selvaraju et al., equation 1; Chattopadhay et al., equations 10 and 19."""
-    rows = [array.reshape(len(features), -1, features.shape[-1]) for array in (features, gradient)]
-    found = np.zeros((len(features), features.shape[-1]))
-    for sample in range(len(features)):
-        for channel in range(features.shape[-1]):
-            a, g = (each[sample, :, channel] for each in rows)
-            if method is GradCAM:
-                found[sample, channel] = g.mean()
-                continue
-            # The score is exp(S), of which the network is piecewise linear: its derivatives are exp(S) times powers of g.
-            y = np.exp(score[sample])
-            first, second, third = y * g, y * g**2, y * g**3
-            for k in range(len(g)):
-                if g[k] != 0:
-                    alpha = second[k] / (2 * second[k] + a.sum() * third[k])
-                    found[sample, channel] += alpha * max(first[k], 0) / y
-    return found
-
-
-def slow_map(method, logits, layer, x, target=None):
-    """The map at the layer's own size."""
-    features, gradient, score = features_and_gradient(logits, layer, x, target)
-    weights = channel_weights(method, features, gradient, score)
-    weights = weights.reshape(len(x), *[1] * (features.ndim - 2), -1)
-    return np.maximum((weights * features).sum(-1), 0)
-
-
-def enlarged(heat, sizes):
-    """Linear interpolation between the middles of positions, one axis after the other."""
-    for axis, size in enumerate(sizes, start=1):
-        count = heat.shape[axis]
-        places = (np.arange(size) + 0.5) * count / size - 0.5
-        along = np.moveaxis(heat, axis, -1)
-        rows = [np.interp(places, np.arange(count), row) for row in along.reshape(-1, count)]
-        heat = np.moveaxis(np.reshape(rows, (*along.shape[:-1], size)), -1, axis)
-    return heat
-
-
-def expected_heat(method, logits, layer, x, target=None):
-    heat = enlarged(slow_map(method, logits, layer, x, target), x.shape[1:-1])
-    return np.repeat(heat[..., None] / x.shape[-1], x.shape[-1], axis=-1)
 
 
 # The formulas --------------------------------------------------------------------------------------------------------
@@ -86,6 +31,7 @@ PLACES = [
     ("separable", "separable"),
     ("gate", "gated"),
     ("conv1d", "leaky"),
+    ("opaque", "attention"),
     ("conv3d", "conv"),
     ("conv3d", "pool"),
     ("sequential", "conv"),
@@ -200,91 +146,6 @@ def test_images_of_any_size():
         assert_close(analyzer.analyze(x), expected_heat(GradCAM, model, "conv", x), 2e-5)
 
 
-# Where ---------------------------------------------------------------------------------------------------------------
-
-
-def vgg():
-    stack = [keras.Input((12, 12, 3))]
-    for block, filters in enumerate((4, 6), start=1):
-        for number in (1, 2):
-            name = f"block{block}_conv{number}"
-            stack.append(layers.Conv2D(filters, 3, padding="same", activation="relu", name=name))
-        stack.append(layers.MaxPooling2D(name=f"block{block}_pool"))
-    stack += [layers.Flatten(), layers.Dense(8, activation="relu"), layers.Dense(3, activation="softmax")]
-    return keras.Sequential(stack)
-
-
-def pre_activated():
-    """As ResNet50V2 ends: the sum of the last block, normalized and rectified."""
-    x = keras.Input((8, 8, 2))
-    stem = layers.Conv2D(4, 3, padding="same", name="stem")(x)
-    value = layers.ReLU(name="relu1")(layers.BatchNormalization(name="bn1")(stem))
-    value = layers.Add(name="add")([layers.Conv2D(4, 3, padding="same", name="branch")(value), stem])
-    value = layers.ReLU(name="post_relu")(layers.BatchNormalization(name="post_bn")(value))
-    return keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D(name="gap")(value)))
-
-
-def mobile_v3(data_format="channels_last"):
-    """As MobileNetV3 ends: global pooling that keeps the axes, and convolutions of one position as the head."""
-    x = keras.Input((8, 8, 2) if data_format == "channels_last" else (2, 8, 8))
-    lies, axis = {"data_format": data_format}, -1 if data_format == "channels_last" else 1
-    value = layers.ReLU(name="last_relu")(layers.BatchNormalization(axis)(layers.Conv2D(4, 3, name="last", **lies)(x)))
-    value = layers.GlobalAveragePooling2D(keepdims=True, **lies)(value)
-    value = layers.Conv2D(5, 1, activation="relu", name="head", **lies)(value)
-    value = layers.Conv2D(3, 1, name="logits", **lies)(value)
-    return keras.Model(x, layers.Softmax()(layers.Flatten()(value)))
-
-
-DEFAULTS = [
-    (vgg, "block2_conv2"),
-    (pre_activated, "post_relu"),
-    (lambda: models.build("conv_bn"), "relu2"),
-    (lambda: models.build("residual"), "mean"),
-    (lambda: models.build("separable"), "bn2"),
-    (lambda: models.build("conv1d"), "separable"),
-    (lambda: models.build("conv3d"), "conv"),
-    (lambda: models.build("gate"), "gated"),
-    (mobile_v3, "last_relu"),
-    (lambda: gated_lower_down(), "gated"),
-]
-
-
-def looks_at(build, layer):
-    model = models.randomize(build(), seed=3)
-    x = models.data_for(model)
-    heat = GradCAM(model)(x).numpy()
-    np.testing.assert_array_equal(heat, GradCAM(model, layer=layer)(x))
-    assert np.any(heat)
-
-
-def test_by_default_it_looks_at_what_the_last_block_hands_on():
-    assert offenders(looks_at, DEFAULTS) == {}
-
-
-def test_where_it_looks_with_the_channels_first():
-    model = models.randomize(mobile_v3("channels_first"), seed=3)
-    x = models.data_for(model)
-    heat = GradCAM(model).analyze(x)
-    np.testing.assert_array_equal(heat, GradCAM(model, layer="last_relu").analyze(x))
-    assert np.any(heat)
-
-
-def gated_lower_down():
-    """A value that is gated goes on where the gate is applied, not where it is computed."""
-    x = keras.Input((6, 6, 2))
-    conv = layers.Conv2D(4, 3, name="conv")(x)
-    gate = layers.Activation("sigmoid", name="gate")(conv)
-    end = layers.Multiply(name="gated")([conv, layers.Dropout(0.1, name="between")(gate)])
-    return keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D()(end)))
-
-
-def test_a_layer_of_a_nested_model():
-    case = models.case("nested")
-    heat = GradCAM(case.model)(case.x)
-    np.testing.assert_array_equal(heat, GradCAM(case.model, layer="stack/bn")(case.x))
-    assert not np.array_equal(heat, GradCAM(case.model, layer="stack/conv")(case.x))
-
-
 def test_what_is_kept_is_the_gradient(eager):
     case = models.case("conv_bn")
     heat, kept = GradCAM(case.model).analyze(case.x, keep=["pool"])
@@ -317,33 +178,6 @@ def test_files_and_batches(method, tmp_path):
     heat = analyzer.analyze(case.x, batch_size=1)
     assert_close(heat, analyzer.analyze(case.x, batch_size=4))
     assert analyzer.analyze(case.x[:0]).shape == (0, 8, 7, 2)
-
-
-# Errors --------------------------------------------------------------------------------------------------------------
-
-
-NOWHERE = [
-    ("two_inputs", None, UnsupportedLayerError, "GradCAM.* draws over one input with positions; this model has 2 inputs"),
-    ("dense", None, UnsupportedLayerError, "GradCAM.* draws over one input with positions"),
-    ("text", "conv", UnsupportedLayerError, "GradCAM.* draws over one input with positions"),
-    ("opaque", None, UnsupportedLayerError, "GradCAM.* found no convolution in this model; name a layer"),
-    ("conv_bn", "out", InvalidInputError, r"The output of 'out' has shape \(None, 3\), without the input's positions"),
-    ("conv_bn", "flat", InvalidInputError, "'flat' has shape .*, without the input's positions"),
-    ("residual", "gap", InvalidInputError, "'gap' has shape .*, without the input's positions"),
-    ("conv_bn", "nope", InvalidInputError, "layer"),
-    ("conv_bn", "x", InvalidInputError, "layer"),
-    ("conv_bn", ["conv1"], InvalidInputError, "name of a layer, but is"),
-]
-
-
-@pytest.mark.parametrize("method", BOTH)
-def test_where_no_map_can_be(method):
-    def made(name, layer):
-        return lambda: method(models.case(name).model, layer=layer)
-
-    for kind in (UnsupportedLayerError, InvalidInputError):
-        uses = {f"{name} {layer}": (made(name, layer), message) for name, layer, error, message in NOWHERE if error is kind}
-        assert uses and refusals(uses, kind) == {}
 
 
 def test_planted_errors():

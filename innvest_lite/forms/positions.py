@@ -1,0 +1,211 @@
+"""Where the positions of an input lie in the values that are computed from it: along which axes, and for how long.
+
+Comes in: a graph and one of its inputs. Goes out: `Value` -> `Places`. Called by the class activation maps, which draw a
+value over the input. Padding, strides and pooling change how many positions there are, not along which axis they lie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.forms.inputs import spatial_axes
+from innvest_lite.graph import Graph, Spec, Value, all_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Along which axes of a value the positions of an input lie.
+
+    Attributes:
+        axes: for each axis of the value, the input's positions that lie along it, the slowest first; an image has the
+            positions 0 (down) and 1 (across). Of a value whose rows and columns were made one axis, (0, 1).
+        sizes: how many of each position there were when some were made one axis.
+    """
+
+    axes: tuple[tuple[int, ...], ...]
+    sizes: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The axes with positions."""
+        return tuple(axis for axis, here in enumerate(self.axes) if here)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """All other axes but the batch."""
+        return tuple(axis for axis, here in enumerate(self.axes) if axis and not here)
+
+
+LOST = None
+"""Of values that may hold positions, of which nobody knows where."""
+_GONE = Places(())
+
+_ATTENTION = (
+    *(keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention),
+    *(keras.layers.Attention, keras.layers.AdditiveAttention),
+)
+_PICKING = ("Take", "TakeAlongAxis", "Slice")
+_RESHAPING = ("Reshape", "Flatten", "Ravel", "Squeeze", "ExpandDims")
+_REDUCTIONS = ("Sum", "Mean", "Max", "Amax", "Min", "Amin", "Logsumexp")
+_ALONG_AN_AXIS = ("Concatenate", "Append", "Split")
+# What moves values along or between axes, as NumPy does it.
+_MOVING = {
+    "Permute": lambda node, array: array.transpose(0, *node.operation.dims),
+    "Transpose": lambda node, array: np.transpose(array, node.operation.axes),
+    "Moveaxis": lambda node, array: np.moveaxis(array, node.operation.source, node.operation.destination),
+    "Swapaxes": lambda node, array: np.swapaxes(array, node.operation.axis1, node.operation.axis2),
+    "Flip": lambda node, array: np.flip(array, node.operation.axis),
+    "Roll": lambda node, array: np.roll(array, node.operation.shift, node.operation.axis),
+    "GetItem": lambda node, array: array[_key(node)],
+}
+
+
+def places_of_input(graph: Graph, spec: Spec) -> Places:
+    """Where the positions of an input lie in itself; of a table or of tokens, along the only axis."""
+    positions, _ = spatial_axes(graph, len(spec.shape))
+    return Places(tuple((positions.index(axis),) if axis in positions else () for axis in range(len(spec.shape))))
+
+
+def places_of(graph: Graph, forms: Mapping[str, Form], source: Value) -> dict[Value, Places | None]:
+    """Where the positions of an input lie in all values.
+
+    Args:
+        graph: a `Graph`.
+        forms: node name -> form.
+        source: one of its inputs.
+
+    Returns:
+        `Value` -> `Places`, or LOST where the value may hold positions that could not be followed. Values are left out
+        that do not depend on the input, or whose positions were pooled, or mixed with channels, or that hold only a part
+        of them.
+    """
+    found: dict[Value, Places | None] = {source: places_of_input(graph, graph.spec(source))}
+    for node in graph.nodes:
+        taken = [found.get(value, _GONE) for value in node.inputs]
+        if all(places is _GONE for places in taken):
+            continue
+        for value, spec in zip(node.values, node.output_specs, strict=True):
+            places = _GONE if spec.dtype == "bool" else _followed(node, forms[node.name], taken, spec)
+            if places is not _GONE:
+                found[value] = places
+    return found
+
+
+def _followed(node, form, taken, spec):
+    if is_keras(node.operation) and isinstance(node.operation, _ATTENTION):
+        # Its output stands where its queries do; keys and values are pooled.
+        taken = taken[:1]
+    known = [(places, given) for places, given in zip(taken, node.input_specs, strict=False) if places and places.axes]
+    beside = form.kind in ("sum", "product", "max", "route")
+    if not known or (LOST in taken and not beside):
+        return LOST if LOST in taken and len(spec.shape) > 2 else _GONE
+    places, given = max(known, key=lambda each: len(each[1].shape))
+    if any(other.axes != places.axes for other, _ in known):
+        return LOST
+    name = type(node.operation).__name__ if is_keras(node.operation) else ""
+    if form.kind == "embedding":
+        return Places((*places.axes, ()), places.sizes)
+    if name in _RESHAPING:
+        return _regrouped(places, given.shape[1:], spec.shape[1:])
+    if name in _PICKING:
+        return LOST
+    if name in _MOVING:
+        return _moved(node, places, given.shape, spec.shape)
+    if len(spec.shape) != len(places.axes):
+        return _GONE if len(spec.shape) < len(places.axes) and not _hides_layers(node.operation) else LOST
+    return _kept(node, form, places, given.shape, spec.shape)
+
+
+def _kept(node, form, places, before, after):
+    """Of what keeps the axes: positions stay, unless a dense layer mixes them."""
+    if pools_everything(node.operation) and all(after[axis] == 1 for axis in places.positions):
+        return _GONE
+    if form.kind == "linear" and isinstance(form, LinearForm) and set(form.unit_axes) & set(places.positions):
+        return _GONE
+    if any(len(places.axes[axis]) > 1 and after[axis] != before[axis] for axis in places.positions):
+        return LOST
+    along = node.operation.axis if type(node.operation).__name__ in _ALONG_AN_AXIS else None
+    return LOST if isinstance(along, int) and along % len(after) in places.positions else places
+
+
+def _regrouped(places, before, after):
+    """Of what reads the same numbers in the same order with other axes."""
+    if None in before or None in after:
+        return LOST if len(after) > 1 else _GONE
+    sizes, parts, axes = dict(places.sizes), [], [()]
+    for here, size in zip(places.axes[1:], before, strict=True):
+        parts += [(sizes[one], one) for one in here] if len(here) > 1 else [(size, here[0] if here else None)]
+    parts = [part for part in parts if part[0] > 1]
+    for size in after:
+        here = []
+        while size > 1:
+            many, one = parts.pop(0)
+            if many > size and not many % size:
+                # Of positions that are cut, the coarse ones; the fine ones are channels.
+                parts.insert(0, (many // size, None))
+                many = size
+            if size % many:
+                return LOST
+            size //= many
+            here.append(one)
+            if one is not None:
+                sizes[one] = many
+        if None in here and any(one is not None for one in here):
+            return _GONE
+        axes.append(() if None in here else tuple(here))
+    return Places(tuple(axes), sizes) if any(axes) else _GONE
+
+
+def _moved(node, places, before, after):
+    """Of what moves values: each position's numbers, which must rise along one axis as they did."""
+    if len(node.inputs) > 1:
+        return LOST
+    shape = [2] + [7 if size is None else size for size in before[1:]]
+    axes = [()] * len(after)
+    for axis in places.positions:
+        numbers = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])
+        moved = _MOVING[type(node.operation).__name__](node, np.broadcast_to(numbers, shape))
+        for now in range(moved.ndim):
+            steps = np.diff(moved[tuple(slice(None) if other == now else slice(1) for other in range(moved.ndim))].ravel())
+            if np.any(steps <= 0) and np.any(steps):
+                return LOST
+            if np.any(steps):
+                axes[now] = places.axes[axis]
+    wanted = [places.axes[axis] for axis in places.positions if before[axis] != 1]
+    if sorted(filter(None, axes)) != sorted(wanted):
+        return LOST
+    return Places(tuple(axes), places.sizes) if wanted else _GONE
+
+
+def _key(node):
+    (_, *rest), named = node.arguments
+    key = named.get("key", *rest)
+    return tuple(key) if isinstance(key, list) else key
+
+
+def is_keras(operation: Any) -> bool:
+    """Whether a layer or an operation is of a class of Keras's own."""
+    return type(operation).__module__.startswith("keras.src.")
+
+
+def pools_everything(operation: Any) -> bool:
+    """Whether a layer or an operation takes one number of all positions, whatever their number."""
+    name = type(operation).__name__
+    return is_keras(operation) and (name in _REDUCTIONS or name.startswith(("Global", "Adaptive")))
+
+
+def _hides_layers(operation: Any) -> bool:
+    """Whether feature maps may be computed inside a layer: it is made of others with weights, or has kernels of its own."""
+    if not isinstance(operation, keras.Layer) or (is_keras(operation) and not _applies_another(operation)):
+        return False
+    return any(layer.weights for layer in all_layers(operation)) or any(len(w.shape) > 2 for w in operation.weights)
+
+
+def _applies_another(operation):
+    return isinstance(operation, keras.layers.TimeDistributed)
