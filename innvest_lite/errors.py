@@ -74,7 +74,8 @@ def _by_layer(nodes):
     """A line for each layer class, in order of appearance."""
     names = {}
     for node in nodes:
-        names.setdefault(node.layer, []).append(node.name)
+        # Names are others' text: one with the end of a line in it could look like a line of ours.
+        names.setdefault(node.layer, []).append(node.name if node.name.isprintable() else repr(node.name)[1:-1])
     return [f"  {layer}: {', '.join(found)}" for layer, found in names.items()]
 
 

@@ -1,22 +1,29 @@
 """Images from files, for the command line: find them, and read them; `preprocess` scales their values (`scalings`).
 
 In: a folder or file. Out: float32 arrays `(height, width, channels)` in 0..255.
-Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels.
+Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels, and only as many
+at a time, in all threads together, as `DECODING_BYTES` has room for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import struct
+import threading
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.scalings import PREPROCESSORS, preprocess
 
-__all__ = ["EXTENSIONS", "PREPROCESSORS", "find_images", "load_image", "preprocess"]
+__all__ = ["DECODING_BYTES", "EXTENSIONS", "PREPROCESSORS", "find_images", "load_image", "preprocess"]
+
+DECODING_BYTES = 2**30
+"""What all images that are decoded at a time may take, by an upper estimate; one that takes more is decoded alone."""
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """What `find_images` takes for an image, in any case of letters."""
@@ -29,12 +36,32 @@ _DAMAGED = (
     EOFError,
     ArithmeticError,
     LookupError,
+    MemoryError,
     TypeError,
     struct.error,
     UserWarning,
 )
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _ALPHA_MODES = ("LA", "PA", "RGBA", "RGBa")
+
+# Bytes for each pixel: Pillow's own, and, of formats whose decoders hold the whole image too, theirs (a progressive JPEG's
+# coefficients, the canvas of an animation, a turned TIFF).
+_PILLOW_BYTES, _DECODER_BYTES = 4, 8
+# Images of more pixels are converted so many pixels at a time: copies of the whole would take several times as much.
+_LARGE, _AT_A_TIME = 1 << 24, 1 << 20
+# Bytes for each pixel that is converted: cut out, with alpha, the white behind it, both together.
+_CONVERTED_BYTES = 16
+
+# How an image is turned upright, by its EXIF orientation, and where its first rows come from.
+_TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, "first rows"),
+    3: (Image.Transpose.ROTATE_180, "last rows"),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, "last rows"),
+    5: (Image.Transpose.TRANSPOSE, "first columns"),
+    6: (Image.Transpose.ROTATE_270, "first columns"),
+    7: (Image.Transpose.TRANSVERSE, "last columns"),
+    8: (Image.Transpose.ROTATE_90, "last columns"),
+}
 
 
 def find_images(folder_or_file: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -75,7 +102,8 @@ def load_image(path: str | os.PathLike[str], height: int, width: int, channels: 
 
     The image is turned upright as its EXIF orientation says, laid on white where it is transparent, turned into colour
     or grey (ITU-R BT.601), and resized with bilinear interpolation to exactly this size, whatever its proportions.
-    Sixteen-bit grey is scaled to 0..255 without rounding.
+    Sixteen-bit grey is scaled to 0..255 without rounding. Other threads that decode images at the same time are waited for
+    where all of them together would take more than `DECODING_BYTES`.
 
     Args:
         path: a PNG, JPEG, BMP, GIF, WebP or TIFF file.
@@ -97,10 +125,11 @@ def load_image(path: str | os.PathLike[str], height: int, width: int, channels: 
     _check_size(height, width, channels)
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            _check_pixels(image)
-            shown = _as_shown(ImageOps.exif_transpose(image), image.format)
-            converted = _in_channels(shown, channels)
-            resized = converted.resize((width, height), Image.Resampling.BILINEAR)
+            _check_area(*image.size)
+            # Closed, and with it its pixels are gone, before another one is let in.
+            with _BUDGET.lent(_bytes_of(image, width)), contextlib.closing(image):
+                image.load()
+                resized = _resized(image, height, width, channels)
     except InvalidInputError as error:
         raise InvalidInputError(f"Cannot use the image {str(path)!r}: {error}") from error
     except _TOO_LARGE as error:
@@ -130,11 +159,66 @@ def _check_size(height, width, channels):
         )
 
 
-def _check_pixels(image):
+def _check_area(width, height):
     """Raise Pillow's own error where Pillow would only warn, so that no warning filter decides what is read."""
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels, more than {limit}")
+    if limit is not None and width * height > limit:
+        raise Image.DecompressionBombError(f"it has {width} x {height} pixels, more than {limit}")
+
+
+class _Budget:
+    """Bytes that threads borrow and give back; who asks for more than there are waits."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._free = total, total
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def lent(self, amount: int) -> Iterator[None]:
+        """Holds so many bytes, or all where it asks for more than all, until the block ends."""
+        amount = min(amount, self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += amount
+                self._changed.notify_all()
+
+
+_BUDGET = _Budget(DECODING_BYTES)
+
+
+def _bytes_of(image, width):
+    """The most that an image takes while it is decoded and resized; nothing of it is decoded yet."""
+    pixels = image.width * image.height
+    each = _PILLOW_BYTES + (0 if image.format == "PNG" else _DECODER_BYTES)
+    converted = pixels if pixels <= _LARGE else _AT_A_TIME
+    return pixels * each + converted * _CONVERTED_BYTES + width * max(image.size) * _PILLOW_BYTES
+
+
+def _resized(image, height, width, channels):
+    """A decoded image upright, in grey or colour, of the given size; a large one some rows at a time, without a copy.
+
+    Across first, which makes each row by itself, and then down; where Pillow goes down first, its bytes may differ by 1.
+    """
+    turn, side = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation), (None, "first rows"))
+    across, down = image.size if side.endswith("rows") else image.size[::-1]
+    # What is a pixel wide may be millions high, and becomes as wide as the model takes it before it becomes lower.
+    _check_area(width, down)
+    step, narrow = down if across * down <= _LARGE else max(1, _AT_A_TIME // across), None
+    for start in range(0, down, step):
+        stop = min(start + step, down)
+        low, high = (start, stop) if side.startswith("first") else (down - stop, down - start)
+        part = image.crop((0, low, across, high) if side.endswith("rows") else (low, 0, high, across))
+        part = _in_channels(_as_shown(part if turn is None else part.transpose(turn), image.format), channels)
+        if step == down:
+            return part.resize((width, height), Image.Resampling.BILINEAR)
+        narrow = Image.new(part.mode, (width, down)) if narrow is None else narrow
+        narrow.paste(part.resize((width, part.height), Image.Resampling.BILINEAR), (0, start))
+    return narrow.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _too_large(error):

@@ -1,17 +1,22 @@
 """Images from files: what is found, how pixels are read from every kind of file, and what damaged files give."""
 
+import concurrent.futures
+import contextlib
+import os
 import pathlib
 import struct
 import subprocess
 import sys
+import time
 import warnings
 import zlib
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from innvest_lite import images
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import PREPROCESSORS, find_images, load_image, preprocess
 
@@ -341,3 +346,167 @@ def test_importing_is_light():
     code = "import sys, innvest_lite.images; print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+# --- large images --------------------------------------------------------------------------------------------------
+
+
+def at_once(path, height, width, channels, across_first=False):
+    """An image read by Pillow's own calls on the whole of it; resized in one, or across and then down."""
+    with Image.open(path) as image:
+        shown = ImageOps.exif_transpose(image)
+        if shown.mode.startswith("I;16") or shown.mode == "I":
+            shown = Image.fromarray(np.asarray(shown, np.float32) / np.float32(257))
+        elif shown.mode in ("LA", "RGBA") or "transparency" in shown.info:
+            shown = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown.convert("RGBA"))
+        shown = shown if shown.mode == "F" else shown.convert("L" if channels == 1 else "RGB")
+        shown = shown.resize((width, shown.height), Image.Resampling.BILINEAR) if across_first else shown
+        pixels = np.asarray(shown.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    pixels = pixels.reshape(height, width, -1)
+    return np.repeat(pixels, channels // pixels.shape[-1], axis=-1)
+
+
+@pytest.mark.parametrize("at_a_time", [None, 1, 100])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("mode", "ending"), [("RGB", "jpg"), ("RGBA", "png"), ("I;16", "png"), ("RGB", "tiff")])
+def test_a_large_image_is_what_pillow_makes_of_the_whole(tmp_path, monkeypatch, mode, ending, orientation, at_a_time):
+    in_rows(monkeypatch, at_a_time)
+    noise = np.random.default_rng(orientation).integers(0, 256, (23, 37, 4), np.uint8)
+    pixels = {"RGB": noise[..., :3], "RGBA": noise, "I;16": noise.astype(np.uint16)[..., 0] * 257}[mode]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert_same_pixels(write(tmp_path, f"a.{ending}", pixels, exif=exif), at_a_time)
+
+
+@pytest.mark.parametrize("at_a_time", [None, 1, 100])
+@pytest.mark.parametrize("name", ["palette", "transparent palette", "grey with alpha", "bit", "cmyk", "transparent colour"])
+def test_a_large_image_in_other_modes(tmp_path, monkeypatch, name, at_a_time):
+    in_rows(monkeypatch, at_a_time)
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (23, 37, 3), np.uint8))
+    image, ending, options = {
+        "palette": (noise.quantize(17), "png", {}),
+        "transparent palette": (noise.quantize(17), "gif", {"transparency": 3}),
+        "grey with alpha": (noise.convert("LA"), "png", {}),
+        "bit": (noise.convert("1"), "png", {}),
+        "cmyk": (noise.convert("CMYK"), "tiff", {}),
+        "transparent colour": (noise, "png", {"transparency": noise.getpixel((3, 4))}),
+    }[name]
+    image.save(tmp_path / f"a.{ending}", **options)
+    assert_same_pixels(tmp_path / f"a.{ending}", at_a_time)
+
+
+def in_rows(monkeypatch, at_a_time):
+    """Takes all images for large ones, of which so many pixels are converted at a time."""
+    if at_a_time is not None:
+        monkeypatch.setattr(images, "_LARGE", 0)
+        monkeypatch.setattr(images, "_AT_A_TIME", at_a_time)
+
+
+def assert_same_pixels(path, at_a_time):
+    for size in ((7, 5, 3), (7, 5, 1), (23, 37, 3), (50, 9, 3), (9, 80, 1)):
+        found = load_image(path, *size)
+        np.testing.assert_array_equal(found, at_once(path, *size, across_first=at_a_time is not None))
+        # Newer versions of Pillow go down first where that is less work, and round between.
+        np.testing.assert_allclose(found, at_once(path, *size), atol=1)
+
+
+def test_threads_decode_no_more_at_a_time_than_there_is_room_for(tmp_path, monkeypatch):
+    """Ten images in ten threads, of which three and the row of numbers that each is resized to fit into the budget."""
+    path = write(tmp_path, "a.png", np.zeros((20, 10), np.uint8))
+    cost = 20 * 10 * (4 + 16) + 2 * 20 * 4
+    monkeypatch.setattr(images, "_BUDGET", images._Budget(3 * cost))
+    running, most, real = [], [], images._resized
+
+    def slowly(*arguments):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(images, "_resized", slowly)
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        assert len(list(pool.map(lambda _: load_image(path, 2, 2, 1), range(10)))) == 10
+    assert max(most) == 3
+    monkeypatch.setattr(images, "_BUDGET", images._Budget(cost // 2))
+    most.clear()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(lambda _: load_image(path, 2, 2, 1), range(4)))) == 4
+    assert max(most) == 1, "one that takes more than all is decoded alone"
+    (tmp_path / "broken.png").write_bytes(path.read_bytes()[:45])
+    for _ in range(5):
+        with pytest.raises(InvalidInputError):
+            load_image(tmp_path / "broken.png", 2, 2, 1)
+    assert images._BUDGET._free == cost // 2, "what failed gave back what it took"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_pixels_are_gone_before_another_image_is_let_in(tmp_path, monkeypatch, whole):
+    path = write(tmp_path, "a.png", np.random.default_rng(0).integers(0, 256, (90, 90), np.uint8))
+    path.write_bytes(path.read_bytes()[: None if whole else 4000])
+    opened, open_ones, real = [], [], Image.open
+
+    class Watched(images._Budget):
+        @contextlib.contextmanager
+        def lent(self, amount):
+            with super().lent(amount):
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(ValueError):
+                        open_ones.append(opened[-1].im)
+
+    def kept(*arguments, **options):
+        opened.append(real(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(images, "_BUDGET", Watched(10**6))
+    monkeypatch.setattr(Image, "open", kept)
+    with contextlib.nullcontext() if whole else pytest.raises(InvalidInputError):
+        load_image(path, 2, 2, 1)
+    assert len(opened) == 1 and not open_ones
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "gif", "tiff", "bmp"])
+def test_the_estimate_is_no_less_than_pillow_takes(tmp_path, monkeypatch, ending):
+    """Pillow holds 4 bytes for a pixel in colour; the decoders of other formats than PNG may hold the whole image, too."""
+    path = write(tmp_path, f"a.{ending}", np.zeros((30, 20, 3), np.uint8))
+    with Image.open(path) as image:
+        each = 4 if ending == "png" else 12
+        assert images._bytes_of(image, 5) == 30 * 20 * (each + 16) + 5 * 30 * 4
+        monkeypatch.setattr(images, "_LARGE", 599)
+        assert images._bytes_of(image, 5) == 30 * 20 * each + 2**20 * 16 + 5 * 30 * 4
+
+
+def test_what_is_high_and_narrow_does_not_become_huge(tmp_path, monkeypatch):
+    """10 x 800,000 pixels are few, but 224 x 800,000, which resizing would make of them at first, are 179 million."""
+    path = tmp_path / "a.png"
+    Image.new("1", (10, 800_000)).save(path)
+    with pytest.raises(InvalidInputError, match="it has 224 x 800000 pixels, more than"):
+        load_image(path, 224, 224, 3)
+    assert load_image(path, 4, 4, 3).shape == (4, 4, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_the_memory_of_one_large_image(tmp_path, ending):
+    """With transparency where there is any; measured in another process, from before to the peak."""
+    side = 6000
+    image = Image.new("RGB" if ending == "jpg" else "RGBA", (side, side), (9, 99, 200, 128)[: 3 if ending == "jpg" else 4])
+    image.save(tmp_path / f"a.{ending}", **({"progressive": True} if ending == "jpg" else {}))
+    code = (
+        "import resource, sys, PIL.Image, numpy\nfrom innvest_lite.images import load_image\n"
+        "PIL.Image.init()\nload_image(sys.argv[2], 8, 8, 3)\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak(); load_image(sys.argv[1], 224, 224, 3); print((peak() - before) * 1024)"
+    )
+    small = write(tmp_path, f"small.{ending}", np.zeros((8, 8, 3), np.uint8))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / f"a.{ending}"), str(small)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 0, done.stderr
+    allowed = side * side * (4 if ending == "png" else 12)
+    assert int(done.stdout) < allowed + 64e6

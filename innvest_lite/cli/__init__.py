@@ -4,18 +4,17 @@
 here imports TensorFlow or Keras at its top, so that `--help`, and errors that need neither, are immediate.
 
 Exit codes: 0 success; 1 done except for what stderr names (an unreadable image, an unsupported model); 2 an error; 130
-interrupted.
+interrupted, 143 told to end (SIGTERM).
 """
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-
-from innvest_lite.cli.parser import build_parser
-from innvest_lite.errors import InnvestLiteError
 
 _COMMANDS = {
     "demo": ("demo", "run"),
@@ -28,13 +27,15 @@ _COMMANDS = {
     "export": ("exporting", "run"),
     "report": ("reporting", "run"),
 }
+_INTERRUPTED = "interrupted"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: the arguments after the program's name; None takes them from the command line.
+        argv: the arguments after the program's name; None takes them from the command line. The process is then taken to
+            be ours: an interruption ends it at once, whatever runs, with nothing unfinished left on the disk.
 
     Returns:
         The exit code. Wrong usage and `--help` end in `SystemExit`, as argparse does.
@@ -45,24 +46,98 @@ def main(argv: Sequence[str] | None = None) -> int:
         ...
         0
     """
+    if argv is None:
+        _end_at_once_when_told()
+    with _Interruptions():
+        return _run(argv)
+    _complain(_INTERRUPTED)
+    return 128 + signal.SIGINT
+
+
+def _run(argv):
+    # Late, as all imports that take time: an interruption while they run is one like any other.
+    import importlib
+    import logging
+
+    from innvest_lite.cli.parser import build_parser
+    from innvest_lite.cli.terminal import Harmless
+    from innvest_lite.errors import InnvestLiteError
+
     arguments = build_parser().parse_args(argv)
     _choose_backend()
-    module, function = _COMMANDS[arguments.command]
-    command = getattr(importlib.import_module(f"innvest_lite.cli.{module}"), function)
+    harmless, log = Harmless(), logging.getLogger("innvest_lite")
+    log.addFilter(harmless)
     try:
-        code = command(arguments)
+        module, function = _COMMANDS[arguments.command]
+        code = getattr(importlib.import_module(f"innvest_lite.cli.{module}"), function)(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has closed the pipe, as in `innvest-lite methods | head -1`; the last flush at exit must not fail, too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (InnvestLiteError, OSError) as error:
-        print(f"innvest-lite: error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
-        print("innvest-lite: interrupted", file=sys.stderr)
-        return 130
+    except MemoryError as error:
+        _complain(f"error: There is not enough memory: {error}. Use a smaller --batch-size, or smaller data.")
+        return 2
+    finally:
+        log.removeFilter(harmless)
     return code
+
+
+def _complain(text):
+    from innvest_lite.cli.terminal import complain
+
+    complain(text)
+
+
+class _Interruptions:
+    """A context whose block an interruption ends quietly, also where libraries below make an error of their own of it."""
+
+    def __init__(self):
+        self._before, self._interrupted = signal.getsignal(signal.SIGINT), False
+        # Only the main thread may, and no handler of the caller's is replaced.
+        main_thread = threading.current_thread() is threading.main_thread()
+        self._ours = main_thread and self._before is signal.default_int_handler
+
+    def _notice(self, number, frame):
+        self._interrupted = True
+        signal.default_int_handler(number, frame)
+
+    def __enter__(self):
+        if self._ours:
+            signal.signal(signal.SIGINT, self._notice)
+
+    def __exit__(self, kind, error, trace):
+        if self._ours:
+            signal.signal(signal.SIGINT, self._before)
+        if kind is None or issubclass(kind, SystemExit):
+            return False
+        return self._interrupted or issubclass(kind, KeyboardInterrupt)
+
+
+def _end_at_once_when_told():
+    """Ends the process at a signal without unwinding: TensorFlow, imports and callbacks would swallow an exception.
+
+    Signals that are ignored, as of a job in the background, stay ignored.
+    """
+
+    def end(number, frame):
+        text = _INTERRUPTED if number == signal.SIGINT else "told to end"
+        # Nothing that could wait for a lock: the main thread may hold it.
+        with contextlib.suppress(Exception):
+            if "innvest_lite.files" in sys.modules:
+                sys.modules["innvest_lite.files"].clean_up()
+        with contextlib.suppress(Exception):
+            os.write(2, f"\ninnvest-lite: {text}\n".encode())
+        os._exit(128 + number)
+
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, default in defaults.items():
+        with contextlib.suppress(ValueError):
+            if signal.getsignal(number) is default:
+                signal.signal(number, end)
 
 
 def _choose_backend():

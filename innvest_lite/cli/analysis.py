@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import collections
-import json
 import pathlib
 
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, models, reading
+from innvest_lite.cli import arrays, exponents, models, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
+from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.files import check_not_among, replacing
+from innvest_lite.files import check_none_among, check_output_folder, replacing
 from innvest_lite.images import find_images
 from innvest_lite.visualize import overlay, save
 
@@ -21,75 +21,90 @@ from innvest_lite.visualize import overlay, save
 def run(arguments: argparse.Namespace) -> int:
     """Explains all images and writes the results; returns the exit code."""
     models.check_file(arguments.model)
+    out = pathlib.Path(arguments.out)
+    check_output_folder(out)
+    exponents.check(out)
     if arrays.is_array(arguments.images):
-        return _explain_array(arguments)
-    places = _places(find_images(arguments.images), arguments.images, pathlib.Path(arguments.out))
+        return _explain_array(arguments, out)
+    paths = find_images(arguments.images)
+    places = _places(paths, arguments.images, out)
+    results = [_with(place, ending) for place in places.values() for ending in (".npy", ".png")]
+    check_none_among([*results, out / exponents.NAME], {"one of the images": paths, **models.files_read(arguments)})
     reading.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     batches = reading.batches_for(arguments, model, places)
-    exponents = {}
+    scaled = 0
     try:
         for batch in batches:
-            exponents.update(_explain(batch, analyzer, arguments, places))
+            scaled += _explain(batch, analyzer, arguments, places)
     finally:
         code = batches.report()
-    _note_exponents(exponents, arguments.out)
-    print(f"Wrote {len(places) - len(batches.unreadable)} explanations ({arguments.method}) to {arguments.out}")
+    _say_what_is_scaled(scaled, out)
+    say(f"Wrote {len(places) - len(batches.unreadable)} explanations ({arguments.method}) to {arguments.out}")
     return code
 
 
-def _explain_array(arguments):
+def _explain_array(arguments, out):
     """Writes the explanations of a file of samples as one array; returns the exit code."""
     samples = arrays.read(arguments.images, arguments.preprocess)
     if arguments.overlay:
         raise InvalidInputError("--overlay is for images; for a .npy file only the values are written.")
-    out, name = pathlib.Path(arguments.out), pathlib.Path(arguments.images).name
-    check_not_among(out / name, {"the file of the samples": arguments.images})
+    result = out / pathlib.Path(arguments.images).with_suffix(".npy").name
+    kept = {"the file of the samples": [arguments.images], **models.files_read(arguments)}
+    check_none_among([result, out / exponents.NAME], kept)
     options = models.analyzer_options(arguments)
     analyzer = innvest_lite.create_analyzer(arguments.method, models.load(arguments.model), **options)
     out.mkdir(parents=True, exist_ok=True)
-    exponents, size = {}, arguments.batch_size
-    with replacing(out / name) as partial:
-        result = None
-        for start in range(0, len(samples), size):
-            values, powers = analyzer.analyze(
-                samples[start : start + size], target=arguments.target, batch_size=size, return_exponent=True
-            )
-            if result is None:
-                shape = (len(samples), *values.shape[1:])
-                result = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
-            result[start : start + size] = values
-            exponents.update({str(start + place): int(power) for place, power in enumerate(powers) if power})
-        result.flush()
-    _note_exponents(exponents, arguments.out)
-    print(f"Wrote {len(samples)} explanations ({arguments.method}) to {out / name}")
+    powers = {}
+    with replacing(result) as partial:
+        with arrays.Writer(partial, len(samples)) as written:
+            for start in range(0, len(samples), arguments.batch_size):
+                values, of_batch = analyzer.analyze(
+                    samples[start : start + arguments.batch_size],
+                    target=arguments.target,
+                    batch_size=arguments.batch_size,
+                    return_exponent=True,
+                )
+                written.add(values)
+                powers.update({str(start + place): int(power) for place, power in enumerate(of_batch) if power})
+        exponents.note(out, {result.stem: powers})
+    _say_what_is_scaled(len(powers), out)
+    say(f"Wrote {len(samples)} explanations ({arguments.method}) to {result}")
     return 0
 
 
 def _explain(batch, analyzer, arguments, places):
-    """Writes the explanations of one batch; returns result -> power of two, where one left float32's range."""
-    values, exponents = analyzer.analyze(
+    """Writes the explanations of one batch; returns how many left float32's range."""
+    values, powers = analyzer.analyze(
         batch.inputs, target=arguments.target, batch_size=arguments.batch_size, return_exponent=True
     )
     if arguments.overlay:
         pictures = overlay(values, as_bytes(batch.pixels))
     else:
         pictures = pictures_of(arguments.method, values, batch.pixels)
+    out = pathlib.Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    names = [_relative(places[path], out) for path in batch.paths]
+    exponents.note(out, dict(zip(names, map(int, powers), strict=True)))
     for path, value, picture in zip(batch.paths, values, pictures, strict=True):
         _write(places[path], value, picture)
-    scaled = zip(batch.paths, exponents, strict=True)
-    return {_relative(places[path], arguments.out): int(exponent) for path, exponent in scaled if exponent}
+    return np.count_nonzero(powers)
 
 
 def _write(place, values, picture):
     """The two files of an image."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(place.with_name(place.name + ".npy")) as partial, partial.open("wb") as stream:
-        np.save(stream, values.astype(np.float32, copy=False), allow_pickle=False)
-    save(picture, place.with_name(place.name + ".png"))
+    # Not np.save, which does not notice where the last bytes find no room.
+    with replacing(_with(place, ".npy")) as partial, arrays.Writer(partial, len(values)) as written:
+        written.add(values.astype(np.float32, copy=False))
+    save(picture, _with(place, ".png"))
+
+
+def _with(place, ending):
+    return place.with_name(place.name + ending)
 
 
 def _places(paths, images, out):
@@ -112,8 +127,6 @@ def _places(paths, images, out):
             place = place.with_name(place.name + "_")
         taken.add(str(place).casefold())
         places[path] = out / place
-        picture = places[path].with_name(places[path].name + ".png")
-        check_not_among(picture, {"the image that it would explain": path})
     return places
 
 
@@ -122,13 +135,10 @@ def _relative(place, out):
     return place.relative_to(out).as_posix()
 
 
-def _note_exponents(exponents, out):
-    """Writes which values had to be divided by a power of two to fit float32, if any."""
-    if not exponents:
-        return
-    file = pathlib.Path(out) / "exponents.json"
-    file.write_text(json.dumps(exponents, indent=1, sort_keys=True) + "\n")
-    print(
-        f"{len(exponents)} explanations are outside the range of float32: multiply the values of the .npy file by "
-        f"2**exponent, with the exponents in {file}. Their direction is exact."
-    )
+def _say_what_is_scaled(count, out):
+    """Says that some values had to be divided by a power of two to fit float32, if any had."""
+    if count:
+        say(
+            f"{count} explanations are outside the range of float32: multiply the values of the .npy file by "
+            f"2**exponent, with the exponents in {out / exponents.NAME}. Their direction is exact."
+        )

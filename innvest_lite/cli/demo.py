@@ -12,6 +12,7 @@ import innvest_lite
 from innvest_lite import visualize
 from innvest_lite.cli import models
 from innvest_lite.cli.pictures import pictures_of
+from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 
 _CLASSES = 10
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     digits, labels = innvest_lite.data.load_digits()
     chosen = _choose(arguments.digits, arguments.seed, len(digits))
     model = innvest_lite.data.load_model()
-    print(f"Loaded {len(digits)} digits and a classifier with {model.count_params():,} parameters{_since(start)}")
+    say(f"Loaded {len(digits)} digits and a classifier with {model.count_params():,} parameters{_since(start)}")
     images = digits[chosen]
     predicted = model.predict(images, verbose=0).argmax(axis=-1)
     columns = _explain(model, digits, images, innvest_lite.ANALYZERS if arguments.all else FAMILIES)
@@ -37,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     row_labels = [f"true {true}, predicted {guess}" for true, guess in zip(labels[chosen], predicted, strict=True)]
     path = pathlib.Path(arguments.out) / "demo.png"
     visualize.save(visualize.grid(rows, row_labels, list(columns)), path)
-    print(f"Wrote {path}: a row a digit, a column a method")
-    print(f"Done{_since(start)}")
+    say(f"Wrote {path}: a row a digit, a column a method")
+    say(f"Done{_since(start)}")
     return 0
 
 
@@ -56,13 +57,13 @@ def _explain(model, digits, images, methods):
     """Method -> pictures of its explanations; all pattern methods share one fit on all digits."""
     start = time.perf_counter()
     patterns = innvest_lite.fit_patterns(model, digits, verbose=0)
-    print(f"Fitted the patterns of {len(patterns)} layers on {len(digits)} digits{_since(start)}")
+    say(f"Fitted the patterns of {len(patterns)} layers on {len(digits)} digits{_since(start)}")
     columns = {}
     for name in methods:
         start = time.perf_counter()
         values = models.create(name, model, patterns).analyze(images)
         columns[name] = pictures_of(name, values, images * 255)
-        print(f"Explained {len(images)} digits with {name}{_since(start)}")
+        say(f"Explained {len(images)} digits with {name}{_since(start)}")
     return columns
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,9 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite.cli import arrays, models, reading, results
+from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
-from innvest_lite.files import check_output_folder
+from innvest_lite.files import check_none_among, check_output_folder
 from innvest_lite.images import find_images
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures, prints tables, and writes them; returns the exit code."""
     models.check_file(arguments.model)
     methods = models.known_methods(arguments.methods or METHODS)
-    out = _checked_out(arguments.out, arguments.data)
+    out = _checked_out(arguments)
     given = given_patterns(arguments, methods)
     model = models.load(arguments.model)
     if not arrays.is_array(pathlib.Path(arguments.data)):
@@ -42,26 +42,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidInputError(f"--signal divides the data into three parts, but there are only {len(samples)} samples.")
     out.mkdir(parents=True, exist_ok=True)
     if not results.can_draw():
-        print("matplotlib is not installed: tables, but no plots. (pip install matplotlib)", file=sys.stderr)
+        complain("matplotlib is not installed: tables, but no plots. (pip install matplotlib)")
     compared, unsupported = degraded(arguments, model, methods, samples, given)
-    print(compared)
+    say(compared)
     results.save_degradation(compared, out)
     if arguments.signal:
         quality = measured_signal(arguments, model, samples)
-        print(f"{quality}\n1 is best; values that differ from 1 by less than the floor cannot be told from it")
+        say(f"{quality}\n1 is best; values that differ from 1 by less than the floor cannot be told from it")
         results.save_signal(quality, out)
     results.save_settings(arguments, len(samples), out)
-    print(f"Wrote the tables{' and plots' if results.can_draw() else ''} to {out}")
+    say(f"Wrote the tables{' and plots' if results.can_draw() else ''} to {out}")
     for message in unsupported:
-        print(f"innvest-lite: left out: {message}", file=sys.stderr)
+        complain(f"left out: {message}")
     return 1 if unsupported else code
 
 
-def _checked_out(out, data):
+def _checked_out(arguments):
     """The folder to write to, checked before the work starts rather than after it."""
-    out, data = pathlib.Path(out), pathlib.Path(data)
+    out, data = pathlib.Path(arguments.out), pathlib.Path(arguments.data)
     check_output_folder(out)
     reading.check_apart(out, data)
+    files = find_images(data) if data.is_dir() else [data]
+    check_none_among([out / name for name in results.FILES], {"the data": files, **models.files_read(arguments)})
     return out
 
 
@@ -108,11 +110,11 @@ def degraded(
     names = ("patch", "steps", "replace", "order", "batch_size", "seed")
     options = {name: getattr(arguments, name) for name in names}
     watched = models.with_softmax(model) if arguments.logits else model
-    print(f"{RANDOM}, {len(samples)} samples")
+    say(f"{RANDOM}, {len(samples)} samples")
     found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
     unsupported = []
     for number, name in enumerate(methods, 1):
-        print(f"{name}, {number} of {len(methods)}")
+        say(f"{name}, {number} of {len(methods)}")
         try:
             if models.needs_patterns(name) and patterns is None:
                 patterns = fitted(arguments, model, samples)
@@ -126,9 +128,7 @@ def degraded(
 
 def fitted(arguments: argparse.Namespace, model: Any, samples: np.ndarray) -> innvest_lite.Patterns:
     """Patterns fitted on the samples themselves."""
-    print(
-        f"Fitting the patterns on the {len(samples)} samples themselves; use --patterns for patterns fitted on other data"
-    )
+    say(f"Fitting the patterns on the {len(samples)} samples themselves; use --patterns for patterns fitted on other data")
     return innvest_lite.fit_patterns(model, samples, batch_size=arguments.batch_size, verbose=1)
 
 
@@ -136,7 +136,7 @@ def measured_signal(arguments: argparse.Namespace, model: Any, samples: np.ndarr
     """The `SignalQuality` on three random parts of the samples."""
     from innvest_lite.metrics import signal_quality
 
-    print("Signal estimators (rho): a third of the samples each for fitting, regression and evaluation")
+    say("Signal estimators (rho): a third of the samples each for fitting, regression and evaluation")
     order = np.random.default_rng(arguments.seed).permutation(len(samples))
     parts = [samples[part] for part in np.array_split(order, _PARTS)]
     return signal_quality(model, *parts, batch_size=arguments.batch_size, seed=arguments.seed, verbose=1)

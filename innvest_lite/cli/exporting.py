@@ -7,7 +7,7 @@ import pathlib
 
 import innvest_lite
 from innvest_lite.cli import models, reading
-from innvest_lite.files import check_not_among
+from innvest_lite.files import check_none_among, check_not_inside
 
 _FORMAT_OF = {".tflite": "litert", ".onnx": "onnx"}
 
@@ -16,7 +16,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the file; returns the exit code."""
     models.check_file(arguments.model)
     out = pathlib.Path(arguments.out)
-    check_not_among(out, {"the model's own file": arguments.model})
+    kept = models.files_read(arguments)
+    check_none_among([out], kept)
+    check_not_inside(out, {what: path for what, (path,) in kept.items()})
     if arguments.preprocess is not None:
         reading.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)

@@ -8,19 +8,24 @@ import sys
 
 import innvest_lite
 from innvest_lite.cli import arrays, models, reading
+from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.files import check_not_among, check_output
+from innvest_lite.files import check_none_among, check_output
 from innvest_lite.images import find_images
 from innvest_lite.patterns.estimators import DEFAULT
+
+# Missing parts that a message names.
+_NAMED = 20
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Fits, prints the report of each layer, and saves; returns the exit code."""
     models.check_file(arguments.model)
-    out = pathlib.Path(arguments.out)
-    checkpoint = {"the checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
-    check_output(out, keep={"the model's own file": arguments.model, **checkpoint})
+    out, checkpoint = pathlib.Path(arguments.out), arguments.checkpoint
+    check_output(out, keep={"the checkpoint": checkpoint} if checkpoint else None)
     data = _data(arguments)
+    kept = {"the data": data if isinstance(data, list) else [arguments.data], **models.files_read(arguments)}
+    check_none_among([out, checkpoint] if checkpoint else [out], kept)
     model = models.load(arguments.model)
     options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate, "steps": arguments.steps}
     options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
@@ -47,19 +52,19 @@ def merge(arguments: argparse.Namespace) -> int:
     out = pathlib.Path(arguments.out)
     paths = arguments.parts
     check_output(out)
-    for path in paths:
-        check_not_among(out, {"one of the parts": path})
+    check_none_among([out], {"one of the parts": paths})
     merged = innvest_lite.PatternStatistics.load(paths[0])
     for path in paths[1:]:
         merged.merge(innvest_lite.PatternStatistics.load(path))
     missing = merged.missing_parts
     if missing and not arguments.partial:
-        raise InvalidInputError(f"Parts are missing: {', '.join(missing)}. Add them, or use --partial to do without.")
+        named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+        raise InvalidInputError(f"Parts are missing: {named}. Add them, or use --partial to do without.")
     if not merged.complete and not arguments.partial:
         raise InvalidInputError("Some part was cut short by --max-batches or an interruption: finish it, or add --partial.")
     if arguments.statistics:
         merged.save(out)
-        print(f"Saved the sums of {merged.samples} samples to {out}")
+        say(f"Saved the sums of {merged.samples} samples to {out}")
         return 0
     merged.estimator = arguments.estimator or merged.estimator
     return _saved(merged, out, None)
@@ -70,15 +75,15 @@ def _saved(statistics, out, shard):
     if shard:
         statistics.save(out)
         number, count = shard[0] + 1, shard[1]
-        print(f"Saved the sums of part {number} of {count}, {statistics.samples} samples, to {out}")
-        print("When all parts are there: innvest-lite merge PART... --out patterns.h5")
+        say(f"Saved the sums of part {number} of {count}, {statistics.samples} samples, to {out}")
+        say("When all parts are there: innvest-lite merge PART... --out patterns.h5")
         return 0
     patterns = statistics.patterns()
     patterns.save(out)
-    print(patterns.report())
+    say(patterns.report())
     for message in patterns.report().doubtful():
-        print(message)
-    print(f"Saved the patterns of {len(patterns)} layers to {out}")
+        say(message)
+    say(f"Saved the patterns of {len(patterns)} layers to {out}")
     return 0
 
 

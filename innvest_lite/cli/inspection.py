@@ -6,7 +6,9 @@ import argparse
 
 import innvest_lite
 from innvest_lite.cli import models
+from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.tables import printable
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -19,11 +21,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         graph = innvest_lite.graph.trace(model)
     except UnsupportedLayerError as error:
-        print(error)
+        say(error)
         return 1
-    print(f"{model.name}: {type(model).__name__}, {model.count_params():,} parameters")
-    print(f"inputs: {_described([value.node for value in graph.inputs], model.inputs)}")
-    print(f"outputs: {_described(graph.output_names, model.outputs)}")
+    say(f"{printable(model.name)}: {type(model).__name__}, {model.count_params():,} parameters")
+    say(f"inputs: {_described([value.node for value in graph.inputs], model.inputs)}")
+    say(f"outputs: {_described(graph.output_names, model.outputs)}")
     names = list(innvest_lite.ANALYZERS) if arguments.all else [arguments.method]
     supported = [_print_plan(name, model, arguments.output_name) for name in names]
     return int(not all(supported))
@@ -36,27 +38,27 @@ def _print_report(arguments):
         model = models.load(arguments.model)
         innvest_lite.create_analyzer("pattern.attribution", model, patterns=patterns)
     if arguments.csv:
-        print(patterns.report().to_csv(), end="")
+        say(patterns.report().to_csv().rstrip("\n"))
         return 0
-    print(patterns.report())
-    print(f"{len(patterns)} layers, {sum(array.size for array in patterns.values()):,} values")
+    say(patterns.report())
+    say(f"{len(patterns)} layers, {sum(array.size for array in patterns.values()):,} values")
     if arguments.model:
-        print(f"They belong to {arguments.model} and its present weights.")
+        say(f"They belong to {arguments.model} and its present weights.")
     return 0
 
 
 def _described(names, tensors):
     """Name, shape and dtype of each."""
     pairs = zip(names, tensors, strict=True)
-    return ", ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in pairs)
+    return ", ".join(f"{printable(name)} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in pairs)
 
 
 def _print_plan(name, model, output):
     """Prints the plan of one method, or the list of what it does not support; returns whether it does."""
-    print(f"\n{name}")
+    say(f"\n{name}")
     try:
-        print(innvest_lite.create_analyzer(name, model, output=output).plan())
+        say(innvest_lite.create_analyzer(name, model, output=output).plan())
     except UnsupportedLayerError as error:
-        print(error)
+        say(error)
         return False
     return True

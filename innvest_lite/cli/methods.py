@@ -6,6 +6,7 @@ import argparse
 
 import innvest_lite
 from innvest_lite.cli import models
+from innvest_lite.cli.terminal import say
 from innvest_lite.tables import table
 
 
@@ -15,5 +16,5 @@ def run(arguments: argparse.Namespace) -> int:
         (name, "yes" if models.needs_patterns(name) else "no", method.summary)
         for name, method in innvest_lite.ANALYZERS.items()
     ]
-    print(table(("method", "needs fit", "what it is"), rows))
+    say(table(("method", "needs fit", "what it is"), rows))
     return 0

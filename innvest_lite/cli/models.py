@@ -9,6 +9,7 @@ import argparse
 import os
 import pathlib
 import shlex
+import struct
 import textwrap
 import zipfile
 import zlib
@@ -23,17 +24,17 @@ OWN_PREPROCESSOR = "model"
 
 _ENDINGS = (".keras", ".h5", ".hdf5")
 _LOAD_ERRORS = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ImportError,
-    OSError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, EOFError, ImportError),
+    *(MemoryError, OSError, RuntimeError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 """What Keras raises at damaged files, unsafe layers and unknown classes."""
+
+
+def files_read(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """What a command reads besides its data, and must not replace: what it is -> paths, as `check_none_among` takes it."""
+    known = {"model": "the model's own file", "patterns": "the file of the patterns", "labels": "the file of the labels"}
+    given = {what: getattr(arguments, name, None) for name, what in known.items()}
+    return {what: [path] for what, path in given.items() if path}
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import dataclasses
+import os
 import pathlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from innvest_lite.cli import models
+from innvest_lite.cli.terminal import complain
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.images import PREPROCESSORS, load_image, preprocess
+
+_MOST_WORKERS = 4
 
 
 def check_preprocessor(name: str) -> None:
@@ -39,9 +42,9 @@ def check_apart(out: pathlib.Path, images: pathlib.Path) -> None:
 def report(unreadable: Sequence[str], count: int) -> int:
     """Prints on stderr which of `count` images could not be read; returns the exit code, 1 if there are any, else 0."""
     for message in unreadable:
-        print(f"innvest-lite: skipped: {message}", file=sys.stderr)
+        complain(f"skipped: {message}")
     if unreadable:
-        print(f"innvest-lite: {len(unreadable)} of {count} images were skipped", file=sys.stderr)
+        complain(f"{len(unreadable)} of {count} images were skipped")
     return int(bool(unreadable))
 
 
@@ -97,7 +100,7 @@ class ImageReader:
 
         bar = keras.utils.Progbar(len(self._paths), unit_name="image")
         waiting = []
-        with concurrent.futures.ThreadPoolExecutor() as pool:
+        with concurrent.futures.ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1)) as pool:
             for start in range(0, len(self._paths), self._batch_size):
                 window = self._paths[start : start + self._batch_size]
                 read = [(path, image) for path, image in pool.map(self._read, window) if image is not None]

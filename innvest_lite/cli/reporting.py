@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import sys
 
 import numpy as np
 
 from innvest_lite import report
 from innvest_lite.cli import arrays, evaluation, models, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
+from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.files import check_none_among
 from innvest_lite.images import find_images
 
 METHODS = ("gradient", "lrp.sequential_preset_a_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
@@ -31,8 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     patterns = evaluation.given_patterns(arguments, methods)
     reading.check_preprocessor(arguments.preprocess)
     paths = find_images(arguments.images)
+    check_none_among([out], {"one of the images": paths, **models.files_read(arguments)})
     if len(paths) > arguments.limit:
-        print(f"The first {arguments.limit} of {len(paths)} images are shown; use --limit for more")
+        say(f"The first {arguments.limit} of {len(paths)} images are shown; use --limit for more")
         paths = paths[: arguments.limit]
     model = models.load(arguments.model)
     _check_labels(labels, model)
@@ -46,11 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     facts = _facts(arguments, model, samples, code, patterns)
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
     report.write(out, title, samples, facts=facts, **options)
-    print(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
+    say(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
     if not any(sample.classes for sample in samples):
-        print("The outputs are not probabilities of classes, so none are shown. If the model ends in logits, use --logits.")
+        say("The outputs are not probabilities of classes, so none are shown. If the model ends in logits, use --logits.")
     for message in dict.fromkeys([*left_out, *more]):
-        print(f"innvest-lite: left out: {message}", file=sys.stderr)
+        complain(f"left out: {message}")
     return 1 if left_out else code
 
 
@@ -97,7 +99,7 @@ def _explained(arguments, model, methods, inputs, patterns):
     """Method -> explanations and exponents; a message for each method that is not supported; patterns, where needed."""
     found, left_out = {}, []
     for number, name in enumerate(methods, 1):
-        print(f"{name}, {number} of {len(methods)}", flush=True)
+        say(f"{name}, {number} of {len(methods)}")
         try:
             if models.needs_patterns(name) and patterns is None:
                 patterns = evaluation.fitted(arguments, model, inputs)
@@ -139,7 +141,7 @@ def _sums(values, exponents):
         true = np.ldexp(scaled, exponents[:, None, None])
     fits = np.isfinite(true).all(axis=(1, 2), keepdims=True)
     if not fits.all():
-        print("Some values are outside the range of float64: the page shows them divided by a power of two for each image.")
+        say("Some values are outside the range of float64: the page shows them divided by a power of two for each image.")
     return np.where(fits, true, scaled)
 
 

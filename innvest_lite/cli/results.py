@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import innvest_lite
 from innvest_lite.files import replacing
+from innvest_lite.tables import csv_cell
 
 if TYPE_CHECKING:
     from innvest_lite.metrics import DegradationTable, SignalQuality
+
+FILES = ("degradation.csv", "degradation_curves.csv", "degradation.png", "signal.csv", "signal.png", "evaluation.json")
+"""The names of all files that may be written to a folder."""
 
 
 def save_degradation(compared: DegradationTable, folder: str | os.PathLike[str]) -> None:
@@ -63,11 +67,11 @@ def can_draw() -> bool:
 
 
 def save_rows(folder: str | os.PathLike[str], name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a CSV file with a header; `rows` are dicts."""
+    """Writes a CSV file with a header; `rows` are dicts. Names that would be formulas are marked, see `tables.csv_cell`."""
     with replacing(pathlib.Path(folder) / name) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(map(csv_cell, columns))
+        writer.writerows([csv_cell(row[column]) for column in columns] for row in rows)
 
 
 def save_plot(folder: str | os.PathLike[str], name: str, plot: Callable[[Any], Any]) -> None:

@@ -16,6 +16,7 @@ from innvest_lite.export.description import description, fingerprint
 from innvest_lite.export.files import FORMATS, Format, check_path
 from innvest_lite.export.programs import stablehlo
 from innvest_lite.export.served import TARGETS, Served
+from innvest_lite.tables import printable
 
 __all__ = ["FORMATS", "TARGETS", "Format", "Served", "export", "fingerprint", "stablehlo"]
 
@@ -45,4 +46,4 @@ def export(
     endpoints = served.endpoints(form.endpoints)
     form.write(path, endpoints, description(served, endpoints, input_range))
     if verbose:
-        print(f"Saved {type(analyzer).__name__} as {file_format} to {filepath}")
+        print(f"Saved {type(analyzer).__name__} as {file_format} to {printable(str(filepath))}")

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from innvest_lite import backend
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output, replacing, replacing_folder
@@ -43,7 +44,10 @@ class Format:
 def _write_saved_model(path, endpoints, text):
     path.resolve().parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(path) as partial:
-        formats.write_saved_model(str(partial), endpoints, {f"{_DESCRIPTION}.json": text})
+        try:
+            formats.write_saved_model(str(partial), endpoints, {f"{_DESCRIPTION}.json": text})
+        except backend.OperationError as error:
+            raise OSError(f"The SavedModel cannot be written to {path}: {error.message}") from error
 
 
 def _write_litert(path, endpoints, text):

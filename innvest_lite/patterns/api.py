@@ -26,6 +26,7 @@ from innvest_lite.patterns.layout import REGIMES, Layout
 from innvest_lite.patterns.patterns import Patterns
 from innvest_lite.patterns.statistics import PatternStatistics, part_of
 from innvest_lite.preprocessing import Preprocessor
+from innvest_lite.tables import printable
 
 __all__ = ["PatternFits", "fit_patterns", "fit_statistics"]
 
@@ -210,20 +211,21 @@ class _Fits:
         # Written to the file, so that `merge` notices a part that is missing or that would count twice.
         statistics.parts = [part_of(*shard)] if shard[1] > 1 else []
         checkpoint = _checkpoint(checkpoint, replicas)
-        statistics = fitter.resumed(statistics, checkpoint)
-        # The batches of a shard are divided among the workers.
-        first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
-        if statistics.batches:
-            fitter.check_place(statistics, source, self._inputs, first, step, checkpoint)
-            if verbose:
-                print(f"{checkpoint} holds {statistics.batches} batches; the fit continues after them.")
-        if _wants_more(statistics, steps, checkpoint):
-            gathering = fitter.PatternFitter(statistics, self._inputs, self._gatherer_for(statistics), checkpoint)
-            done = statistics.batches
-            left = None if steps is None else steps - done
-            gathering.fit(source, first + step * done, step, left, callbacks, verbose)
-            if done and statistics.batches == done:
-                _say_that_nothing_was_added(statistics, checkpoint)
+        with fitter.held(checkpoint) as alone:
+            statistics = fitter.resumed(statistics, checkpoint, alone)
+            # The batches of a shard are divided among the workers.
+            first, step = shard[0] + shard[1] * replicas.worker, shard[1] * replicas.workers
+            if statistics.batches:
+                fitter.check_place(statistics, source, self._inputs, first, step, checkpoint)
+                if verbose:
+                    print(f"{printable(str(checkpoint))} holds {statistics.batches} batches; the fit continues after them.")
+            if _wants_more(statistics, steps, checkpoint):
+                gathering = fitter.PatternFitter(statistics, self._inputs, self._gatherer_for(statistics), checkpoint)
+                done = statistics.batches
+                left = None if steps is None else steps - done
+                gathering.fit(source, first + step * done, step, left, callbacks, verbose)
+                if done and statistics.batches == done:
+                    _say_that_nothing_was_added(statistics, checkpoint)
         statistics = fitter.summed_over_workers(statistics, replicas)
         if not statistics.parts:
             # A part may be empty: of 60 images in batches of 32, the third of three is.

@@ -18,9 +18,12 @@ import h5py
 import numpy as np
 
 from innvest_lite.errors import CorruptFileError
-from innvest_lite.files import check_output, replacing
+from innvest_lite.files import check_output, replacing, reserve
 
 _BLOCK = 512
+# Bytes that HDF5 notes of an attribute or an array, generously.
+_NOTED = 1024
+_MALFORMED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, EOFError, MemoryError)
 _FORMAT = "innvest_lite"
 
 check_folder = check_output
@@ -45,15 +48,26 @@ def write(
     """
     check_output(path)
     with replacing(path) as partial:
-        with h5py.File(partial, "w", userblock_size=_BLOCK) as file:
+        # Unbuffered, and in place that is taken first: HDF5 ends the process where a write of its own fails.
+        with partial.open("w+b", buffering=0) as stream, h5py.File(stream, "w", userblock_size=_BLOCK) as file:
+            size = _BLOCK + _taken(attributes, {})
+            reserve(stream, size)
             file.attrs.update(attributes)
             # Node names may hold slashes, which are HDF5's path separator, so groups are numbered.
             for index, (name, attrs, arrays) in enumerate(groups):
+                size += _taken({"name": name, **attrs}, arrays)
+                reserve(stream, size)
                 group = file.create_group(str(index))
                 group.attrs.update({"name": name, **{f"attribute {key}": value for key, value in attrs.items()}})
                 for key, array in arrays.items():
                     group.create_dataset(key, data=array)
         _seal(partial, kind, version)
+
+
+def _taken(attributes, arrays):
+    """More bytes than a group takes in a file, with what HDF5 notes of it."""
+    texts = sum(len(str(text).encode()) for text in attributes.values())
+    return sum(array.nbytes for array in arrays.values()) + 2 * texts + _NOTED * (4 + len(attributes) + len(arrays))
 
 
 def as_text(value: str | Mapping[str, str]) -> str:
@@ -89,12 +103,17 @@ def read(
     """
     _check_seal(path, kind, version)
     with well_formed(path), h5py.File(path, "r") as file:
-        groups = {}
+        groups, left = {}, os.path.getsize(path)
         for index in range(len(file)):
             group = _hard_linked(file, str(index), h5py.Group)
-            attrs = dict(group.attrs)
-            arrays = {key: _array(_hard_linked(group, key, h5py.Dataset)) for key in group}
+            attrs, arrays = dict(group.attrs), {}
+            for key in group:
+                # Not each by itself: what was never written takes no place in the file, however often it is claimed.
+                arrays[key] = _array(_hard_linked(group, key, h5py.Dataset), left)
+                left -= arrays[key].nbytes
             name = attrs.pop("name")
+            if not isinstance(name, str):
+                raise ValueError(f"expected a text as the name of a layer, but found {type(name).__name__}.")
             groups[name] = ({key.removeprefix("attribute "): value for key, value in attrs.items()}, arrays)
         return dict(file.attrs), groups
 
@@ -104,7 +123,7 @@ def well_formed(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns whatever goes wrong while a file's content is interpreted into a CorruptFileError."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, RuntimeError, OSError, AttributeError) as error:
+    except (*_MALFORMED, RuntimeError, OSError) as error:
         if isinstance(error, CorruptFileError):
             raise
         raise CorruptFileError(f"{path} cannot be read: {error}. Fit again, or copy the file again.") from error
@@ -157,10 +176,12 @@ def _hard_linked(group, key, expected):
     return found
 
 
-def _array(dataset):
-    """The values of a plain dataset that lies whole in the file."""
+def _array(dataset, most):
+    """The values of a plain dataset of at most so many bytes, those of the file that no other dataset claims."""
     # Chunked datasets may be compressed, and unpack to far more than the size of the file.
     plain = dataset.external is None and not dataset.is_virtual and dataset.chunks is None
-    if not plain or dataset.dtype.kind not in "fiu" or dataset.nbytes > os.path.getsize(dataset.file.filename):
-        raise CorruptFileError(f"{dataset.file.filename} has a dataset {dataset.name!r} of an unexpected storage.")
+    if not plain or dataset.dtype.kind not in "fiu" or dataset.nbytes > most:
+        raise CorruptFileError(
+            f"{dataset.file.filename} has a dataset {dataset.name!r} of an unexpected storage, or larger than the file."
+        )
     return np.asarray(dataset[()])

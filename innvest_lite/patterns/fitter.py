@@ -18,7 +18,7 @@ import numpy as np
 from innvest_lite import backend
 from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
-from innvest_lite.files import leftovers
+from innvest_lite.files import leftovers, locked
 from innvest_lite.inputs import InputSpec
 from innvest_lite.patterns.data import Source, batches, require_end
 from innvest_lite.patterns.estimators import may_need_linear
@@ -171,12 +171,27 @@ class PatternFitter:
         self._gatherer.keep_linear(kept)
 
 
-def resumed(statistics: PatternStatistics, checkpoint: str | os.PathLike[str] | None) -> PatternStatistics:
+def held(checkpoint: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[bool]:
+    """A context manager in which no other fit writes the checkpoint: a bool, whether that is so, and not only hoped.
+
+    Args:
+        checkpoint: a path, or None for no checkpoint.
+
+    Raises:
+        InvalidInputError: another fit writes it.
+    """
+    return contextlib.nullcontext(False) if checkpoint is None else locked(checkpoint)
+
+
+def resumed(
+    statistics: PatternStatistics, checkpoint: str | os.PathLike[str] | None, alone: bool = False
+) -> PatternStatistics:
     """The statistics of a checkpoint, if there is one that belongs to the same fit; else those given.
 
     Args:
         statistics: empty ones, as the fit at hand would begin with.
         checkpoint: a path, or None.
+        alone: whether it is certain that no other fit writes it: then what killed ones left is removed.
 
     Raises:
         PatternMismatchError: the file is of another model, of other weights, or of another fit.
@@ -184,7 +199,7 @@ def resumed(statistics: PatternStatistics, checkpoint: str | os.PathLike[str] | 
     """
     if checkpoint is None:
         return statistics
-    for partial in leftovers(checkpoint):
+    for partial in leftovers(checkpoint) if alone else ():
         partial.unlink(missing_ok=True)
     if not pathlib.Path(checkpoint).exists():
         return statistics

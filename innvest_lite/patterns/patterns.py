@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from innvest_lite.options import as_array
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport, with_present_names
 from innvest_lite.patterns.layers import LayerFacts
-from innvest_lite.tables import table
+from innvest_lite.tables import csv_cell, printable, table
 
 _KIND, _VERSION = "patterns", 3
 
@@ -114,15 +115,29 @@ class Patterns(Mapping[str, np.ndarray]):
                     **{name: attrs["fingerprint"] for name, (attrs, _) in groups.items()},
                     **files.texts(attributes["other_fingerprints"]),
                 },
-                {name: _report(attrs) for name, (attrs, _) in groups.items()},
+                {name: _report(attrs, arrays["pattern"].size) for name, (attrs, arrays) in groups.items()},
                 {name: str(attributes[name]) for name in ("regime", "separable", "preprocess") if name in attributes},
             )
 
 
-def _report(attrs):
-    """A `LayerReport` from the attributes of a file."""
+def _report(attrs, size):
+    """A `LayerReport` from the attributes of a file, of a pattern of so many values.
+
+    Raises:
+        ValueError: the numbers cannot be those of such a pattern.
+    """
     values = {field.name: attrs[field.name] for field in dataclasses.fields(LayerReport)}
-    return LayerReport(**{name: value.item() if hasattr(value, "item") else value for name, value in values.items()})
+    report = LayerReport(**{name: value.item() if hasattr(value, "item") else value for name, value in values.items()})
+    counts = (report.units, report.dead, report.ill_conditioned)
+    if not all(type(number) is int and 0 <= number <= size for number in counts) or size % max(report.units, 1):
+        raise ValueError(f"units, dead and ill-conditioned units are {counts}, of a pattern of {size} values.")
+    if report.dead + report.ill_conditioned > report.units:
+        raise ValueError(f"of units, dead and ill-conditioned ones there are {counts}.")
+    # Rounding may leave a little more than all; NaN is for what was not gathered.
+    shares = (report.count >= 0, math.isfinite(report.count), not (report.active < 0 or report.active > 1.001))
+    if not all(shares) or not isinstance(report.estimator, str) or not isinstance(report.activation, str):
+        raise ValueError(f"the pattern rests on {report.count!r} pairs, of which {report.active!r} are active.")
+    return report
 
 
 class Report(collections.UserDict[str, LayerReport]):
@@ -136,7 +151,7 @@ class Report(collections.UserDict[str, LayerReport]):
             yield (name, *numbers, row.estimator, row.note)
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | None:
-        """The table as comma-separated values.
+        """The table as comma-separated values; names that would be formulas are marked, see `tables.csv_cell`.
 
         Args:
             path: a file to write; None: the text is returned.
@@ -146,7 +161,7 @@ class Report(collections.UserDict[str, LayerReport]):
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([self._HEADER, *self._rows()])
+        writer.writerows(map(csv_cell, row) for row in (self._HEADER, *self._rows()))
         if path is None:
             return text.getvalue()
         with replacing(path) as partial:
@@ -163,8 +178,8 @@ class Report(collections.UserDict[str, LayerReport]):
             A list of texts, one a layer.
         """
         return [
-            f"{name}: of {row.units} units, {_counted(row)}. Fit on more, or more varied, samples, or rely on a method "
-            "without patterns."
+            f"{printable(name)}: of {row.units} units, {_counted(row)}. Fit on more, or more varied, samples, or rely on "
+            "a method without patterns."
             for name, row in self.items()
             if row.dead + row.ill_conditioned > share * row.units
         ]

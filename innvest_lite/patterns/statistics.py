@@ -18,11 +18,20 @@ import numpy as np
 from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
-from innvest_lite.patterns.estimators import DEFAULT, RENAMED_KINDS, checked_choice, chosen, estimate, with_present_names
+from innvest_lite.patterns.estimators import (
+    DEFAULT,
+    KINDS,
+    RENAMED_KINDS,
+    checked_choice,
+    chosen,
+    estimate,
+    with_present_names,
+)
 from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics, sums_of
 from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
 
 _KIND, _VERSION = "statistics", 3
+_MOST_PARTS = 1_000_000
 
 
 class PatternStatistics:
@@ -246,21 +255,26 @@ class PatternStatistics:
         with files.well_formed(path):
             facts = {name: _facts(attrs) for name, (attrs, _) in groups.items()}
             kernels = {name: arrays.pop("kernel") for name, (_, arrays) in groups.items()}
+            sums = {name: _plain(arrays, facts[name], kernels[name].shape) for name, (_, arrays) in groups.items()}
             settings = {
                 name.removeprefix("setting "): str(value)
                 for name, value in attributes.items()
                 if name.startswith("setting ")
             }
             statistics = cls(
-                {name: LayerStatistics(**_plain(arrays, facts[name].gathered)) for name, (_, arrays) in groups.items()},
+                {name: LayerStatistics(**own) for name, own in sums.items()},
                 facts,
                 kernels,
                 settings,
                 checked_choice(with_present_names(files.from_text(attributes["estimator"]))),
-                **{name: attributes[name] for name in ("samples", "batches", "batch_size")},
+                **{name: _counter(attributes[name]) for name in ("samples", "batches", "batch_size")},
             )
             statistics.other_fingerprints = files.texts(attributes["other_fingerprints"])
             statistics.complete, statistics.parts = bool(attributes["complete"]), attributes["parts"].split()
+            for part in statistics.parts:
+                number, count = _place(part)
+                if part != part_of(number - 1, count):
+                    raise ValueError(f"{part!r} is no part.")
             statistics.first_batch = BatchDigest.from_text(str(attributes["first_batch"]))
             statistics.check_finite()
             return statistics
@@ -283,7 +297,13 @@ def _serves(there, wanted):
 
 
 def part_of(index: int, count: int) -> str:
-    """The name of part number `index`, counted from 0, of `count` parts: "1/8" is the first."""
+    """The name of part number `index`, counted from 0, of `count` parts: "1/8" is the first.
+
+    Raises:
+        InvalidInputError: there is no such part, or there are too many of them to be listed.
+    """
+    if not 0 <= index < count <= _MOST_PARTS:
+        raise InvalidInputError(f"The parts are 1/N to N/N, with N up to {_MOST_PARTS:,}, but this is {index + 1}/{count}.")
     return f"{index + 1}/{count}"
 
 
@@ -297,16 +317,34 @@ def _place(part):
     return int(number), int(count)
 
 
-def _plain(arrays, gathered):
+def _plain(arrays, facts, kernel):
     """The sums of a file, counts as numbers.
 
     Raises:
-        ValueError: they are not those that were gathered.
+        ValueError: they are not those that were gathered, or do not fit the shape of the kernel.
     """
-    wanted = sums_of(gathered)
+    wanted, fan_in = sums_of(facts.gathered), facts.fan_in
     if set(arrays) != set(wanted):
         raise ValueError(f"it should hold {sorted(wanted)}, but holds {sorted(arrays)}.")
+    if len(set(fan_in)) < len(fan_in) or not set(fan_in) <= set(range(len(kernel))):
+        raise ValueError(f"units cannot sum over the axes {fan_in} of a kernel of shape {kernel}.")
+    for name, array in arrays.items():
+        per_unit = wanted[name] == "unit_shape"
+        shape = np.expand_dims(array, fan_in).shape if per_unit else array.shape
+        if np.broadcast_shapes(shape, kernel) != kernel or len(shape) not in (0, len(kernel)):
+            raise ValueError(f"{name} has the shape {array.shape}, which does not fit a kernel of shape {kernel}.")
     return {name: float(array) if wanted[name] is None else array for name, array in arrays.items()}
+
+
+def _counter(number):
+    """A number of samples or batches from a file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if np.ndim(number) or int(number) != number or not 0 <= number < 2**62:
+        raise ValueError(f"expected a number of samples or batches, but found {number!r}.")
+    return int(number)
 
 
 def _attributes(facts):
@@ -316,6 +354,8 @@ def _attributes(facts):
 def _facts(attrs):
     words = {name: str(attrs[name]) for name in ("fingerprint", "kind", "activation", "gathered")}
     words["kind"] = RENAMED_KINDS.get(words["kind"], words["kind"])
+    if words["gathered"] not in GATHERED or words["kind"] not in KINDS:
+        raise ValueError(f"there is no layer of the kind {words['kind']!r} of which {words['gathered']!r} was gathered.")
     fan_in = tuple(int(axis) for axis in attrs["fan_in"])
     return LayerFacts(**words, fan_in=fan_in, is_output=bool(attrs["is_output"]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import html
 import importlib.resources
 import io
@@ -21,8 +22,9 @@ from innvest_lite.files import check_output, replacing
 from innvest_lite.report import charts
 from innvest_lite.visualize.checks import as_picture
 
-# The page may load nothing from anywhere: it may show file names and labels of strangers.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# The page may load nothing from anywhere, and run and apply nothing but its own script and style: it may show file names
+# and labels of strangers.
+_POLICY = "default-src 'none'; img-src data:; style-src {style}; script-src {script}; base-uri 'none'; form-action 'none'"
 _READING = (
     "Red is for the class that is explained, blue against it; each picture is on a scale of its own. Signals (pattern.net) "
     "are shown as they are, grey is zero. Hold the pointer over a picture, or use the arrow keys, to read its values: "
@@ -83,7 +85,10 @@ def page(
     samples = list(samples)
     if not samples:
         raise InvalidInputError("A report needs at least one sample.")
-    articles = "\n".join(map(_article, samples))
+    articles = "\n".join(map(_article, range(len(samples)), samples))
+    style = _resource("page.css") + "".join(map(_style, range(len(samples)), samples))
+    script = _resource("page.js")
+    policy = _POLICY.format(style=_source(style), script=_source(script))
     sections = ""
     if curves:
         drawn = charts.lines(curves, "patches replaced", "mean probability")
@@ -98,9 +103,9 @@ def page(
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{html.escape(title)}</title>
-<style>{_resource("page.css")}</style>
+<style>{style}</style>
 </head>
 <body>
 <header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{_READING}</p></header>
@@ -115,7 +120,7 @@ def page(
 {sections}
 </main>
 <footer><p class="facts">innvest_lite {html.escape(innvest_lite.__version__)}</p></footer>
-<script>{_resource("page.js")}</script>
+<script>{script}</script>
 </body>
 </html>
 """
@@ -159,18 +164,30 @@ def checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def _article(sample):
+def _source(text):
+    """What stands for an element of this text in a content policy: its hash."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _style(number, sample):
+    """The rules for one sample; attributes of style would need a policy that lets strangers' pass, too."""
+    height, width = sample.image.shape[:2]
+    return (
+        f"#sample-{number} {{ --image: url({_data(sample.image, 'image')}); }}\n"
+        f"#sample-{number} .alone {{ aspect-ratio: {width} / {height}; }}\n"
+    )
+
+
+def _article(number, sample):
     confidence = sample.classes[0][1] if sample.classes else 0
     classes = "".join(f"<li>{html.escape(str(name))} {_percent(share)}</li>" for name, share in sample.classes)
-    height, width = sample.image.shape[:2]
-    alone = f'role="img" aria-label="{html.escape(sample.name)}" style="aspect-ratio: {width} / {height}"'
-    figures = [_figure(f'<div class="stack" {alone}></div>', "image")]
+    alone = f'role="img" aria-label="{html.escape(sample.name)}"'
+    figures = [_figure(f'<div class="stack alone" {alone}></div>', "image")]
     figures += [_heat(sample, method) for method in sample.pictures]
     name = html.escape(sample.name)
     return (
-        f'<article class="sample" data-confidence="{confidence:.6f}" data-name="{name}" '
-        f'style="--image: url({_data(sample.image, "image")})"><h2>{name}</h2>'
-        f'<ul class="classes">{classes}</ul><div class="pictures">{"".join(figures)}</div></article>'
+        f'<article class="sample" id="sample-{number}" data-confidence="{confidence:.6f}" data-name="{name}">'
+        f'<h2>{name}</h2><ul class="classes">{classes}</ul><div class="pictures">{"".join(figures)}</div></article>'
     )
 
 

@@ -231,7 +231,7 @@ def test_results_never_replace_what_was_given(tmp_path, capsys):
     assert "lies in the folder of the images" in fails(capsys, *analyze, images)
     assert "lies in the folder of the images" in fails(capsys, *analyze, images / "new")
     analyze[2] = images / "a.png"
-    assert "is the image that it would explain" in fails(capsys, *analyze, images)
+    assert "is one of the images, which would be replaced" in fails(capsys, *analyze, images)
     assert "the model's own file" in fails(capsys, "fit", tmp_path / "m.h5", images, "--out", tmp_path / "m.h5")
     assert "There is no folder" in fails(capsys, "fit", MODEL, images, "--out", tmp_path / "absent" / "p.h5")
     assert "is a folder" in fails(capsys, "fit", MODEL, images, "--out", tmp_path)

@@ -1,6 +1,8 @@
 """Statistics in parts: merged, continued from a checkpoint, refused where they do not belong together."""
 
 import os
+import subprocess
+import sys
 
 import keras
 import models
@@ -9,7 +11,8 @@ import pytest
 from fits import SAMPLES, assert_same, data, dense, fit, fit_dense, fitted, statistics, sums
 
 from innvest_lite import PatternStatistics
-from innvest_lite.errors import PatternMismatchError
+from innvest_lite.errors import InvalidInputError, PatternMismatchError
+from innvest_lite.files import leftovers, locked, replacing
 from innvest_lite.patterns import fitter
 
 
@@ -137,3 +140,74 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_data_is_read(plac
     with pytest.raises(error, match=message):
         fit_dense((read.append(0) or data()[:8] for _ in range(4)), checkpoint=tmp_path / place)
     assert not read and not os.listdir(tmp_path)
+
+
+# Two fits, one checkpoint ----------------------------------------------------------------------------------------------
+def test_two_fits_do_not_write_one_checkpoint(tmp_path):
+    """The second comes while the first writes; it is refused, and the first one's partial file is left alone."""
+    path, seen = tmp_path / "run.h5", []
+
+    def batches():
+        yield data()[:8]
+        with replacing(path) as partial:
+            partial.write_text("half of a checkpoint, as the first fit writes it")
+            for name in (path, tmp_path / "link.h5", tmp_path / "." / ".." / tmp_path.name / "run.h5"):
+                with pytest.raises(InvalidInputError, match="run.h5 is being written by another process or fit: wait"):
+                    statistics(data(), checkpoint=name)
+            assert partial.read_text().startswith("half")
+            seen.append(fit_dense(data(), checkpoint=tmp_path / "run.h6"))
+            assert partial.exists(), "another checkpoint's fit leaves it alone, too"
+        path.unlink()
+        yield data()[8:]
+
+    os.symlink(path, tmp_path / "link.h5")
+    assert statistics(batches(), checkpoint=path).samples == SAMPLES
+    assert_same(seen[0], fitted("relu.safe"))
+    assert {file.name for file in tmp_path.iterdir()} == {"run.h5", "run.h6", "link.h5"}, "no lock remains"
+
+
+HOLDER = """
+import sys
+from innvest_lite.files import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_noticed_and_a_killed_one_holds_nothing(tmp_path):
+    path = tmp_path / "run.h5"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], env=environment, **streams) as holder:
+        assert holder.stdout.readline() == "held\n"
+        (tmp_path / f".run.h5-{'0' * 32}.partial").write_text("its")
+        with pytest.raises(InvalidInputError, match="another process"):
+            statistics(data(), checkpoint=path)
+        assert len(leftovers(path)) == 1
+        holder.kill()
+        holder.wait()
+        assert [file.name for file in tmp_path.iterdir() if file.suffix != ".partial"] == [".run.h5-lock"]
+        assert statistics(data(), checkpoint=path).samples == SAMPLES
+    assert os.listdir(tmp_path) == ["run.h5"], "what the killed one left is gone"
+
+
+def test_where_there_are_no_locks_nothing_is_taken_away(tmp_path, monkeypatch):
+    import fcntl
+
+    def fail(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    (tmp_path / f".run.h5-{'0' * 32}.partial").write_text("another's, perhaps")
+    assert statistics(data(), checkpoint=tmp_path / "run.h5").samples == SAMPLES
+    assert leftovers(tmp_path / "run.h5")
+
+
+def test_locks_follow_one_another(tmp_path):
+    for _ in range(3):
+        with locked(tmp_path / "a") as first, locked(tmp_path / "b") as second:
+            assert first and second
+            with pytest.raises(InvalidInputError), locked(tmp_path / "a"):
+                pass
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """The report page: whole and harmless HTML, its numbers, and the command that writes it."""
 
 import base64
+import hashlib
 import html.parser
 import io
 import re
@@ -64,8 +65,10 @@ def decoded(address):
 def test_pictures_and_values_are_those_given():
     given = sample()
     elements = Elements(page("A report", [given]))
-    (article,) = elements.of("article")
-    np.testing.assert_array_equal(decoded(re.fullmatch(r"--image: url\((.*)\)", article["style"])[1]), given.image)
+    rules = re.findall(r"#sample-0 \{ --image: url\((.*)\); \}", style_of(elements))
+    np.testing.assert_array_equal(decoded(*rules), given.image)
+    assert "#sample-0 .alone { aspect-ratio: 6 / 5; }" in style_of(elements)
+    assert [article["id"] for article in elements.of("article")] == ["sample-0"]
     for picture, attributes in zip(given.pictures.values(), elements.of("img"), strict=True):
         np.testing.assert_array_equal(decoded(attributes["src"]), picture)
     stacks = [stack for stack in elements.of("div", "stack") if "data-values" in stack]
@@ -73,6 +76,27 @@ def test_pictures_and_values_are_those_given():
         numbers = np.frombuffer(base64.b64decode(stack["data-values"]), "<i2").reshape(5, 6)
         assert (stack["data-width"], stack["data-height"], stack["tabindex"]) == ("6", "5", "0")
         np.testing.assert_allclose(numbers / 32767 * float(stack["data-limit"]), values, atol=np.abs(values).max() / 6e4)
+
+
+def style_of(elements):
+    (style,) = [text for text in elements.texts if text.startswith(":root")]
+    return style
+
+
+def test_the_policy_knows_style_and_script_by_their_hashes():
+    """As a browser does: over the bytes between the tags, and nothing inline beside them."""
+    samples = [sample('a" style="color:red" onclick="alert(1)', 0), sample("b", 1)]
+    content = page("A report", samples, curves={"a": [1.0, 0.5]}, rows=[{"a": 1.0}]).encode()
+    elements = Elements(content.decode())
+    (policy,) = [meta["content"] for meta in elements.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    for tag, directive in ((b"style", "style-src"), (b"script", "script-src")):
+        (text,) = re.findall(b"<%s>(.*?)</%s>" % (tag, tag), content, flags=re.DOTALL)
+        assert b"\r" not in text, "a browser reads the ends of lines as \\n"
+        assert directives.pop(directive) == f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
+    assert directives == {"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"}
+    inline = [key for _, attributes, _ in elements.found for key in attributes if key == "style" or key.startswith("on")]
+    assert not inline and "unsafe" not in policy
 
 
 def test_nothing_comes_from_elsewhere_and_names_are_text():

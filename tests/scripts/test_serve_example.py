@@ -199,6 +199,7 @@ _REQUESTS = {
     "a body that is not wanted": (200, "ok", plain("GET /health HTTP/1.1", "Content-Length: 5", body=b"hello")),
     "no HTTP": (400, "Bad request version", plain("GET / HTTP/one")),
     "many headers": (431, "many headers", plain("GET / HTTP/1.1", *["A: b"] * 200)),
+    "long headers": (431, "Line too long", plain("GET / HTTP/1.1", *["A: " + "b" * 9000] * 9)),
     "unknown method": (501, "Unsupported method", plain("BREW /explain HTTP/1.1")),
     "GET": (405, "Expected POST /explain", plain("GET /explain HTTP/1.1", "Connection: close")),
     "PUT": (405, "Expected POST /explain", plain("PUT /explain HTTP/1.1", "Content-Length: 1", body=b"x")),
@@ -249,11 +250,11 @@ def test_bytes_of_any_kind_are_judged(script):
 
 # A server in this process, whose explainer is ours ---------------------------------------------------------------------
 @contextlib.contextmanager
-def serving(script, explainer, **attributes):
+def serving(script, explainer, limits=(), **attributes):
     if not isinstance(explainer, script.Explainer):
         explainer.method, explainer.height, explainer.width, explainer.channels = "Ours", 28, 28, 1
         explainer.arguments = lambda query: {}
-    server = script.Server(("127.0.0.1", 0), explainer, MIB)
+    server = script.Server(("127.0.0.1", 0), explainer, MIB, *limits)
     server.RequestHandlerClass = type("Handler", (script.Handler,), attributes)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -396,7 +397,7 @@ def test_it_needs_neither_this_package_nor_pillow(folder, saved, tmp_path):
 def test_it_may_be_stopped_while_it_loads(script, monkeypatch, number):
     before = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)}
     signal.signal(number, lambda *_: None)
-    monkeypatch.setattr(script, "Explainer", lambda folder: signal.raise_signal(number) or pytest.fail("it goes on"))
+    monkeypatch.setattr(script, "Explainer", lambda *_: signal.raise_signal(number) or pytest.fail("it goes on"))
     try:
         with pytest.raises(SystemExit) as stop:
             script.main(["folder"])
@@ -550,3 +551,95 @@ def test_a_model_of_any_size_and_in_colour(script, tmp_path):
     with pytest.raises(script.Refused, match="of a size that the model takes; it fails on 2 x 20 pixels") as refused:
         explainer(encoded(noise(2, 20, 3)), PNG)
     assert refused.value.status == 400
+
+
+# What all requests take together --------------------------------------------------------------------------------------
+def test_bodies_wait_for_one_another_and_are_then_refused(script, monkeypatch):
+    """Room for two bodies; the third waits, is refused where it takes too long, and comes in when there is room again."""
+    monkeypatch.setattr(script, "_WAIT", 0.2)
+    monkeypatch.setattr(script, "check_image", lambda body, content_type: None)
+    inside, leave, sizes = threading.Semaphore(0), threading.Event(), []
+
+    def explain(body, content_type):
+        sizes.append(len(body))
+        inside.release()
+        assert leave.wait(PATIENCE)
+        return {"size": len(body)}
+
+    request = post(f"Content-Length: {MIB}", "Connection: close", body=bytes(MIB))
+    with serving(script, explain, (2 * MIB + 100,)) as server, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        held = [pool.submit(raw, server.server_port, request) for _ in range(2)]
+        assert all(inside.acquire(timeout=PATIENCE) for _ in range(2))
+        response, answer = raw(server.server_port, post(f"Content-Length: {MIB}"))
+        assert (response.status, response.headers["Retry-After"]) == (503, "1") and "ask again later" in answer["error"]
+        assert raw(server.server_port, _request(0, "Connection: close"))[0].status == 503, "not even a small one"
+        assert raw(server.server_port, plain("GET /health HTTP/1.1", "Connection: close"))[0].status == 200
+        leave.set()
+        assert [future.result()[1] for future in held] == [{"size": MIB}] * 2
+        assert raw(server.server_port, request)[1] == {"size": MIB}
+        assert server.bodies._free == 2 * MIB + 100
+
+
+def test_a_share_is_given_back_whatever_happens(script, capfd):
+    def explain(body, content_type):
+        raise RuntimeError
+
+    with serving(script, explain) as server:
+        for request, status in (
+            (_request(0, "Connection: close"), 500),
+            (post("Content-Length: 9", body=b"no image!"), 400),
+        ):
+            with socket.create_connection(server.server_address, timeout=PATIENCE) as connection:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                assert f" {status} ".encode() in connection.makefile("rb").read()
+        assert server.bodies._free == 64 * MIB
+    capfd.readouterr()
+
+
+def test_one_connection_too_many_is_told_so(script):
+    with serving(script, lambda *_: {}, (64 * MIB, 3)) as server, contextlib.ExitStack() as stack:
+        open_ = [stack.enter_context(socket.create_connection(server.server_address)) for _ in range(3)]
+        for connection in open_:
+            connection.sendall(plain("GET /health HTTP/1.1"))
+            assert b" 200 " in connection.recv(1000)
+        threads = threading.active_count()
+        for _ in range(5):
+            with socket.create_connection(server.server_address, timeout=PATIENCE) as connection:
+                response = http.client.HTTPResponse(connection)
+                response.begin()
+                assert response.status == 503 and b"too many connections" in response.read()
+        assert threading.active_count() <= threads
+        open_[0].close()
+        deadline = time.monotonic() + PATIENCE
+        while len(server._open) > 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert raw(server.server_port, plain("GET /health HTTP/1.1", "Connection: close"))[0].status == 200
+
+
+def test_a_model_of_any_size_is_given_no_more_pixels_than_it_may_take(script, tmp_path):
+    """Its memory grows with the pixels; of a model of one size, images of any size are resized."""
+    x = keras.Input((None, 20, 1))
+    value = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3, activation="relu")(x))
+    model = keras.Model(x, keras.layers.Dense(3)(value))
+    innvest_lite.Gradient(model).export(tmp_path / "served", preprocess="unit", render="heatmap", batch=1)
+    explainer = script.Explainer(tmp_path / "served", 31 * 20)
+    given, found = [], explainer._serve
+    explainer._serve = lambda x, **more: (given.append(x.shape[1] * x.shape[2]), found(x=x, **more))[1]
+    assert explainer(encoded(noise(31, 500)), PNG)["target"] in range(3)
+    with pytest.raises(script.Refused, match="at most 620 pixels for this model, but it would get 32 x 20") as refused:
+        explainer(encoded(noise(32, 20)), PNG)
+    assert refused.value.status == 413 and given == [620]
+
+
+@pytest.mark.parametrize("option", ["--limit", "--together", "--connections", "--pixels"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "9" * 20])
+def test_limits_are_numbers_above_0(script, option, value, capsys):
+    before = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(SystemExit) as stop:
+            script.main(["folder", f"{option}={value}"])
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+    assert stop.value.code == 2 and f"{value!r} is not a whole number above 0" in capsys.readouterr().err

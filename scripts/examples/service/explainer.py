@@ -13,8 +13,10 @@ import urllib.parse
 import tensorflow as tf
 from still_image import Refused
 
-# Images that are decoded and explained at a time.
+# Images that are decoded and explained at a time: all others wait as they came, encoded.
 _AT_ONCE = 2
+PIXELS = 1_000_000
+"""What a model of any size is given of an image at most: its memory is a multiple of them, of its own."""
 
 DECODERS = {"image/png": tf.io.decode_png, "image/jpeg": tf.io.decode_jpeg}
 _ADVICE = 'Export with analyzer.export(folder, preprocess="unit", render="heatmap"), or with another preprocess.'
@@ -34,12 +36,13 @@ class Explainer:
 
     Args:
         folder: what `analyzer.export` wrote.
+        pixels: the most that the model is given of an image, where it takes any size.
 
     Raises:
         Unsuitable: there is no such SavedModel.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, pixels=PIXELS):
         versions = sorted(path.parent.name for path in pathlib.Path(folder).glob("*/saved_model.pb"))
         if versions:
             raise Unsuitable(f"{str(folder)!r} is a folder of SavedModels; name one of them: {', '.join(versions)}.")
@@ -57,7 +60,7 @@ class Explainer:
         self.height, self.width, self.channels = self._serve.structured_input_signature[1]["x"].shape[1:]
         self._outputs = self._serve.structured_outputs["predictions"].shape[1]
         self._takes = set(self._serve.structured_input_signature[1]) - {"x"}
-        self._turns = threading.Semaphore(_AT_ONCE)
+        self._turns, self._pixels_at_most = threading.Semaphore(_AT_ONCE), pixels
 
     def arguments(self, query):
         """What the query of a request says besides the image, name -> tensor.
@@ -110,6 +113,9 @@ class Explainer:
                 400, f"Expected a whole {content_type} in grey or RGB, but this one is damaged or other."
             ) from error
         size = self.height or image.shape[0], self.width or image.shape[1]
+        if None in (self.height, self.width) and size[0] * size[1] > self._pixels_at_most:
+            most, found = self._pixels_at_most, f"{size[0]} x {size[1]}"
+            raise Refused(413, f"Expected an image of at most {most} pixels for this model, but it would get {found}.")
         resized = tf.image.resize(image[None], size, "bilinear", antialias=True)
         return tf.saturate_cast(tf.round(tf.cast(resized, tf.float32)), tf.uint8)
 

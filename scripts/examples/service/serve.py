@@ -13,12 +13,14 @@ The folder `service` is all of it, to be copied and changed: the HTTP side is he
 `still_image` refuses what must not be decoded.
 
 Images are brought to the model's size and channels. Transparency is dropped, and an orientation in EXIF is not followed.
-What is too large is refused before it is read or decoded. A network that is not trusted wants a proxy in front, which
-also limits the number of connections.
+What is too large is refused before it is read or decoded; where the model takes any size, so is what would have too many
+pixels for it. Connections, the bodies of all requests together, and the images that are explained at a time are bounded:
+who comes too many is answered 503. A network that is not trusted wants a proxy in front.
 """
 
 import argparse
 import contextlib
+import http.client
 import http.server
 import json
 import re
@@ -29,14 +31,63 @@ import threading
 import time
 import traceback
 
-from explainer import DECODERS, Explainer, Unsuitable
+from explainer import DECODERS, PIXELS, Explainer, Unsuitable
 from still_image import Refused, check_image
 
-# Seconds in which a request's header and its body have to come, and in which what nobody wants is thrown away.
-_HEADER, _BODY, _DISCARD = 20, 20, 2
+# Seconds in which a request's header and its body have to come, in which what nobody wants is thrown away, and in which
+# there has to be room for a body.
+_HEADER, _BODY, _DISCARD, _WAIT = 20, 20, 2, 10
 _PIECE = 2**16
+# Bytes of a request's header.
+_MOST_HEADER = 2**16
+
+_CROWDED = json.dumps({"error": "There are too many connections at the moment; ask again later."})
+_TOO_MANY = (
+    f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(_CROWDED)}\r\n"
+    f"Retry-After: 1\r\nConnection: close\r\n\r\n{_CROWDED}"
+).encode()
 
 _METHODS = {"/": "GET", "/health": "GET", "/explain": "POST"}
+
+
+class Share:
+    """Bytes that requests take and give back; who wants more than are free waits, and after `_WAIT` seconds is refused.
+
+    Args:
+        total: how many there are.
+    """
+
+    def __init__(self, total):
+        self._free, self._changed = total, threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, count):
+        """Holds so many bytes until the block ends."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._free >= count, _WAIT):
+                raise Refused(503, "There are too many requests at the moment; ask again later.")
+            self._free -= count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += count
+                self._changed.notify_all()
+
+
+class Lines:
+    """The lines of a header, of which all together are bounded, not only each and their number."""
+
+    def __init__(self, stream):
+        self._stream, self._left = stream, _MOST_HEADER
+
+    def readline(self, most):
+        """The next line."""
+        line = self._stream.readline(min(most, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.LineTooLong("header")
+        return line
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,9 +117,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def parse_request(self):
         """Reads the header."""
+        stream, self.rfile = self.rfile, Lines(self.rfile)
         try:
             return super().parse_request()
         finally:
+            self.rfile = stream
             self._watch.cancel()
 
     def _stop_reading(self):
@@ -119,9 +172,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         explainer = self.server.explainer
         if path == "/explain":
             arguments = explainer.arguments(self.path.partition("?")[2])
-            body, content_type = self._body()
-            check_image(body, content_type)
-            return explainer(body, content_type, **arguments)
+            content_type, length = self._announced()
+            with self.server.bodies.taken(length):
+                body = self._body(length)
+                check_image(body, content_type)
+                return explainer(body, content_type, **arguments)
         if path == "/health":
             return {"status": "ok"}
         size = {"height": explainer.height, "width": explainer.width, "channels": explainer.channels}
@@ -130,8 +185,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _path(self):
         return self.path.partition("?")[0]
 
-    def _body(self):
-        """The request's body, and its type."""
+    def _announced(self):
+        """The type and the length of the request's body, as its header says."""
         # Without a header, it is text/plain.
         content_type = self.headers.get_content_type()
         if content_type not in DECODERS:
@@ -139,11 +194,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = self._length()
         if length > self.server.limit:
             raise Refused(413, f"Expected at most {self.server.limit} bytes, but Content-Length is {length}.")
+        return content_type, length
+
+    def _body(self, length):
         body = self._read(length)
         self.unread = False
         if not body:
             raise Refused(400, "Expected a PNG or JPEG as the body, but it is empty.")
-        return body, content_type
+        return body
 
     def _length(self):
         lengths = self.headers.get_all("Content-Length", [])
@@ -176,6 +234,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         if status == 405:
             self.send_header("Allow", _METHODS[self._path()])
+        if status == 503:
+            self.send_header("Retry-After", "1")
         if self.unread or self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -190,18 +250,27 @@ class Server(http.server.ThreadingHTTPServer):
         address: `(host, port)`.
         explainer: an `Explainer`.
         limit: of a body, in bytes.
+        together: of all bodies that are held at a time, in bytes; at least `limit`.
+        connections: that are open at a time.
     """
 
     # Threads that still run TensorFlow when Python ends may crash it; instead they are waited for.
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, address, explainer, limit):
+    def __init__(self, address, explainer, limit, together=64 * 2**20, connections=64):
         self.explainer, self.limit, self._open = explainer, limit, set()
+        self.bodies, self._connections = Share(max(limit, together)), connections
         super().__init__(address, Handler)
 
     def process_request(self, request, client_address):
-        """Notes that a connection is open."""
+        """Notes that a connection is open; one too many is told so, without a thread, and nothing of it is read."""
+        if len(self._open) >= self._connections:
+            with contextlib.suppress(OSError):
+                request.setblocking(False)
+                request.send(_TOO_MANY)
+            self.shutdown_request(request)
+            return
         self._open.add(request)
         super().process_request(request, client_address)
 
@@ -223,17 +292,36 @@ def _when_told_to_stop(action):
         signal.signal(number, lambda *_: action())
 
 
+def _positive(text):
+    """A whole number above 0."""
+    if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def main(arguments=None):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8501, help="0: a free one")
-    parser.add_argument("--limit", type=int, default=10, metavar="MIB", help="of a request's body; default: 10")
+    parser.add_argument("--limit", type=_positive, default=10, metavar="MIB", help="of a request's body; default: 10")
+    parser.add_argument(
+        "--together", type=_positive, default=64, metavar="MIB", help="of all bodies at a time; default: 64"
+    )
+    parser.add_argument("--connections", type=_positive, default=64, metavar="N", help="open at a time; default: 64")
+    parser.add_argument(
+        "--pixels",
+        type=_positive,
+        default=PIXELS,
+        metavar="N",
+        help="that a model of any size is given of an image: its memory grows with them; default: %(default)s",
+    )
     options = parser.parse_args(arguments)
     _when_told_to_stop(sys.exit)
     try:
-        server = Server((options.host, options.port), Explainer(options.folder), options.limit * 2**20)
+        explainer, limits = Explainer(options.folder, options.pixels), (options.limit * 2**20, options.together * 2**20)
+        server = Server((options.host, options.port), explainer, *limits, options.connections)
     except Unsuitable as error:
         parser.error(str(error))
     except (OSError, OverflowError) as error:
