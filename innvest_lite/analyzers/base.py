@@ -41,8 +41,9 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         output: the name of the output to explain, where the model has several.
         jit_compile: True or False to compile with XLA or not; "auto" does on GPU and TPU, and not on CPU, where
             TensorFlow's own kernels are faster.
-        neuron_selection_mode: what `analyze` explains where it is not told: "max_activation", the largest logit; "all",
-            their sum; "index", what `analyze(x, neuron_selection=...)` says (iNNvestigate's way; `target=` always works).
+        neuron_selection_mode: what `analyze` explains where it is not told: "max_activation", what is predicted; "all",
+            the sum of all logits; "index", what `analyze(x, neuron_selection=...)` says (iNNvestigate's way, in which 0 is
+            a single sigmoid unit's logit; `target=` always works).
         preprocessor: what makes the model's inputs of the images that come: a name that `innvest_lite.images.preprocess`
             takes, such as "vgg16", or a function of a batch, such as a KerasHub task's `preprocessor`. Explanations have
             the shape of what it gives. None: samples come as the model takes them.
@@ -140,6 +141,13 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         """Nothing to fit: takes what the pattern methods take, so that one may stand for another; returns the analyzer."""
         return self
 
+    def __call__(self, inputs: Any, target: Any = None, **options: Any) -> Any:
+        """See `call`."""
+        # In one argument, Keras takes no tensors beside numbers, as (class, mask) has them.
+        if isinstance(target, tuple) and any(hasattr(part, "shape") for part in target):
+            target = tuple(map(keras.ops.convert_to_tensor, target))
+        return super().__call__(inputs, target=target, **options)
+
     def call(self, inputs: Any, target: Any = None) -> Any:
         """Explains a batch of tensors, eagerly or inside a `tf.function`.
 
@@ -155,7 +163,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         self.require_ready()
         explainer = self.explainer
         tensors = explainer.inputs.tensors(inputs)
-        weights = explainer.targets.tensor(explainer.targets.selected(target), tensors[0])
+        targets = explainer.targets
+        weights = targets.tensor(targets.selected(target), tensors[0], lambda: explainer.logits(tensors))
         return explainer.inputs.packed(inputs, explainer.explain(tensors, weights).relevance)
 
     def predict(
@@ -186,15 +195,23 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
 
         Args:
             x: an array `(samples, ...)`, or a list or dict of them for a model with several inputs; any numeric dtype.
-            target: which output to explain. None: the largest logit of each sample. An int, or one int per sample. "all":
-                the sum of all outputs. An array of weights of the output's shape (contrastive logits).
+            target: which output to explain. None: what is predicted, the largest logit of each sample. An int, or one int
+                per sample (also of shape (samples, 1), as Keras has labels). "all": the sum of all outputs. An array of
+                floats of the output's shape: weights (contrastive logits).
+                A single sigmoid unit is two classes: 1 has its logit z, 0 has -z, and None is the predicted one; "all" and
+                weights are of z.
+                Of dense outputs, such as a segmentation's (samples, height, width, classes), a class is summed over the
+                positions where it wins, or over all where it wins nowhere in a sample; `(class, mask)` sums it where
+                booleans (height, width) or (samples, height, width) say, `(row, column, class)` names one position, and
+                None is the largest value.
             batch_size: how many samples are explained at a time; of methods that evaluate each sample many times, how many
                 evaluations.
             verbose: 1 shows a progress bar.
             keep: names of layers (or nodes of `plan()`) whose relevance is wanted too. A layer's name gives the relevance
                 at what the layer hands on, after its activation.
             return_exponent: whether to return the exponents too (see Returns).
-            neuron_selection: iNNvestigate's word for `target`, where `neuron_selection_mode` is "index".
+            neuron_selection: iNNvestigate's word for `target`, where `neuron_selection_mode` is "index": the number of a
+                unit.
 
         Returns:
             float32 arrays (float64 for a model with float64 inputs) of the shape and structure of `x`, in the method's
@@ -209,7 +226,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         # Its programs look at the weights themselves, batch by batch: a look of its own would read all of them twice.
         self.require_ready(look=False)
         keep, explainer = names_of(keep), self.explainer
-        arrays, weights = explainer.checked(x, target, neuron_selection)
+        arrays, weights = explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
         relevance, kept, exponent = explainer.run(arrays, weights, keep, batch_size, verbose)
         if exponent.any() and not return_exponent:
             _log.warning(
@@ -237,7 +254,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             difference went (see `CheckRow`). Methods that are not one backward sweep have no rows, only the totals.
         """
         self.require_ready()
-        arrays, weights = self.explainer.checked(x, target, neuron_selection)
+        arrays, weights = self.explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
         return check(self.explainer, arrays, weights, positive(batch_size, "batch_size"))
 
     def as_explain_func(self) -> Any:
@@ -316,7 +333,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             filepath: a folder for a SavedModel, else a file that ends in .tflite or .onnx. A SavedModel there is replaced.
             format: "tf_saved_model", which holds every analyzer; "litert" or "onnx", which hold those that need no
                 operation that these formats lack, and all weights as float32 ("onnx" wants the packages onnx and tf2onnx).
-            target: which output is explained: "argmax", the largest of each sample, or "input", what the caller says.
+            target: which output is explained: "argmax", what is predicted, or "input", what the caller says: the number of
+                a class, as in `analyze`.
             predictions: whether to hand out the model's output too.
             batch: the number of samples of a call; None: any number. With a number, methods that evaluate a sample many
                 times do so side by side.

@@ -10,7 +10,13 @@ import numpy as np
 
 
 def run(
-    program: Callable[..., Any], arrays: Sequence[np.ndarray], batch_size: int, pad: bool = False, verbose: int | str = 0
+    program: Callable[..., Any],
+    arrays: Sequence[np.ndarray],
+    batch_size: int,
+    pad: bool = False,
+    verbose: int | str = 0,
+    *,
+    always: bool = False,
 ) -> list[np.ndarray]:
     """Calls `program` with batches of `arrays` and joins what comes.
 
@@ -20,6 +26,7 @@ def run(
         batch_size: how many samples go at a time.
         pad: whether a smaller last batch is filled up, so that XLA need not compile a second program.
         verbose: 1 shows a progress bar.
+        always: whether every batch is filled up, of a model that takes so many samples and no others.
 
     Returns:
         A list with an array for each output.
@@ -32,18 +39,19 @@ def run(
     for start in starts:
         parts = [array[start : start + batch_size] for array in arrays]
         size = len(parts[0])
-        padded = batch_size if pad and count > batch_size else max(size, 1)
-        outputs = program(*[_padded(part, padded) for part in parts])
+        whole = batch_size if always or (pad and count > batch_size) else max(size, 1)
+        outputs = program(*[padded(part, whole) for part in parts])
         batches.append([np.asarray(output)[:size] for output in keras.tree.flatten(outputs)])
         if bar:
             bar.add(1)
     return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
 
 
-def _padded(array, size):
-    """Repeats the last sample (or zeros, where there is none) up to `size` samples."""
+def padded(array: np.ndarray, size: int) -> np.ndarray:
+    """Repeats the last sample (or zeros, or empty texts, where there is none) up to `size` samples."""
     missing = size - len(array)
     if not missing:
         return array
-    last = array[-1:] if len(array) else np.zeros((1, *array.shape[1:]), array.dtype)
+    nothing = "" if array.dtype == object else 0
+    last = array[-1:] if len(array) else np.full((1, *array.shape[1:]), nothing, array.dtype)
     return np.concatenate([array, np.repeat(last, missing, axis=0)])

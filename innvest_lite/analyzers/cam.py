@@ -21,7 +21,6 @@ from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.graph import Graph, Node, Value
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
-from innvest_lite.targets import weights_at
 
 # What may follow the last convolution within its block.
 _SAME_PLACE = ("rectifier", "activation", "scale", "sum", "normalization", "product", "linear")
@@ -44,7 +43,7 @@ class ActivationMap(Sweep):
         graph = explainer.graph
         values, calls = sweep.forward(explainer.plan, inputs)
         logits, features = values[graph.outputs[0]], values[self.value]
-        swept = sweep.backward(explainer.plan, calls, weights_at(logits, weights), {}, (self.value, *keep))
+        swept = sweep.backward(explainer.plan, calls, explainer.targets.at(logits, weights), {}, (self.value, *keep))
         axes, channel = spatial_axes(graph, len(features.shape))
         gradient = swept.relevance.get(self.value, ops.zeros_like(features))
         features, gradient = ops.cast(features, "float32"), ops.cast(gradient, "float32")

@@ -19,7 +19,6 @@ from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan
-from innvest_lite.targets import weights_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class Sweep(Strategy):
         plan = explainer.plan
         values, calls = sweep.forward(plan, inputs)
         logits = values[plan.graph.outputs[0]]
-        start = self.start(weights_at(logits, weights), logits)
+        start = self.start(explainer.targets.at(logits, weights), logits)
         return start, sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan)), logits
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
@@ -53,7 +52,8 @@ class Sweep(Strategy):
         graph = explainer.graph
         _, swept, logits = self.swept(explainer, inputs, weights, keep)
         swept = sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept
-        relevance = [_arrived(graph, swept, value, x) for value, x in zip(graph.inputs, inputs, strict=True)]
+        _refuse_unfollowed(graph, swept)
+        relevance = [_arrived(swept, value, x) for value, x in zip(graph.inputs, inputs, strict=True)]
         kept = [swept.relevance.get(value) for value in keep]
         missing = [value.node for value, tensor in zip(keep, kept, strict=True) if tensor is None]
         if missing:
@@ -145,17 +145,26 @@ def rescales(plan: Plan) -> bool:
     return any(step.rule.grows for step in plan.steps)
 
 
-def _arrived(graph: Graph, swept: sweep.Swept, value: Any, x: Any) -> Any:
-    """The relevance of an input; zeros where the output does not depend on it."""
-    if value in swept.relevance:
-        return _single(swept.relevance[value])
-    if is_integer(x.dtype) and graph.consumers.get(value):
-        users = ", ".join(node.name for node in graph.consumers[value])
-        raise UnsupportedLayerError(
-            f"Input {value.node!r} holds integers and feeds {users}, through which no relevance can be followed. "
-            "Explain the model from the first layer that computes with floats."
-        )
-    return ops.zeros_like(x, dtype="float32")
+def _arrived(swept: sweep.Swept, value: Any, x: Any) -> Any:
+    """The relevance of an input; zeros where the output does not depend on it, or not in a way that could be followed."""
+    return _single(swept.relevance[value]) if value in swept.relevance else ops.zeros_like(x, dtype="float32")
+
+
+def _refuse_unfollowed(graph: Graph, swept: sweep.Swept) -> None:
+    """Refuses a model of which no input gets relevance because whole numbers and texts are looked up."""
+    if any(value in swept.relevance for value in graph.inputs):
+        return
+    for value, spec in zip(graph.inputs, graph.input_specs, strict=True):
+        if is_integer(spec.dtype) and graph.consumers.get(value):
+            users = ", ".join(node.name for node in graph.consumers[value])
+            raise UnsupportedLayerError(
+                f"Input {value.node!r} holds {_content(spec.dtype)} and feeds {users}, through which no relevance can be "
+                "followed. Explain the model from the first layer that computes with floats."
+            )
+
+
+def _content(dtype: str) -> str:
+    return "texts" if dtype == "string" else "integers"
 
 
 def _single(tensor: Any) -> Any:

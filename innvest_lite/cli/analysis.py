@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     reading.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
-    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    analyzer = _analyzer(arguments, model, options)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     batches = reading.batches_for(arguments, model, places)
     exponents = {}
@@ -41,6 +41,18 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _analyzer(arguments, model, options):
+    """The analyzer, of a model that has such a target."""
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    targets = analyzer.explainer.targets
+    if isinstance(arguments.target, tuple) and not targets.is_dense:
+        raise InvalidInputError(
+            f"--target {','.join(map(str, arguments.target))} names a position, but the model's output, of shape "
+            f"{targets.shape}, has none."
+        )
+    return analyzer
+
+
 def _explain_array(arguments):
     """Writes the explanations of a file of samples as one array; returns the exit code."""
     samples = arrays.read(arguments.images, arguments.preprocess)
@@ -49,7 +61,7 @@ def _explain_array(arguments):
     out, name = pathlib.Path(arguments.out), pathlib.Path(arguments.images).name
     check_not_among(out / name, {"the file of the samples": arguments.images})
     options = models.analyzer_options(arguments)
-    analyzer = innvest_lite.create_analyzer(arguments.method, models.load(arguments.model), **options)
+    analyzer = _analyzer(arguments, models.load(arguments.model), options)
     out.mkdir(parents=True, exist_ok=True)
     exponents, size = {}, arguments.batch_size
     with replacing(out / name) as partial:

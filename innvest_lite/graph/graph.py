@@ -110,7 +110,8 @@ class Graph:
         outputs: the model's output values, flat.
         nodes: every call between them.
         input_specs: a `Spec` for each input.
-        output_names: the name of each output (its layer's, as in `model.output_names`).
+        output_names: the name of each output: its key, where the model gives a dict of them, else its layer's.
+        output_layers: the name of the layer that makes each output of the model, as in `model.output_names`.
         layer_values: layer (node) name -> the value that the whole layer hands on, also where passes cut or fused it.
         places: layer (node) name -> its index in `model.layers`, followed by those inside nested models.
     """
@@ -122,6 +123,7 @@ class Graph:
     output_names: tuple[str, ...]
     layer_values: Mapping[str, Value]
     places: Mapping[str, tuple[int, ...]]
+    output_layers: tuple[str, ...] = ()
 
     @functools.cached_property
     def node_of(self) -> dict[str, Node]:
