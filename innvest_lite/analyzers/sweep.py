@@ -135,7 +135,8 @@ def backward(
     for step in reversed(plan.steps):
         if not any(value in pending for value in step.node.values):
             continue
-        arrived = tuple(_total(pending.pop(value, None)) for value in step.node.values)
+        pairs = zip(step.node.values, step.node.output_specs, strict=True)
+        arrived = tuple(_as_wide(_total(pending.pop(value, None)), spec.dtype) for value, spec in pairs)
         here = zip(step.node.values, arrived, strict=True)
         kept.update({value: (tensor, exponent) for value, tensor in here if tensor is not None and value in wanted})
         if step.node.name not in calls:
@@ -177,6 +178,13 @@ def _fits(swept):
     zeros = ops.stack(zeros)
     top = ops.max(ops.where(zeros, _SMALLEST_EXPONENT - 1, ops.stack(tops)), axis=0)
     return ops.logical_or(ops.all(zeros, axis=0), ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT))
+
+
+def _as_wide(relevance, dtype):
+    """Relevance as float64 where its value is float64 and only there: layers of both precisions may follow each other."""
+    wide = dtype == "float64"
+    same = relevance is None or (relevance.dtype == "float64") == wide
+    return relevance if same else ops.cast(relevance, "float64" if wide else "float32")
 
 
 def _rescaling_interval(plan):

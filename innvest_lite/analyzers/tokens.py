@@ -11,12 +11,15 @@ import logging
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from innvest_lite import backend
 from innvest_lite.errors import UnsupportedLayerError
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.inputs import CODES, MASK, TOKENS, is_integer, kinds_of
 from innvest_lite.graph import Graph, Node, Value
+from innvest_lite.graph.behaviour import behaviour_of
 from innvest_lite.graph.plain import is_plain
 
 _log = logging.getLogger("innvest_lite")
@@ -104,9 +107,21 @@ def _is_normalized(graph: Graph, forms: dict, value: Value, sums: bool) -> bool:
 
 
 def _leads_there(graph, forms, node, sums):
-    kind = forms[node.name].kind
-    same = node.input_specs[0].shape == node.output_specs[0].shape
-    return same and (kind == "route" or (sums and kind == "sum")) and _is_normalized(graph, forms, node.values[0], sums)
+    if node.input_specs[0].shape != node.output_specs[0].shape:
+        return False
+    kind, seen = forms[node.name].kind, behaviour_of(node)
+    # What scales all of an embedding alike changes neither sum; what is added, only that with the embedding.
+    scales = seen.diagonal and seen.affine and (sums or not seen.constant) and _scales_evenly(node)
+    return (kind == "route" or (sums and kind == "sum") or scales) and _is_normalized(graph, forms, node.values[0], sums)
+
+
+def _scales_evenly(node):
+    """Whether an affine function of each value has one factor along the last axis."""
+    shape = (1, *(4 if size is None else size for size in node.input_specs[0].shape[1:]))
+    with backend.eagerly():
+        ends = [backend.to_numpy(node.call(keras.ops.full(shape, end, node.input_specs[0].dtype))[0]) for end in (0, 1)]
+    factors = ends[1].astype("float64") - ends[0]
+    return np.allclose(factors, factors[..., :1], rtol=1e-3, atol=1e-5)
 
 
 def _normalizes(node: Node) -> bool:
