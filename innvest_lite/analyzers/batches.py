@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from innvest_lite import backend
+
 
 def run(
     program: Callable[..., Any],
@@ -45,6 +47,43 @@ def run(
         if bar:
             bar.add(1)
     return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
+
+
+class Program:
+    """A function of tensors, compiled when it is first called: once for all sizes.
+
+    Where a layer has to know the sizes that its model leaves open, as some that enlarge have, once for each of them.
+
+    Args:
+        function: a function of tensors.
+        signature: a `backend.tensor_spec` for each.
+        jit_compile: whether XLA compiles it.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Sequence[Any], jit_compile: bool) -> None:
+        self._function, self._signature, self._jit_compile = function, signature, jit_compile
+        self._is_open = any(None in spec.shape[1:] for spec in signature)
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        """The function's value."""
+        return self._program(arrays)(*arrays)
+
+    def _program(self, arrays):
+        sizes = tuple(array.shape[1:] for array in arrays)
+        if None not in self._compiled and not (self._is_open and self._compiled):
+            try:
+                self._compiled[None] = backend.compiled(self._function, self._signature, self._jit_compile)
+            except (TypeError, ValueError):
+                if not self._is_open:
+                    raise
+        if None in self._compiled:
+            return self._compiled[None]
+        if sizes not in self._compiled:
+            pairs = zip(self._signature, sizes, strict=True)
+            signature = [backend.tensor_spec((*spec.shape[:1], *size), spec.dtype) for spec, size in pairs]
+            self._compiled[sizes] = backend.compiled(self._function, signature, self._jit_compile)
+        return self._compiled[sizes]
 
 
 def padded(array: np.ndarray, size: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers.batches import run
+from innvest_lite.analyzers.batches import Program, run
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Round, Strategy
@@ -222,9 +222,9 @@ class Explainer:
         return [*self.inputs.signature, *weights]
 
     def program(self, key: Any, function: Any, signature: list) -> Any:
-        """A compiled function of tensors, traced once for each key."""
+        """A compiled function of tensors, traced once for each key (see `Program`)."""
         if key not in self._programs:
-            self._programs[key] = backend.compiled(function, signature, self.jit_compile)
+            self._programs[key] = Program(function, signature, self.jit_compile)
         return self._programs[key]
 
     def _program(self, with_target: bool, keep: tuple, together: int) -> Any:
@@ -240,7 +240,7 @@ class Explainer:
                 return [*found.relevance, *found.kept, found.exponent], self.guard.numbers()
 
             signature = [*self.signature(with_target), backend.tensor_spec((self.inputs.batch,), "int32")]
-            self._programs[key] = backend.compiled(explain, signature, self.jit_compile)
+            self._programs[key] = Program(explain, signature, self.jit_compile)
 
         def guarded(*arrays: Any) -> Any:
             found, numbers = self._programs[key](*arrays)

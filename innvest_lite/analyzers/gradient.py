@@ -108,11 +108,6 @@ class InputTimesGradient(ReverseAnalyzer):
     # What the sweep hands back is the gradient, which is not yet the attribution.
     accounts = False
 
-    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
-        """See `Analyzer.strategy`."""
-        tell_of_zero_sums(graph, type(self).__name__, times_embedding=True)
-        return super().strategy(graph, inputs)
-
     def composite(self) -> list:
         """The chain rule everywhere; tokens are multiplied where they are embedded."""
         return [(rules.kind("embedding"), rules.TokenSum(times_input=True)), (rules.anything(), rules.Gradient())]

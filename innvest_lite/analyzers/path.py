@@ -17,7 +17,6 @@ from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.strategy import Strategy
-from innvest_lite.analyzers.tokens import tell_of_zero_sums
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.forms.values import values_of
@@ -153,7 +152,6 @@ class IntegratedGradients(Analyzer):
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""
-        tell_of_zero_sums(graph, type(self).__name__, times_embedding=True)
         nodes, shares = (np.float32(part) for part in self._quadrature.value)
         given = self._given_references.value
         path = Path(len(nodes), nodes, None if given is None else _references(given, inputs))

@@ -69,27 +69,26 @@ def _points(graph: Graph, forms: dict, value: Value, dtype: str) -> list[Value]:
     return points
 
 
-def tell_of_zero_sums(graph: Graph, method: str, times_embedding: bool = False) -> None:
+def tell_of_zero_sums(graph: Graph, method: str) -> None:
     """Warns where a token's gradient sums to 0 over the embedding axis, whatever the model has learned.
 
-    Layer normalization takes the mean off, so that the gradient of what it is given sums to 0; and it does not see the
-    scale, so that the gradient times what it is given does too.
+    Layer normalization takes the mean off, so that the gradient of what it is given sums to 0.
 
     Args:
         graph: a `Graph`.
         method: its name.
-        times_embedding: whether the gradient is multiplied with the embedding.
     """
     forms = forms_of(graph)
-    for value, kind, name in zip(graph.inputs, kinds_of(graph, forms), graph.inputs, strict=True):
+    for value, kind in zip(graph.inputs, kinds_of(graph, forms), strict=True):
         points = _points_or_none(graph, forms, value) if kind == TOKENS else []
-        if points and all(_is_normalized(graph, forms, point, not times_embedding) for point in points):
+        if points and all(_is_normalized(graph, forms, point) for point in points):
             _log.warning(
                 "%s of the tokens of %r sums to 0 over the embedding axis by construction, because layer normalization "
-                "follows the embedding: what comes is rounding. Take the norm instead, innvest_lite.Gradient(model, "
-                "tokens='norm'), or hide tokens, innvest_lite.Occlusion(model).",
-                f"{method}'s attribution",
-                name.node,
+                "follows the embedding: what comes is rounding. Take the gradient's norm, %s(model, tokens='norm'), or the "
+                "gradient times the embedding, InputTimesGradient(model).",
+                method,
+                value.node,
+                method,
             )
 
 
@@ -100,19 +99,19 @@ def _points_or_none(graph, forms, value):
         return []
 
 
-def _is_normalized(graph: Graph, forms: dict, value: Value, sums: bool) -> bool:
+def _is_normalized(graph: Graph, forms: dict, value: Value) -> bool:
     """Whether all that takes a value normalizes it over its last axis, directly or behind what only moves or adds to it."""
     nodes = graph.consumers.get(value, [])
-    return bool(nodes) and all(_normalizes(node) or _leads_there(graph, forms, node, sums) for node in nodes)
+    return bool(nodes) and all(_normalizes(node) or _leads_there(graph, forms, node) for node in nodes)
 
 
-def _leads_there(graph, forms, node, sums):
+def _leads_there(graph, forms, node):
     if node.input_specs[0].shape != node.output_specs[0].shape:
         return False
     kind, seen = forms[node.name].kind, behaviour_of(node)
-    # What scales all of an embedding alike changes neither sum; what is added, only that with the embedding.
-    scales = seen.diagonal and seen.affine and (sums or not seen.constant) and _scales_evenly(node)
-    return (kind == "route" or (sums and kind == "sum") or scales) and _is_normalized(graph, forms, node.values[0], sums)
+    # What scales all of an embedding alike, or adds to it, leaves a sum of 0.
+    stays = kind in ("route", "sum") or (seen.diagonal and seen.affine and _scales_evenly(node))
+    return stays and _is_normalized(graph, forms, node.values[0])
 
 
 def _scales_evenly(node):

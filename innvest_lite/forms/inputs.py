@@ -135,8 +135,7 @@ def kinds_of(graph: Graph, forms: Mapping[str, Form]) -> tuple[str, ...]:
     # Whole numbers beside tokens, one for each: a mask, whatever the model makes of it.
     whole = [kind == CODES and spec.dtype != "string" for (_, spec), kind in zip(pairs, kinds, strict=True)]
     return tuple(
-        MASK if one and spec.shape[1:] in texts else kind
-        for one, (_, spec), kind in zip(whole, pairs, kinds, strict=True)
+        MASK if one and spec.shape[1:] in texts else kind for one, (_, spec), kind in zip(whole, pairs, kinds, strict=True)
     )
 
 

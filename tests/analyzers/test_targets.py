@@ -276,6 +276,20 @@ def test_a_binary_segmentation(eager):
         assert_close(Gradient(model).analyze(x, target=target), expected)
 
 
+def test_layers_that_want_to_know_an_open_size():
+    """Bilinear enlarging cannot be traced without it: one program for each size."""
+    x = keras.Input((None, None, 2))
+    value = layers.UpSampling2D(interpolation="bilinear")(layers.MaxPooling2D()(layers.Conv2D(5, 3, padding="same")(x)))
+    logits = layers.Conv2D(4, 1, activation=None)(value)
+    model = randomize(keras.Model(x, layers.Softmax()(logits)), 4)
+    z = keras.Model(x, logits)
+    for size in (8, 6):
+        given = normal(2, size, size, 2)
+        weights = by_hand(z(given).numpy(), [2, 2])
+        expected = gradient(lambda tensor, w=weights: w * z(tensor), given)
+        assert_close(Gradient(model).analyze(given, target=2), expected)
+
+
 AXES = {
     "a softmax over the first axis, behind channels last": (lambda x: layers.Softmax(axis=1)(layers.Dense(4)(x)), 1),
     "logits, turned": (lambda x: layers.Permute((3, 1, 2))(layers.Conv2D(4, 1)(x)), 1),
