@@ -125,8 +125,12 @@ def _by_node(explainer, arrays, weights, batch_size):
 
     def numbers(*tensors):
         inputs = tensors[: len(arrays)]
-        start, swept, _ = explainer.strategy.swept(explainer, inputs, tensors[-1] if with_target else None)
-        return measured(start, swept, explainer.graph.inputs)
+        weights, strategy, found = tensors[-1] if with_target else None, explainer.strategy, {}
+        for side in strategy.sides(explainer):
+            start, swept, _ = strategy.swept(explainer, inputs, weights, side=side)
+            for name, value in measured(start, swept, explainer.graph.inputs).items():
+                found[name] = found[name] + value if name in found else value
+        return found
 
     program = explainer.program(("check", with_target), numbers, explainer.signature(with_target))
     flat = arrays if weights is None else [*arrays, weights]

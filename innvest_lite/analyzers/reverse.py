@@ -12,6 +12,7 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.mirrored import mirrored
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms.inputs import is_integer
@@ -39,19 +40,41 @@ class Sweep(Strategy):
 
     sweeps = True
 
-    def swept(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple = ()) -> tuple[Any, sweep.Swept, Any]:
-        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits."""
-        plan = explainer.plan
+    def sides(self, explainer: Explainer) -> tuple:
+        """The sweeps whose relevance adds up: the numbers that `swept` takes.
+
+        One; of a sigmoid unit that stands for two classes, one for each where rules make a difference (see `mirrored`).
+        """
+        return (0,) if not explainer.targets.two_classes or mirrored(explainer.plan) is None else (1, -1)
+
+    def swept(
+        self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple = (), side: int = 0
+    ) -> tuple[Any, sweep.Swept, Any]:
+        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits.
+
+        Args:
+            explainer: whose strategy this is.
+            inputs: a tensor per input.
+            weights: see `Strategy.explain`.
+            keep: likewise.
+            side: 0: all weights; 1: the positive ones; -1: the negative ones, as positive weights on the mirrored network.
+        """
+        plan: Any = explainer.plan if side >= 0 else mirrored(explainer.plan)
         values, calls = sweep.forward(plan, inputs)
-        logits = values[plan.graph.outputs[0]]
-        start = self.start(explainer.targets.at(logits, weights), logits)
+        put_out = values[plan.graph.outputs[0]]
+        logits = put_out if side >= 0 else -put_out
+        weights = explainer.targets.at(logits, weights)
+        weights = ops.relu(side * weights) if side else weights
+        start = self.start(weights, put_out)
         return start, sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan)), logits
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
-        graph = explainer.graph
-        _, swept, logits = self.swept(explainer, inputs, weights, keep)
-        swept = sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept
+        graph, found = explainer.graph, []
+        for side in self.sides(explainer):
+            start, swept, logits = self.swept(explainer, inputs, weights, keep, side)
+            found.append((start, sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept))
+        swept = sweep.added(found)
         _refuse_unfollowed(graph, swept)
         relevance = [_arrived(swept, value, x) for value, x in zip(graph.inputs, inputs, strict=True)]
         kept = [swept.relevance.get(value) for value in keep]

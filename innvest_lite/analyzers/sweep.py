@@ -166,6 +166,24 @@ def undo_rescaling(swept: Swept) -> Swept:
     return dataclasses.replace(swept, relevance=relevance, exponents=dict.fromkeys(relevance, left), exponent=left)
 
 
+def added(found: Sequence[tuple[Any, Swept]]) -> Swept:
+    """The sum of sweeps that `undo_rescaling` gave or that need none, each with what it started from; without passages.
+
+    A sample whose first start is 0 everywhere has the exponent of the second.
+    """
+    (start, first), *others = found
+    for _, second in others:
+        begins = ops.any(ops.not_equal(ops.reshape(start, (ops.shape(start)[0], -1)), 0), axis=1)
+        exponent = ops.where(begins, first.exponent, second.exponent)
+        relevance = {
+            value: backend.scale_by_powers_of_two([tensor], first.exponent - exponent)[0]
+            + backend.scale_by_powers_of_two([second.relevance[value]], second.exponent - exponent)[0]
+            for value, tensor in first.relevance.items()
+        }
+        first = Swept(relevance, dict.fromkeys(relevance, exponent), exponent, ())
+    return first
+
+
 def _fits(swept):
     """Per sample, whether the largest of its true values is a float32 with all its bits; where all are 0 it is."""
     tops, zeros = [], []
