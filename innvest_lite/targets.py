@@ -1,8 +1,7 @@
 """What is explained: a target in the user's words becomes weights on the model's outputs.
 
 In: `target=`, as `Analyzer.analyze` and the measures take it. Out: weights in the shape of the output. Called by the
-analyzers, through their `Explainer`, and by the measures. `Targets` knows of an output whether it is one unit that stands
-for two classes, and whether it is dense: a class at each of many positions, as in segmentation.
+analyzers, through their `Explainer`, and by the measures.
 """
 
 from __future__ import annotations
@@ -189,7 +188,7 @@ class Targets:
         target: Any,
         count: int,
         sizes: Callable[[], tuple] | None = None,
-        won: Callable[[np.ndarray], np.ndarray] | None = None,
+        won: Callable | None = None,
     ) -> np.ndarray | None:
         """A selected target as float32 weights in the shape of the outputs; None, what is predicted, stays None.
 
@@ -274,9 +273,8 @@ class Targets:
 
     def largest(self, logits: Any) -> Any:
         """What `at` explains without weights, int32 (samples,): the number of the class, of dense outputs of the value."""
-        if self.two_classes and not self.is_dense:
-            return ops.cast(ops.reshape(logits, (-1,)) >= 0, "int32")
-        return backend.argmax(ops.reshape(logits, (ops.shape(logits)[0], -1)))
+        flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
+        return ops.cast(flat[:, 0] >= 0, "int32") if self.two_classes and not self.is_dense else backend.argmax(flat)
 
     def of_classes(self, classes: Any, logits: Any = None) -> Any:
         """Weights float32 that explain a class of each sample.

@@ -85,8 +85,8 @@ class Node:
         )
         if _takes_training(type(self.operation)):  # type: ignore[arg-type]  # the checker takes no class for hashable
             kwargs = {**kwargs, "training": False}
-        # Losses of activity regularizers and new states of seeds or of recurrent layers stay in the scope. Within a scope of
-        # names, a layer's name may begin with an underscore.
+        # Losses of activity regularizers and new states of seeds or of recurrent layers stay in the scope. Within a scope
+        # of names, a layer's name may begin with an underscore.
         with keras.StatelessScope(collect_losses=True), keras.name_scope("node"):
             outputs = self.operation(*args, **kwargs)
         return tuple(keras.tree.flatten(outputs))
