@@ -139,9 +139,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
 
     def __call__(self, inputs: Any, target: Any = None, **options: Any) -> Any:
         """See `call`."""
-        # In one argument, Keras takes no tensors beside numbers, as (class, mask) has them.
         if isinstance(target, tuple) and any(hasattr(part, "shape") for part in target):
-            target = tuple(map(keras.ops.convert_to_tensor, target))
+            target = tuple(map(keras.ops.convert_to_tensor, target))  # Keras takes no tensors beside numbers
         return super().__call__(inputs, target=target, **options)
 
     def call(self, inputs: Any, target: Any = None) -> Any:
@@ -157,9 +156,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             Tensors of the inputs' shapes and structure.
         """
         self.require_ready()
-        explainer = self.explainer
+        explainer, targets = self.explainer, self.explainer.targets
         tensors = explainer.inputs.tensors(inputs)
-        targets = explainer.targets
         weights = targets.tensor(targets.selected(target), tensors[0], lambda: explainer.logits(tensors))
         return explainer.inputs.packed(inputs, explainer.explain(tensors, weights).relevance)
 

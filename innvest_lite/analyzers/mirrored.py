@@ -47,14 +47,17 @@ def mirrored(plan: Plan) -> Plan | None:
 
 def _last_linear(plan: Plan, steps: dict) -> tuple[list[Node], list[Node]]:
     """The last nodes with weights, and what lies behind them; two empty lists where that is more than sums and moves."""
-    waiting, last, between = [plan.graph.outputs[0]], [], []
+    waiting = [plan.graph.outputs[0]]
+    last: list[Node] = []
+    between: list[Node] = []
     while waiting:
         node = plan.graph.producer(waiting.pop())
-        kind = None if node is None else steps[node.name].form.kind
-        virtual = node is not None and isinstance(steps[node.name].form, LinearForm)
-        if kind == "linear" and virtual:
+        if node is None:
+            return [], []
+        form = steps[node.name].form
+        if form.kind == "linear" and isinstance(form, LinearForm):
             last.append(node)
-        elif kind == "route" or (kind in ("sum", "average") and virtual):
+        elif form.kind == "route" or (form.kind in ("sum", "average") and isinstance(form, LinearForm)):
             between.append(node)
             waiting.extend(node.inputs)
         else:

@@ -84,7 +84,7 @@ def select_output(graph: Graph, name: str | None) -> Graph:
     if name is None and len(names) > 1:
         raise InvalidInputError(f"The model has several outputs; choose one: output= one of {names}.")
     # A key names before a layer does: a shared layer may make several outputs.
-    known = names if name in names else list(graph.output_layers)
+    known: list[Any] = names if name in names else list(graph.output_layers)
     if name is not None and name not in known:
         raise InvalidInputError(f"The model has no output {name!r}; it has {names}.")
     if known.count(name) > 1:
