@@ -40,8 +40,7 @@ class Asked:
         everything: the sum of all outputs.
         classes: whole numbers (samples,) or one for all: these classes, or units.
         units: whether `classes` are numbers of units.
-        region: of dense outputs, where the classes are summed: booleans (positions...) or (samples, positions...), or a
-            tuple of ints, one position; None: where each wins.
+        region: of dense outputs, where they are summed: booleans, or a tuple of ints, one position; None: where each wins.
         weights: weights in the shape of the output.
     """
 
