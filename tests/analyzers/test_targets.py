@@ -11,7 +11,7 @@ from keras import layers
 from models import normal, randomize
 
 import innvest_lite
-from innvest_lite import Gradient, InvalidInputError, create_analyzer
+from innvest_lite import Gradient, InvalidInputError, create_analyzer, metrics
 
 X = normal(6, 8, 8, 2)
 
@@ -419,3 +419,17 @@ def test_exports_take_a_class_of_a_dense_output():
     expected = gradient(lambda tensor: weights * logits(tensor), x)
     results = served_by(Gradient(model), "serve", target="input")["serve"](x, given)
     assert_close(results["attributions"], expected)
+
+
+def test_measures_know_both_classes(eager):
+    model = centred()
+    z = logits(model)(X).numpy()[:, 0]
+    found = metrics.random_logit(Gradient(model), X)
+    np.testing.assert_array_equal(found.predicted, z >= 0)
+    np.testing.assert_array_equal(found.other, z < 0)
+    assert_close(found.spearman, -np.ones(6))
+    assert_close(metrics.completeness(innvest_lite.LRP(model, "epsilon"), X).explained, np.abs(z))
+    labels = np.array([[0], [1], [1], [0], [1], [0]])
+    curves = metrics.degradation(model, Gradient(model), X, patch=4, steps=2, target=labels).curves
+    p = 1 / (1 + np.exp(-z))
+    assert_close(curves[:, 0], np.where(labels[:, 0] == 1, p, 1 - p))
