@@ -113,7 +113,7 @@ def with_texts(dtype="string"):
 
 
 @pytest.mark.parametrize("dtype", ["string", "int64"])
-def test_numbers_beside_what_is_looked_up_are_explained(dtype, caplog):
+def test_numbers_beside_what_is_looked_up_are_explained(dtype, caplog, eager):
     model, x = with_texts(dtype)
     with tf.GradientTape() as tape:
         numbers = tf.constant(x[1])
@@ -124,11 +124,11 @@ def test_numbers_beside_what_is_looked_up_are_explained(dtype, caplog):
     assert "leaves out 'column'" in caplog.text and len(caplog.records) == 1
     assert_close(found, tape.gradient(total, numbers).numpy())
     assert zeros.shape == (2, 1) and not zeros.any() and zeros.dtype == np.float32
-    for name, options in METHODS.items():
-        zeros, found = create_analyzer(name, model, **options).analyze(x)
+    for name in ("input_t_gradient", "integrated_gradients", "smoothgrad", "occlusion"):
+        zeros, found = create_analyzer(name, model, **METHODS[name]).analyze(x)
         assert np.any(found), name
         # Whole numbers can be hidden; texts cannot.
-        assert not np.any(zeros) or (dtype != "string" and name in ("occlusion", "rise")), name
+        assert not np.any(zeros) or (dtype != "string" and name == "occlusion"), name
 
 
 def test_texts_as_numpy_has_them(eager):
@@ -160,7 +160,7 @@ def of_four():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_fixed_number_of_samples_is_filled_up(name):
+def test_a_fixed_number_of_samples_is_filled_up(name, eager):
     model = of_four()
     free = keras.Sequential([keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(3)])
     free.set_weights(model.get_weights())
