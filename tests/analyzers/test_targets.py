@@ -335,6 +335,10 @@ AXES = {
     "logits, turned": (lambda x: layers.Permute((3, 1, 2))(layers.Conv2D(4, 1)(x)), 1),
     "twice turned": (lambda x: layers.Permute((2, 3, 1))(layers.Permute((3, 1, 2))(layers.Conv2D(4, 1)(x))), 3),
     "enlarged": (lambda x: layers.UpSampling2D()(layers.Conv2D(4, 1)(x)), 3),
+    "enlarged, the channels first": (
+        lambda x: layers.UpSampling2D(data_format="channels_first")(layers.Conv2D(4, 1, data_format="channels_first")(x)),
+        1,
+    ),
     "a sum": (lambda x: layers.Add()([layers.Conv2D(4, 1)(x), layers.Conv2D(4, 1)(x)]), 3),
     "a last axis of 1": (lambda x: layers.Reshape((4, 1))(layers.Dense(4, activation="softmax")(layers.Flatten()(x))), 1),
 }
