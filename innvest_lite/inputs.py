@@ -12,7 +12,7 @@ import numpy as np
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
-from innvest_lite.forms.inputs import dtype_of, is_integer, vocabulary
+from innvest_lite.forms.inputs import is_integer, kinds_of, vocabulary, with_token_inputs
 from innvest_lite.graph import Graph
 from innvest_lite.options import as_array, finite, refuse_masked
 from innvest_lite.preprocessing import Preprocessor
@@ -31,6 +31,8 @@ class InputSpec:
         dtypes: the dtype in which the analyzer computes with each.
         vocabularies: how many tokens the embedding of each knows; None for an input that feeds none.
         preprocessor: applied to the only input first; None: the data comes as the model takes it.
+        kinds: what each holds, one of the words of `forms.inputs.kinds_of`.
+        batch: how many samples the model takes at a time, where its inputs fix that; else None.
     """
 
     names: tuple[str, ...]
@@ -38,11 +40,14 @@ class InputSpec:
     dtypes: tuple[str, ...]
     vocabularies: tuple[int | None, ...]
     preprocessor: Preprocessor | None = None
+    kinds: tuple[str, ...] = ()
+    batch: int | None = None
 
     @property
     def signature(self) -> list[Any]:
-        """A `backend.batch_spec` for each input, in flat order."""
-        return [backend.batch_spec(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)]
+        """A `backend.tensor_spec` for each input, in flat order."""
+        pairs = zip(self.shapes, self.dtypes, strict=True)
+        return [backend.tensor_spec((self.batch, *shape[1:]), dtype) for shape, dtype in pairs]
 
     def flat(self, x: Any, finite: bool = True, unbatched: str = ONE_SAMPLE) -> list[np.ndarray]:
         """Checks `x` and returns its arrays as a list in the order of the model's inputs.
@@ -78,7 +83,8 @@ class InputSpec:
         given = given if self.preprocessor is None else [self.preprocessor.tensors(given[0])]
         for tensor, name, shape in zip(given, self.names, self.shapes, strict=True):
             check_shape(tuple(tensor.shape), name, shape)
-        return [keras.ops.cast(tensor, dtype) for tensor, dtype in zip(given, self.dtypes, strict=True)]
+        pairs = zip(given, self.dtypes, strict=True)
+        return [keras.ops.convert_to_tensor(x) if dtype == "string" else keras.ops.cast(x, dtype) for x, dtype in pairs]
 
     def sample(self, place: int, given: Any, what: str) -> np.ndarray:
         """A number, or an array of one sample with or without a batch axis, for one input, as an array of its dtype.
@@ -92,6 +98,8 @@ class InputSpec:
             InvalidInputError: it does not fit the input.
         """
         array, shape = as_array(given, what), self.shapes[place]
+        if self.dtypes[place] == "string":
+            raise InvalidInputError(f"{what} should be None for the input {self.names[place]!r}, which takes texts.")
         if array.ndim == 0:
             return self._cast(place, np.asarray(finite(given, what)), what)
         checked = self._one(place, array[None] if array.ndim < len(shape) else array, True)
@@ -105,12 +113,14 @@ class InputSpec:
 
     def _one(self, place, x, look, unbatched=ONE_SAMPLE):
         """One input's array, of its dtype where `look` says to read it."""
-        array = _checked(x, self.names[place], self.shapes[place], unbatched)
+        array = _checked(x, self.names[place], self.shapes[place], unbatched, self.dtypes[place] == "string")
         return self._cast(place, array, f"Input {self.names[place]!r}") if look else array
 
     def _cast(self, place, array, what):
         """An array in the dtype of its input, if all its values are numbers of that dtype."""
         dtype, vocabulary = self.dtypes[place], self.vocabularies[place]
+        if dtype == "string":
+            return array.astype(object)
         if _is_float(array) and not np.isfinite(array).all():
             raise InvalidInputError(f"{what} holds NaN or infinite values, which cannot be explained.")
         if is_integer(dtype) and array.size:
@@ -155,14 +165,16 @@ class InputSpec:
         return type(x)(arrays)
 
 
-def _checked(x, name, shape, unbatched):
+def _checked(x, name, shape, unbatched, texts=False):
     if x is None or hasattr(x, "element_spec") or callable(getattr(x, "__next__", None)):
         raise InvalidInputError(
             f"Input {name!r} should be an array of shape {shape}, but is {type(x).__name__}. For a data set, explain one "
             "batch after the other."
         )
     array = as_array(x, f"Input {name!r}")
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+    if texts and (array.dtype.kind not in "OSU" or not all(isinstance(text, str | bytes) for text in array.flat)):
+        raise InvalidInputError(f"Input {name!r} should hold texts, but has dtype {array.dtype}.")
+    if not texts and array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise InvalidInputError(f"Input {name!r} should hold numbers, but has dtype {array.dtype}.")
     check_shape(array.shape, name, shape, unbatched)
     return array
@@ -229,7 +241,8 @@ def input_spec(model: keras.Model, graph: Graph, preprocessor: Preprocessor | No
     structure = getattr(model, "input", None)
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
     forms = forms_of(graph)
-    dtypes = [dtype_of(graph, forms, value, spec) for value, spec in zip(graph.inputs, graph.input_specs, strict=True)]
-    vocabularies = [vocabulary(graph, forms, value) for value in graph.inputs]
-    shapes = tuple(spec.shape for spec in graph.input_specs)
-    return InputSpec(tuple(names), shapes, tuple(dtypes), tuple(vocabularies), preprocessor)
+    dtypes = tuple(spec.dtype for spec in with_token_inputs(graph).input_specs)
+    vocabularies = tuple(vocabulary(graph, forms, value) for value in graph.inputs)
+    shapes = tuple((None, *spec.shape[1:]) for spec in graph.input_specs)
+    batch = next((spec.shape[0] for spec in graph.input_specs if spec.shape[0] is not None), None)
+    return InputSpec(tuple(names), shapes, dtypes, vocabularies, preprocessor, kinds_of(graph, forms), batch)

@@ -20,12 +20,9 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
-from innvest_lite.errors import UnsupportedLayerError
-from innvest_lite.forms import forms_of
+from innvest_lite.analyzers.tokens import by_token, points_of
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.graph import Graph, Value
-from innvest_lite.graph.graph import Spec
-from innvest_lite.targets import weights_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,22 +106,23 @@ class AveragedGradients(Strategy):
     Attributes:
         sampler: what alters samples.
         reduction: what becomes of the gradients.
-        points: for each input, the values of the graph that are altered for it.
+        points: for each input, the values of the graph that are altered for it; none for masks and what is looked up.
+        tokens: how the embedding's dimensions make one number a token, see `tokens`.
     """
 
     sampler: Sampler
     reduction: Reduction
     points: tuple
+    tokens: str = "sum"
 
     @classmethod
-    def of(cls, graph: Graph, sampler: Sampler, reduction: Reduction) -> AveragedGradients:
+    def of(cls, graph: Graph, sampler: Sampler, reduction: Reduction, tokens: str = "sum") -> AveragedGradients:
         """The strategy for a graph.
 
         Raises:
             UnsupportedLayerError: whole numbers of an input go where nothing can be altered.
         """
-        forms, values = forms_of(graph), zip(graph.inputs, graph.input_specs, strict=True)
-        return cls(sampler, reduction, tuple(_points(graph, forms, value, spec) for value, spec in values))
+        return cls(sampler, reduction, points_of(graph), tokens)
 
     def evaluations(self) -> int:
         """See `Strategy.evaluations`."""
@@ -140,7 +138,7 @@ class AveragedGradients(Strategy):
         values, _ = sweep.forward(plan, inputs)
         logits = values[plan.graph.outputs[0]]
         # The class is the clean sample's, at all altered ones.
-        many_weights = repeated(weights_at(logits, weights), together)
+        many_weights = repeated(explainer.targets.at(logits, weights), together)
         clean = [ops.cast(values[point], "float32") for point in flat]
         origins = self.sampler.origins(explainer, inputs, self.points)
         many = [repeated(x, together) for x in inputs]
@@ -165,41 +163,25 @@ class AveragedGradients(Strategy):
 
         sums = backend.loop(self.rounds(together), body, self.reduction.start(clean, at_clean))
         averaged = self.reduction.result(list(sums), clean, origins)
-        return Explained(self._folded(explainer, averaged), [], no_exponent(inputs[0]), logits)
+        return Explained(self._folded(explainer, averaged, inputs), [], no_exponent(inputs[0]), logits)
 
     @property
     def flat(self) -> tuple[Value, ...]:
         """The points of all inputs, one after the other."""
         return tuple(point for of_input in self.points for point in of_input)
 
-    def _folded(self, explainer: Explainer, averaged: list) -> list:
-        """From points to inputs: the embeddings of a token are summed, all of their dimensions too."""
+    def _folded(self, explainer: Explainer, averaged: list, inputs: Any) -> list:
+        """From points to inputs: the embeddings of a token make one number; what has no points gets zeros."""
         results, rest = [], list(averaged)
-        for points, spec in zip(self.points, explainer.graph.input_specs, strict=True):
+        for points, spec, x in zip(self.points, explainer.graph.input_specs, inputs, strict=True):
             mine, rest = rest[: len(points)], rest[len(points) :]
-            results.append(sum(ops.sum(x, axis=-1) for x in mine) if is_integer(spec.dtype) else mine[0])
+            if not mine:
+                results.append(ops.zeros_like(x, dtype="float32"))
+            else:
+                results.append(by_token(mine, self.tokens) if is_integer(spec.dtype) else mine[0])
         return results
 
 
 def along(numbers: Any, rank: int) -> Any:
     """Numbers (together,) in a shape that broadcasts against (batch, together, ...) of this rank."""
     return ops.reshape(numbers, (1, -1, *[1] * (rank - 2)))
-
-
-def _points(graph: Graph, forms: dict, value: Value, spec: Spec) -> list[Value]:
-    """The values that can be altered for an input: itself, or what its tokens are embedded as."""
-    if not is_integer(spec.dtype):
-        return [value]
-    points = []
-    for node in graph.consumers.get(value, ()):
-        kind = forms[node.name].kind
-        if node.output_specs[0].dtype == "bool":
-            # A mask: it stays that of the clean sample.
-            continue
-        if kind not in ("embedding", "route"):
-            raise UnsupportedLayerError(
-                f"Input {value.node!r} holds integers and feeds {node.name} ({node.kind}): between whole "
-                "numbers there is nothing to ask the model. Explain it from the first layer that computes with floats."
-            )
-        points += [node.values[0]] if kind == "embedding" else _points(graph, forms, node.values[0], spec)
-    return points

@@ -6,16 +6,15 @@ explanation on tensors.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import keras
-import numpy as np
 
 from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus
 from innvest_lite.analyzers.binding import BoundWhenMade, bound, snake_case
 from innvest_lite.analyzers.check import CheckReport, check
+from innvest_lite.analyzers.explained import tell_of_exponents
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Strategy
@@ -31,8 +30,6 @@ from innvest_lite.rules.composite import Plan
 from innvest_lite.targets import SELECTION_MODES
 from innvest_lite.visualize.colormaps import DEFAULT as DEFAULT_COLORMAP
 
-_log = logging.getLogger("innvest_lite")
-
 
 class Analyzer(keras.Model, metaclass=BoundWhenMade):
     """The base of all analyzers.
@@ -42,8 +39,8 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         output: the name of the output to explain, where the model has several.
         jit_compile: True or False to compile with XLA or not; "auto" does on GPU and TPU, and not on CPU, where
             TensorFlow's own kernels are faster.
-        neuron_selection_mode: what `analyze` explains where it is not told: "max_activation", the largest logit; "all",
-            their sum; "index", what `analyze(x, neuron_selection=...)` says (iNNvestigate's way; `target=` always works).
+        neuron_selection_mode: what `analyze` explains where it is not told: "max_activation", what is predicted; "all",
+            the sum of all logits; "index", what `analyze(x, neuron_selection=...)` says (iNNvestigate's way).
         preprocessor: what makes the model's inputs of the images that come: a name that `innvest_lite.images.preprocess`
             takes, such as "vgg16", or a function of a batch, such as a KerasHub task's `preprocessor`. Explanations have
             the shape of what it gives. None: samples come as the model takes them.
@@ -141,22 +138,28 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         truth(approximate, "approximate")
         return self
 
+    def __call__(self, inputs: Any, target: Any = None, **options: Any) -> Any:
+        """See `call`."""
+        if isinstance(target, tuple) and any(hasattr(part, "shape") for part in target):
+            target = tuple(map(keras.ops.convert_to_tensor, target))  # Keras takes no tensors beside numbers
+        return super().__call__(inputs, target=target, **options)
+
     def call(self, inputs: Any, target: Any = None) -> Any:
         """Explains a batch of tensors, eagerly or inside a `tf.function`.
 
         Inside a `tf.function`, pattern methods look at the model's weights when it is traced, not at every call.
 
         Args:
-            inputs: tensors in the structure of the model's inputs, batch first.
+            inputs: tensors in the structure of the model's inputs.
             target: as in `analyze`.
 
         Returns:
             Tensors of the inputs' shapes and structure.
         """
         self.require_ready()
-        explainer = self.explainer
+        explainer, targets = self.explainer, self.explainer.targets
         tensors = explainer.inputs.tensors(inputs)
-        weights = explainer.targets.tensor(explainer.targets.selected(target), tensors[0])
+        weights = targets.tensor(targets.selected(target), tensors[0], lambda: explainer.logits(tensors))
         return explainer.inputs.packed(inputs, explainer.explain(tensors, weights).relevance)
 
     def predict(
@@ -187,15 +190,19 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
 
         Args:
             x: an array `(samples, ...)`, or a list or dict of them for a model with several inputs; any numeric dtype.
-            target: which output to explain. None: the largest logit of each sample. An int, or one int per sample. "all":
-                the sum of all outputs. An array of weights of the output's shape (contrastive logits).
+            target: which output to explain. None: what is predicted, the largest logit. An int, or one int per sample, also
+                of shape (samples, 1). "all": the sum of all outputs. An array of floats of the output's shape: weights.
+                A single sigmoid unit is two classes: 1 has its logit z, 0 has -z; "all" and weights are of z.
+                Of dense outputs, such as (samples, height, width, classes), a class is summed over the positions where it
+                wins, or over all where it wins nowhere in a sample; `(class, mask)` sums it where booleans (height, width)
+                or (samples, height, width) say, `(row, column, class)` names one position, None is the largest value.
             batch_size: how many samples are explained at a time; of methods that evaluate each sample many times, how many
                 evaluations.
             verbose: 1 shows a progress bar.
             keep: names of layers (or nodes of `plan()`) whose relevance is wanted too. A layer's name gives the relevance
                 at what the layer hands on, after its activation.
             return_exponent: whether to return the exponents too (see Returns).
-            neuron_selection: iNNvestigate's word for `target`, where `neuron_selection_mode` is "index".
+            neuron_selection: iNNvestigate's word, where `neuron_selection_mode` is "index": the number of a unit.
 
         Returns:
             float32 arrays (float64 for a model with float64 inputs) of the shape and structure of `x`, in the method's
@@ -210,7 +217,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         # Its programs look at the weights themselves, batch by batch: a look of its own would read all of them twice.
         self.require_ready(look=False)
         keep, explainer, return_exponent = names_of(keep), self.explainer, truth(return_exponent, "return_exponent")
-        arrays, weights = explainer.checked(x, target, neuron_selection)
+        arrays, weights = explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
         relevance, kept, exponent, explained = explainer.run(arrays, weights, keep, batch_size, verbose)
         tell(self, relevance, explained)
         if not return_exponent:
@@ -241,7 +248,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             difference went (see `CheckRow`). Methods that are not one backward sweep have no rows, only the totals.
         """
         self.require_ready()
-        arrays, weights = self.explainer.checked(x, target, neuron_selection)
+        arrays, weights = self.explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
         return check(self.explainer, arrays, weights, positive(batch_size, "batch_size"))
 
     def as_explain_func(self) -> Any:
@@ -321,7 +328,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             filepath: a folder for a SavedModel, else a file that ends in .tflite or .onnx. A SavedModel there is replaced.
             format: "tf_saved_model", which holds every analyzer; "litert" or "onnx", which hold those that need no
                 operation that these formats lack, and all weights as float32 ("onnx" wants the packages onnx and tf2onnx).
-            target: which output is explained: "argmax", the largest of each sample, or "input", what the caller says.
+            target: what is explained: "argmax", what is predicted, or "input", the class whose number the caller says.
             predictions: whether to hand out the model's output too.
             batch: the number of samples of a call; None: any number. With a number, methods that evaluate a sample many
                 times do so side by side.

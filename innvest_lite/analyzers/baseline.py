@@ -26,7 +26,7 @@ class Copied(Strategy):
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
-        copies = [ops.cast(x, "float32") for x in inputs]
+        copies = [ops.zeros_like(x, dtype="float32") if x.dtype == "string" else ops.cast(x, "float32") for x in inputs]
         return Explained(copies, [], no_exponent(inputs[0]), explainer.logits(inputs))
 
 

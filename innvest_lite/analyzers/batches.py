@@ -8,9 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from innvest_lite import backend
+
 
 def run(
-    program: Callable[..., Any], arrays: Sequence[np.ndarray], batch_size: int, pad: bool = False, verbose: int | str = 0
+    program: Callable[..., Any],
+    arrays: Sequence[np.ndarray],
+    batch_size: int,
+    pad: bool = False,
+    verbose: int | str = 0,
+    *,
+    always: bool = False,
 ) -> list[np.ndarray]:
     """Calls `program` with batches of `arrays` and joins what comes.
 
@@ -20,6 +28,7 @@ def run(
         batch_size: how many samples go at a time.
         pad: whether a smaller last batch is filled up, so that XLA need not compile a second program.
         verbose: 1 shows a progress bar.
+        always: whether every batch is filled up, of a model that takes so many samples and no others.
 
     Returns:
         A list with an array for each output.
@@ -32,18 +41,56 @@ def run(
     for start in starts:
         parts = [array[start : start + batch_size] for array in arrays]
         size = len(parts[0])
-        padded = batch_size if pad and count > batch_size else max(size, 1)
-        outputs = program(*[_padded(part, padded) for part in parts])
+        whole = batch_size if always or (pad and count > batch_size) else max(size, 1)
+        outputs = program(*[padded(part, whole) for part in parts])
         batches.append([np.asarray(output)[:size] for output in keras.tree.flatten(outputs)])
         if bar:
             bar.add(1)
     return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
 
 
-def _padded(array, size):
-    """Repeats the last sample (or zeros, where there is none) up to `size` samples."""
+class Program:
+    """A function of tensors, compiled when it is first called: once for all sizes.
+
+    Where a layer has to know the sizes that its model leaves open, as some that enlarge have, once for each of them.
+
+    Args:
+        function: a function of tensors.
+        signature: a `backend.tensor_spec` for each.
+        jit_compile: whether XLA compiles it.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Sequence[Any], jit_compile: bool) -> None:
+        self._function, self._signature, self._jit_compile = function, signature, jit_compile
+        self._is_open = any(None in spec.shape[1:] for spec in signature)
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        """The function's value."""
+        return self._program(arrays)(*arrays)
+
+    def _program(self, arrays):
+        sizes = tuple(array.shape[1:] for array in arrays)
+        if None not in self._compiled and not (self._is_open and self._compiled):
+            try:
+                self._compiled[None] = backend.compiled(self._function, self._signature, self._jit_compile)
+            except (TypeError, ValueError):
+                if not self._is_open:
+                    raise
+        if None in self._compiled:
+            return self._compiled[None]
+        if sizes not in self._compiled:
+            pairs = zip(self._signature, sizes, strict=True)
+            signature = [backend.tensor_spec((*spec.shape[:1], *size), spec.dtype) for spec, size in pairs]
+            self._compiled[sizes] = backend.compiled(self._function, signature, self._jit_compile)
+        return self._compiled[sizes]
+
+
+def padded(array: np.ndarray, size: int) -> np.ndarray:
+    """Repeats the last sample (or zeros, or empty texts, where there is none) up to `size` samples."""
     missing = size - len(array)
     if not missing:
         return array
-    last = array[-1:] if len(array) else np.zeros((1, *array.shape[1:]), array.dtype)
+    nothing = "" if array.dtype == object else 0
+    last = array[-1:] if len(array) else np.full((1, *array.shape[1:]), nothing, array.dtype)
     return np.concatenate([array, np.repeat(last, missing, axis=0)])

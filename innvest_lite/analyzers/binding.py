@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from innvest_lite.analyzers.explainer import Explainer
-from innvest_lite.forms.inputs import with_token_inputs
+from innvest_lite.forms.inputs import CODES, with_token_inputs
 from innvest_lite.forms.registry import form_of
 from innvest_lite.graph import Graph, passes, trace
-from innvest_lite.inputs import input_spec
+from innvest_lite.inputs import InputSpec, input_spec
 from innvest_lite.rules import bind
 from innvest_lite.targets import Targets
 
@@ -62,12 +62,14 @@ def bound(analyzer: Analyzer) -> Explainer:
     rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable)
     graph = with_token_inputs(passes.select_output(rewritten, analyzer.output_choice))
     inputs = input_spec(analyzer.model, graph, analyzer.preprocessor)
+    _tell_of_codes(inputs, method, analyzer.hands_back)
+    forms = tuple(form_of(node, whole) for node in head)
     return Explainer(
         method=method,
         plan=bind(graph, analyzer.bindings(), method),
         inputs=inputs,
-        targets=Targets(graph.spec(graph.outputs[0]).shape, analyzer.neuron_selection_mode),
-        head=tuple(form_of(node, whole) for node in head),
+        targets=Targets.of(graph, forms, analyzer.neuron_selection_mode),
+        head=forms,
         strategy=analyzer.strategy(graph, inputs),
         jit_compile=analyzer.jit_compile,
         guard=analyzer.guard(graph),
@@ -83,6 +85,19 @@ def _tell_of_squashing(graph: Graph, method: str) -> None:
             method,
             node.name,
             node.kind,
+        )
+
+
+def _tell_of_codes(inputs: InputSpec, method: str, hands_back: bool) -> None:
+    """Of several inputs, those that the method leaves out; where it leaves out all, it is an error."""
+    pairs = zip(inputs.names, inputs.kinds, inputs.dtypes, strict=True)
+    out = [name for name, kind, dtype in pairs if kind == CODES and (hands_back or dtype == "string")]
+    if out and len(out) < len(inputs.names):
+        _log.warning(
+            "%s leaves out %s: texts and numbers that are only looked up have no part that an explanation could be shared "
+            "out to, and get zeros.",
+            method,
+            ", ".join(map(repr, out)),
         )
 
 

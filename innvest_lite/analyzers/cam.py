@@ -21,7 +21,6 @@ from innvest_lite.forms.positions import Places
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
-from innvest_lite.targets import weights_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class ActivationMap(Sweep):
         graph, value, places = explainer.graph, self.maps.value, self.maps.places
         values, calls = sweep.forward(explainer.plan, inputs)
         logits, features = values[graph.outputs[0]], values[value]
-        swept = sweep.backward(explainer.plan, calls, weights_at(logits, weights), {}, (value, *keep))
+        swept = sweep.backward(explainer.plan, calls, explainer.targets.at(logits, weights), {}, (value, *keep))
         gradient = swept.relevance.get(value, ops.zeros_like(features))
         features, gradient = ops.cast(features, "float32"), ops.cast(gradient, "float32")
         weight = self.channel_weights(features, gradient, places.positions)

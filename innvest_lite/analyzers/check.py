@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.analyzers.batches import padded
 from innvest_lite.analyzers.sweep import Swept
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph import Value
@@ -124,15 +125,23 @@ def _by_node(explainer, arrays, weights, batch_size):
 
     def numbers(*tensors):
         inputs = tensors[: len(arrays)]
-        start, swept, _ = explainer.strategy.swept(explainer, inputs, tensors[-1] if with_target else None)
-        return measured(start, swept, explainer.graph.inputs)
+        weights, strategy, found = tensors[-1] if with_target else None, explainer.strategy, {}
+        for side in strategy.sides(explainer):
+            start, swept, _ = strategy.swept(explainer, inputs, weights, side=side)
+            for name, value in measured(start, swept, explainer.graph.inputs).items():
+                found[name] = found[name] + value if name in found else value
+        return found
 
     program = explainer.program(("check", with_target), numbers, explainer.signature(with_target))
     flat = arrays if weights is None else [*arrays, weights]
     batches = []
-    for start in range(0, len(arrays[0]), batch_size):
-        outputs = program(*(array[start : start + batch_size] for array in flat))
-        batches.append({name: np.asarray(value) for name, value in outputs.items()})
+    fixed = explainer.inputs.batch
+    size = fixed or batch_size
+    for start in range(0, len(arrays[0]), size):
+        parts = [array[start : start + size] for array in flat]
+        count = len(parts[0])
+        outputs = program(*(padded(part, fixed or count) for part in parts))
+        batches.append({name: np.asarray(value)[:count] for name, value in outputs.items()})
     whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     rules = {step.node.name: str(step.rule) for step in explainer.plan.steps}
     start, at_input = whole.pop(_START), whole.pop(_INPUT)

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers.batches import run
+from innvest_lite.analyzers.batches import Program, run
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.guard import Unguarded, weights_of
 from innvest_lite.analyzers.strategy import Round, Strategy
@@ -29,7 +29,7 @@ from innvest_lite.graph.graph import Spec
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import positive
 from innvest_lite.rules.composite import Plan
-from innvest_lite.targets import Targets, weights_at
+from innvest_lite.targets import Targets
 
 _log = logging.getLogger("innvest_lite")
 
@@ -76,7 +76,7 @@ class Explainer:
 
         Args:
             inputs: a tensor per input, batch first.
-            weights: weights on the outputs, in their shape or that of one row; None: the largest logit of each sample.
+            weights: weights on the outputs, in their shape or that of one row; None: what is predicted, see `Targets.at`.
             keep: values of the graph whose relevance is wanted too, see `values`.
             around: a `Round`, for methods that evaluate a sample many times or draw; None: in the order of the batch, with
                 the method's own seed.
@@ -88,7 +88,8 @@ class Explainer:
 
     def round(self, x: Any, seed: Any = None) -> Round:
         """A `Round` for a batch on its own: samples count from 0, and as many evaluations go at a time as fill a batch."""
-        return Round(self.strategy.together(x.shape[0]), ops.arange(ops.shape(x)[0], dtype="int32"), seed)
+        together = 1 if self.inputs.batch else self.strategy.together(x.shape[0])
+        return Round(together, ops.arange(ops.shape(x)[0], dtype="int32"), seed)
 
     def logits(self, inputs: Any) -> Any:
         """The explained output of tensors, before its softmax or sigmoid, by the forward pass alone."""
@@ -105,19 +106,32 @@ class Explainer:
             (outputs,) = form.forward(outputs)
         return outputs
 
+    def weights_of_classes(self, inputs: Any, classes: Any) -> Any:
+        """Weights that explain a class of each sample, see `Targets.of_classes`.
+
+        Args:
+            inputs: a tensor per input.
+            classes: int32 (samples,).
+        """
+        return self.targets.of_classes(classes, self.logits(inputs) if self.targets.is_dense else None)
+
     # On arrays --------------------------------------------------------------------------------------------------------
 
-    def checked(self, x: Any, target: Any = None, neuron_selection: Any = None) -> tuple[list[np.ndarray], Any]:
+    def checked(
+        self, x: Any, target: Any = None, neuron_selection: Any = None, batch_size: int = 32
+    ) -> tuple[list[np.ndarray], Any]:
         """Samples and a target, checked.
 
         Args:
             x: samples, as `Analyzer.analyze` takes them.
             target: as there.
             neuron_selection: as there.
+            batch_size: how many samples go at a time where the outputs have to be looked at: those of open size, and dense
+                ones for the positions where a class wins.
 
         Returns:
-            `(arrays, weights)`: an array per input, and float32 weights in the shape of the outputs, or None for the
-            largest logit.
+            `(arrays, weights)`: an array per input, and float32 weights in the shape of the outputs, or None for what is
+            predicted.
 
         Raises:
             InvalidInputError: the samples or the target do not fit the model.
@@ -125,7 +139,30 @@ class Explainer:
         selected = self.targets.selected(target, neuron_selection)
         arrays = self.inputs.flat(x)
         self.strategy.check_inputs(arrays)
-        return arrays, self.targets.weights(selected, len(arrays[0]))
+        return arrays, self.weights(arrays, selected, batch_size)
+
+    def weights(self, arrays: list, selected: Any, batch_size: int = 32) -> np.ndarray | None:
+        """What `Targets.selected` gave as float32 weights in the shape of the outputs of checked arrays; None stays None.
+
+        Raises:
+            InvalidInputError: it is no target of these outputs.
+        """
+
+        def won(classes: np.ndarray) -> np.ndarray:
+            signature = [*self.signature(False), backend.tensor_spec((self.inputs.batch,), "int32")]
+            found = self.program("won", lambda *given: self.weights_of_classes(given[:-1], given[-1]), signature)
+            return self.batched(found, [*arrays, classes], positive(batch_size, "batch_size"))[0]
+
+        def sizes() -> tuple:
+            program = self.program("logits", lambda *tensors: self.logits(tensors), self.signature(False))
+            return self.batched(program, [array[:1] for array in arrays], 1)[0].shape[1:]
+
+        return self.targets.weights(selected, len(arrays[0]), sizes, won)
+
+    def batched(self, program: Any, arrays: list, batch_size: int, verbose: int | str = 0) -> list[np.ndarray]:
+        """A compiled program on all samples, see `batches.run`; of a model of a fixed batch, so many at a time."""
+        fixed = self.inputs.batch
+        return run(program, arrays, fixed or batch_size, self.jit_compile, verbose, always=fixed is not None)
 
     def run(
         self, arrays: list, weights: Any = None, keep: tuple = (), batch_size: int = 32, verbose: int | str = 0
@@ -147,10 +184,10 @@ class Explainer:
         batch_size, count = positive(batch_size, "batch_size"), len(arrays[0])
         # `batch_size` bounds the evaluations that go at a time, so few samples leave room for several of each.
         at_a_time = min(max(count, 1), batch_size)
-        together = self.strategy.evenly(batch_size // at_a_time)
+        together = 1 if self.inputs.batch else self.strategy.evenly(batch_size // at_a_time)
         program = self._program(weights is not None, tuple(keep), together)
         flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
-        *whole, exponents, explained, finite = run(program, flat, at_a_time, self.jit_compile, verbose)
+        *whole, exponents, explained, finite = self.batched(program, flat, at_a_time, verbose)
         dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
         whole = [array.astype(dtype, copy=False) for array in whole]
         for array in whole:
@@ -178,13 +215,14 @@ class Explainer:
     def logits_of(self, arrays: list, batch_size: int = 32) -> np.ndarray:
         """All outputs that can be explained, of checked arrays: float64 (samples, outputs), flat."""
         program = self.program("logits", lambda *tensors: self.logits(tensors), self.signature(False))
-        (outputs,) = run(program, arrays, batch_size, self.jit_compile)
+        (outputs,) = self.batched(program, arrays, batch_size)
         return outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
 
     def explained(self, arrays: list, weights: Any = None, batch_size: int = 32) -> np.ndarray:
         """The explained output of each sample, float64 (samples,)."""
         outputs = self.logits_of(arrays, batch_size)
-        return outputs.max(1) if weights is None else (outputs * weights.reshape(outputs.shape)).sum(1)
+        weights = self.targets.predicted(outputs) if weights is None else weights.reshape(outputs.shape)
+        return (outputs * weights).sum(1)
 
     def values(self, names: tuple) -> tuple[Value, ...]:
         """The graph's values of layers or nodes by name; a layer's is what it hands on, after its activation.
@@ -203,14 +241,14 @@ class Explainer:
     # Compiled ---------------------------------------------------------------------------------------------------------
 
     def signature(self, with_target: bool) -> list:
-        """What a compiled function takes: the inputs, then the weights on the outputs; any batch size."""
-        weights = [backend.batch_spec(self.output.shape, "float32")] if with_target else []
+        """What a compiled function takes: the inputs, then weights on the outputs; of any batch size that there can be."""
+        weights = [backend.tensor_spec((self.inputs.batch, *self.output.shape[1:]), "float32")] if with_target else []
         return [*self.inputs.signature, *weights]
 
     def program(self, key: Any, function: Any, signature: list) -> Any:
-        """A compiled function of tensors, traced once for each key."""
+        """A compiled function of tensors, traced once for each key (see `Program`)."""
         if key not in self._programs:
-            self._programs[key] = backend.compiled(function, signature, self.jit_compile)
+            self._programs[key] = Program(function, signature, self.jit_compile)
         return self._programs[key]
 
     def _program(self, with_target: bool, keep: tuple, together: int) -> Any:
@@ -223,12 +261,12 @@ class Explainer:
                 *rest, index = tensors
                 weights = rest.pop() if with_target else None
                 found = self.explain(rest, weights, values, around=Round(together, index))
-                chosen = weights_at(found.logits, weights) * found.logits
+                chosen = self.targets.at(found.logits, weights) * found.logits
                 explained = ops.sum(ops.reshape(chosen, (ops.shape(chosen)[0], -1)), axis=1)
                 return [*found.relevance, *found.kept, found.exponent, explained, self._finite(found)], self.guard.numbers()
 
-            signature = [*self.signature(with_target), backend.tensor_spec((None,), "int32")]
-            self._programs[key] = backend.compiled(explain, signature, self.jit_compile)
+            signature = [*self.signature(with_target), backend.tensor_spec((self.inputs.batch,), "int32")]
+            self._programs[key] = Program(explain, signature, self.jit_compile)
 
         def guarded(*arrays: Any) -> Any:
             found, numbers = self._programs[key](*arrays)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 from keras import ops
 
 from innvest_lite import rules
-from innvest_lite.analyzers.reverse import ReverseAnalyzer
+from innvest_lite.analyzers.explained import Explained
+from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.reverse import ReverseAnalyzer, Sweep
+from innvest_lite.analyzers.strategy import Round, Strategy
+from innvest_lite.analyzers.tokens import REDUCTIONS, by_token, points_of, tell_of_zero_sums
 from innvest_lite.forms.inputs import is_integer
+from innvest_lite.graph import Graph
+from innvest_lite.inputs import InputSpec
 from innvest_lite.options import one_of
 
 POSTPROCESSES = {None: lambda x: x, "abs": ops.abs, "square": ops.square}
@@ -18,6 +25,31 @@ POSTPROCESSES = {None: lambda x: x, "abs": ops.abs, "square": ops.square}
 def postprocessed(x: Any, how: str | None) -> Any:
     """A gradient as it is (None), its magnitude ("abs") or its square ("square")."""
     return POSTPROCESSES[how](x)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenNorms(Sweep):
+    """A sweep of which tokens get the norm of what arrived at their embeddings.
+
+    Attributes:
+        points: for each input, the values that stand for it, see `tokens.points_of`.
+    """
+
+    points: tuple = dataclasses.field(kw_only=True)
+
+    def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
+        """See `Strategy.explain`."""
+        specs = explainer.graph.input_specs
+        pairs = zip(self.points, specs, strict=True)
+        embedded = [point for points, spec in pairs if is_integer(spec.dtype) for point in points]
+        found = super().explain(explainer, inputs, weights, (*keep, *embedded), around)
+        arrived, relevance = found.kept[len(keep) :], []
+        for points, spec, whole in zip(self.points, specs, found.relevance, strict=True):
+            if is_integer(spec.dtype) and points:
+                mine, arrived = arrived[: len(points)], arrived[len(points) :]
+                (whole,) = self.finish([], [by_token(mine, "norm")])
+            relevance.append(whole)
+        return dataclasses.replace(found, relevance=relevance, kept=found.kept[: len(keep)])
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -29,6 +61,9 @@ class Gradient(ReverseAnalyzer):
     Args:
         model: a Functional or Sequential `keras.Model`.
         postprocess: None, "abs" or "square".
+        tokens: what a token gets: "sum", the sum of its gradient over the embedding axis, or "norm", its Euclidean norm, in
+            logits per unit of the embedding. Where layer normalization follows the embedding, the sum is 0 by construction,
+            which is said once.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
 
     Example:
@@ -38,9 +73,17 @@ class Gradient(ReverseAnalyzer):
         (2, 4)
     """
 
-    def __init__(self, model: Any, *, postprocess: str | None = None, **options: Any) -> None:
+    def __init__(self, model: Any, *, postprocess: str | None = None, tokens: str = "sum", **options: Any) -> None:
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
+        self.tokens = one_of(tokens, REDUCTIONS, "tokens")
         super().__init__(model, **options)
+
+    def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
+        """See `Analyzer.strategy`."""
+        if self.tokens == "norm":
+            return TokenNorms(self.start, self.finish, self.kernels, False, points=points_of(graph))
+        tell_of_zero_sums(graph, type(self).__name__)
+        return super().strategy(graph, inputs)
 
     def composite(self) -> list:
         """The chain rule everywhere."""
@@ -52,7 +95,7 @@ class Gradient(ReverseAnalyzer):
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
-        return {**super().get_config(), "postprocess": self.postprocess}
+        return {**super().get_config(), "postprocess": self.postprocess, "tokens": self.tokens}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")

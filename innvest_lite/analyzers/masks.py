@@ -18,6 +18,10 @@ from innvest_lite.errors import InvalidInputError
 class Masks:
     """What is hidden of an input, mask by mask; subclasses are frozen."""
 
+    def suited(self, has_channels: bool) -> Masks:
+        """The masks of one input, which has channels, or is a table or a text."""
+        return self
+
     def count(self, sizes: tuple) -> int:
         """How many masks an input with `sizes` positions along its spatial axes gets."""
         raise NotImplementedError
@@ -59,6 +63,10 @@ class Windows(Masks):
 
     window: int | tuple | None
     stride: int | tuple | None
+
+    def suited(self, has_channels: bool) -> Windows:
+        """See `Masks.suited`: neighbours in a table or a text need not belong together, so one of them is hidden."""
+        return dataclasses.replace(self, window=1) if self.window is None and not has_channels else self
 
     def extents(self, sizes: tuple) -> tuple[tuple, tuple]:
         """The window and the stride along each axis."""

@@ -13,6 +13,7 @@ from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, 
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.strategy import Strategy, repeated
+from innvest_lite.analyzers.tokens import REDUCTIONS, tell_of_zero_sums
 from innvest_lite.draws import normal
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import Graph
@@ -125,10 +126,13 @@ class NoisyGradient(Analyzer):
         seed: of the noise. A sample's noise depends on the seed and on its place in `x` alone, not on `batch_size`. In
             `predict` and in a direct call, the place is that in the batch.
         postprocess: None, "abs" or "square", done to every gradient.
+        tokens: at an embedding, "sum" or "norm" over the embedding axis, as in `Gradient`.
         **options: as in `Analyzer`.
     """
 
     is_random = True
+    #: Whether it adds up squares, which do not cancel.
+    squares = False
 
     def __init__(
         self,
@@ -139,8 +143,10 @@ class NoisyGradient(Analyzer):
         relative: bool = True,
         seed: int = 0,
         postprocess: str | None = None,
+        tokens: str = "sum",
         **options: Any,
     ) -> None:
+        self.tokens = one_of(tokens, REDUCTIONS, "tokens")
         self.augment_by_n = positive(augment_by_n, "augment_by_n")
         self.noise_scale, self.seed = finite(noise_scale, "noise_scale"), seed_of(seed)
         self.relative = truth(relative, "relative")
@@ -155,8 +161,10 @@ class NoisyGradient(Analyzer):
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""
+        if self.tokens == "sum" and not self.squares:
+            tell_of_zero_sums(graph, type(self).__name__)
         noise = Noise(self.augment_by_n, self.noise_scale, self.relative, self.seed)
-        return AveragedGradients.of(graph, noise, self.reduction())
+        return AveragedGradients.of(graph, noise, self.reduction(), self.tokens)
 
     def _postprocessed(self, gradient: Any) -> Any:
         return postprocessed(gradient, self.postprocess)
@@ -170,6 +178,7 @@ class NoisyGradient(Analyzer):
             "relative": self.relative,
             "seed": self.seed,
             "postprocess": self.postprocess,
+            "tokens": self.tokens,
         }
 
 
@@ -186,6 +195,8 @@ class SmoothGrad(NoisyGradient):
 class SquareGrad(NoisyGradient):
     """The mean square of the gradient under noise (Hooker et al. 2019, arXiv 1806.10758)."""
 
+    squares = True
+
     def reduction(self) -> Reduction:
         """See `NoisyGradient.reduction`."""
         return Mean(self.augment_by_n, lambda gradient: ops.square(self._postprocessed(gradient)))
@@ -194,6 +205,8 @@ class SquareGrad(NoisyGradient):
 @keras.saving.register_keras_serializable(package="innvest_lite")
 class VarGrad(NoisyGradient):
     """The variance of the gradient under noise (Adebayo et al. 2018, arXiv 1810.03292)."""
+
+    squares = True
 
     def reduction(self) -> Reduction:
         """See `NoisyGradient.reduction`."""

@@ -14,7 +14,6 @@ from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, Sampler, along
 from innvest_lite.analyzers.base import Analyzer
-from innvest_lite.analyzers.batches import run
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.strategy import Strategy
@@ -24,7 +23,6 @@ from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import one_of, positive, truth
-from innvest_lite.targets import weights_at
 
 
 def _gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,9 +68,10 @@ class Path(Sampler):
     def origins(self, explainer: Explainer, inputs: list, points: tuple) -> list:
         """See `Sampler.origins`."""
         graph, references = explainer.graph, self.references or [np.zeros(())] * len(inputs)
+        # What has no points stays that of the samples; at the points, it has no part.
         tensors = [
-            ops.broadcast_to(ops.convert_to_tensor(reference, x.dtype), (1, *ops.shape(x)[1:]))
-            for reference, x in zip(references, inputs, strict=True)
+            ops.broadcast_to(ops.convert_to_tensor(reference, x.dtype), (1, *ops.shape(x)[1:])) if of_input else x[:1]
+            for reference, x, of_input in zip(references, inputs, points, strict=True)
         ]
         tokens = any(is_integer(spec.dtype) for spec in graph.input_specs)
         values = (
@@ -199,22 +198,22 @@ class IntegratedGradients(Analyzer):
     def _gap(self, x: Any, attributions: list, target: Any, neuron_selection: Any, batch_size: int) -> np.ndarray:
         """What the sum of the attributions leaves unexplained: float32 (samples,)."""
         explainer = self.explainer
-        arrays, weights = explainer.checked(x, target, neuron_selection)
+        arrays, weights = explainer.checked(x, target, neuron_selection, batch_size)
         with_target, count = weights is not None, len(arrays)
 
         def gap(*tensors: Any) -> Any:
             inputs, sums = tensors[:count], tensors[-1]
             there = explainer.logits(inputs)
-            share = weights_at(there, tensors[count] if with_target else None)
+            share = explainer.targets.at(there, tensors[count] if with_target else None)
             # The attributions are float32, whatever the model computes in.
             there, here, share = (ops.cast(part, "float32") for part in (there, _at_reference(explainer, inputs), share))
             return _summed(share * (there - here)) - sums
 
-        signature = [*explainer.signature(with_target), backend.tensor_spec((None,), "float32")]
+        signature = [*explainer.signature(with_target), backend.tensor_spec((explainer.inputs.batch,), "float32")]
         program = explainer.program(("gap", with_target), gap, signature)
         sums = sum(part.sum(tuple(range(1, part.ndim)), dtype="float32") for part in attributions)
         flat = [*arrays, *([weights] if with_target else []), sums]
-        return run(program, flat, positive(batch_size, "batch_size"), self.jit_compile)[0]
+        return explainer.batched(program, flat, positive(batch_size, "batch_size"))[0]
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
@@ -249,7 +248,12 @@ def _references(given: Any, spec: InputSpec) -> list[np.ndarray]:
         given = [given]
     if not isinstance(given, list | tuple) or len(given) != len(spec.names):
         raise InvalidInputError(f"The model has {len(spec.names)} inputs: reference_inputs should have one for each.")
-    return [spec.sample(place, part, "reference_inputs") for place, part in enumerate(given)]
+    return [
+        np.zeros(())
+        if spec.dtypes[place] == "string" and np.ndim(part) == 0
+        else spec.sample(place, part, "reference_inputs")
+        for place, part in enumerate(given)
+    ]
 
 
 def _at_reference(explainer: Explainer, inputs: Any) -> Any:

@@ -19,11 +19,10 @@ from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.masks import Grids, Masks, Windows
 from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.forms.inputs import spatial_axes
+from innvest_lite.forms.inputs import MASK, spatial_axes
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import finite, one_of, positive, seed_of
-from innvest_lite.targets import weights_at
 
 SCORES = ("logit", "probability")
 
@@ -33,25 +32,26 @@ class MaskedOutputs(Strategy):
     """The explained output under masks of one input after the other.
 
     Attributes:
-        masks: what is hidden.
+        masks: for each input, what is hidden of it; None for masks and texts, which get zeros.
         sizes: for each input, the number of its positions along each spatial axis.
         fill: what hidden values become.
         score: what is watched, a word of `SCORES`.
     """
 
-    masks: Masks
+    masks: tuple
     sizes: tuple
     fill: float
     score: str
 
     def evaluations(self) -> int:
         """See `Strategy.evaluations`."""
-        return max(self.masks.count(sizes) for sizes in self.sizes)
+        pairs = zip(self.masks, self.sizes, strict=True)
+        return max((masks.count(sizes) for masks, sizes in pairs if masks is not None), default=1)
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
         logits = explainer.logits(inputs)
-        weights = weights_at(logits, weights)
+        weights = explainer.targets.at(logits, weights)
         results = [self._attribution(explainer, inputs, number, (weights, logits), around) for number in range(len(inputs))]
         return Explained(results, [], no_exponent(inputs[0]), logits)
 
@@ -59,32 +59,37 @@ class MaskedOutputs(Strategy):
         """The explained output of each sample: (batch,)."""
         watched = logits if self.score == "logit" else explainer.predictions(logits)
         product = ops.cast(watched, weights.dtype) * weights
+        if self.score == "probability" and explainer.targets.two_classes:
+            # Of the class 0, whose weight is -1, it is 1 - p.
+            product = product + ops.relu(-weights)
         return ops.sum(ops.reshape(product, (ops.shape(product)[0], -1)), axis=1)
 
     def _attribution(self, explainer: Explainer, inputs: Any, number: int, explained: tuple, around: Round) -> Any:
         """The attribution of one input, in its shape."""
         weights, logits = explained
-        x, sizes, together = inputs[number], self.sizes[number], around.together
+        x, sizes, together, masks = inputs[number], self.sizes[number], around.together, self.masks[number]
+        if masks is None:
+            return ops.zeros_like(x, dtype="float32")
         axes, channel = spatial_axes(explainer.graph, len(x.shape))
-        count, clean = self.masks.count(sizes), ops.cast(self._score(explainer, logits, weights), "float32")
+        count, clean = masks.count(sizes), ops.cast(self._score(explainer, logits, weights), "float32")
         many, many_weights = [repeated(other, together) for other in inputs], repeated(weights, together)
 
         def body(round_number: Any, state: Any) -> tuple:
             numbers = round_number * together + ops.arange(together, dtype="int32")
-            visible = self.masks.visible(ops.minimum(numbers, count - 1), sizes, channel is not None, around.seed)
+            visible = masks.visible(ops.minimum(numbers, count - 1), sizes, channel is not None, around.seed)
             shown = visible if channel is None else ops.expand_dims(visible, channel)
             shown = ops.tile(shown, (ops.shape(x)[0], *[1] * (len(x.shape) - 1)))
             values = ops.cast(many[number], "float32") * shown + self.fill * (1 - shown)
             altered = [ops.cast(values, x.dtype) if place == number else other for place, other in enumerate(many)]
             scores = by_sample(self._score(explainer, explainer.logits(altered), many_weights), together)
-            effect, credited = self.masks.effect(ops.cast(scores, "float32"), clean, visible)
+            effect, credited = masks.effect(ops.cast(scores, "float32"), clean, visible)
             # Numbers past the last mask only fill the last round.
             real = ops.cast(numbers < count, "float32")
             return (state[0] + ops.einsum("bm,m...->b...", effect * real, credited),)
 
         start = ops.zeros((ops.shape(x)[0], *sizes), "float32")
         (total,) = backend.loop(-(-count // together), body, (start,))
-        heat = self.masks.normalized(total, sizes)
+        heat = masks.normalized(total, sizes)
         if channel is None:
             return heat
         return ops.broadcast_to(ops.expand_dims(heat, channel) / x.shape[channel], ops.shape(x))
@@ -115,11 +120,16 @@ class Perturbation(Analyzer):
         shapes = [spec.shape for spec in graph.input_specs]
         if any(None in shape[1:] for shape in shapes):
             raise InvalidInputError(f"{type(self).__name__} wants inputs of a fixed size; this model's are open.")
-        axes = [spatial_axes(graph, len(shape))[0] for shape in shapes]
-        sizes = tuple(tuple(shape[axis] for axis in one) for shape, one in zip(shapes, axes, strict=True))
-        strategy = MaskedOutputs(self.masks_of(), sizes, self.fill, self.score)
+        axes = [spatial_axes(graph, len(shape)) for shape in shapes]
+        sizes = tuple(tuple(shape[axis] for axis in one) for shape, (one, _) in zip(shapes, axes, strict=True))
+        hidden = [kind != MASK and dtype != "string" for kind, dtype in zip(inputs.kinds, inputs.dtypes, strict=True)]
+        masks = tuple(
+            self.masks_of().suited(channel is not None) if one else None
+            for (_, channel), one in zip(axes, hidden, strict=True)
+        )
+        strategy = MaskedOutputs(masks, sizes, self.fill, self.score)
         # What does not fit the model is told now: the fill, and windows with another number of axes.
-        for place in range(len(inputs.names)):
+        for place in [place for place, one in enumerate(hidden) if one]:
             inputs.sample(place, self.fill, "fill")
         strategy.evaluations()
         return strategy
@@ -137,8 +147,8 @@ class Occlusion(Perturbation):
 
     Args:
         model: a Functional or Sequential `keras.Model`.
-        window: the size of the window in positions, a number or one per spatial axis; None: an eighth of the input. A
-            column of a table and a token are positions too.
+        window: the size of the window in positions, a number or one per spatial axis; None: an eighth of an image, a series
+            or a volume along each axis, and one column of a table or one token of a text, which are positions too.
         stride: how far the window moves; None: half the window.
         **options: as in `Perturbation` and `Analyzer`.
     """

@@ -85,6 +85,8 @@ def _checked_targets(targets, shape):
     if targets is None:
         return None
     array = as_array(targets, "targets")
+    # Labels as Keras gives them.
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.dtype.kind not in "iu" or array.shape != shape:
         raise InvalidInputError(
             f"targets should be None or whole numbers of shape {shape}, one for each of the inputs, but got {array.dtype} "

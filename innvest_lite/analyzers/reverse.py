@@ -12,6 +12,7 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.mirrored import mirrored
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms.inputs import is_integer, spatial_axes
@@ -20,7 +21,6 @@ from innvest_lite.graph.recognized import is_sigmoid
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan
-from innvest_lite.targets import weights_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,20 +55,43 @@ class Sweep(Strategy):
             return logits
         return logits - ops.mean(logits, axis=axis, keepdims=True)
 
-    def swept(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple = ()) -> tuple[Any, sweep.Swept, Any]:
-        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits."""
-        plan = explainer.plan
+    def sides(self, explainer: Explainer) -> tuple:
+        """The sweeps whose relevance adds up: the numbers that `swept` takes.
+
+        One; of a sigmoid unit that stands for two classes, one for each where rules make a difference (see `mirrored`).
+        """
+        return (0,) if not explainer.targets.two_classes or mirrored(explainer.plan) is None else (1, -1)
+
+    def swept(
+        self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple = (), side: int = 0
+    ) -> tuple[Any, sweep.Swept, Any]:
+        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits.
+
+        Args:
+            explainer: whose strategy this is.
+            inputs: a tensor per input.
+            weights: see `Strategy.explain`.
+            keep: likewise.
+            side: 0: all weights; 1: the positive ones; -1: the negative ones, as positive weights on the mirrored network.
+        """
+        plan: Any = explainer.plan if side >= 0 else mirrored(explainer.plan)
         values, calls = sweep.forward(plan, inputs)
-        logits = values[plan.graph.outputs[0]]
-        start = self.start(weights_at(logits, weights), self.starting_values(explainer, logits))
+        put_out = values[plan.graph.outputs[0]]
+        logits = put_out if side >= 0 else -put_out
+        weights = explainer.targets.at(logits, weights)
+        weights = ops.relu(side * weights) if side else weights
+        start = self.start(weights, self.starting_values(explainer, put_out))
         return start, sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan)), logits
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
-        graph = explainer.graph
-        _, swept, logits = self.swept(explainer, inputs, weights, keep)
-        swept = sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept
-        relevance = [_arrived(graph, swept, value, x) for value, x in zip(graph.inputs, inputs, strict=True)]
+        graph, found = explainer.graph, []
+        for side in self.sides(explainer):
+            start, swept, logits = self.swept(explainer, inputs, weights, keep, side)
+            found.append((start, sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept))
+        swept = sweep.added(found)
+        _refuse_unfollowed(graph, swept)
+        relevance = [_arrived(swept, value, x) for value, x in zip(graph.inputs, inputs, strict=True)]
         kept = [swept.relevance.get(value) for value in keep]
         missing = [value.node for value, tensor in zip(keep, kept, strict=True) if tensor is None]
         if missing:
@@ -161,17 +184,26 @@ def rescales(plan: Plan) -> bool:
     return any(step.rule.grows for step in plan.steps)
 
 
-def _arrived(graph: Graph, swept: sweep.Swept, value: Any, x: Any) -> Any:
-    """The relevance of an input; zeros where the output does not depend on it."""
-    if value in swept.relevance:
-        return _single(swept.relevance[value])
-    if is_integer(x.dtype) and graph.consumers.get(value):
-        users = ", ".join(node.name for node in graph.consumers[value])
-        raise UnsupportedLayerError(
-            f"Input {value.node!r} holds integers and feeds {users}, through which no relevance can be followed. "
-            "Explain the model from the first layer that computes with floats."
-        )
-    return ops.zeros_like(x, dtype="float32")
+def _arrived(swept: sweep.Swept, value: Any, x: Any) -> Any:
+    """The relevance of an input; zeros where the output does not depend on it, or not in a way that could be followed."""
+    return _single(swept.relevance[value]) if value in swept.relevance else ops.zeros_like(x, dtype="float32")
+
+
+def _refuse_unfollowed(graph: Graph, swept: sweep.Swept) -> None:
+    """Refuses a model of which no input gets relevance because whole numbers and texts are looked up."""
+    if any(value in swept.relevance for value in graph.inputs):
+        return
+    for value, spec in zip(graph.inputs, graph.input_specs, strict=True):
+        if is_integer(spec.dtype) and graph.consumers.get(value):
+            users = ", ".join(node.name for node in graph.consumers[value])
+            raise UnsupportedLayerError(
+                f"Input {value.node!r} holds {_content(spec.dtype)} and feeds {users}, through which no relevance can be "
+                "followed. Explain the model from the first layer that computes with floats."
+            )
+
+
+def _content(dtype: str) -> str:
+    return "texts" if dtype == "string" else "integers"
 
 
 def _single(tensor: Any) -> Any:

@@ -135,7 +135,8 @@ def backward(
     for step in reversed(plan.steps):
         if not any(value in pending for value in step.node.values):
             continue
-        arrived = tuple(_total(pending.pop(value, None)) for value in step.node.values)
+        pairs = zip(step.node.values, step.node.output_specs, strict=True)
+        arrived = tuple(_as_wide(_total(pending.pop(value, None)), spec.dtype) for value, spec in pairs)
         here = zip(step.node.values, arrived, strict=True)
         kept.update({value: (tensor, exponent) for value, tensor in here if tensor is not None and value in wanted})
         if step.node.name not in calls:
@@ -165,6 +166,24 @@ def undo_rescaling(swept: Swept) -> Swept:
     return dataclasses.replace(swept, relevance=relevance, exponents=dict.fromkeys(relevance, left), exponent=left)
 
 
+def added(found: Sequence[tuple[Any, Swept]]) -> Swept:
+    """The sum of sweeps that `undo_rescaling` gave or that need none, each with what it started from; without passages.
+
+    A sample whose first start is 0 everywhere has the exponent of the second.
+    """
+    (start, first), *others = found
+    for _, second in others:
+        begins = ops.any(ops.not_equal(ops.reshape(start, (ops.shape(start)[0], -1)), 0), axis=1)
+        exponent = ops.where(begins, first.exponent, second.exponent)
+        relevance = {
+            value: backend.scale_by_powers_of_two([tensor], first.exponent - exponent)[0]
+            + backend.scale_by_powers_of_two([second.relevance[value]], second.exponent - exponent)[0]
+            for value, tensor in first.relevance.items()
+        }
+        first = Swept(relevance, dict.fromkeys(relevance, exponent), exponent, ())
+    return first
+
+
 def _fits(swept):
     """Per sample, whether the largest of its true values is a float32 with all its bits; where all are 0 it is."""
     tops, zeros = [], []
@@ -177,6 +196,13 @@ def _fits(swept):
     zeros = ops.stack(zeros)
     top = ops.max(ops.where(zeros, _SMALLEST_EXPONENT - 1, ops.stack(tops)), axis=0)
     return ops.logical_or(ops.all(zeros, axis=0), ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT))
+
+
+def _as_wide(relevance, dtype):
+    """Relevance as float64 where its value is float64 and only there: layers of both precisions may follow each other."""
+    wide = dtype == "float64"
+    same = relevance is None or (relevance.dtype == "float64") == wide
+    return relevance if same else ops.cast(relevance, "float64" if wide else "float32")
 
 
 def _rescaling_interval(plan):

@@ -5,6 +5,7 @@ A SavedModel holds a function as TensorFlow traced it. The other two hold it `lo
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import tempfile
@@ -59,11 +60,25 @@ def write_saved_model(folder: str | os.PathLike[str], endpoints: Mapping[str, An
         setattr(module, name, traced)
     concrete = {name: traced.get_concrete_function() for name, traced in endpoints.items()}
     default = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: next(iter(concrete.values()))}
-    tf.saved_model.save(module, folder, signatures={**concrete, **default})
+    with _names_that_can_be_written(module.weights):
+        tf.saved_model.save(module, folder, signatures={**concrete, **default})
     os.makedirs(os.path.join(folder, "assets.extra"), exist_ok=True)
     for name, text in assets.items():
         with open(os.path.join(folder, "assets.extra", name), "w", encoding="utf-8") as stream:
             stream.write(text)
+
+
+@contextlib.contextmanager
+def _names_that_can_be_written(variables):
+    """Meanwhile no variable's name begins with an underscore: TensorFlow writes no such names."""
+    named = [(variable, variable._handle_name) for variable in variables if variable.name.startswith("_")]
+    try:
+        for variable, name in named:
+            variable._handle_name = f"w{name}"
+        yield
+    finally:
+        for variable, name in named:
+            variable._handle_name = name
 
 
 def is_saved_model(folder: str | os.PathLike[str]) -> bool:

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     reading.check_preprocessor(arguments.preprocess)
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
-    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    analyzer = _analyzer(arguments, model, options)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     batches = reading.batches_for(arguments, model, places)
     scaled = 0
@@ -47,6 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _analyzer(arguments, model, options):
+    """The analyzer, of a model that has such a target."""
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    targets = analyzer.explainer.targets
+    if isinstance(arguments.target, tuple) and not targets.is_dense:
+        raise InvalidInputError(
+            f"--target {','.join(map(str, arguments.target))} names a position, but the model's output, of shape "
+            f"{targets.shape}, has none."
+        )
+    return analyzer
+
+
 def _explain_array(arguments, out):
     """Writes the explanations of a file of samples as one array; returns the exit code."""
     samples = arrays.read(arguments.images, arguments.preprocess)
@@ -56,7 +68,7 @@ def _explain_array(arguments, out):
     kept = {"the file of the samples": [arguments.images], **models.files_read(arguments)}
     check_none_among([result, out / exponents.NAME], kept)
     options = models.analyzer_options(arguments)
-    analyzer = innvest_lite.create_analyzer(arguments.method, models.load(arguments.model), **options)
+    analyzer = _analyzer(arguments, models.load(arguments.model), options)
     out.mkdir(parents=True, exist_ok=True)
     powers = {}
     with replacing(result) as partial:

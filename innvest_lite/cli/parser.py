@@ -107,7 +107,11 @@ def _add_analyze(commands):
     _add_method(analyze)
     _add_out(analyze, default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
     analyze.add_argument(
-        "--target", type=_target, metavar="K", help='the output to explain, from 0, or "all"; default: the largest'
+        "--target",
+        type=_target,
+        metavar="K",
+        help='the class to explain, from 0, or "all"; of a segmentation also one position, ROW,COLUMN,K; default: what is '
+        "predicted",
     )
     analyze.add_argument("--overlay", action="store_true", help="pictures: a heat map on the image in grey")
     _add_reading(analyze)
@@ -125,7 +129,7 @@ def _add_export(commands):
         "--target",
         choices=("argmax", "input"),
         default="argmax",
-        help="what is explained: the largest output, or what the caller names as a further input (%(default)s)",
+        help="what is explained: what is predicted, or the class that the caller names as a further input (%(default)s)",
     )
     export.add_argument("--no-predictions", action="store_true", help="do not include the model's own output")
     export.add_argument("--batch", type=_positive, metavar="N", help="the number of samples of a call; default: any")
@@ -313,9 +317,10 @@ def _option(text):
 
 
 def _target(text):
-    """A whole number, or "all"."""
+    """A whole number, several between commas as a tuple, or "all"."""
     if text == "all":
         return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} is neither a whole number from 0 nor "all"')
-    return int(text)
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f'{text!r} is neither a whole number from 0, nor ROW,COLUMN,K, nor "all"')
+    return int(text) if len(numbers) == 1 else tuple(map(int, numbers))

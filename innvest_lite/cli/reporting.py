@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+import innvest_lite
 from innvest_lite import report
 from innvest_lite.cli import arrays, evaluation, models, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
@@ -37,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"The first {arguments.limit} of {len(paths)} images are shown; use --limit for more")
         paths = paths[: arguments.limit]
     model = models.load(arguments.model)
-    _check_labels(labels, model)
     watched = models.with_softmax(model) if arguments.logits else model
+    _check_labels(labels, watched)
     models.check_prepared_alike(patterns, arguments.preprocess, model)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
@@ -70,7 +71,7 @@ def _facts(arguments, model, samples, code, patterns):
     """The sentences about the page as a whole."""
     said = [f"{model.name}, {len(samples)} images, prepared by {arguments.preprocess!r}."]
     said += ["Some images could not be read and are left out."] if code else []
-    said.append("Each explanation is of the largest output.")
+    said.append(f"Each explanation is of the {'predicted class' if _is_of_two_classes(model) else 'largest output'}.")
     if patterns is not None:
         source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these images themselves"
         said.append(f"Patterns: {source}.")
@@ -81,8 +82,14 @@ def _check_labels(labels, model):
     """Checks, before the work starts, that there is a label for each output."""
     if len(model.outputs) != 1:
         raise InvalidInputError(f"A report needs a model with one output, but this one has {len(model.outputs)}.")
-    if labels is not None and len(labels) != model.output_shape[-1]:
-        raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {model.output_shape[-1]}.")
+    classes = 2 if _is_of_two_classes(model) else model.output_shape[-1]
+    if labels is not None and len(labels) != classes:
+        raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {classes}.")
+
+
+def _is_of_two_classes(model):
+    """Whether the model's only output is one sigmoid unit."""
+    return innvest_lite.Gradient(model).explainer.targets.two_classes
 
 
 def _read(arguments, model, paths):
@@ -119,6 +126,8 @@ def _samples(arguments, watched, read, inputs, explained, labels):
     paths = [path for batch in read for path in batch.paths]
     root = pathlib.Path(arguments.images)
     outputs = watched.predict(inputs, batch_size=arguments.batch_size, verbose=0)
+    if outputs.ndim == 2 and _is_of_two_classes(watched):
+        outputs = np.hstack([1 - outputs, outputs])
     pictures = {name: pictures_of(name, values, pixels, arguments.percentile) for name, (values, _) in explained.items()}
     sums = {name: _sums(values, exponents) for name, (values, exponents) in explained.items()}
     images = np.broadcast_to(as_bytes(pixels), (*pixels.shape[:-1], 3))

@@ -62,7 +62,11 @@ class Served:
         self.predictions = truth(predictions, "predictions")
         self._explainer = analyzer.explainer
         self._inputs, self._outputs = self._explainer.inputs, self._explainer.output.shape
-        if self.target == "input" and (len(self._outputs) != 2 or self._outputs[1] is None):
+        if self.batch is not None and self._inputs.batch not in (None, self.batch):
+            raise InvalidInputError(f"The model takes {self._inputs.batch} samples at a time: batch should not be {batch}.")
+        self.batch = self._inputs.batch or self.batch
+        self._targets = self._explainer.targets
+        if self.target == "input" and self._targets.classes is None:
             raise InvalidInputError(
                 f"The model's output has shape {self._outputs}, where one number names no output: export with "
                 "target='argmax'."
@@ -142,16 +146,16 @@ class Served:
         """An `Explained`, and what is handed out of it."""
         given, others = tensors[: len(self.names)], list(tensors[len(self.names) :])
         target = others.pop(0) if self.target == "input" else None
-        within = None if target is None else ops.logical_and(target >= 0, target < self._outputs[1])
-        weights = None if target is None else ops.one_hot(ops.where(within, target, 0), self._outputs[1], dtype="float32")
         inputs = self._prepare(given)
+        within = None if target is None else ops.logical_and(target >= 0, target < self._targets.classes)
+        weights = None if target is None else self._explainer.weights_of_classes(inputs, ops.where(within, target, 0))
         around = self._explainer.round(inputs[0], others.pop(0) if others else None)
         found = self._explainer.explain(inputs, weights, around=around)
         relevance = [self._plain(tensor) for tensor in found.relevance]
         keys = ["attributions"] if len(relevance) == 1 else [f"attributions_{name}" for name in self.names]
         results = dict(zip(keys, relevance, strict=True))
         if target is None:
-            target = backend.argmax(ops.reshape(found.logits, (ops.shape(found.logits)[0], -1)))
+            target = self._targets.largest(found.logits)
         if self.echoes or self.target == "argmax":
             results["target"] = target
         if self.render is not None:
@@ -163,7 +167,7 @@ class Served:
 
     def _in_range(self, target):
         """The target, behind a check when the program runs that the model has such outputs."""
-        count = self._outputs[1]
+        count = self._targets.classes
         message = f"target is out of range: the model has outputs 0 to {count - 1}, but got"
         return backend.require_within(target, count, message)
 

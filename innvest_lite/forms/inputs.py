@@ -1,4 +1,4 @@
-"""What a graph says of its inputs: which of them hold tokens, of which vocabulary, and where positions lie.
+"""What a graph says of its inputs: what they hold, of which vocabulary, and where positions and classes lie.
 
 Called by `innvest_lite.inputs`, which checks what people hand in, by the analyzers and by the measures.
 """
@@ -10,20 +10,59 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.forms.base import Form
 from innvest_lite.forms.registry import forms_of
 from innvest_lite.graph import Graph, Spec, Value
+from innvest_lite.graph.behaviour import is_softmax
+from innvest_lite.graph.passes import is_linear_part, unit_axes
+from innvest_lite.graph.plain import is_plain
 
 
 def with_token_inputs(graph: Graph) -> Graph:
-    """The graph with its token inputs marked as integers: Keras's `Input` is float unless its dtype is given."""
+    """The graph with its inputs marked by what they hold.
+
+    Token inputs are integers: Keras's `Input` is float unless its dtype is given. Whole numbers that the model computes
+    with as with floats, such as uint8 images, are floats.
+    """
     forms = forms_of(graph)
     specs = [
         dataclasses.replace(spec, dtype="int32") if not is_integer(spec.dtype) and _is_tokens(graph, forms, value) else spec
         for value, spec in zip(graph.inputs, graph.input_specs, strict=True)
     ]
-    return graph.replace(input_specs=tuple(specs))
+    graph = graph.replace(input_specs=tuple(specs))
+    pairs = list(zip(graph.inputs, specs, strict=True))
+    # Whole numbers beside tokens, one for each, are a mask, even where they are computed with.
+    texts = {spec.shape[1:] for value, spec in pairs if is_integer(spec.dtype) and _feeds_embedding(graph, forms, value)}
+    numbers = {
+        value: spec.dtype
+        for value, spec in pairs
+        if spec.shape[1:] not in texts and is_integer(spec.dtype) and dtype_of(graph, forms, value, spec) == "float32"
+    }
+    return _as_floats(graph, forms, numbers) if numbers else graph
+
+
+def _as_floats(graph, forms, numbers):
+    """The graph with whole numbers, value -> dtype, as floats, also where they have only been moved."""
+    numbers, nodes = dict(numbers), []
+    for node in graph.nodes:
+        taken = [numbers.get(value) for value in node.inputs]
+        if any(taken):
+            specs = zip(node.input_specs, taken, strict=True)
+            node = node.replace(input_specs=tuple(_float_spec(spec) if dtype else spec for spec, dtype in specs))
+            if forms[node.name].kind == "route" and node.output_specs[0].dtype in taken:
+                numbers[node.values[0]] = node.output_specs[0].dtype
+                node = node.replace(output_specs=tuple(map(_float_spec, node.output_specs)))
+        nodes.append(node)
+    pairs = zip(graph.inputs, graph.input_specs, strict=True)
+    specs = tuple(_float_spec(spec) if value in numbers else spec for value, spec in pairs)
+    return graph.replace(nodes=tuple(nodes), input_specs=specs)
+
+
+def _float_spec(spec):
+    return dataclasses.replace(spec, dtype="float32")
 
 
 def _is_tokens(graph, forms, value):
@@ -51,17 +90,129 @@ def vocabulary(graph: Graph, forms: Mapping[str, Form], value: Value) -> int | N
 
 
 def dtype_of(graph: Graph, forms: Mapping[str, Form], value: Value, spec: Spec) -> str:
-    """The dtype to compute in: integers stay integers where an embedding or an unknown layer takes them, else float32."""
-    keeps = not is_integer(spec.dtype) or _feeds_integers(graph, forms, value)
+    """The dtype to compute in: float32 for integers, unless an embedding takes them or what is not the same for floats."""
+    keeps = not is_integer(spec.dtype) or spec.dtype in ("string", "bool") or _feeds_integers(graph, forms, value)
     return spec.dtype if keeps else "float32"
 
 
 def _feeds_integers(graph, forms, value):
     for node in graph.consumers.get(value, ()):
         kind = forms[node.name].kind
-        if kind in ("embedding", "opaque") or (kind == "route" and _feeds_integers(graph, forms, node.values[0])):
+        if kind == "embedding" or (kind == "opaque" and not _takes_floats(node)):
+            return True
+        if kind == "route" and _feeds_integers(graph, forms, node.values[0]):
             return True
     return False
+
+
+def _takes_floats(node):
+    """Whether a node computes with whole numbers as with floats, and a gradient goes through it; this is tried."""
+    if len(node.inputs) != 1 or any(is_integer(spec.dtype) for spec in node.output_specs):
+        return False
+    shape = (2, *(8 if size is None else size for size in node.input_specs[0].shape[1:]))
+    numbers = np.random.default_rng(0).integers(0, 5, shape)
+    with backend.eagerly():
+        try:
+            whole = node.call(keras.ops.convert_to_tensor(numbers, node.input_specs[0].dtype))
+            outputs, pullback = backend.vjp(lambda x: node.call(x), keras.ops.convert_to_tensor(numbers, "float32"))
+            gradient = pullback(tuple(keras.ops.ones_like(y) for y in outputs))[0]
+        except (TypeError, ValueError, ArithmeticError, NotImplementedError, backend.OperationError):
+            return False  # it takes no floats
+        pairs = [(backend.to_numpy(a), backend.to_numpy(b)) for a, b in zip(whole, outputs, strict=True)]
+    return gradient is not None and all(np.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in pairs)
+
+
+NUMBERS, TOKENS, MASK, CODES = "numbers", "tokens", "mask", "codes"
+"""What an input holds: numbers that the model computes with; tokens, which it embeds; whole numbers that only hide others;
+whole numbers and texts that it looks up, through which no relevance can be followed."""
+
+
+def kinds_of(graph: Graph, forms: Mapping[str, Form]) -> tuple[str, ...]:
+    """What each input of a graph holds, of `with_token_inputs`: one of the words above."""
+    pairs = list(zip(graph.inputs, graph.input_specs, strict=True))
+    kinds = [_kind_of(graph, forms, value, spec) for value, spec in pairs]
+    texts = {spec.shape[1:] for (_, spec), kind in zip(pairs, kinds, strict=True) if kind == TOKENS}
+    # Whole numbers beside tokens, one for each: a mask, whatever the model makes of it.
+    whole = [kind == CODES and spec.dtype != "string" for (_, spec), kind in zip(pairs, kinds, strict=True)]
+    return tuple(
+        MASK if one and spec.shape[1:] in texts else kind for one, (_, spec), kind in zip(whole, pairs, kinds, strict=True)
+    )
+
+
+def _kind_of(graph, forms, value, spec):
+    if not is_integer(spec.dtype):
+        return NUMBERS
+    if spec.dtype == "string":
+        return CODES
+    if _feeds_embedding(graph, forms, value):
+        return TOKENS
+    return MASK if _only_hides(graph, forms, value) else CODES
+
+
+def _feeds_embedding(graph, forms, value):
+    return any(
+        forms[node.name].kind == "embedding"
+        or (forms[node.name].kind == "route" and _feeds_embedding(graph, forms, node.values[0]))
+        for node in graph.consumers.get(value, ())
+    )
+
+
+def _only_hides(graph, forms, value):
+    """Whether all that is made of a value are truth values."""
+    nodes = graph.consumers.get(value, ())
+    return all(
+        all(spec.dtype == "bool" for spec in node.output_specs)
+        or (forms[node.name].kind == "route" and _only_hides(graph, forms, node.values[0]))
+        for node in nodes
+    )
+
+
+def class_axis(graph: Graph, head: tuple[Form, ...] = ()) -> int:
+    """The axis of a graph's only output along which classes lie, of (batch, positions..., classes) or with classes first.
+
+    A softmax that was taken off tells; else the last layer with units or with a data format.
+
+    Args:
+        graph: a `Graph` that ends at the logits.
+        head: the forms that were taken off, of which the first is a softmax or a sigmoid.
+    """
+    shape = graph.spec(graph.outputs[0]).shape
+    if head and is_softmax(head[0].node):
+        axis = _softmax_axis(head[0])
+        before = head[0].node.input_specs[0].shape
+        # What follows a softmax may have added or dropped axes of size 1.
+        places, own = ([place for place, size in enumerate(sizes) if place and size != 1] for sizes in (before, shape))
+        if before == shape:
+            return axis
+        if axis in places and len(places) == len(own):
+            return own[places.index(axis)]
+    return _unit_axis(graph, graph.outputs[0], len(shape))
+
+
+def _softmax_axis(form):
+    """The axis along which a softmax's outputs sum to 1; the last where none is found."""
+    shape = (2, *(7 if size is None else size for size in form.node.input_specs[0].shape[1:]))
+    with backend.eagerly():
+        logits = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=shape), form.node.input_specs[0].dtype)
+        found = backend.to_numpy(keras.ops.cast(form.forward(logits)[0], "float64"))
+    axes = [axis for axis in range(1, len(shape)) if np.allclose(found.sum(axis), 1, atol=3e-2)]
+    return axes[-1] if axes else len(shape) - 1
+
+
+def _unit_axis(graph, value, rank):
+    """The axis of a value along which the units of the layer that made it lie."""
+    node = graph.producer(value)
+    if node is None or len(node.output_specs[0].shape) != rank:
+        return rank - 1
+    if is_linear_part(node):
+        return unit_axes(node)[-1]
+    if is_plain(node.operation, (keras.layers.Permute,)):
+        return 1 + node.operation.dims.index(_unit_axis(graph, node.inputs[0], rank))
+    if getattr(node.operation, "data_format", None) is not None:
+        return 1 if node.operation.data_format == "channels_first" else rank - 1
+    # Functions of each value, sums and the like leave the axes where they are.
+    stays = node.inputs and node.input_specs[0].shape == node.output_specs[0].shape
+    return _unit_axis(graph, node.inputs[0], rank) if stays else rank - 1
 
 
 def spatial_axes(graph: Graph, rank: int) -> tuple[tuple[int, ...], int | None]:
@@ -79,5 +230,5 @@ def spatial_axes(graph: Graph, rank: int) -> tuple[tuple[int, ...], int | None]:
 
 
 def is_integer(dtype: Any) -> bool:
-    """Whether a Keras dtype holds integers or booleans."""
+    """Whether a Keras dtype holds no floats: integers, booleans, texts."""
     return not keras.backend.is_float_dtype(dtype)

@@ -85,8 +85,9 @@ class Node:
         )
         if _takes_training(type(self.operation)):  # type: ignore[arg-type]  # the checker takes no class for hashable
             kwargs = {**kwargs, "training": False}
-        # Losses of activity regularizers and new states of seeds or of recurrent layers stay in the scope.
-        with keras.StatelessScope(collect_losses=True):
+        # Losses of activity regularizers and new states of seeds or of recurrent layers stay in the scope. Within a scope
+        # of names, a layer's name may begin with an underscore.
+        with keras.StatelessScope(collect_losses=True), keras.name_scope("node"):
             outputs = self.operation(*args, **kwargs)
         return tuple(keras.tree.flatten(outputs))
 
@@ -110,7 +111,8 @@ class Graph:
         outputs: the model's output values, flat.
         nodes: every call between them.
         input_specs: a `Spec` for each input.
-        output_names: the name of each output (its layer's, as in `model.output_names`).
+        output_names: the name of each output: its key, where the model gives a dict of them, else its layer's.
+        output_layers: the name of the layer that makes each output of the model, as in `model.output_names`.
         layer_values: layer (node) name -> the value that the whole layer hands on, also where passes cut or fused it.
         places: layer (node) name -> its index in `model.layers`, followed by those inside nested models.
     """
@@ -122,6 +124,7 @@ class Graph:
     output_names: tuple[str, ...]
     layer_values: Mapping[str, Value]
     places: Mapping[str, tuple[int, ...]]
+    output_layers: tuple[str, ...] = ()
 
     @functools.cached_property
     def node_of(self) -> dict[str, Node]:

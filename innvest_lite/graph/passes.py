@@ -75,17 +75,23 @@ def select_output(graph: Graph, name: str | None) -> Graph:
 
     Args:
         graph: a `Graph`.
-        name: an output name, or None where the model has a single output.
+        name: an output name: its key, where the model gives a dict, or its layer's; None where the model has a single
+            output.
 
     Raises:
-        InvalidInputError: there is no such output, or several and no name.
+        InvalidInputError: there is no such output, or several and no name, or several of that name.
     """
     names = list(graph.output_names)
     if name is None and len(names) > 1:
         raise InvalidInputError(f"The model has several outputs; choose one: output= one of {names}.")
-    if name is not None and name not in names:
+    # A key names before a layer does: a shared layer may make several outputs.
+    known: list[Any] = names if name in names else list(graph.output_layers)
+    if name is not None and name not in known:
         raise InvalidInputError(f"The model has no output {name!r}; it has {names}.")
-    index = 0 if name is None else graph.output_names.index(name)
+    if known.count(name) > 1:
+        keys = f"their keys: {names}" if len(set(names)) == len(names) else 'keys: keras.Model(inputs, {"first": ..., ...})'
+        raise InvalidInputError(f"{known.count(name)} outputs of the model are made by {name!r}; name them by {keys}.")
+    index = 0 if name is None else known.index(name)
     return _without_unused(graph.replace(outputs=(graph.outputs[index],), output_names=(graph.output_names[index],)))
 
 

@@ -35,15 +35,25 @@ def trace(model: keras.Model) -> Graph:
     inputs = tuple(Value(tensor._keras_history.operation.name) for tensor in function.inputs)
     outputs = tracer.run(model, inputs)
     _refuse_lambdas(tracer.nodes)
+    layers = tuple(tensor._keras_history.operation.name for tensor in function.outputs)
     return Graph(
         inputs=inputs,
         outputs=outputs,
         nodes=tuple(tracer.nodes),
         input_specs=tuple(_spec(tensor) for tensor in function.inputs),
-        output_names=tuple(tensor._keras_history.operation.name for tensor in function.outputs),
+        output_names=_keys(function) or layers,
+        output_layers=layers,
         layer_values={**{node.name: node.values[0] for node in tracer.nodes}, **tracer.models},
         places=tracer.places,
     )
+
+
+def _keys(function):
+    """The keys of a model's outputs, in their flat order, where it gives a flat dict of them."""
+    outputs = function.output
+    if not isinstance(outputs, dict) or any(not hasattr(output, "shape") for output in outputs.values()):
+        return ()
+    return tuple(keras.tree.flatten({key: key for key in outputs}))
 
 
 def is_nested(operation: Any) -> bool:

@@ -57,19 +57,26 @@ class Subject:
             InvalidInputError: the analyzer wants to be told.
         """
         targets = self.explainer.targets
-        weights = targets.weights(targets.selected(self._target), len(self.arrays[0]))
+        weights = self.explainer.weights(self.arrays, targets.selected(self._target), self.batch_size)
         return self.predicted if weights is None else weights
 
     @functools.cached_property
     def predicted(self) -> np.ndarray:
-        """Weights on the outputs, float32 in their shape, that name the largest logit of each sample."""
-        return self.one_hot(self.logits.argmax(1))
+        """Weights on the outputs, float32 in their shape, that name what is predicted of each sample, see `Targets.at`."""
+        return self._shaped(self.explainer.targets.predicted(self.logits))
 
     def one_hot(self, places: np.ndarray) -> np.ndarray:
         """Weights that name one output of each sample, by its place among the flat outputs."""
         weights = np.zeros(self.logits.shape, "float32")
         weights[np.arange(len(weights)), places] = 1
-        return weights.reshape(len(weights), *self.explainer.output.shape[1:])
+        return self._shaped(weights)
+
+    def _shaped(self, weights):
+        """Flat weights in the shape of the outputs, whose open sizes the first sample tells."""
+        sizes = self.explainer.output.shape[1:]
+        if None in sizes:
+            sizes = self.explainer.weights([array[:1] for array in self.arrays], "all", 1).shape[1:]
+        return weights.reshape(len(weights), *sizes)
 
     def explained(self, target: np.ndarray | None = None, arrays: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """The attributions, float64 arrays, one per input, also where they leave the range of float32.

@@ -26,7 +26,7 @@ from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
 from innvest_lite.options import as_array, formerly_positional, one_of, positive, seed_of
 from innvest_lite.preprocessing import refuse_preprocessor
-from innvest_lite.targets import weights_of
+from innvest_lite.targets import Targets
 
 ORDERS = ("most", "least", "random")
 REPLACEMENTS = ("patch_mean", "image_mean", "zero")
@@ -104,7 +104,8 @@ def degradation(
     steps = min(steps, patches.count)
     arrays = [x, fill, patches.on_grid(ranks), classes]
     program = watched.program(patches, steps, arrays)
-    (curves,) = run(program, arrays, batch_size, backend.has_accelerator(), verbose)
+    fixed = watched.inputs.batch
+    (curves,) = run(program, arrays, fixed or batch_size, backend.has_accelerator(), verbose, always=fixed is not None)
     return Degradation(curves, classes, order, patch)
 
 
@@ -147,12 +148,15 @@ class _Watched:
     def classes(self, x, target, batch_size):
         """The recorded class of each sample: int64 (samples,)."""
         given = None if target is None else as_array(target, "The target")
+        # Labels as Keras gives them.
+        given = given[:, 0] if given is not None and given.ndim == 2 and given.shape[1] == 1 else given
         if given is not None and (given.dtype.kind not in "iu" or given.ndim > 1):
             raise InvalidInputError(f"target should be None, a class, or one class per sample, but is {target!r}.")
         # Before anything is computed.
-        wanted = None if given is None else weights_of(given, len(x), (None, max(self._outputs, 2)))
+        wanted = Targets((None, max(self._outputs, 2))).weights(given, len(x))
         program = backend.compiled(self._probabilities, [_spec(x)], backend.has_accelerator())
-        (probabilities,) = run(program, [x], batch_size, backend.has_accelerator())
+        fixed = self.inputs.batch
+        (probabilities,) = run(program, [x], fixed or batch_size, backend.has_accelerator(), always=fixed is not None)
         strange = probabilities[~((probabilities >= 0) & (probabilities <= 1))]
         if strange.size:
             raise InvalidInputError(

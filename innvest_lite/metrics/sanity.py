@@ -88,7 +88,7 @@ class RandomLogit:
         spearman: float64 (samples,).
         absolute_spearman: the same of magnitudes.
         ssim: float64 (samples,).
-        predicted: int (samples,), the output with the largest logit, flat.
+        predicted: int (samples,), the output with the largest logit, flat; of a single sigmoid unit, the class.
         other: int (samples,), the one it is compared with.
     """
 
@@ -252,7 +252,7 @@ def random_logit(analyzer: Analyzer, x: Any, seed: int = 0, *, batch_size: int =
         A `RandomLogit`, of maps with their channels summed.
 
     Raises:
-        InvalidInputError: an argument is wrong, or the model has a single output.
+        InvalidInputError: an argument is wrong, or the model has a single output, which is no sigmoid.
 
     Example:
         >>> random_logit(innvest_lite.Gradient(model), images[:4]).ssim.shape
@@ -260,6 +260,11 @@ def random_logit(analyzer: Analyzer, x: Any, seed: int = 0, *, batch_size: int =
     """
     subject, generator = Subject(analyzer, x, None, batch_size), np.random.default_rng(seed_of(seed))
     count, outputs = subject.logits.shape
+    targets = subject.explainer.targets
+    if targets.two_classes and not targets.is_dense:
+        predicted = (subject.logits[:, 0] >= 0).astype(int)
+        found = similarities(subject.maps(subject.predicted), subject.maps(-subject.predicted))
+        return RandomLogit(**found, predicted=predicted, other=1 - predicted)
     if outputs < 2:
         raise InvalidInputError("random_logit compares two classes, but the model has a single output.")
     predicted = subject.logits.argmax(1)

@@ -254,7 +254,7 @@ WRONG = [
     (None, None, "should hold numbers"),
     (X, TARGETS[:3], r"targets should be None or whole numbers of shape \(4,\).*\(3,\)"),
     (X, 1, "targets should"),
-    (X, TARGETS[:, None], "targets should"),
+    (X, np.stack([TARGETS, TARGETS], axis=1), "targets should"),
     (X, TARGETS / 2, "targets should be .*float64"),
     (X, "all", "targets should"),
     (X, TARGETS + 2, "out of range"),

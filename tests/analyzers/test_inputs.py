@@ -117,11 +117,11 @@ def test_targets_that_do_not_fit_in_a_direct_call():
             analyzer(x, target=target)
     found = analyzer(x, target=np.array([2, 0]))
     np.testing.assert_allclose(found, analyzer.analyze(x, target=[2, 0]), rtol=1e-4, atol=1e-6)
-    positions = Gradient(keras.Sequential([keras.Input((4, 6)), layers.Dense(3)]))
-    for samples in (1, 4):
-        for call in (positions, tf.function(positions, autograph=False)):
-            with pytest.raises(InvalidInputError, match="where one int names no output"):
-                call(tf.ones((samples, 4, 6)), target=tf.constant([2] * samples))
+    x = keras.Input((None,))
+    unknown = Gradient(keras.Model(x, layers.ReLU()(x)))
+    for call in (unknown, tf.function(unknown, autograph=False)):
+        with pytest.raises(InvalidInputError, match="where one int names no output"):
+            call(tf.ones((4, 6)), target=tf.constant([2] * 4))
 
 
 def test_bfloat16_is_looked_at_too():

@@ -104,6 +104,16 @@ def test_the_window_is_an_eighth_and_the_stride_half_of_it():
     assert_close(Occlusion(small)(y), occluded(small, y, (1, 2), 1, 1))
 
 
+@pytest.mark.parametrize("kind", ["table", "tokens"])
+def test_one_column_and_one_token_are_hidden_at_a_time(kind, eager):
+    """However many there are: what stands side by side in a table need not belong together."""
+    _, properties, axes = KINDS[kind]
+    model, x = model_of((35,), **properties)
+    assert_close(Occlusion(model).analyze(x, batch_size=200), occluded(model, x, axes, 1, 1))
+    series, y = model_of((32, 2))
+    assert_close(Occlusion(series)(y), occluded(series, y, (1,), 4, 2))
+
+
 def test_a_window_as_large_as_the_input_shares_the_whole_fall_evenly():
     model, x = model_of((6, 5, 2))
     score = score_of(model, x)

@@ -16,7 +16,7 @@ PRIVATE_MODULES = {
     "tensorflow.python.framework.function_def_to_graph",
     "tensorflow.lite.python.convert_phase",
 }
-PRIVATE_ATTRIBUTES = {"_get_function"}
+PRIVATE_ATTRIBUTES = {"_get_function", "_handle_name"}
 
 
 def traced(function, *shapes, **options):
@@ -49,6 +49,17 @@ def test_canary_converter_error():
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     with pytest.raises(ConverterError, match=r"(TF Select|Custom) ops: \w+"):
         converter.convert()
+
+
+def test_canary_handle_name(tmp_path):
+    """The name under which a SavedModel writes a variable; one that begins with an underscore cannot be written."""
+    module = tf.Module()
+    module.variable = tf.Variable(1.0, name="_w")
+    assert module.variable._handle_name == "_w:0"
+    module.double = tf.function(lambda: 2 * module.variable, input_signature=[])
+    module.variable._handle_name = "w_w:0"
+    tf.saved_model.save(module, tmp_path / "model")
+    assert tf.saved_model.load(tmp_path / "model").double().numpy() == 2
 
 
 def test_canary_captures_and_variables_of_a_graph():

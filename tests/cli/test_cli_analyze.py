@@ -244,3 +244,17 @@ def test_missing_images_and_targets_out_of_range(fitted, tmp_path, capsys):
     given = ["--method", "gradient", "--out", tmp_path / "out"]
     assert "No folder or file is called" in fails(capsys, "analyze", MODEL, tmp_path / "absent", *given)
     assert "Target 10 is out of range" in fails(capsys, "analyze", MODEL, folder / "images", *given, "--target", 10)
+    several = fails(capsys, "analyze", MODEL, folder / "images", *given, "--target", "1,2,3")
+    assert "--target 1,2,3 names a position, but the model's output, of shape (None, 10), has none" in several
+
+
+def test_a_class_and_a_pixel_of_a_segmentation(tmp_path):
+    x = keras.Input((None, None, 2))
+    model = keras.Model(x, keras.layers.Conv2D(3, 3, padding="same", activation="softmax")(x))
+    model.save(tmp_path / "m.keras")
+    data = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype("float32")
+    np.save(tmp_path / "x.npy", data)
+    for text, target in (("2", 2), ("4,1,2", (4, 1, 2))):
+        given = ["--method", "gradient", "--out", tmp_path / "out", "--target", text]
+        assert run("analyze", tmp_path / "m.keras", tmp_path / "x.npy", *given) == 0
+        assert_close(np.load(tmp_path / "out" / "x.npy"), innvest_lite.Gradient(model).analyze(data, target=target))
