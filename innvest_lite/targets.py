@@ -19,7 +19,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
 from innvest_lite.forms.inputs import class_axis
 from innvest_lite.graph import Graph
-from innvest_lite.graph.behaviour import is_sigmoid
+from innvest_lite.graph.recognized import is_sigmoid
 from innvest_lite.options import as_array
 
 SELECTION_MODES = ("max_activation", "index", "all")

@@ -14,7 +14,6 @@ from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus
 from innvest_lite.analyzers.binding import BoundWhenMade, bound, snake_case
 from innvest_lite.analyzers.check import CheckReport, check
-from innvest_lite.analyzers.explained import tell_of_exponents
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Strategy
@@ -227,7 +226,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         result += [exponent] if return_exponent else []
         return result[0] if len(result) == 1 else tuple(result)
 
-    def reason_of_zeros(self, explained: np.ndarray) -> str:
+    def reason_of_zeros(self, explained: Any) -> str:
         """Why explanations of these explained outputs can be all 0, as the end of a sentence."""
         return ""
 

@@ -6,8 +6,6 @@ import dataclasses
 import logging
 from typing import Any
 
-import numpy as np
-
 _log = logging.getLogger("innvest_lite")
 
 
@@ -30,14 +28,3 @@ class Explained:
     def replace(self, **changes: Any) -> Explained:
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
-
-
-def tell_of_exponents(exponent: np.ndarray) -> None:
-    """Warns of explanations, exponents int32 (samples,), that come back divided by a power of two."""
-    if exponent.any():
-        _log.warning(
-            "The explanations of %d of %d samples leave the range of float32 and come back divided by a power of two; "
-            "their direction is exact. return_exponent=True says by how much.",
-            np.count_nonzero(exponent),
-            len(exponent),
-        )

@@ -16,9 +16,9 @@ from innvest_lite import backend
 from innvest_lite.forms.base import Form
 from innvest_lite.forms.registry import forms_of
 from innvest_lite.graph import Graph, Spec, Value
-from innvest_lite.graph.behaviour import is_softmax
 from innvest_lite.graph.passes import is_linear_part, unit_axes
 from innvest_lite.graph.plain import is_plain
+from innvest_lite.graph.recognized import is_softmax
 
 
 def with_token_inputs(graph: Graph) -> Graph:
