@@ -67,7 +67,6 @@ GIVEN = {
     "IntegratedGradients.analyze.return_exponent": lambda word: along_a_path(return_exponent=word),
     "IntegratedGradients.analyze.return_gap": lambda word: along_a_path(return_gap=word),
     "PatternNet.merge_patterns": lambda word: create("pattern.net", merge_patterns=word),
-    "PatternAttribution.merge_patterns": lambda word: create("pattern.attribution", merge_patterns=word),
     "SmoothGrad.relative": lambda word: create("smoothgrad", relative=word),
     "SquareGrad.relative": lambda word: create("squaregrad", relative=word),
     "VarGrad.relative": lambda word: create("vargrad", relative=word),

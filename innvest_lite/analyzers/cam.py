@@ -19,6 +19,7 @@ from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.positions import Places
 from innvest_lite.graph import Graph
+from innvest_lite.graph.trace import mask_of
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
 
@@ -153,7 +154,7 @@ class GradCAMPlusPlus(GradCAM):
 
 def _without_padding(heat: Any, features: Any, gradient: Any, places: Places) -> Any:
     """The map with zeros where Keras masks a step and nothing of it reaches the output."""
-    mask = getattr(features, "_keras_mask", None)
+    mask = mask_of(features)
     if mask is None or places.positions != (1,):
         return heat
     # A convolution without padding has fewer steps than the mask that it hands on.

@@ -69,6 +69,11 @@ def carry_mask(layer: Any, source: Any, output: Any) -> Any:
     return output
 
 
+def mask_of(tensor: Any) -> Any:
+    """The Keras mask of a tensor; None where it has none."""
+    return getattr(tensor, "_keras_mask", None)
+
+
 def copy_mask(source: Any, output: Any) -> Any:
     """Hands the Keras mask of `source`, if it has one, on to `output`."""
     mask = getattr(source, "_keras_mask", None)

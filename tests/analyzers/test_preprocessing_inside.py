@@ -54,8 +54,18 @@ METHODS = {name: lambda model, name=name: innvest_lite.LRP(model, name) for name
 METHODS["deep_taylor"] = innvest_lite.DeepTaylor
 
 
-@pytest.mark.parametrize("name", SCALINGS)
-@pytest.mark.parametrize("shape", [(6, 6, 3), (3,)], ids=["images", "tables"])
+# One of each way through the code; the others go the same ways.
+_QUICK = {("several", (6, 6, 3)), ("BatchNormalization", (6, 6, 3)), ("turned", (3,)), ("Normalization", (3,))}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        pytest.param(name, shape, marks=() if (name, shape) in _QUICK else pytest.mark.slow)
+        for name in SCALINGS
+        for shape in ((6, 6, 3), (3,))
+    ],
+)
 def test_inside_as_outside(name, shape, eager):
     scaled, in_numpy = SCALINGS[name]
     network, x = body(shape), keras.Input(shape)

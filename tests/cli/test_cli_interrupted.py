@@ -67,6 +67,14 @@ def ended(process, number, code, words, patience=PATIENCE):
     return errors
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Tests that run in the background ignore SIGINT, and what they start would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "words"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "told to end")]
 )

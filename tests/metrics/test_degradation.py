@@ -270,7 +270,7 @@ def test_one_sigmoid_has_two_sides(target):
 
 def test_an_explanation_of_a_side_is_that_of_its_own_probability():
     model, x = model_of((7, 5, 2), head="sigmoid", units=1)
-    heat = InputTimesGradient(model).analyze(x, 0) * np.where(np.asarray(model(x)) > 0.5, 1, -1)[:, :, None, None]
+    heat = InputTimesGradient(model).analyze(x, 1) * np.where(np.asarray(model(x)) > 0.5, 1, -1)[:, :, None, None]
     one, other = (degradation(model, given, x, 2).curves for given in (InputTimesGradient(model), heat))
     np.testing.assert_allclose(one, other, rtol=0, atol=TOLERANCE)
 

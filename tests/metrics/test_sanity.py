@@ -329,6 +329,6 @@ def test_checks_that_name_their_own_outputs_do_so_whatever_the_analyzer_explains
 
 
 def test_random_logit_wants_two_classes():
-    case = models.case("sigmoid_head")
+    x = keras.Input((6,))
     with pytest.raises(InvalidInputError, match="single output"):
-        metrics.random_logit(innvest_lite.Gradient(case.model), case.x)
+        metrics.random_logit(innvest_lite.Gradient(keras.Model(x, keras.layers.Dense(1)(x))), models.normal(4, 6))

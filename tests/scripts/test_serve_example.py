@@ -609,6 +609,9 @@ def test_one_connection_too_many_is_told_so(script):
                 response = http.client.HTTPResponse(connection)
                 response.begin()
                 assert response.status == 503 and b"too many connections" in response.read()
+        deadline = time.monotonic() + PATIENCE
+        while threading.active_count() > threads and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert threading.active_count() <= threads
         open_[0].close()
         deadline = time.monotonic() + PATIENCE
