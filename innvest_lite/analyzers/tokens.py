@@ -108,7 +108,7 @@ def _is_normalized(graph: Graph, forms: dict, value: Value) -> bool:
 def _leads_there(graph, forms, node):
     if node.input_specs[0].shape != node.output_specs[0].shape:
         return False
-    kind, seen = forms[node.name].kind, behaviour_of(node)
+    kind, seen = forms[node.name].kind, behaviour_of(node, try_layers=True)
     # What scales all of an embedding alike, or adds to it, leaves a sum of 0.
     stays = kind in ("route", "sum") or (seen.diagonal and seen.affine and _scales_evenly(node))
     return stays and _is_normalized(graph, forms, node.values[0])

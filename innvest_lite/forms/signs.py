@@ -41,5 +41,5 @@ def _keeps_sign(form):
     if form.kind == "sum":
         return min(form.weights) >= 0
     if isinstance(form, Mixture):
-        return form.monotone and not behaviour_of(form.node).constant
+        return form.monotone and not behaviour_of(form.node, try_layers=True).constant
     return form.kind in ("max", "average", "product", "rectifier", "route")

@@ -99,7 +99,7 @@ def activation_name(node: Node) -> str | None:
 
 def tried_form(node: Node) -> Form:
     """The form of what takes one tensor and no table knows, by what it does; opaque where that is none of the kinds."""
-    seen = behaviour_of(node)
+    seen = behaviour_of(node, try_layers=True)
     if not seen.works or seen.is_flat:
         return Activation(node, "opaque")
     if seen.diagonal:

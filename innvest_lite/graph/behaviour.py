@@ -141,13 +141,17 @@ _seen_functions: MutableMapping[Any, dict] = weakref.WeakKeyDictionary()
 _seen_nodes: MutableMapping[Node, Behaviour] = weakref.WeakKeyDictionary()
 
 
-def behaviour_of(node: Node) -> Behaviour:
+def behaviour_of(node: Node, try_layers: bool = False) -> Behaviour:
     """What a node does, where it takes one tensor and gives one; else nothing is seen of it.
 
     Args:
         node: a `Node`; the activation of a layer that was cut in two, or a whole call.
+        try_layers: whether to try Keras's own layers, too, other than its activations. Who asks for a function of one value
+            need not: trying a large convolution takes seconds.
     """
     if len(node.inputs) != 1 or len(node.output_specs) != 1 or node.part not in ("", "activation"):
+        return OPAQUE
+    if not try_layers and is_keras_layer(node):
         return OPAQUE
     if node not in _seen_nodes:
         seen = _behaviour(node)
@@ -155,6 +159,14 @@ def behaviour_of(node: Node) -> Behaviour:
         weighted = node.part != "activation" and getattr(node.operation, "weights", None)
         _seen_nodes[node] = Behaviour(seen.works, seen.diagonal) if weighted else seen
     return _seen_nodes[node]
+
+
+def is_keras_layer(node: Node) -> bool:
+    """Whether a node is a whole call of one of Keras's own layers, other than its activations."""
+    if node.part == "activation" or not isinstance(node.operation, keras.Layer):
+        return False
+    is_activation = isinstance(node.operation, (keras.layers.Activation, *_LAYERS))
+    return type(node.operation).__module__.startswith("keras.src.") and not is_activation
 
 
 def is_known(node: Node) -> bool:

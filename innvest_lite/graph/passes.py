@@ -17,8 +17,12 @@ from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import is_sigmoid, is_softmax
 from innvest_lite.graph.trace import Cast
 
-# What may stand behind a softmax: it changes the shape alone.
-_RESHAPING = (keras.layers.Reshape, keras.layers.Flatten)
+# What may stand behind a softmax: it changes the shape at most.
+_KEEPING = (
+    *(keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity, keras.layers.ActivityRegularization),
+    *(keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
+    *(keras.layers.AlphaDropout, keras.layers.GaussianDropout, keras.layers.GaussianNoise),
+)
 _RESHAPING_OPERATIONS = (
     *(("keras.src.ops.numpy", name) for name in ("Reshape", "Ravel", "Squeeze", "ExpandDims")),
     ("keras.src.ops.core", "Cast"),
@@ -204,7 +208,7 @@ def _head(graph, output):
 def _keeps_order(node):
     """Whether a node hands on the same numbers in the same order, of another type or shape at most."""
     return len(node.inputs) == 1 and (
-        is_plain(node.operation, _RESHAPING)
+        is_plain(node.operation, _KEEPING)
         or type(node.operation) is Cast
         or (type(node.operation).__module__, type(node.operation).__name__) in _RESHAPING_OPERATIONS
         or behaviour_of(node).is_identity

@@ -20,6 +20,7 @@ from innvest_lite.graph.behaviour import (
     activation_of,
     behaviour_of,
     evaluated,
+    is_keras_layer,
     is_known,
     near,
     of_curve,
@@ -33,7 +34,13 @@ def is_softmax(node: Node) -> bool:
     function = activation_of(node)
     if is_plain(node.operation, (keras.layers.Softmax,)) or any(function is one for one in _SOFTMAXES):
         return len(node.inputs) == 1
-    if is_known(node) or len(node.inputs) != 1 or len(node.output_specs) != 1 or node.part not in ("", "activation"):
+    if (
+        is_known(node)
+        or is_keras_layer(node)
+        or len(node.inputs) != 1
+        or len(node.output_specs) != 1
+        or node.part not in ("", "activation")
+    ):
         return False
     has_weights = node.part != "activation" and getattr(node.operation, "weights", None)
     if node.output_specs[0].shape != node.input_specs[0].shape or has_weights:
