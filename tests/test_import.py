@@ -38,8 +38,9 @@ def test_the_package_alone_imports_neither_keras_nor_numpy():
     run("import sys, innvest_lite; assert not {'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules)")
 
 
-def test_keras_knows_the_analyzers_whatever_is_imported_first():
-    run(FORKS, *(f"{code}; {REGISTERED}" for code in FIRST))
+def test_keras_knows_the_analyzers_where_it_is_imported_first():
+    """They come with the package itself then, whatever of it is asked for."""
+    run(FORKS, *(f"{code}; {REGISTERED}" for code in (FIRST[0], FIRST[-1])))
 
 
 @pytest.mark.slow
