@@ -65,8 +65,11 @@ def test_pictures_are_drawn_inside():
     assert offenders(is_drawn_inside, cases) == {}
 
 
-# One that takes the image too; what each kind draws is tested above.
-@pytest.mark.parametrize("kind", ["overlay", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("heatmap", "signal"))])
+# Quick is one that takes the image too; what each kind draws is tested above.
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("heatmap", "signal")]
+
+
+@pytest.mark.parametrize("kind", ["overlay", *SLOW])
 def test_images_in_and_pictures_out(kind, exported):
     served = exported(Gradient(image_model()), preprocess="unit", render=kind, colormap="seismic", predictions=False)
     results = served.serve(IMAGES)
