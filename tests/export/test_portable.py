@@ -126,6 +126,8 @@ def test_a_loop(run):
     assert_close(run(analyzer)(x=X)["attributions"], analyzer(X), 1e-4)
 
 
+# Quick are the same numbers in `test_draws.py`, and from a seed that is an input in `test_served.py`.
+@pytest.mark.slow
 def test_random_methods_in_onnx(tmp_path):
     dense, x = models.case("dense").model, models.case("dense").x
     innvest_lite.Random(dense).export(tmp_path / "served.onnx", format="onnx", predictions=False)

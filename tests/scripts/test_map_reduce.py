@@ -15,6 +15,8 @@ def script():
     return load_script("examples/map_reduce")
 
 
+# Quick is that merged parts are the whole, in the tests of `fit` and `merge`.
+@pytest.mark.slow
 def test_the_parts_are_the_whole(script, tmp_path, monkeypatch, capsys):
     x = load_digits()[0][:40]
     np.save(tmp_path / "x.npy", x)
