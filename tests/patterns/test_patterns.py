@@ -126,7 +126,7 @@ def family_model(family, bias="relu and bias"):
 @cache
 def family_statistics(family, bias="relu and bias"):
     model, x = family_model(family, bias)
-    return innvest_lite.fit_statistics(model, x, batch_size=16, verbose=0)
+    return innvest_lite.fit_statistics(model, x, batch_size=32, verbose=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
