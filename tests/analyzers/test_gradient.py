@@ -75,7 +75,7 @@ def test_gradient_of_tokens_is_summed_over_the_embedding(name, analyzer):
 
     embedded = embedding(case.x).numpy()
     gradient, value = taped(tail, embedded)
-    np.testing.assert_allclose(value, case.logits.predict(case.x, verbose=0), rtol=1e-4)
+    np.testing.assert_allclose(value, case.logits(case.x), rtol=1e-4)
     if analyzer is InputTimesGradient:
         gradient = gradient * embedded
     assert_gradient(analyzer(case.model)(case.x), gradient.sum(axis=-1))
@@ -203,7 +203,7 @@ def kept_is_the_tapes_gradient(name, layer, others):
     assert_gradient(relevance, taped(case.logits, case.x)[0])
     assert list(kept) == [layer]
     tensors = [case.logits.get_layer(each).output for each in (layer, *others)]
-    values = keras.tree.flatten(keras.Model(case.logits.inputs, tensors).predict(case.x, verbose=0))
+    values = keras.tree.flatten(keras.Model(case.logits.inputs, tensors)(case.x))
     tail = keras.Model(tensors, case.logits.outputs[0])
     assert_gradient(kept[layer], taped(tail, values)[0][0], 2 * TOLERANCE)
 
