@@ -65,11 +65,11 @@ def test_occlusion_is_the_loop():
 
 
 def test_compiled_it_is_the_same():
+    """`test_looped` compiles all that hide something for a table."""
     model, x = model_of((6, 5, 2))
     heat = Occlusion(model, 2, 1).analyze(x, batch_size=7)
     assert heat.dtype == np.float32
     assert_close(heat, occluded(model, x, (1, 2), 2, 1))
-    assert_close(RISE(model, 10).analyze(x, batch_size=7), RISE(model, 10)(x))
 
 
 def test_windows_of_a_series():
@@ -195,9 +195,9 @@ def risen(case, count, target=None, scored=None, fill=0.0, **options):
 def test_rise_is_the_loop(eager):
     def is_the_loop(name):
         case = models.case(name)
-        heat = RISE(case.model, 15, cells=3).analyze(case.x, batch_size=100)
+        heat = RISE(case.model, 8, cells=3).analyze(case.x, batch_size=100)
         assert heat.dtype == "float32"
-        assert_close(heat, risen(case, 15, scored=case.model, cells=3))
+        assert_close(heat, risen(case, 8, scored=case.model, cells=3))
 
     assert offenders(is_the_loop, ("dense", "conv_bn", "conv1d", "conv3d", "text")) == {}
 

@@ -53,7 +53,8 @@ def runs(name):
 
 
 def test_every_name_runs():
-    assert offenders(runs, (*NAMES, *OURS)) == {}
+    """Where it stands for something else, the values below show that."""
+    assert offenders(runs, [name for name in (*NAMES, *OURS) if name not in STAND_FOR or name in FEW]) == {}
 
 
 def test_every_class_comes_back_from_a_file(tmp_path):
@@ -244,7 +245,7 @@ def test_pattern_type_is_the_estimator(name):
     assert found == WORDS
 
 
-def test_the_estimator_of_a_pattern_type_is_fitted():
+def test_the_estimator_of_a_pattern_type_is_fitted(eager_fits):
     analyzer = create_analyzer("pattern.attribution", model(), pattern_type="relu.negative")
     analyzer.fit(models.normal(30, 9, 8, 2, seed=7), verbose=0)
     for node, pattern in patterns("relu.negative").items():

@@ -10,6 +10,9 @@ from innvest_lite import metrics
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics import sanity
 
+# Each program explains a few samples and is gone; so are fits.
+pytestmark = pytest.mark.usefixtures("eager", "eager_fits")
+
 
 def linear_chain():
     stack = [keras.Input((5,)), keras.layers.Dense(6, name="hidden"), keras.layers.Dense(3, name="out")]
@@ -70,7 +73,8 @@ QUICK, SLOW = ("two_inputs", "text"), ("several", "sigmoid_head", "nested", "sep
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_convergence_in_many_models(name):
     case = models.case(name)
-    analyzer = models.fitted(innvest_lite.PatternAttribution, name)
+    patterns = innvest_lite.fit_patterns(case.model, estimator="filter")
+    analyzer = innvest_lite.PatternAttribution(case.model, patterns=patterns, **case.options)
     found = metrics.convergence(analyzer, case.x, samples=3)
     assert found.cosine.shape == (len(found.layers), 6) and np.all((found.cosine <= 1 + 1e-9) | np.isnan(found.cosine))
 
