@@ -95,6 +95,7 @@ def test_a_model_without_explanations_is_trained_with_one_warning(tmp_path, capl
     assert not (tmp_path / "log").exists()
 
 
+@pytest.mark.slow
 def test_under_a_strategy(tmp_path):
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = small()

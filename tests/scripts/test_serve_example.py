@@ -425,7 +425,11 @@ def test_a_folder_that_cannot_be_served_ends_it(tmp_path):
         ({"preprocess": "unit"}, "Expected serve to give picture, but it gives .*render="),
         ({"preprocess": "unit", "render": "heatmap", "predictions": False}, "Expected serve to give predictions"),
         ({"render": "heatmap"}, "Expected x to be uint8 .*but it is float32 of shape .*preprocess="),
-        ({"preprocess": "unit", "render": "heatmap", "batch": 4}, "the first for 1 image, .* shape .4, 28, 28, 1"),
+        pytest.param(
+            {"preprocess": "unit", "render": "heatmap", "batch": 4},
+            "the first for 1 image, .* shape .4, 28, 28, 1",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_other_exports_are_refused(script, tmp_path, options, message):
