@@ -260,7 +260,7 @@ def test_loaded_in_a_new_process_bit_for_bit(python, tmp_path):
         (PatternNet, "opaque", {"fallback": "gradient"}),
     ],
 )
-def test_models_and_options_come_back_from_a_file(method, name, options, tmp_path):
+def test_models_and_options_come_back_from_a_file(method, name, options, tmp_path, eager):
     assert_saved(made(method, name, **options), models.case(name).x, tmp_path)
 
 
@@ -312,7 +312,7 @@ def with_the_kernels_it_is_the_gradient_times_the_logit(name):
     assert_close(analyzer(case.x), keras.tree.map_structure(times, gradient))
 
 
-def test_pattern_net_with_the_kernels_is_the_gradient_times_the_logit():
+def test_pattern_net_with_the_kernels_is_the_gradient_times_the_logit(eager):
     assert offenders(with_the_kernels_it_is_the_gradient_times_the_logit, OF_EACH_WAY) == {}
 
 

@@ -201,7 +201,7 @@ def test_noisy_gradients_are_the_loop_over_the_same_noise(method, names):
 
 
 @pytest.mark.parametrize("method", NOISY)
-def test_postprocess_is_done_to_every_gradient(method):
+def test_postprocess_is_done_to_every_gradient(method, eager):
     loop = lambda postprocess: assert_noisy(method, "dense", 0.5, postprocess=postprocess)  # noqa: E731
     assert offenders(loop, ("abs", "square")) == {}
 
@@ -284,7 +284,7 @@ def test_the_seed_makes_the_values(method):
 
 
 @pytest.mark.parametrize("method", [IntegratedGradients, *NOISY])
-def test_the_class_is_that_of_the_clean_input(method):
+def test_the_class_is_that_of_the_clean_input(method, eager):
     """Logits a hair apart, much noise (or another class at x0): the kernel of the clean winner is all there is to see."""
     model, kernel = linear()
     x = models.normal(6, 4)

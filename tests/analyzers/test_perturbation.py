@@ -51,7 +51,7 @@ def occluded(model, x, axes, window, stride, fill=0.0, **score):
 # Occlusion -----------------------------------------------------------------------------------------------------------
 
 
-def test_occlusion_is_the_loop():
+def test_occlusion_is_the_loop(eager):
     """On tensors, as most here: a compilation takes longer than this."""
 
     def is_the_loop(kind, window, stride):
@@ -97,7 +97,7 @@ def test_windows_of_an_image():
     assert offenders(is_the_loop, [((2, 3), (1, 2)), ((6, 1), 1), ([3, 9], [2, 1]), (2, (3, 1))]) == {}
 
 
-def test_the_window_is_an_eighth_and_the_stride_half_of_it():
+def test_the_window_is_an_eighth_and_the_stride_half_of_it(eager):
     model, x = model_of((33, 16, 1))
     assert_close(Occlusion(model)(x), occluded(model, x, (1, 2), (4, 2), (2, 1)))
     small, y = model_of((6, 5, 2))
@@ -211,7 +211,7 @@ def test_options_of_rise(eager):
     assert offenders(is_the_loop, [{"probability": 0.2, "seed": 5}, {"fill": 0.7}, {"cells": 2, "seed": 3}]) == {}
 
 
-def test_rise_with_the_channels_first():
+def test_rise_with_the_channels_first(eager):
     """The same model with the channels behind gives the same, moved."""
     first, last = keras.Input((2, 6, 5), name="x"), keras.Input((6, 5, 2), name="x")
     conv = {"channels_first": first, "channels_last": last}

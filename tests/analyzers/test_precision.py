@@ -19,7 +19,7 @@ PATTERN_METHODS = [PatternNet, PatternAttribution]
 
 
 @pytest.mark.parametrize("scale", [1e12, 1e-10, 1.0])
-def test_rescaling_is_exact(scale, caplog):
+def test_rescaling_is_exact(scale, caplog, eager):
     """Nine layers of a growth of `scale` each; Python's integers know the true value."""
     model, x = models.chain(depth=9), models.normal(6, 4)
     rng, patterns = np.random.default_rng(5), {}

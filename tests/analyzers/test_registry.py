@@ -57,7 +57,7 @@ def test_every_name_runs():
     assert offenders(runs, [name for name in (*NAMES, *OURS) if name not in STAND_FOR or name in FEW]) == {}
 
 
-def test_every_class_comes_back_from_a_file(tmp_path):
+def test_every_class_comes_back_from_a_file(tmp_path, eager):
     """`test_looped` saves those that ask a model many times, with all their options."""
     names = [name for name in OF_EACH_CLASS if name not in FEW]
     assert offenders(lambda name: assert_saved(create(name), X, tmp_path), names) == {}
@@ -109,7 +109,7 @@ def stands_for(name):
         assert_same(analyzer, direct)
 
 
-def test_the_values_are_innvestigates():
+def test_the_values_are_innvestigates(eager):
     assert offenders(stands_for, STAND_FOR) == {}
 
 
@@ -227,7 +227,7 @@ def does_what_the_class_does(name, options, direct):
         assert_different(np.asarray(analyzer(X)), usual(name))
 
 
-def test_a_keyword_does_what_the_class_does():
+def test_a_keyword_does_what_the_class_does(eager):
     assert offenders(does_what_the_class_does, KEYWORDS) == {}
 
 

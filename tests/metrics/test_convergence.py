@@ -37,7 +37,7 @@ def test_convergence_of_a_linear_chain():
 
 
 @pytest.mark.parametrize("method", ["lrp.z", "pattern.net", "pattern.attribution"])
-def test_methods_that_start_from_the_logit_have_the_same_starts(method):
+def test_methods_that_start_from_the_logit_have_the_same_starts(method, eager):
     """What they multiply by is divided out: at the output, each row is that of the raw starts."""
     model, x = linear_chain(), models.normal(3, 5)
     analyzer = innvest_lite.create_analyzer(method, model).fit(models.normal(200, 5), verbose=0)
@@ -80,7 +80,7 @@ def test_convergence_in_many_models(name):
 
 
 @pytest.mark.parametrize("method", ["lrp.z", "pattern.attribution"])
-def test_convergence_leaves_out_what_gets_no_relevance(method):
+def test_convergence_leaves_out_what_gets_no_relevance(method, eager):
     """Gates get none, so that neither does what makes them."""
     case = models.case("gate")
     analyzer = innvest_lite.create_analyzer(method, case.model).fit(case.x, verbose=0)
