@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from models import assert_close
 from PIL import Image
-from trainings import DIGITS, small, trained
+from trainings import DIGITS, small, trained, untraced
 
 import innvest_lite
 from innvest_lite import InvalidInputError, callbacks, visualize
@@ -21,14 +21,14 @@ def pictures(folder):
 
 
 def test_pictures_of_every_second_epoch(tmp_path):
-    trained(small(), ExplanationCallback("pattern.net", DIGITS[:3], every=2, log_dir=tmp_path / "log"), epochs=4)
+    trained(untraced(), ExplanationCallback("pattern.net", DIGITS[:3], every=2, log_dir=tmp_path / "log"), epochs=4)
     assert pictures(tmp_path / "log") == ["epoch-0002.png", "epoch-0004.png"]
     with Image.open(tmp_path / "log" / "epoch-0004.png") as picture:
         assert picture.width > picture.height > 200
 
 
 def test_many_pictures_are_wrapped(tmp_path):
-    trained(small(), ExplanationCallback("gradient", DIGITS[:30], log_dir=tmp_path), epochs=1)
+    trained(untraced(), ExplanationCallback("gradient", DIGITS[:30], log_dir=tmp_path), epochs=1)
     with Image.open(tmp_path / "epoch-0001.png") as picture:
         assert picture.size == (12 * 120 + 8, 6 * 120 + 8)
         cells = np.asarray(picture)
@@ -73,13 +73,13 @@ def test_patterns_are_those_of_the_weights_and_nothing_is_traced_again(tmp_path,
     assert not np.allclose(values[0], values[1])
 
 
-def test_an_analyzer_of_ones_own(tmp_path):
-    model = small()
+def test_an_analyzer_of_ones_own(tmp_path, eager):
+    model = untraced()
     analyzer = innvest_lite.LRP(model, "epsilon_plus_flat")
     trained(model, ExplanationCallback(analyzer, DIGITS[:2], log_dir=tmp_path), epochs=1)
     assert pictures(tmp_path) == ["epoch-0001.png"]
     with pytest.raises(InvalidInputError, match="is trained. Make it of"):
-        trained(small(), ExplanationCallback(analyzer, DIGITS[:2], log_dir=tmp_path), epochs=1)
+        trained(untraced(), ExplanationCallback(analyzer, DIGITS[:2], log_dir=tmp_path), epochs=1)
 
 
 def test_a_model_without_explanations_is_trained_with_one_warning(tmp_path, caplog):
@@ -95,6 +95,7 @@ def test_a_model_without_explanations_is_trained_with_one_warning(tmp_path, capl
     assert not (tmp_path / "log").exists()
 
 
+@pytest.mark.slow
 def test_under_a_strategy(tmp_path):
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = small()
@@ -109,8 +110,8 @@ def test_on_two_replicas(python, tmp_path):
     assert off < 1e-4 and pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"]
 
 
-def test_what_is_written_is_what_is_explained(tmp_path):
-    model = small()
+def test_what_is_written_is_what_is_explained(tmp_path, eager):
+    model = untraced()
     options = {"options": {"steps": 4}, "target": 3, "batch_size": 2}
     trained(model, ExplanationCallback("integrated_gradients", DIGITS[:3], log_dir=tmp_path, **options), epochs=1)
     heat = innvest_lite.create_analyzer("integrated_gradients", model, steps=4).analyze(DIGITS[:3], target=3)
@@ -127,7 +128,7 @@ def test_what_is_written_is_what_is_explained(tmp_path):
         ("pattern.attribution", {"preprocessor": lambda images: images / 2 + 1}),
     ],
 )
-def test_patterns_are_fitted_as_the_options_say(name, options, tmp_path):
+def test_patterns_are_fitted_as_the_options_say(name, options, tmp_path, eager):
     keras.utils.set_random_seed(3)
     hidden = [keras.layers.SeparableConv2D(4, 3, activation="relu"), keras.layers.Flatten()]
     model = keras.Sequential([keras.Input((28, 28, 1)), *hidden, keras.layers.Dense(10, activation="softmax")])
@@ -140,15 +141,15 @@ def test_patterns_are_fitted_as_the_options_say(name, options, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gradient", "pattern.attribution"])
-def test_a_model_of_nan_trains_on_with_one_warning(name, tmp_path, caplog):
-    model = small()
+def test_a_model_of_nan_trains_on_with_one_warning(name, tmp_path, caplog, eager):
+    model = untraced()
 
     class Spoil(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 model.set_weights([weight * np.nan for weight in model.get_weights()])
 
-    trained(model, Spoil(), ExplanationCallback(name, DIGITS[:3], log_dir=tmp_path), epochs=4)
+    trained(model, Spoil(), ExplanationCallback(name, DIGITS[:3], log_dir=tmp_path), epochs=3)
     assert pictures(tmp_path) == ["epoch-0001.png"]
     (record,) = [record for record in caplog.records if "are left out where they fail" in record.message]
 
@@ -157,14 +158,14 @@ def test_what_cannot_be_explained_is_said_before_training(tmp_path):
     for options in ({"data": DIGITS[:2, ::2]}, {"target": 10}):
         callback = ExplanationCallback("gradient", **{"data": DIGITS[:2], "log_dir": tmp_path, "every": 9, **options})
         with pytest.raises(InvalidInputError, match="should have shape|out of range"):
-            trained(small(), callback, epochs=1)
+            trained(untraced(), callback, epochs=1)
 
 
-def test_images_are_a_copy(tmp_path):
+def test_images_are_a_copy(tmp_path, eager):
     images = DIGITS[:3].copy()
     preprocessor = keras.applications.mobilenet_v2.preprocess_input
     callback = ExplanationCallback("gradient", images, log_dir=tmp_path, options={"preprocessor": preprocessor})
-    trained(small(), callback, epochs=1)
+    trained(untraced(), callback, epochs=1)
     np.testing.assert_array_equal(images, DIGITS[:3])
 
 
@@ -174,20 +175,20 @@ def test_a_disk_that_refuses_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(callbacks.visualize, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        trained(small(), ExplanationCallback("gradient", DIGITS[:2], log_dir=tmp_path), epochs=1)
+        trained(untraced(), ExplanationCallback("gradient", DIGITS[:2], log_dir=tmp_path), epochs=1)
 
 
 def test_again(tmp_path):
-    model, callback = small(), ExplanationCallback(data=DIGITS[:2], log_dir=tmp_path, fit_data=DIGITS[:64])
+    model, callback = untraced(), ExplanationCallback(data=DIGITS[:2], log_dir=tmp_path, fit_data=DIGITS[:64])
     trained(model, callback, epochs=1)
     before = callback._analyzer
     trained(model, callback, epochs=2)
     assert pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"] and callback._analyzer is not before
 
 
-def test_event_files(tmp_path):
+def test_event_files(tmp_path, eager):
     pytest.importorskip("tensorboard")
-    trained(small(), ExplanationCallback("gradient", DIGITS[:3], log_dir=tmp_path))
+    trained(untraced(), ExplanationCallback("gradient", DIGITS[:3], log_dir=tmp_path))
     assert pictures(tmp_path) == ["epoch-0001.png", "epoch-0002.png"]
     (events,) = tmp_path.glob("*.explanations")
     found = [
@@ -202,7 +203,7 @@ def test_event_files(tmp_path):
 
 def test_without_tensorboard(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(summaries, "can_write", lambda: False)
-    trained(small(), ExplanationCallback("gradient", DIGITS[:3], log_dir=tmp_path), epochs=1)
+    trained(untraced(), ExplanationCallback("gradient", DIGITS[:3], log_dir=tmp_path), epochs=1)
     assert "PNG files alone" in caplog.text and [path.suffix for path in tmp_path.iterdir()] == [".png"]
 
 

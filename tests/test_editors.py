@@ -11,6 +11,10 @@ import innvest_lite
 SOURCE = pathlib.Path(innvest_lite.__file__)
 
 
+# What it has read of the package is read once.
+PROJECT = jedi.Project(SOURCE.parent.parent, added_sys_path=[str(SOURCE.parent.parent)])
+
+
 def names_for_editors():
     """Module -> names, in the block that only type checkers and editors read."""
     blocks = [node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If)]
@@ -36,6 +40,5 @@ def test_editors_see_what_is_loaded():
     ],
 )
 def test_names_are_completed(code, name):
-    project = jedi.Project(SOURCE.parent.parent, added_sys_path=[str(SOURCE.parent.parent)])
-    found = [completion.name for completion in jedi.Script(code, project=project).complete()]
+    found = [completion.name for completion in jedi.Script(code, project=PROJECT).complete()]
     assert name in found

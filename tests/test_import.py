@@ -1,8 +1,11 @@
-"""Importing: light, in any order, and known to Keras's loader, each in a process that has not imported the package."""
+"""Importing: light, in any order, and known to Keras's loader, mostly in processes that have not imported the package."""
 
+import importlib
 import subprocess
 import sys
+from unittest import mock
 
+import keras
 import pytest
 
 import innvest_lite
@@ -38,6 +41,18 @@ def test_the_package_alone_imports_neither_keras_nor_numpy():
     run("import sys, innvest_lite; assert not {'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules)")
 
 
+def test_keras_knows_the_analyzers_where_it_is_imported_first():
+    """As it is here; the package, forgotten and imported anew, brings them at once."""
+    known, before = keras.saving.get_custom_objects(), innvest_lite.PatternNet
+    others = {name: value for name, value in known.items() if not name.startswith("innvest_lite>")}
+    with mock.patch.dict(sys.modules), mock.patch.dict(known, others, clear=True):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "innvest_lite"]:
+            del sys.modules[name]
+        importlib.import_module("innvest_lite")
+        assert keras.saving.get_registered_object("innvest_lite>PatternNet") not in (None, before)
+
+
+@pytest.mark.slow
 def test_keras_knows_the_analyzers_whatever_is_imported_first():
     run(FORKS, *(f"{code}; {REGISTERED}" for code in FIRST))
 

@@ -55,7 +55,7 @@ SLOW = [(name, kind) for name in METHODS for kind in GIVEN if (name, kind) not i
 
 
 @pytest.mark.parametrize("name, kind", [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
-def test_it_is_the_analyzer_of_prepared_images(name, kind):
+def test_it_is_the_analyzer_of_prepared_images(name, kind, eager):
     given, side, prepared = GIVEN[kind]
     model, before = network(side), IMAGES.copy()
     analyzer = getattr(innvest_lite, name)(model, preprocessor=given).fit(IMAGES, verbose=0)
@@ -104,7 +104,7 @@ def test_saved_and_exported(given, side, tmp_path):
     assert loaded.preprocessor.name == analyzer.preprocessor.name
     np.testing.assert_array_equal(loaded.analyze(IMAGES[:2]), expected)
     if side == 16:  # an exported explainer takes images of the model's size
-        analyzer.export(tmp_path / "served")
+        analyzer.export(tmp_path / "served", predictions=False)
         served = tf.saved_model.load(tmp_path / "served")
         results = served.serve(x=IMAGES[:2].astype("uint8"))
         np.testing.assert_allclose(results["attributions"], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
@@ -134,7 +134,7 @@ def test_what_is_refused(tmp_path):
         innvest_lite.Gradient(two, preprocessor=Halves())
 
 
-def test_weights_of_a_preprocessor_are_saved(tmp_path):
+def test_weights_of_a_preprocessor_are_saved(tmp_path, eager):
     normalization = keras.layers.Normalization()
     normalization.adapt(IMAGES)
     convolution = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(3, 1)])
@@ -201,14 +201,14 @@ def test_exported_preprocessors_see_what_came_and_are_checked(tmp_path):
     def by_dtype(x):
         return tf.image.convert_image_dtype(x, "float32")
 
-    analyzer = innvest_lite.IntegratedGradients(network(), preprocessor=by_dtype)
-    analyzer.export(tmp_path / "served")
+    analyzer = innvest_lite.InputTimesGradient(network(), preprocessor=by_dtype)
+    analyzer.export(tmp_path / "served", predictions=False)
     served = tf.saved_model.load(tmp_path / "served")
     expected = analyzer.analyze(images)
     np.testing.assert_allclose(served.serve(x=images)["attributions"], expected, atol=1e-5 * np.abs(expected).max())
-    analyzer.export(tmp_path / "other", preprocess="vgg16")
+    analyzer.export(tmp_path / "other", preprocess="vgg16", predictions=False)
     other = tf.saved_model.load(tmp_path / "other")
-    expected = innvest_lite.IntegratedGradients(network(), preprocessor="vgg16").analyze(images)
+    expected = innvest_lite.InputTimesGradient(network(), preprocessor="vgg16").analyze(images)
     np.testing.assert_allclose(other.explain(x=images)["attributions"], expected, atol=1e-4 * np.abs(expected).max())
     pooled = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
     with pytest.raises(InvalidInputError, match=r"should have shape \(None, 16, 16, 3\), but got \(None, 8, 8, 3\)"):
@@ -241,7 +241,7 @@ def classifier():
 @pytest.mark.parametrize(
     "name", [pytest.param("pattern.attribution", marks=pytest.mark.slow), "lrp.epsilon_plus_flat", "gradcam"]
 )
-def test_a_classifier_of_keras_hub(classifier, name, tmp_path):
+def test_a_classifier_of_keras_hub(classifier, name, tmp_path, eager):
     photos = np.random.default_rng(1).integers(0, 256, (12, 48, 40, 3)).astype("uint8")
     method = {"lrp.epsilon_plus_flat": lambda model, **options: innvest_lite.LRP(model, "epsilon_plus_flat", **options)}
     make = method.get(name, lambda model, **options: innvest_lite.create_analyzer(name, model, **options))
@@ -271,7 +271,7 @@ def photos(classifier, tmp_path, monkeypatch):
 HUB = ("model.keras", "photos", "--preprocess", "model")
 
 
-def test_the_command_line_on_a_model_of_keras_hub(classifier, photos):
+def test_the_command_line_on_a_model_of_keras_hub(classifier, photos, eager):
     assert run("analyze", *HUB, "--method", "gradient", "--out", "heat") == 0
     heat = innvest_lite.Gradient(classifier).analyze(photos)
     np.testing.assert_allclose(np.load("heat/0.npy"), heat[0], rtol=1e-4, atol=1e-5 * np.abs(heat).max())

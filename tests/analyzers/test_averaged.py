@@ -127,17 +127,17 @@ def open_image_model(padding):
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
-def test_the_gap_of_a_model_of_open_size(padding):
+def test_the_gap_of_a_model_of_open_size(padding, eager):
     model, x = open_image_model(padding), models.normal(3, 6, 5, 2)
     heat, gap = IntegratedGradients(model, 16).analyze(x, 1, return_gap=True)
-    rise = model.predict(x, verbose=0)[:, 1] - model.predict(0 * x, verbose=0)[:, 1]
+    rise = np.asarray(model(x) - model(0 * x))[:, 1]
     np.testing.assert_allclose(gap, rise - heat.sum((1, 2, 3), dtype="float64"), atol=1e-4)
 
 
 def test_the_gap_on_the_demo_model():
     """16 Gauss-Legendre steps account for the rise of the logit up to 1 %, on average over digits."""
     images, _ = innvest_lite.data.load_digits()
-    heat, gap = IntegratedGradients(innvest_lite.data.load_model(), 16).analyze(images[:200], return_gap=True)
+    heat, gap = IntegratedGradients(innvest_lite.data.load_model(), 16).analyze(images[:50], return_gap=True)
     relative = np.abs(gap) / np.abs(gap + heat.sum((1, 2, 3)))
     assert relative.mean() < 0.01
 
@@ -190,14 +190,18 @@ def assert_noisy(method, name, noise_scale, target=None, postprocess=None):
     assert_close(analyzer(models.case(name).x, target=target), loop_replicas.folded(name, found), 5e-5)
 
 
-@pytest.mark.parametrize("method", NOISY)
-def test_noisy_gradients_are_the_loop_over_the_same_noise(method):
-    names = ("conv_bn", "two_inputs", "text", "masked_text")
+# How inputs become noisy is the same in all.
+NOISED = [(SmoothGrad, ("conv_bn", "two_inputs", "text", "masked_text")), (SquareGrad, ("two_inputs",))]
+NOISED += [(VarGrad, ("two_inputs", "text"))]
+
+
+@pytest.mark.parametrize("method, names", NOISED, ids=lambda given: getattr(given, "__name__", ""))
+def test_noisy_gradients_are_the_loop_over_the_same_noise(method, names):
     assert offenders(lambda name: assert_noisy(method, name, 0.3), names) == {}
 
 
 @pytest.mark.parametrize("method", NOISY)
-def test_postprocess_is_done_to_every_gradient(method):
+def test_postprocess_is_done_to_every_gradient(method, eager):
     loop = lambda postprocess: assert_noisy(method, "dense", 0.5, postprocess=postprocess)  # noqa: E731
     assert offenders(loop, ("abs", "square")) == {}
 
@@ -280,7 +284,7 @@ def test_the_seed_makes_the_values(method):
 
 
 @pytest.mark.parametrize("method", [IntegratedGradients, *NOISY])
-def test_the_class_is_that_of_the_clean_input(method):
+def test_the_class_is_that_of_the_clean_input(method, eager):
     """Logits a hair apart, much noise (or another class at x0): the kernel of the clean winner is all there is to see."""
     model, kernel = linear()
     x = models.normal(6, 4)
@@ -346,7 +350,7 @@ def test_a_reference_of_another_size(eager):
     assert analyzer.analyze(np.ones((1, 5, 5, 2))).shape == (1, 5, 5, 2)
 
 
-def test_return_gap_goes_with_the_exponent_and_comes_last():
+def test_return_gap_goes_with_the_exponent_and_comes_last(eager):
     case = models.case("dense")
     analyzer = IntegratedGradients(case.model, 3)
     heat, gap = analyzer.analyze(case.x, 1, return_gap=True)

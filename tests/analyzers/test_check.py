@@ -96,19 +96,19 @@ def channels_first():
     return models.randomize(keras.Model(x, layers.Dense(3, name="out")(layers.Flatten(name="flat")(value))), seed=5)
 
 
-def test_check_with_the_channels_first():
+@pytest.mark.parametrize("method", [PatternAttribution, pytest.param(PatternNet, marks=pytest.mark.slow)])
+def test_check_with_the_channels_first(method):
     """Compiled, for only so TensorFlow runs such convolutions on CPU."""
     model = channels_first()
     x, fitted = models.data_for(model, 6, seed=7), innvest_lite.fit_patterns(model, estimator="filter")
-    for method in (PatternAttribution, PatternNet):
-        analyzer = method(model, patterns=fitted)
-        report = analyzer.check(x)
-        assert np.all(report.unexplained < 1e-6)
-        total = analyzer.analyze(x).astype("float64").sum(axis=(1, 2, 3))
-        np.testing.assert_allclose(report.at_input, total, rtol=1e-4, atol=1e-5 * np.abs(total).max())
-        rows = {row.node: row for row in report.rows}
-        assert np.abs(rows["depthwise"].padding).max() > 1e-3
-        assert not np.any(np.abs(rows["conv"].padding) > 1e-6 * np.abs(rows["conv"].arrived).max())
+    analyzer = method(model, patterns=fitted)
+    report = analyzer.check(x)
+    assert np.all(report.unexplained < 1e-6)
+    total = analyzer.analyze(x).astype("float64").sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(report.at_input, total, rtol=1e-4, atol=1e-5 * np.abs(total).max())
+    rows = {row.node: row for row in report.rows}
+    assert np.abs(rows["depthwise"].padding).max() > 1e-3
+    assert not np.any(np.abs(rows["conv"].padding) > 1e-6 * np.abs(rows["conv"].arrived).max())
 
 
 def test_methods_without_a_sweep_have_totals_alone(eager):

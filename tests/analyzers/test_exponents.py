@@ -21,8 +21,8 @@ def identities(depth):
 SAMPLE = np.float32([[1, 1 + 2.0**-23, (1 + 2.0**-23) * 2.0**-21]])
 
 
-@pytest.mark.parametrize("power", [-90, -102, -108, -114, -120, -126, -150, 90, 120, 150])
-def test_no_bit_is_lost_at_either_end(power):
+@pytest.mark.parametrize("power", [-102, -108, -126, 120, 150])
+def test_no_bit_is_lost_at_either_end(power, eager):
     """Below 2**-126 a float32 has fewer bits, so that what is 2**-21 of the largest needs an exponent long before."""
     model = identities(6)
     patterns = {layer.name: np.eye(3, dtype="float32") * 2.0 ** (power // 6) for layer in model.layers}

@@ -69,7 +69,8 @@ def fresh(fitted):
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_one_number_that_changed_anywhere_is_noticed(what, fitted, tmp_path):
+def test_one_number_that_changed_anywhere_is_noticed(what, fitted, tmp_path, eager):
+    """What looks is the same in a compiled program, as below where everything refuses."""
     model, analyzer = fresh(fitted)
     change(model, *CHANGES[what])
     # A normalization that is fused belongs to the layer before it.
@@ -107,7 +108,7 @@ def test_everything_that_would_mix_them_refuses(fitted, tmp_path):
     assert taken == [] and not list(tmp_path.iterdir())
 
 
-def test_weights_that_come_back_are_taken_again(fitted):
+def test_weights_that_come_back_are_taken_again(fitted, eager_fits):
     model, analyzer = fresh(fitted)
     expected, before = analyzer.analyze(X[:3]), model.get_weights()
     change(model, "conv", 0, 0)
@@ -120,7 +121,7 @@ def test_weights_that_come_back_are_taken_again(fitted):
     assert np.isfinite(analyzer.analyze(X[:3])).all()
 
 
-def test_two_numbers_that_are_exchanged_are_noticed(fitted):
+def test_two_numbers_that_are_exchanged_are_noticed(fitted, eager):
     """Sums without weights of their own would not see it: classes that change places, in kernel and bias."""
     model, analyzer = fresh(fitted)
     head = model.get_layer("head")
@@ -129,7 +130,7 @@ def test_two_numbers_that_are_exchanged_are_noticed(fitted):
         analyzer.analyze(X[:2])
 
 
-def test_a_file_of_an_analyzer_looks_when_it_is_first_used(fitted, tmp_path):
+def test_a_file_of_an_analyzer_looks_when_it_is_first_used(fitted, tmp_path, eager):
     _, analyzer = fresh(fitted)
     analyzer.save(tmp_path / "analyzer.keras")
     loaded = keras.saving.load_model(tmp_path / "analyzer.keras")
@@ -140,7 +141,7 @@ def test_a_file_of_an_analyzer_looks_when_it_is_first_used(fitted, tmp_path):
         again.analyze(X[:2])
 
 
-def test_states_of_random_numbers_and_other_outputs_are_no_weights_of_it():
+def test_states_of_random_numbers_and_other_outputs_are_no_weights_of_it(eager, eager_fits):
     x = keras.Input((6,), name="x")
     value = layers.Dropout(0.5, seed=1, name="drop")(layers.Dense(5, activation="relu", name="shared")(x))
     outputs = [layers.Dense(3, name="explained")(value), layers.Dense(2, name="other")(value)]
@@ -187,7 +188,7 @@ def test_the_sums_are_weighted_sums_of_all_numbers():
     np.testing.assert_array_equal(guard.numbers(), before)
 
 
-def test_a_large_number_hides_no_change_of_small_ones():
+def test_a_large_number_hides_no_change_of_small_ones(eager, eager_fits):
     """As a sum with a variance of 1e9 in it would, whose last bit is 64."""
     data = models.normal(40, 6) * 1e5
     scaled = layers.Normalization(name="scaling")
@@ -233,7 +234,7 @@ class Exchange(layers.Layer):
         return keras.ops.take(x, self.places, axis=-1)
 
 
-def test_weights_of_whole_numbers_are_noticed():
+def test_weights_of_whole_numbers_are_noticed(eager, eager_fits):
     innvest_lite.register_form(Exchange)(lambda node: innvest_lite.Form(node, "route"))
     dense = layers.Dense(5, activation="relu", name="hidden")
     model = keras.Sequential([keras.Input((6,)), dense, Exchange(name="exchange"), layers.Dense(3, name="head")])
@@ -247,7 +248,7 @@ def test_weights_of_whole_numbers_are_noticed():
 
 @pytest.mark.parametrize("output", ["one", "two"])
 @pytest.mark.parametrize("shared", [layers.PReLU, layers.BatchNormalization])
-def test_a_layer_that_two_outputs_share_is_noticed_behind_both(shared, output):
+def test_a_layer_that_two_outputs_share_is_noticed_behind_both(shared, output, eager, eager_fits):
     """Its weights stand under the name of its first call, which may lead to the other output."""
     x, layer = keras.Input((6,), name="x"), shared(name="shared")
     ends = [layers.Dense(2, name=name)(layer(layers.Dense(5, activation="relu")(x))) for name in ("one", "two")]
@@ -259,7 +260,7 @@ def test_a_layer_that_two_outputs_share_is_noticed_behind_both(shared, output):
         analyzer.analyze(data[:2])
 
 
-def test_a_model_of_which_an_analyzer_is_a_part_comes_back_from_a_file(fitted, tmp_path):
+def test_a_model_of_which_an_analyzer_is_a_part_comes_back_from_a_file(fitted, tmp_path, eager):
     """Keras asks for the analyzer's shapes before it loads weights; what then explains looks all the same."""
     _, analyzer = fresh(fitted)
     x = keras.Input((6, 6, 2), name="x")
@@ -274,7 +275,7 @@ def test_a_model_of_which_an_analyzer_is_a_part_comes_back_from_a_file(fitted, t
         loaded(X[:2])
 
 
-def test_a_config_alone_has_no_patterns(fitted):
+def test_a_config_alone_has_no_patterns(fitted, eager):
     """Of the same model, whose hashes fit: kernels that were never loaded are no explanation."""
     model, analyzer = fresh(fitted)
     other = PatternAttribution.from_config({**analyzer.get_config(), "model": model})
@@ -285,7 +286,7 @@ def test_a_config_alone_has_no_patterns(fitted):
     np.testing.assert_array_equal(other.analyze(X[:2]), analyzer.analyze(X[:2]))
 
 
-def test_weights_that_go_back_behind_a_fit_are_noticed(fitted):
+def test_weights_that_go_back_behind_a_fit_are_noticed(fitted, eager, eager_fits):
     """As where averaged weights are put in for the fit alone: those before it were known, to the patterns before it."""
     model, analyzer = fresh(fitted)
     before = model.get_weights()
@@ -308,7 +309,7 @@ def test_the_programs_of_the_explainer_look_themselves(fitted):
             explainer.run(arrays, batch_size=2)
 
 
-def test_numbers_of_a_large_weight_that_are_exchanged_are_noticed():
+def test_numbers_of_a_large_weight_that_are_exchanged_are_noticed(eager, eager_fits):
     """Within one of the blocks that are summed up, where sums alone would be the same."""
     stack = [layers.Dense(256, activation="relu", name="large"), layers.Dense(2, name="out")]
     model, data = models.randomize(keras.Sequential([keras.Input((80,)), *stack]), 4), models.normal(60, 80)

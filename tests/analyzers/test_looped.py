@@ -60,9 +60,9 @@ def test_no_evaluation_sees_more_samples_than_the_batch_size(method, eager):
         assert sum(probe.sizes) >= samples * evaluations
 
 
-@pytest.mark.parametrize("method", LOOPS)
+@pytest.mark.parametrize("method", [*LOOPS[:-1], pytest.param(LOOPS[-1], marks=pytest.mark.slow)])
 def test_one_trace_for_several_batches(method):
-    """Compiled, and the values are those of a call on tensors."""
+    """Compiled, and the values are those of a call on tensors; those of VarGrad also in `test_averaged`."""
     model, probe = probed(6)
     analyzer, x = method(model, **FEW[method]), models.normal(10, 6)
     heat, traces = analyzer.analyze(x, batch_size=4), probe.traces

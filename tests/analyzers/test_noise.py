@@ -8,7 +8,7 @@ from keras import layers
 from innvest_lite import VarGrad
 
 
-def test_a_variance_is_never_negative():
+def test_a_variance_is_never_negative(eager):
     """The function relu(x) - relu(-x) has the gradient w but at 0, where TensorFlow has 0: there each noisy one lies w off.
 
     So all deviations from the clean gradient are equal, and float32's E[d^2] - E[d]^2 falls to either side of 0.

@@ -19,7 +19,7 @@ PATTERN_METHODS = [PatternNet, PatternAttribution]
 
 
 @pytest.mark.parametrize("scale", [1e12, 1e-10, 1.0])
-def test_rescaling_is_exact(scale, caplog):
+def test_rescaling_is_exact(scale, caplog, eager):
     """Nine layers of a growth of `scale` each; Python's integers know the true value."""
     model, x = models.chain(depth=9), models.normal(6, 4)
     rng, patterns = np.random.default_rng(5), {}
@@ -79,7 +79,7 @@ def test_a_sample_without_relevance_stays_zero(exponent):
     np.testing.assert_array_equal(undone([[0, 0]], [exponent])[0], [[0, 0]])
 
 
-def test_a_gate_that_lets_nothing_through_gives_zero_at_any_exponent():
+def test_a_gate_that_lets_nothing_through_gives_zero_at_any_exponent(eager):
     """The first layer is closed; above it, the biases keep relevance alive, and it grows by 2**40 a layer."""
     stack = [layers.Dense(3, activation="relu", name=f"d{index}") for index in range(14)]
     model = keras.Sequential([keras.Input((3,)), *stack, layers.Dense(2, name="out")])

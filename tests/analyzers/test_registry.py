@@ -53,10 +53,11 @@ def runs(name):
 
 
 def test_every_name_runs():
-    assert offenders(runs, (*NAMES, *OURS)) == {}
+    """Where it stands for something else, the values below show that."""
+    assert offenders(runs, [name for name in (*NAMES, *OURS) if name not in STAND_FOR or name in FEW]) == {}
 
 
-def test_every_class_comes_back_from_a_file(tmp_path):
+def test_every_class_comes_back_from_a_file(tmp_path, eager):
     """`test_looped` saves those that ask a model many times, with all their options."""
     names = [name for name in OF_EACH_CLASS if name not in FEW]
     assert offenders(lambda name: assert_saved(create(name), X, tmp_path), names) == {}
@@ -108,7 +109,7 @@ def stands_for(name):
         assert_same(analyzer, direct)
 
 
-def test_the_values_are_innvestigates():
+def test_the_values_are_innvestigates(eager):
     assert offenders(stands_for, STAND_FOR) == {}
 
 
@@ -226,7 +227,7 @@ def does_what_the_class_does(name, options, direct):
         assert_different(np.asarray(analyzer(X)), usual(name))
 
 
-def test_a_keyword_does_what_the_class_does():
+def test_a_keyword_does_what_the_class_does(eager):
     assert offenders(does_what_the_class_does, KEYWORDS) == {}
 
 
@@ -244,7 +245,7 @@ def test_pattern_type_is_the_estimator(name):
     assert found == WORDS
 
 
-def test_the_estimator_of_a_pattern_type_is_fitted():
+def test_the_estimator_of_a_pattern_type_is_fitted(eager_fits):
     analyzer = create_analyzer("pattern.attribution", model(), pattern_type="relu.negative")
     analyzer.fit(models.normal(30, 9, 8, 2, seed=7), verbose=0)
     for node, pattern in patterns("relu.negative").items():

@@ -133,7 +133,7 @@ class LatePatterns(innvest_lite.PatternNet):
         return self.gain * super().start(weights, logits)
 
 
-def test_options_may_be_set_behind_the_constructor_of_the_base():
+def test_options_may_be_set_behind_the_constructor_of_the_base(eager, eager_fits):
     case = models.case("dense")
     for rectified, method in ((True, innvest_lite.Deconvnet), (False, innvest_lite.Gradient)):
         np.testing.assert_array_equal(Late(case.model, rectified).analyze(case.x), method(case.model).analyze(case.x))

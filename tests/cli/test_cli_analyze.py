@@ -106,7 +106,7 @@ def test_one_of_several_outputs(tmp_path, capsys):
     assert "outputs: classes (None, 10) float32, second (None, 2) float32" in capsys.readouterr().out
 
 
-def test_an_h5_model_gives_the_same(fitted, tmp_path):
+def test_an_h5_model_gives_the_same(fitted, tmp_path, eager):
     folder, images, options = fitted
     small_model().save(tmp_path / "digits.h5")
     given = ["--patterns", folder / "patterns.h5", "--out", tmp_path / "out", *options]

@@ -31,7 +31,7 @@ def rows_of(path):
 
 
 @pytest.mark.parametrize("source", ["array", pytest.param("folder", marks=pytest.mark.slow)])
-def test_it_is_the_python_api(digits, source, tmp_path, capsys):
+def test_it_is_the_python_api(digits, source, tmp_path, capsys, eager):
     images, array, folder = digits
     data, methods = [array], "gradient,pattern.attribution, gradient"
     if source == "folder":
@@ -64,7 +64,7 @@ def test_it_is_the_python_api(digits, source, tmp_path, capsys):
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
-def test_the_signal(digits, tmp_path, capsys):
+def test_the_signal(digits, tmp_path, capsys, eager):
     images, array, _ = digits
     assert run("evaluate", MODEL, array, "--out", tmp_path, "--methods", "input", "--signal", "--seed", 3) == 0
     printed = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_the_signal(digits, tmp_path, capsys):
     assert (tmp_path / "signal.png").stat().st_size > 1000
 
 
-def test_own_patterns_and_so_many_samples(digits, tmp_path, capsys):
+def test_own_patterns_and_so_many_samples(digits, tmp_path, capsys, eager):
     _, array, _ = digits
     innvest_lite.fit_patterns(small_model(), load_digits()[0][:50], verbose=0).save(tmp_path / "patterns.h5")
     options = ["--methods", "pattern.net", "--patterns", tmp_path / "patterns.h5", "--limit", 5, "--patch", 14]
@@ -88,7 +88,7 @@ def test_own_patterns_and_so_many_samples(digits, tmp_path, capsys):
     assert {row["samples"] for row in rows_of(tmp_path / "degradation.csv")} == {"5"}
 
 
-def test_a_model_of_logits(digits, tmp_path, capsys):
+def test_a_model_of_logits(digits, tmp_path, capsys, eager):
     _, array, _ = digits
     model = small_model()
     logits = keras.Model(model.inputs, model.get_layer("classes").output)
@@ -100,19 +100,19 @@ def test_a_model_of_logits(digits, tmp_path, capsys):
     assert run("evaluate", path, array, *options, "--logits") == 0
 
 
-def test_methods_that_do_not_go_are_named(tmp_path, capsys):
+def test_methods_that_do_not_go_are_named(tmp_path, capsys, eager):
     x = keras.Input((4, 3))
-    y = keras.layers.Flatten()(keras.layers.LSTM(5, return_sequences=True)(x))
-    keras.Model(x, keras.layers.Dense(2, activation="softmax")(y)).save(tmp_path / "lstm.keras")
+    y = keras.layers.Flatten()(keras.layers.SimpleRNN(5, return_sequences=True)(x))
+    keras.Model(x, keras.layers.Dense(2, activation="softmax")(y)).save(tmp_path / "rnn.keras")
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(5, 4, 3)))
     options = ["--methods", "gradient,lrp.z,pattern.net", "--patch", 1, "--out", tmp_path / "out"]
-    assert run("evaluate", tmp_path / "lstm.keras", tmp_path / "x.npy", *options) == 1
+    assert run("evaluate", tmp_path / "rnn.keras", tmp_path / "x.npy", *options) == 1
     errors = capsys.readouterr().err
     assert "left out: lrp.z: " in errors and "left out: pattern.net: " in errors
     assert {row["method"] for row in rows_of(tmp_path / "out" / "degradation.csv")} == {"gradient", RANDOM}
 
 
-def test_without_matplotlib_there_are_tables(digits, tmp_path, capsys, monkeypatch):
+def test_without_matplotlib_there_are_tables(digits, tmp_path, capsys, monkeypatch, eager):
     monkeypatch.setattr(results, "can_draw", lambda: False)
     assert run("evaluate", MODEL, digits[1], "--out", tmp_path, "--methods", "input", "--patch", 14) == 0
     assert "matplotlib is not installed" in capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_without_matplotlib_there_are_tables(digits, tmp_path, capsys, monkeypat
     ]
 
 
-def test_unreadable_images_are_named(digits, tmp_path, capsys):
+def test_unreadable_images_are_named(digits, tmp_path, capsys, eager):
     folder = tmp_path / "images"
     write_digits(folder, ["a.png", "b.png"])
     (folder / "broken.png").write_bytes(b"no image")
@@ -171,7 +171,7 @@ def test_bad_input(digits, tmp_path, capsys):
             run("evaluate", MODEL, array, *wrong)
 
 
-def test_what_is_drawn_and_ordered(digits, tmp_path):
+def test_what_is_drawn_and_ordered(digits, tmp_path, eager):
     """--limit draws, --order and --seed reach the measure, the columns say what they name."""
     images, array, _ = digits
     options = ["--methods", "input", "--patch", 7, "--steps", 5, "--order", "least", "--seed", 3, "--limit", 5]

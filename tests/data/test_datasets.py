@@ -134,7 +134,7 @@ def linear(weight):
 
 @pytest.mark.parametrize("signal, distractor", [((1, 0), (1, 1)), (SIGNAL, DISTRACTORS)])
 @pytest.mark.parametrize("estimator", ["linear", "relu"])
-def test_patterns_show_the_signal_and_the_gradient_shows_the_weight(signal, distractor, estimator):
+def test_patterns_show_the_signal_and_the_gradient_shows_the_weight(signal, distractor, estimator, eager):
     data = signal_distractor(SAMPLES, signal, distractor)
     model = linear(data.weight)
     patterns = innvest_lite.fit_patterns(model, data.x, estimator, batch_size=1000, verbose=0)

@@ -60,7 +60,7 @@ def failures(tests, names):
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
-def test_examples(module, names, files, tmp_path, monkeypatch):
+def test_examples(module, names, files, tmp_path, monkeypatch, eager):
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     said = failures(EXAMPLES[module], names)

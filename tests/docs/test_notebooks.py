@@ -6,7 +6,6 @@ import pathlib
 import nbclient
 import nbformat
 import pytest
-from matplotlib import pyplot
 
 import innvest_lite
 
@@ -52,16 +51,6 @@ def test_the_names_in_them_are_there():
     assert not {path.stem: found for path in NOTEBOOKS if (found := unknown(code_of(path)))}
     code = "from innvest_lite import visualise\nimport innvest_lite\ninnvest_lite.Gradent(model).analyze(x)"
     assert unknown(code) == ["visualise", "innvest_lite.Gradent"]
-
-
-def test_the_shortest_runs(tmp_path, monkeypatch):
-    """In this process, without Jupyter."""
-    monkeypatch.chdir(tmp_path)
-    pyplot.switch_backend("agg")
-    with pyplot.ioff():
-        exec(code_of(NOTEBOOKS[-1]), {})
-    assert pyplot.get_fignums()
-    pyplot.close("all")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Files of exported analyzers: what they say of themselves, options that write nothing, folders that stay whole."""
 
+import json
 import os
 
 import keras
@@ -60,10 +61,13 @@ def test_fingerprints_know_shapes():
     assert len(prints) == 2
 
 
-def test_a_description_with_rules_and_arrays_is_json(tmp_path):
+def test_a_description_with_rules_and_arrays_is_json(tmp_path, monkeypatch):
+    """With the files of a format that holds the description alone."""
+    write = lambda path, _, description: path.write_text(description)  # noqa: E731
+    monkeypatch.setitem(FORMATS, "description", Format(".json", (), write))
     for name in ("lrp.sequential_preset_a_flat", "deep_taylor.bounded"):
-        create(name).export(tmp_path / "served", predictions=False)
-        assert described(tmp_path / "served")["method"] == ANALYZERS[name].analyzer.__name__
+        create(name).export(tmp_path / "served.json", format="description")
+        assert json.loads((tmp_path / "served.json").read_text())["method"] == ANALYZERS[name].analyzer.__name__
 
 
 # Errors and files ----------------------------------------------------------------------------------------------------

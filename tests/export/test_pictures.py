@@ -19,14 +19,17 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 9, 8, 3)).astype("uint8")
 
 
 def test_images_are_prepared_inside():
+    """The predictions by each name; the same preparation stands before the explanations."""
     analyzer = Gradient(image_model())
 
     def is_prepared(name):
-        results = served_by(analyzer, "serve", preprocess=name)["serve"](IMAGES)
-        assert_close(results["attributions"], analyzer(preprocess(IMAGES, name)))
+        results = served_by(analyzer, "predict", preprocess=name)["predict"](IMAGES)
         assert_close(results["predictions"], analyzer.model(preprocess(IMAGES, name)))
 
     assert offenders(is_prepared, PREPROCESSORS) == {}
+    results = served_by(analyzer, "serve", preprocess="vgg16")["serve"](IMAGES)
+    assert_close(results["attributions"], analyzer(preprocess(IMAGES, "vgg16")))
+    assert_close(results["predictions"], analyzer.model(preprocess(IMAGES, "vgg16")))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -62,7 +65,11 @@ def test_pictures_are_drawn_inside():
     assert offenders(is_drawn_inside, cases) == {}
 
 
-@pytest.mark.parametrize("kind", PICTURES)
+# Quick is one that takes the image too; what each kind draws is tested above.
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("heatmap", "signal")]
+
+
+@pytest.mark.parametrize("kind", ["overlay", *SLOW])
 def test_images_in_and_pictures_out(kind, exported):
     served = exported(Gradient(image_model()), preprocess="unit", render=kind, colormap="seismic", predictions=False)
     results = served.serve(IMAGES)

@@ -18,8 +18,8 @@ from innvest_lite import Gradient, InvalidInputError, PatternAttribution, Random
 
 X = models.normal(5, 9, 8, 2)
 TARGETS = np.array([2, 0, 1, 1, 2], "int32")
-# One of each way in which an explanation is made; the rest is slow.
-FEW = ("random", "gradient", "vargrad", "pattern.attribution", "gradcam", "occlusion")
+# One of each way in which an explanation is made; the rest is slow, and random numbers have a test of their seed.
+FEW = ("gradient", "vargrad", "pattern.attribution", "gradcam", "occlusion")
 
 
 def operations(concrete):
@@ -39,7 +39,7 @@ def serves_as_it_analyzes(name, served):
         np.testing.assert_array_equal(results["target"], TARGETS[:samples])
 
 
-def test_an_analyzer_is_served_as_it_analyzes():
+def test_an_analyzer_is_served_as_it_analyzes(eager):
     served = lambda analyzer: served_by(analyzer, "serve", target="input", predictions=False)["serve"]  # noqa: E731
     assert offenders(lambda name: serves_as_it_analyzes(name, served), FEW) == {}
 
@@ -77,6 +77,8 @@ for folder in sys.argv[2:]:
 """
 
 
+# Quick for the gradient: the service of `test_serve_example.py` has neither.
+@pytest.mark.slow
 def test_loaded_where_there_is_neither_this_package_nor_keras(python, tmp_path):
     analyzers = {"pattern.attribution": create("pattern.attribution"), "random": create("random", seed=3)}
     np.savez(tmp_path / "x.npz", x=X)
@@ -103,11 +105,11 @@ def test_one_forward_pass_for_all():
     assert len(set(counts)) == 1 and counts[0] > 1
 
 
-def test_the_largest_is_explained(exported):
+def test_the_largest_is_explained(exported, eager):
     analyzer = create("gradient")
     served = exported(analyzer)
     results = served.serve(X)
-    np.testing.assert_array_equal(results["target"], model().predict(X, verbose=0).argmax(1))
+    np.testing.assert_array_equal(results["target"], model()(X).numpy().argmax(1))
     assert_close(results["attributions"], analyzer.analyze(X))
     explained = served.explain(X)
     assert sorted(explained) == ["attributions", "target"]
@@ -116,7 +118,8 @@ def test_the_largest_is_explained(exported):
     np.testing.assert_array_equal(served.predict(X)["predictions"], results["predictions"])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# Compiled or not, the sample that fills an empty batch is put in before and cut off behind.
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_no_samples(jit_compile):
     """Max pooling's gradient would end the process."""
     stack = [keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.MaxPooling2D(), keras.layers.Flatten()]
@@ -129,17 +132,17 @@ def test_no_samples(jit_compile):
 
 
 def test_functions_take_their_arguments_by_name(exported):
-    case, seed, targets = models.case("dense"), tf.constant(1, tf.int64), np.array([2, 0, 1, 1, 2, 0], "int32")
-    served = exported(Random(case.model), target="input")
-    by_place = served.serve(case.x, targets, seed)
-    by_name = served.serve(seed=seed, target=targets, x=case.x)
+    case, targets = models.case("dense"), np.array([2, 0, 1, 1, 2, 0], "int32")
+    served = exported(Gradient(case.model), target="input")
+    by_place = served.serve(case.x, targets)
+    by_name = served.serve(target=targets, x=case.x)
     np.testing.assert_array_equal(by_name["attributions"], by_place["attributions"])
     assert_close(served.predict(x=case.x)["predictions"], models.predicted("dense")[0][0], 2e-6)
     with pytest.raises(TypeError, match="missing a required argument: 'target'"):
-        served.explain(case.x, seed=seed)
+        served.explain(x=case.x)
 
 
-def test_float64_models_and_names_that_are_taken(exported):
+def test_float64_models_and_names_that_are_taken(exported, eager):
     inputs = [keras.Input((3,), name=name, dtype="float64") for name in ("target_", "target")]
     total = keras.layers.Dense(2, dtype="float64")(keras.layers.Concatenate(dtype="float64")(inputs))
     analyzer = innvest_lite.InputTimesGradient(keras.Model(inputs, total))
@@ -172,14 +175,15 @@ def test_without_predictions():
 
 
 @pytest.mark.parametrize("name", ["gradient", "occlusion"])
-def test_a_target_out_of_range_stops_the_program(name, exported):
-    served = exported(create(name), target="input", predictions=False)
+def test_a_target_out_of_range_stops_the_program(name):
+    """Also from a file: see the compiled one below."""
+    serve = served_by(create(name), "serve", target="input", predictions=False)["serve"]
     for target in (3, -1):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"out of range: the model has outputs 0 to 2, but got.*"):
-            served.serve(X, tf.constant([0, 1, 2, target, 0]))
+            serve(X, tf.constant([0, 1, 2, target, 0]))
 
 
-def test_a_fixed_batch():
+def test_a_fixed_batch(eager):
     analyzer = create("smoothgrad")
     serve = served_by(analyzer, "serve", batch=5)["serve"]
     assert_close(serve(X, *seeds(analyzer))["attributions"], analyzer(X))
@@ -196,10 +200,10 @@ def test_a_single_sample_is_evaluated_side_by_side():
         assert (at_a_time or -1) in {shape.dim[0].size for shape in shapes}
 
 
-def test_the_seed_is_an_input():
+def test_the_seed_is_an_input(eager):
     explain, found = served_by(Random(model()), "explain")["explain"], {}
     for seed in (5, 2**32 + 5, 2**62 + 1):
-        found[seed] = explain(X, tf.constant(seed, tf.int64))["attributions"].numpy()
+        found[seed] = explain(x=X, seed=tf.constant(seed, tf.int64))["attributions"].numpy()
         assert_close(found[seed], Random(model(), seed=seed)(X), 1e-6)
     assert len(np.unique(list(found.values()))) > 0.99 * 3 * X.size
 
@@ -224,7 +228,7 @@ def test_structures(method, name, exported):
     assert any(one.shape == results["predictions"].shape and np.allclose(one, results["predictions"]) for one in outputs)
 
 
-def test_names_of_inputs_that_are_taken_or_no_names(exported):
+def test_names_of_inputs_that_are_taken_or_no_names(exported, eager):
     """And what a model of several inputs gives."""
     inputs = [keras.Input((2,), name=name) for name in ("target", "a b", "1st", "a_b")]
     odd = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Concatenate()(inputs)))
@@ -245,7 +249,7 @@ def test_predictions_have_the_head_of_the_model():
     assert offenders(has_the_head, [name for name in models.NAMES if name.endswith("head")]) == {}
 
 
-def test_mixed_precision():
+def test_mixed_precision(eager):
     keras.config.set_dtype_policy("mixed_float16")
     try:
         half = models.build("conv_bn")
@@ -257,7 +261,7 @@ def test_mixed_precision():
     assert_close(results["attributions"], Gradient(half).analyze(x))
 
 
-def test_compiled_where_the_analyzer_says_so(exported):
+def test_compiled_where_the_analyzer_says_so(exported, eager):
     """Behind the check of the target, which XLA would drop."""
     served = exported(create("gradient", jit_compile=True), target="input", predictions=False)
     assert is_compiled(served.serve)

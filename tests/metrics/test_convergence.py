@@ -10,6 +10,9 @@ from innvest_lite import metrics
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics import sanity
 
+# Each program explains a few samples and is gone; so are fits.
+pytestmark = pytest.mark.usefixtures("eager", "eager_fits")
+
 
 def linear_chain():
     stack = [keras.Input((5,)), keras.layers.Dense(6, name="hidden"), keras.layers.Dense(3, name="out")]
@@ -34,7 +37,7 @@ def test_convergence_of_a_linear_chain():
 
 
 @pytest.mark.parametrize("method", ["lrp.z", "pattern.net", "pattern.attribution"])
-def test_methods_that_start_from_the_logit_have_the_same_starts(method):
+def test_methods_that_start_from_the_logit_have_the_same_starts(method, eager):
     """What they multiply by is divided out: at the output, each row is that of the raw starts."""
     model, x = linear_chain(), models.normal(3, 5)
     analyzer = innvest_lite.create_analyzer(method, model).fit(models.normal(200, 5), verbose=0)
@@ -70,13 +73,14 @@ QUICK, SLOW = ("two_inputs", "text"), ("several", "sigmoid_head", "nested", "sep
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_convergence_in_many_models(name):
     case = models.case(name)
-    analyzer = models.fitted(innvest_lite.PatternAttribution, name)
+    patterns = innvest_lite.fit_patterns(case.model, estimator="filter")
+    analyzer = innvest_lite.PatternAttribution(case.model, patterns=patterns, **case.options)
     found = metrics.convergence(analyzer, case.x, samples=3)
     assert found.cosine.shape == (len(found.layers), 6) and np.all((found.cosine <= 1 + 1e-9) | np.isnan(found.cosine))
 
 
 @pytest.mark.parametrize("method", ["lrp.z", "pattern.attribution"])
-def test_convergence_leaves_out_what_gets_no_relevance(method):
+def test_convergence_leaves_out_what_gets_no_relevance(method, eager):
     """Gates get none, so that neither does what makes them."""
     case = models.case("gate")
     analyzer = innvest_lite.create_analyzer(method, case.model).fit(case.x, verbose=0)

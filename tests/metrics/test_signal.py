@@ -78,7 +78,7 @@ def test_correlation_is_streamed():
 
 
 @pytest.mark.parametrize("on", ["preactivation", "activation", "active"])
-def test_the_whole_is_the_direct_solution(on):
+def test_the_whole_is_the_direct_solution(on, eager_fits):
     """Through the model, the fitter and the windows: both layers, all neurons."""
     model, (fit, regress, evaluate) = small(), parts()
     quality = signal_quality(model, fit, regress, evaluate, on=on, batch_size=37, positions=1)
@@ -182,7 +182,7 @@ def test_every_model_that_has_patterns(name):
 # Options and bad input ------------------------------------------------------------------------------------------------
 
 
-def test_a_seed_draws_the_same_neurons_and_positions():
+def test_a_seed_draws_the_same_neurons_and_positions(eager_fits):
     x = keras.Input((6, 6, 1))
     value = layers.Flatten()(layers.Conv2D(4, 3, activation="relu", name="conv1")(x))
     model = models.randomize(keras.Model(x, layers.Dense(3, name="out")(value)), 3)

@@ -16,7 +16,7 @@ from innvest_lite.files import leftovers, locked, replacing
 from innvest_lite.patterns import fitter
 
 
-def test_merged_shards_in_any_order_equal_one_pass(tmp_path):
+def test_merged_shards_in_any_order_equal_one_pass(tmp_path, eager_fits):
     whole = sums(statistics(data()))
     for index, cut in enumerate([slice(0, 5), slice(5, 23), slice(23, SAMPLES)]):
         statistics(data()[cut]).save(tmp_path / f"{index}.h5")
@@ -28,7 +28,7 @@ def test_merged_shards_in_any_order_equal_one_pass(tmp_path):
         assert_same(sums(first), whole, 1e-6)
 
 
-def test_statistics_give_every_estimator():
+def test_statistics_give_every_estimator(eager_fits):
     gathered = statistics(data())
     for estimator in ("relu", "linear", "relu.negative"):
         assert_same(gathered.patterns(dense(), estimator), fitted(estimator))
@@ -62,7 +62,7 @@ def test_a_checkpoint_of_other_sums_or_weights_is_refused(tmp_path):
         fit(models.build("dense", seed=99), data(), checkpoint=tmp_path / "relu.h5")
 
 
-def test_statistics_of_different_models_are_not_merged():
+def test_statistics_of_different_models_are_not_merged(eager_fits):
     model = models.build("dense")
     one, kept = statistics(data(), model), sums(statistics(data(), model))
     model.get_layer("second").bias.assign(np.ones(5))
@@ -113,7 +113,7 @@ _SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in _ALL if case !=
 
 
 @pytest.mark.parametrize("source, lost, kept", [_QUICK, *_SLOW])
-def test_an_interrupted_fit_goes_on_after_its_last_flush(source, lost, kept, feed, tmp_path, monkeypatch):
+def test_an_interrupted_fit_goes_on_after_its_last_flush(source, lost, kept, feed, tmp_path, monkeypatch, eager_fits):
     monkeypatch.setattr(fitter, "FLUSH_EVERY", 2)
     path = tmp_path / "part.h5"
     with pytest.raises(LostError):

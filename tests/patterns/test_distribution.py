@@ -36,8 +36,8 @@ def assert_equal_sums(actual, expected):
         assert_close(actual[name], value, 1e-5)
 
 
-@pytest.mark.parametrize("strategy", ["MirroredStrategy", "OneDeviceStrategy"])
-def test_a_strategy_of_one_replica_equals_none(strategy):
+@pytest.mark.parametrize("strategy", ["MirroredStrategy", pytest.param("OneDeviceStrategy", marks=pytest.mark.slow)])
+def test_a_strategy_of_one_replica_equals_none(strategy, eager):
     """Its variables are of another kind all the same."""
     with getattr(tf.distribute, strategy)(*(["CPU:0"] if strategy == "OneDeviceStrategy" else [["CPU:0"]])).scope():
         model = small()

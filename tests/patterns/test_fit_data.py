@@ -155,7 +155,7 @@ def test_what_counts_something_is_a_whole_number(subtests):
                 use(data(), **{option: value})
 
 
-def test_silent_outputs_and_dead_layers_are_told(caplog):
+def test_silent_outputs_and_dead_layers_are_told(caplog, eager_fits):
     model = models.build("dense")
     model.get_layer("out").bias.assign([5, -1e3, 5])
     patterns = fit(model, data())
@@ -172,14 +172,14 @@ def test_silent_outputs_and_dead_layers_are_told(caplog):
     assert "No unit of first, second" in caplog.text
 
 
-def test_outputs_that_are_silent_in_the_negative_regime(caplog):
+def test_outputs_that_are_silent_in_the_negative_regime(caplog, eager_fits):
     model = models.build("dense")
     model.get_layer("out").bias.assign([1e3, 0, 0])
     fit(model, data(), estimator="relu.negative")
     assert "Outputs 0 of out were never negative on this data" in caplog.text
 
 
-def test_many_silent_outputs_are_told_in_short(caplog):
+def test_many_silent_outputs_are_told_in_short(caplog, eager_fits):
     x = keras.Input((6,), name="x")
     model = models.randomize(keras.Model(x, keras.layers.Dense(14, name="out")(x)), seed=1)
     model.get_layer("out").bias.assign([5] + [-1e3] * 13)

@@ -16,6 +16,9 @@ import innvest_lite
 from innvest_lite import PatternAttribution, PatternNet
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 
+# Each program sees a few batches and is gone.
+pytestmark = pytest.mark.usefixtures("eager", "eager_fits")
+
 
 def mixed():
     """A layer of each kind that a choice tells apart, and a separable convolution."""

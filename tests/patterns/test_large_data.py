@@ -126,7 +126,7 @@ def test_the_positive_regime_does_not_rest_on_a_part(soon):
     assert_same(fit(model, x), statistics(x, model).patterns(), 1e-6)
 
 
-@pytest.mark.parametrize("mean", [0, 100])
+@pytest.mark.parametrize("mean", [pytest.param(0, marks=pytest.mark.slow), 100])
 def test_a_sampled_mean_costs_little(soon, mean):
     """Its error is that of the mean times the distance of the pivot from E[y]: of second order."""
     model, x = one_layer(mean), far_away(2000, mean)

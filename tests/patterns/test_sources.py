@@ -79,7 +79,7 @@ def test_other_data_is_told_by_its_first_batch(tmp_path, caplog):
     assert "The first batch of the data differs from the one that" in caplog.text
 
 
-def test_a_checkpoint_wants_its_batch_size_again(tmp_path):
+def test_a_checkpoint_wants_its_batch_size_again(tmp_path, eager_fits):
     statistics(data(), steps=3, checkpoint=tmp_path / "run.h5")
     with pytest.raises(
         innvest_lite.PatternMismatchError, match="holds 24 samples in 3 batches, the first of 8; with batches of 10"
@@ -165,7 +165,7 @@ def test_few_batches_are_in_memory_at_a_time():
     assert max(ahead) <= 4
 
 
-def test_reading_stops_when_the_fit_does():
+def test_reading_stops_when_the_fit_does(eager_fits):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.stop_training = batch == 1
@@ -219,7 +219,7 @@ def weighted_sources():
     }
 
 
-def test_a_weight_counts_a_sample_so_often(subtests):
+def test_a_weight_counts_a_sample_so_often(subtests, eager_fits):
     whole = statistics(repeated())
     for source, (given, options) in weighted_sources().items():
         actual = statistics(given, **options)
@@ -271,7 +271,7 @@ def grey():
     return models.randomize(keras.Model(x, keras.layers.Dense(2, name="out")(value)), seed=1)
 
 
-def test_a_folder_of_images(photos):
+def test_a_folder_of_images(photos, eager_fits):
     folder, pixels = photos
     expected = innvest_lite.fit_patterns(grey(), pixels / np.float32(255), verbose=0)
     assert_same(innvest_lite.fit_patterns(grey(), folder, preprocess="unit", batch_size=3, verbose=0), expected)

@@ -56,7 +56,7 @@ def test_moving_is_what_it_should_be_written_out(soon, approximate):
     np.testing.assert_allclose(found.active_xy, before.active_xy, atol=1e-9)
 
 
-def test_merging_counts_and_completes():
+def test_merging_counts_and_completes(eager_fits):
     one, two = (statistics(data()[part], batch_size=8) for part in (slice(0, 16), slice(16, 40)))
     merged = copy.deepcopy(one).merge(two)
     assert (merged.samples, merged.batches, merged.complete) == (40, 5, True)
@@ -72,7 +72,7 @@ def test_a_copy_of_the_same_sums_is_refused():
     assert whole.samples == 40
 
 
-def test_a_merge_into_nothing_takes_the_pivot():
+def test_a_merge_into_nothing_takes_the_pivot(eager_fits):
     whole, nothing = statistics(data()), statistics(data(), sample_weight=np.zeros(40))
     merged = nothing.merge(copy.deepcopy(whole))
     for name, layer in whole.layers.items():
@@ -109,7 +109,7 @@ def test_blocks_of_any_size_give_the_same(name, size, monkeypatch):
     assert_same(sums(copy.deepcopy(found).merge(copy.deepcopy(other))), merged, 1e-12)
 
 
-def test_a_layer_of_one_unit_without_an_axis(tmp_path):
+def test_a_layer_of_one_unit_without_an_axis(tmp_path, eager_fits):
     x = keras.Input((4, 3), name="x")
     model = keras.Model(x, layers.EinsumDense("abc,c->ab", output_shape=(4,), name="einsum")(x))
     values = normal(50, 4, 3, seed=54)
@@ -127,7 +127,7 @@ def test_a_layer_of_one_unit_without_an_axis(tmp_path):
 
 # Files ---------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("choice", ["filter", {"rectified": "relu", "unrectified": "filter", "output": "filter"}])
-def test_files_of_layers_without_sums(choice, tmp_path):
+def test_files_of_layers_without_sums(choice, tmp_path, eager_fits):
     found = statistics(data(), estimator=choice)
     found.save(tmp_path / "s.h5")
     loaded = PatternStatistics.load(tmp_path / "s.h5")
@@ -147,7 +147,7 @@ def test_leftovers_are_those_of_the_file_alone(tmp_path):
         assert leftovers(tmp_path / "run-2.h5") == [two]
 
 
-def test_data_without_samples_leaves_no_checkpoint(tmp_path):
+def test_data_without_samples_leaves_no_checkpoint(tmp_path, eager_fits):
     with pytest.raises(InvalidInputError, match="data set is empty"):
         statistics(iter([data()[:0]]), checkpoint=tmp_path / "run.h5")
     assert statistics(data(), checkpoint=tmp_path / "run.h5").samples == 40
@@ -172,7 +172,7 @@ def test_a_checkpoint_serves_a_fit_that_wants_less(tmp_path):
         statistics(data(), checkpoint=path("relu"))
 
 
-def test_sums_belong_to_the_weights_they_were_gathered_with(tmp_path):
+def test_sums_belong_to_the_weights_they_were_gathered_with(tmp_path, eager_fits):
     model = models.build("dense")
     found = statistics(data(), model)
     model.get_layer("second").bias.assign(np.ones(5))
@@ -278,7 +278,7 @@ def test_a_shard_is_one_of_so_many(subtests):
             statistics(data(), shard=shard)
 
 
-def test_parts_of_the_data_that_were_cut_short(tmp_path):
+def test_parts_of_the_data_that_were_cut_short(tmp_path, eager_fits):
     whole = statistics(data()).patterns()
     parts = [statistics(data(), shard=(index, 7)) for index in range(7)]
     assert [part.samples for part in parts] == [8, 8, 8, 8, 8, 0, 0]

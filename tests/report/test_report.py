@@ -197,7 +197,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_the_command(photos, tmp_path, capsys):
+def test_the_command(photos, tmp_path, capsys, eager):
     (tmp_path / "labels.txt").write_text("\n".join(f"digit {place}" for place in range(10)))
     options = ("--methods", "gradient,pattern.attribution", "--preprocess", "unit", "--labels", tmp_path / "labels.txt")
     measures = ("--degradation", "--patch", 7, "--steps", 4, "--signal", "--limit", 9, "--top", 2)
@@ -248,7 +248,7 @@ REFUSED = [
 ]
 
 
-def test_colours_subfolders_unreadable_images_and_exponents(tmp_path, capsys):
+def test_colours_subfolders_unreadable_images_and_exponents(tmp_path, capsys, eager):
     keras.utils.set_random_seed(0)
     stack = [keras.layers.Conv2D(3, 1, activation="relu") for _ in range(8)]
     ends = [keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")]
@@ -291,7 +291,7 @@ def test_a_percentile_is_one(photos, percentile, capsys):
     assert f"{percentile!r} is not a percentile" in capsys.readouterr().err
 
 
-def test_outliers_are_clipped(photos, tmp_path):
+def test_outliers_are_clipped(photos, tmp_path, eager):
     options = ("--methods", "gradient", "--preprocess", "unit", "--limit", 1)
     shown = []
     for percentile in (80, 100):

@@ -309,7 +309,7 @@ SAVED = {
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_a_saved_composite_gives_the_same(name, tmp_path):
+def test_a_saved_composite_gives_the_same(name, tmp_path, eager):
     (composite, options), case = SAVED[name], models.case("conv_bn")
     analyzer = LRP(case.model, composite, composite_options=options)
     analyzer.save(tmp_path / "lrp.keras")

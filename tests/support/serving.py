@@ -22,7 +22,7 @@ from innvest_lite.data import load_digits
 SCRIPT = SCRIPTS / "examples" / "service"
 BLOCKED = f"""
 import runpy, sys
-sys.modules["innvest_lite"] = sys.modules["PIL"] = None
+sys.modules["innvest_lite"] = sys.modules["keras"] = sys.modules["PIL"] = None
 runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """
 PATIENCE = 120
