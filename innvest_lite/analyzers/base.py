@@ -56,6 +56,10 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
     is_random = False
     #: What explanations are shown as, one of `visualize.suited.PICTURES`.
     picture = "heatmap"
+    #: Why a map is all 0 where the explained logit is not positive, as the end of a sentence.
+    zeros_mean = ""
+    #: Whether the sign of the explained logit turns the whole explanation round.
+    turns_with_the_logit: Any = False
 
     def __init__(
         self,
@@ -82,14 +86,11 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         return [(anything(), Gradient() if self.hands_back else Evaluated())]
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
-        """How the method explains tensors.
+        """The `Strategy` by which the method explains tensors.
 
         Args:
             graph: the model's graph, from its inputs to the explained logits.
             inputs: what the model takes: names, shapes, dtypes.
-
-        Returns:
-            A `Strategy`.
         """
         raise NotImplementedError
 
@@ -226,13 +227,6 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         result += [exponent] if return_exponent else []
         return result[0] if len(result) == 1 else tuple(result)
 
-    def reason_of_zeros(self, explained: Any) -> str:
-        """Why explanations of these explained outputs can be all 0, as the end of a sentence."""
-        return ""
-
-    #: Whether the sign of the explained logit turns the whole explanation round.
-    turns_with_the_logit: Any = False
-
     def check(self, x: Any, target: Any = None, batch_size: int = 32, *, neuron_selection: Any = None) -> CheckReport:
         """What becomes of the explained output: how much of it the explanation accounts for, and where the rest went.
 
@@ -247,22 +241,20 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
             difference went (see `CheckRow`). Methods that are not one backward sweep have no rows, only the totals.
         """
         self.require_ready()
-        arrays, weights = self.explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
-        return check(self.explainer, arrays, weights, positive(batch_size, "batch_size"))
+        batch_size = positive(batch_size, "batch_size")
+        return check(self.explainer, *self.explainer.checked(x, target, neuron_selection, batch_size), batch_size)
 
     def as_explain_func(self) -> Any:
         """This analyzer as the `explain_func` of Quantus, `explain(model, inputs, targets, **kwargs)`.
 
-        - model: this analyzer's model, a Keras model like it, Quantus's wrapper of either, or None. Another model is
-          explained by this method with these options (Quantus's randomization tests hand models of other weights).
-        - inputs: `(samples, ...)`; channels may come first where the model has them last.
-        - targets: an output for each sample, or None, as in `analyze`.
-        - kwargs: `channel_first=True` says so where both orders would fit. Quantus's `device`, `softmax`, `method`,
-          `attributor`, `xai_lib` and `xai_lib_kwargs` are ignored; others are refused.
+        - model: this analyzer's model, a Keras model like it, Quantus's wrapper of either, or None. Another one, as
+          Quantus's randomization tests hand, is explained by this method with these options.
+        - inputs: `(samples, ...)`, channels first or last; targets: an output for each sample, or None, as in `analyze`.
+        - kwargs: `channel_first=True` says so where both orders would fit. Quantus's own are ignored, others refused.
 
         Returns:
-            The function. It gives an array of the shape of `inputs`, in the method's unit, and raises InvalidInputError
-            where an argument does not fit, or where another model would need other patterns.
+            The function, which gives an array of the shape of `inputs`, in the method's unit. It raises InvalidInputError
+            where an argument does not fit, or another model would need other patterns.
 
         Raises:
             InvalidInputError: the model has several inputs, which Quantus cannot hand.
@@ -388,14 +380,9 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         model = keras.saving.serialize_keras_object(self.model)
         # How the model was trained does not matter here, and its loss may be a function that no file can hold.
         model.pop("compile_config", None)
-        return {
-            "model": model,
-            "output": self.output_choice,
-            "jit_compile": self.jit_choice,
-            "neuron_selection_mode": self.neuron_selection_mode,
-            "preprocessor": self.preprocessor and self.preprocessor.config(),
-            "name": self.name,
-        }
+        choices = {"output": self.output_choice, "jit_compile": self.jit_choice, "name": self.name}
+        choices["neuron_selection_mode"] = self.neuron_selection_mode
+        return {"model": model, **choices, "preprocessor": self.preprocessor and self.preprocessor.config()}
 
     @classmethod
     def from_config(cls, config: dict) -> Analyzer:

@@ -6,14 +6,13 @@ import logging
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of
 from innvest_lite.rules import presets
-from innvest_lite.rules.composite import Plan, checked_pairs
+from innvest_lite.rules.composite import checked_pairs
 from innvest_lite.rules.configs import composite_from_config, composite_to_config
 from innvest_lite.rules.first_layer import Box
 from innvest_lite.rules.gradient import Gradient
@@ -96,8 +95,8 @@ class LRP(ReverseAnalyzer):
     @property
     def turns_with_the_logit(self) -> bool:
         """See `Analyzer`: where the last layer's rule divides by less than the whole logit."""
-        last = _last_rules(self.plan())
-        return not all(isinstance(rule, Zero | Epsilon) and rule.bias for rule in last)
+        last, _ = self.plan().ends()
+        return not all(isinstance(step.rule, Zero | Epsilon) and step.rule.bias for step in last)
 
     def _tell_of_unused_pairs(self) -> None:
         used = [step.rule for step in self.plan().steps]
@@ -126,18 +125,6 @@ class LRP(ReverseAnalyzer):
         return super().from_config(config)
 
 
-def _last_rules(plan: Plan) -> list:
-    """The rules of the linear nodes from which the output comes through no other one."""
-    steps, found, waiting = {step.node.name: step for step in plan.steps}, [], [plan.graph.outputs[0]]
-    while waiting:
-        step = steps.get(waiting.pop().node)
-        if step is not None and step.form.kind == "linear":
-            found.append(step.rule)
-        elif step is not None:
-            waiting.extend(step.node.inputs)
-    return found
-
-
 @keras.saving.register_keras_serializable(package="innvest_lite")
 class DeepTaylor(ReverseAnalyzer):
     """Deep Taylor decomposition by the z+ rule (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008).
@@ -154,6 +141,7 @@ class DeepTaylor(ReverseAnalyzer):
 
     fuses_batchnorm = True
     starts_from_logit = True
+    zeros_mean = ": Deep Taylor decomposition explains the positive part of the logit, and theirs is none"
 
     def __init__(self, model: Any, *, structure: str = "shares", **options: Any) -> None:
         self.structure = one_of(structure, _STRUCTURES, "structure")
@@ -167,11 +155,6 @@ class DeepTaylor(ReverseAnalyzer):
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         return {**super().get_config(), "structure": self.structure}
-
-    def reason_of_zeros(self, explained: np.ndarray) -> str:
-        """See `Analyzer`."""
-        why = ": Deep Taylor decomposition explains the positive part of the logit, and theirs is none"
-        return why if (explained <= 0).any() else ""
 
     def start(self, weights: Any, logits: Any) -> Any:
         """See `ReverseAnalyzer.start`: the positive part of the logit."""

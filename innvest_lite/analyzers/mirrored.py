@@ -11,8 +11,7 @@ import dataclasses
 from typing import Any
 
 from innvest_lite.forms import LinearForm
-from innvest_lite.graph import Node
-from innvest_lite.rules.composite import Plan
+from innvest_lite.rules.composite import Plan, Step
 from innvest_lite.rules.first_layer import Flat, WSquare
 from innvest_lite.rules.gradient import Gradient
 from innvest_lite.rules.lrp import Epsilon, Zero
@@ -31,38 +30,33 @@ def mirrored(plan: Plan) -> Plan | None:
         A `Plan`; None where a weight of -1 is the same, or where more than sums, means and moves lies behind the last
         layers with weights.
     """
-    steps = {step.node.name: step for step in plan.steps}
-    last, between = _last_linear(plan, steps)
-    if not last or all(steps[node.name].rule.needs_kernel or isinstance(steps[node.name].rule, _ODD) for node in last):
+    last, between = plan.ends()
+    if not last or all(step.rule.needs_kernel or isinstance(step.rule, _ODD) for step in last):
         return None
-    values = [value for node in (*last, *between) for value in node.values]
-    if not {user.name for value in values for user in plan.graph.consumers.get(value, ())} <= {n.name for n in between}:
+    users = {
+        user.name
+        for step in (*last, *between)
+        for value in step.node.values
+        for user in plan.graph.consumers.get(value, ())
+    }
+    names = {step.node.name for step in last}
+    if not all(map(_only_adds, between)) or not users <= {step.node.name for step in between}:
         return None
-    names = {node.name for node in last}
+    # What lies behind adds up values of the last layers alone, and no input of the model.
+    if not all(isinstance(step.form, LinearForm) for step in last) or any(
+        value in plan.graph.inputs for step in between for value in step.node.inputs
+    ):
+        return None
     turned = (
         dataclasses.replace(step, form=negated(step.form)) if step.node.name in names else step for step in plan.steps
     )
     return Plan(plan.graph, tuple(turned))
 
 
-def _last_linear(plan: Plan, steps: dict) -> tuple[list[Node], list[Node]]:
-    """The last nodes with weights, and what lies behind them; two empty lists where that is more than sums and moves."""
-    waiting = [plan.graph.outputs[0]]
-    last: list[Node] = []
-    between: list[Node] = []
-    while waiting:
-        node = plan.graph.producer(waiting.pop())
-        if node is None:
-            return [], []
-        form = steps[node.name].form
-        if form.kind == "linear" and isinstance(form, LinearForm):
-            last.append(node)
-        elif form.kind == "route" or (form.kind in ("sum", "average") and isinstance(form, LinearForm)):
-            between.append(node)
-            waiting.extend(node.inputs)
-        else:
-            return [], []
-    return last, between
+def _only_adds(step: Step) -> bool:
+    """Whether a node sums, averages or moves values: of the negative of its inputs it makes that of its output."""
+    form = step.form
+    return form.kind == "route" or (form.kind in ("sum", "average") and isinstance(form, LinearForm))
 
 
 def negated(form: Any) -> Any:

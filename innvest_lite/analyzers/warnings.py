@@ -25,7 +25,7 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
     empty = np.all([~array.any(axis=tuple(range(1, array.ndim))) for array in relevance], axis=0)
     if empty.any() and "empty" not in told:
         told.add("empty")
-        why = analyzer.reason_of_zeros(explained[empty])
+        why = analyzer.zeros_mean if (explained[empty] <= 0).any() else ""
         _log.warning("The explanations of %d of %d samples are all 0%s.", empty.sum(), len(empty), why)
     negative = explained < 0
     if negative.any() and "turned" not in told and analyzer.turns_with_the_logit:

@@ -14,6 +14,7 @@ import numpy as np
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.behaviour import GRID, behaviour_of
+from innvest_lite.graph.passes import IDLE
 from innvest_lite.graph.recognized import curves, is_softmax, same_curve
 from innvest_lite.graph.trace import carry_mask
 
@@ -29,9 +30,8 @@ ROUTES = (
     *(_layers.UpSampling1D, _layers.UpSampling2D, _layers.UpSampling3D),
 )
 ELEMENTWISE = (
-    *(_layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.SpatialDropout3D),
-    *(_layers.AlphaDropout, _layers.GaussianDropout, _layers.GaussianNoise, _layers.ActivityRegularization),
-    _layers.Identity,
+    *IDLE,
+    # Augmentations do nothing outside of training either.
     *(cls for name, cls in vars(_layers).items() if name.startswith("Random")),
 )
 # BatchNormalization outside of training: its statistics are constants.

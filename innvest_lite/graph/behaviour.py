@@ -281,10 +281,7 @@ def _seen(function, shape, dtype):
     kept = generator.random(first.shape) < 0.5
     diagonal = outputs.shape == first.shape and near(function(np.where(kept, first, second))[kept], outputs[kept], 1e-6)
     at_zero = function(np.zeros_like(first))
-    affine = bool(np.isfinite(at_zero).all()) and all(
-        near(function(a * first + b * second) - at_zero, a * (outputs - at_zero) + b * (function(second) - at_zero), exact)
-        for a, b in ((1.0, 1.0), (-2.0, 0.0), (30.0, -30.0), (0.01, 0.02))
-    )
+    affine = adds_up(lambda values: function(values[0]), [first], [second], exact)
     moves = affine and bool(
         np.isin(np.round(outputs - at_zero, 12), np.append(np.round(_stored(first, dtype), 12), 0)).all()
     )
@@ -309,6 +306,22 @@ def _curve(function, shape):
             return None
         seen.append(curve)
     return tuple(seen[0].tolist()) if near(seen[0], seen[1], 1e-6) else None
+
+
+def adds_up(function: Callable[[list], np.ndarray], first: list, second: list, tolerance: float) -> bool:
+    """Whether what a function of several arrays gives of weighted sums of two lists is the same sum, but for a constant."""
+
+    def combined(a: float, b: float) -> np.ndarray:
+        return function([a * x + b * y for x, y in zip(first, second, strict=True)])
+
+    constant = combined(0, 0)
+    if not np.isfinite(constant).all():
+        return False
+    one, two = combined(1, 0) - constant, combined(0, 1) - constant
+    return all(
+        near(combined(a, b) - constant, a * one + b * two, tolerance)
+        for a, b in ((1.0, 1.0), (-2.0, 0.0), (30.0, -30.0), (0.01, 0.02))
+    )
 
 
 def _stored(values, dtype):

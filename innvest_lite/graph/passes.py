@@ -17,12 +17,14 @@ from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import is_sigmoid, is_softmax
 from innvest_lite.graph.trace import Cast
 
-# What may stand behind a softmax: it changes the shape at most.
-_KEEPING = (
-    *(keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity, keras.layers.ActivityRegularization),
+IDLE = (
     *(keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
     *(keras.layers.AlphaDropout, keras.layers.GaussianDropout, keras.layers.GaussianNoise),
+    *(keras.layers.ActivityRegularization, keras.layers.Identity),
 )
+"""Layers that do nothing outside of training, whatever the data."""
+# What may stand behind a softmax: it changes the shape at most.
+_KEEPING = (*IDLE, keras.layers.Reshape, keras.layers.Flatten)
 _RESHAPING_OPERATIONS = (
     *(("keras.src.ops.numpy", name) for name in ("Reshape", "Ravel", "Squeeze", "ExpandDims")),
     ("keras.src.ops.core", "Cast"),
@@ -220,11 +222,12 @@ def squashes(graph: Graph) -> Node | None:
 
     Looks through what adds, averages and moves values; None where the output comes from weights or is not bounded.
     """
-    waiting = [graph.outputs[0]]
+    waiting, seen = [graph.outputs[0]], set()
     while waiting:
         node = graph.producer(waiting.pop())
-        if node is None or is_linear_part(node):
+        if node is None or node.name in seen or is_linear_part(node):
             continue
+        seen.add(node.name)
         if is_softmax(node) or (behaviour_of(node).is_bounded and not behaviour_of(node).affine):
             return node
         if not isinstance(node.operation, keras.Layer) or not node.operation.weights:

@@ -61,6 +61,21 @@ class Plan:
         """The linear forms that back-project with a kernel of the analyzer's, in order."""
         return tuple(cast(LinearForm, step.form) for step in self.steps if step.rule.needs_kernel)
 
+    def ends(self) -> tuple[list[Step], list[Step]]:
+        """The linear nodes that the output comes from on a way through no other one, and what lies behind them."""
+        steps, seen = {step.node.name: step for step in self.steps}, set()
+        last: list[Step] = []
+        between: list[Step] = []
+        waiting = [self.graph.outputs[0]]
+        while waiting:
+            step = steps.get(waiting.pop().node)
+            if step is None or step.node.name in seen:
+                continue
+            seen.add(step.node.name)
+            (last if step.form.kind == "linear" else between).append(step)
+            waiting.extend(() if step.form.kind == "linear" else step.node.inputs)
+        return last, between
+
     def before(self, node: Node) -> Graph | None:
         """What stands between the model's inputs and a node; None where it does more than scale and move values."""
         needed: list[Node] = []
