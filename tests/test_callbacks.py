@@ -121,6 +121,7 @@ def test_what_is_written_is_what_is_explained(tmp_path, eager):
     assert (np.abs(drawn - visualize.grid([list(row) for row in rows])) > 8).mean() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, options",
     [
@@ -140,6 +141,7 @@ def test_patterns_are_fitted_as_the_options_say(name, options, tmp_path, eager):
         assert_close(pattern, expected[layer], 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradient", "pattern.attribution"])
 def test_a_model_of_nan_trains_on_with_one_warning(name, tmp_path, caplog, eager):
     model = untraced()
@@ -178,6 +180,7 @@ def test_a_disk_that_refuses_is_an_error(tmp_path, monkeypatch):
         trained(untraced(), ExplanationCallback("gradient", DIGITS[:2], log_dir=tmp_path), epochs=1)
 
 
+@pytest.mark.slow
 def test_again(tmp_path):
     model, callback = untraced(), ExplanationCallback(data=DIGITS[:2], log_dir=tmp_path, fit_data=DIGITS[:64])
     trained(model, callback, epochs=1)

@@ -61,6 +61,7 @@ def test_a_row_depends_on_its_keys_and_the_seed(draw):
         assert not np.any(ops.convert_to_numpy(draw((3, 2), seed, KEYS)) == rows)
 
 
+@pytest.mark.slow
 def test_compiled_or_not():
     def drawn(keys):
         return draws.uniform((3, 5), 3, keys), draws.normal((3, 5), 3, keys)

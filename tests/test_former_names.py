@@ -43,6 +43,7 @@ def test_files_of_the_kind_linear_are_read(tmp_path, monkeypatch):
     assert found.estimator == statistics.estimator and found.facts == statistics.facts
 
 
+@pytest.mark.slow
 def test_exact_is_the_opposite_of_approximate():
     with pytest.warns(DeprecationWarning, match="exact= is called approximate= now"):
         old = fit(estimator="relu", exact=False)

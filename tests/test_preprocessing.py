@@ -84,6 +84,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.slow
 def test_every_kind_of_data(subtests):
     model = network(8)
     fits = innvest_lite.PatternFits(model, preprocessor=Halves())
@@ -95,6 +96,7 @@ def test_every_kind_of_data(subtests):
                 np.testing.assert_allclose(patterns[name], pattern, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given, side", [("vgg16", 16), (Halves(), 8)])
 def test_saved_and_exported(given, side, tmp_path):
     analyzer = innvest_lite.PatternNet(network(side), preprocessor=given).fit(IMAGES, verbose=0)
@@ -356,6 +358,7 @@ def test_parts_prepared_in_other_ways_are_not_merged(desk, capsys):
     assert "preprocess='unit'" in message and "preprocess='none'" in message
 
 
+@pytest.mark.slow
 def test_what_is_recorded(desk):
     model = network()
     folder = innvest_lite.ImageFolder("photos", (16, 16, 3), "VGG16")

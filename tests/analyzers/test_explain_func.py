@@ -77,6 +77,7 @@ def test_explains_its_own_model(model, patterned):
     assert offenders(explains, cases) == {}
 
 
+@pytest.mark.slow
 def test_another_model_is_explained_itself_also_after_its_weights_changed(model):
     assert offenders(lambda method: another_model_is_explained_itself(method, model), METHODS) == {}
 

@@ -194,6 +194,7 @@ KEPT = [
 ]
 
 
+@pytest.mark.slow
 def test_keep_is_the_tapes_gradient_at_the_layers_output(eager):
     assert offenders(kept_is_the_tapes_gradient, KEPT) == {}
 

@@ -40,7 +40,9 @@ def of_pixels(first, dtype):
     return randomize(keras.Model(x, layers.Dense(2)(value)), 1)
 
 
-@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize(
+    "first", ["moved, then cast", *(pytest.param(name, marks=pytest.mark.slow) for name in FIRST if "moved" not in name)]
+)
 def test_whole_numbers_are_explained_as_floats(first, eager):
     whole, floats = of_pixels(first, "uint8"), of_pixels(first, "float32")
 

@@ -57,6 +57,7 @@ def test_every_name_runs():
     assert offenders(runs, [name for name in (*NAMES, *OURS) if name not in STAND_FOR or name in FEW]) == {}
 
 
+@pytest.mark.slow
 def test_every_class_comes_back_from_a_file(tmp_path, eager):
     """`test_looped` saves those that ask a model many times, with all their options."""
     names = [name for name in OF_EACH_CLASS if name not in FEW]
@@ -227,6 +228,7 @@ def does_what_the_class_does(name, options, direct):
         assert_different(np.asarray(analyzer(X)), usual(name))
 
 
+@pytest.mark.slow
 def test_a_keyword_does_what_the_class_does(eager):
     assert offenders(does_what_the_class_does, KEYWORDS) == {}
 
@@ -259,7 +261,10 @@ def test_patterns_are_the_classes(name):
     assert_different(np.asarray(create(name, patterns=patterns("filter"))(X)), usual(name))
 
 
-@pytest.mark.parametrize("name", ["gradient", "smoothgrad", "lrp.epsilon", "pattern.net"])
+@pytest.mark.parametrize(
+    "name",
+    ["smoothgrad", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gradient", "lrp.epsilon", "pattern.net"))],
+)
 def test_neuron_selection(name, eager, tmp_path):
     usual, index, total = (create(name, neuron_selection_mode=mode) for mode in ("max_activation", "index", "all"))
     plain = create(name)

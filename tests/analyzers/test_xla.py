@@ -25,6 +25,7 @@ def test_compiled_it_is_the_same(name):
     assert_close(compiled.analyze(X), create(name)(X), 1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_the_fitter_is_the_same():
     samples = models.normal(30, 9, 8, 2, seed=7)
     compiled = innvest_lite.fit_patterns(model(), samples, "relu", batch_size=8, jit_compile=True, verbose=0)

@@ -84,6 +84,7 @@ def test_demo_shows_each_method_in_its_way(demo):
         assert np.abs(demo_cell(demo, row, "pattern.net").astype(int) - signal[row]).max() <= 1
 
 
+@pytest.mark.slow
 def test_demo_seed_draws_other_digits_of_the_same_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_command, "FAMILIES", ("input",))
     monkeypatch.setattr(innvest_lite, "fit_patterns", lambda *_, **__: {})

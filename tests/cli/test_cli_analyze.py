@@ -35,6 +35,7 @@ def fitted(tmp_path_factory):
 # --- fit and analyze: values ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fit_writes_the_patterns_of_the_python_api(fitted, capsys):
     folder, images, options = fitted
     expected = fit_in_batches(images, 2)
@@ -157,6 +158,7 @@ def test_values_beyond_float32_come_with_their_exponents(tmp_path, monkeypatch, 
 # --- what is wrong with images, patterns and places ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_named_and_the_rest_is_done(tmp_path, capsys):
     options = ["--preprocess", "unit", "--batch-size", 3]
     names = ["0.png", "1.png", "3.png", "5.png"]

@@ -64,6 +64,7 @@ def test_it_is_the_python_api(digits, source, tmp_path, capsys, eager):
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_the_signal(digits, tmp_path, capsys, eager):
     images, array, _ = digits
     assert run("evaluate", MODEL, array, "--out", tmp_path, "--methods", "input", "--signal", "--seed", 3) == 0
@@ -79,6 +80,7 @@ def test_the_signal(digits, tmp_path, capsys, eager):
     assert (tmp_path / "signal.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_own_patterns_and_so_many_samples(digits, tmp_path, capsys, eager):
     _, array, _ = digits
     innvest_lite.fit_patterns(small_model(), load_digits()[0][:50], verbose=0).save(tmp_path / "patterns.h5")
@@ -88,6 +90,7 @@ def test_own_patterns_and_so_many_samples(digits, tmp_path, capsys, eager):
     assert {row["samples"] for row in rows_of(tmp_path / "degradation.csv")} == {"5"}
 
 
+@pytest.mark.slow
 def test_a_model_of_logits(digits, tmp_path, capsys, eager):
     _, array, _ = digits
     model = small_model()
@@ -171,6 +174,7 @@ def test_bad_input(digits, tmp_path, capsys):
             run("evaluate", MODEL, array, *wrong)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_and_ordered(digits, tmp_path, eager):
     """--limit draws, --order and --seed reach the measure, the columns say what they name."""
     images, array, _ = digits

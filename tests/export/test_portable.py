@@ -89,6 +89,7 @@ def test_several_inputs(run, eager):
     assert "predictions" not in results
 
 
+@pytest.mark.slow
 def test_images_in_and_pictures_out(run):
     stack = [keras.Input((9, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten()]
     analyzer = innvest_lite.Gradient(models.randomize(keras.Sequential([*stack, keras.layers.Dense(3)]), 2))

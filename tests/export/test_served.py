@@ -191,6 +191,7 @@ def test_a_fixed_batch(eager):
         serve(X[:3], *seeds(analyzer))
 
 
+@pytest.mark.slow
 def test_a_single_sample_is_evaluated_side_by_side():
     """At most 32 at a time, as in `analyze`, where the batch is known to be one: two rounds of 20."""
     analyzer = SmoothGrad(model(), augment_by_n=40)
@@ -261,6 +262,7 @@ def test_mixed_precision(eager):
     assert_close(results["attributions"], Gradient(half).analyze(x))
 
 
+@pytest.mark.slow
 def test_compiled_where_the_analyzer_says_so(exported, eager):
     """Behind the check of the target, which XLA would drop."""
     served = exported(create("gradient", jit_compile=True), target="input", predictions=False)
@@ -270,6 +272,7 @@ def test_compiled_where_the_analyzer_says_so(exported, eager):
     assert_close(served.serve(X, TARGETS)["attributions"], create("gradient")(X, target=TARGETS))
 
 
+@pytest.mark.slow
 def test_exported_after_use_and_as_loaded_from_a_file(tmp_path):
     analyzer = create("pattern.attribution")
     expected = analyzer.analyze(X)

@@ -60,6 +60,7 @@ def test_linear_operations(name, eager):
     assert_close(innvest_lite.LRP(model, "zero").analyze(X), X * tape.gradient(largest, x), 1e-4)
 
 
+@pytest.mark.slow
 def test_the_pattern_methods_take_them(eager):
     x = keras.Input((8, 8, 3))
     h = layers.Conv2D(4, 3, activation="relu")(x)

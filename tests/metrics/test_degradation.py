@@ -120,6 +120,7 @@ def test_every_kind_in_every_order_is_the_loop(subtests):
             assert compared(kind, order=order).order == order
 
 
+@pytest.mark.slow
 def test_patches_that_do_not_fit_and_steps_beyond_the_last(subtests, eager):
     sizes = [(1, 6), (3, 2), (4, 100), (5, 1), (50, 9)]
     for kind, (patch, steps) in [*(("image", size) for size in sizes), ("table", (3, 2)), ("table", (7, 100))]:
@@ -138,6 +139,7 @@ def test_replacements(subtests, eager):
             compared(steps=FEW, replace=replace)
 
 
+@pytest.mark.slow
 def test_replacements_of_other_shapes(subtests, eager):
     for kind in [kind for kind in KINDS if kind != "image"]:
         for replace in ("image_mean", *(("zero", lambda x: 1 - x) if kind in ("table", "channels first") else ())):

@@ -186,6 +186,7 @@ def test_bad_comparisons(results, message):
         degradation_table(results)
 
 
+@pytest.mark.slow
 def test_on_the_demo_model_an_explanation_beats_random_order():
     model, (images, _) = load_model(), load_digits()
     analyzer = innvest_lite.create_analyzer("lrp.epsilon", model)

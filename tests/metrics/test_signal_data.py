@@ -20,6 +20,7 @@ def test_samples_in_two_parts_are_told(caplog):
     assert "30 of 40 samples of eval_data are in regress_data too" in caplog.text
 
 
+@pytest.mark.slow
 def test_every_source_of_data(feed, subtests, eager_fits):
     data = parts(24)
     expected = signal_quality(small(), *data, ["linear"]).layers["hidden"].rho["linear"]

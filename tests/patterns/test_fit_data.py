@@ -40,6 +40,7 @@ TWO_SOURCES = {
 }
 
 
+@pytest.mark.slow
 def test_every_data_source_of_two_inputs(subtests):
     model = models.case("two_inputs").model
     a, b = models.data_for(model, SAMPLES, seed=12)

@@ -131,6 +131,7 @@ def test_a_joint_separable_convolution_is_the_convolution_that_it_makes(joint, e
     replicas.assert_same_pattern(joint.patterns(estimator=estimator)["separable"], expected, 1e-4)
 
 
+@pytest.mark.slow
 def test_analyzers_follow_their_patterns(split, joint, tmp_path):
     for gathered, names in ((split, {"separable/depthwise", "separable/pointwise"}), (joint, {"separable"})):
         patterns = gathered.patterns()

@@ -138,6 +138,7 @@ def test_a_sampled_mean_costs_little(soon, mean):
     assert deviation < 0.5 * np.abs(half - exact).max() / np.abs(exact).max(), "less than the noise of the data itself"
 
 
+@pytest.mark.slow
 def test_a_pivot_far_from_the_mean_is_put_right_while_all_is_gathered(soon):
     """The first samples are nothing like the rest; an error of first order would show."""
     model, x = one_layer(), far_away(2000)
@@ -163,6 +164,7 @@ def test_a_resumed_fit_gathers_the_same(soon, tmp_path):
             assert_same(resumed.patterns(), whole.patterns(), 1e-5 if exact else 1e-3)
 
 
+@pytest.mark.slow
 def test_parts_with_sampled_means_are_merged(soon):
     model, x = one_layer(), far_away(2000)
     options = {"estimator": "relu", "approximate": True}

@@ -243,6 +243,7 @@ def test_a_constant_but_for_rounding_is_dead():
     assert statistics(x, one_layer()).patterns(estimator="linear").reports["dense"].dead == 5
 
 
+@pytest.mark.slow
 def test_more_pairs_than_float32_can_count():
     """TensorFlow's sum of float32 ones ends at 2**24."""
     x = keras.Input((4200, 4200, 1), name="x")

@@ -248,6 +248,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 def test_colours_subfolders_unreadable_images_and_exponents(tmp_path, capsys, eager):
     keras.utils.set_random_seed(0)
     stack = [keras.layers.Conv2D(3, 1, activation="relu") for _ in range(8)]
