@@ -20,6 +20,7 @@ def pictures(folder):
     return sorted(path.name for path in folder.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_pictures_of_every_second_epoch(tmp_path):
     trained(untraced(), ExplanationCallback("pattern.net", DIGITS[:3], every=2, log_dir=tmp_path / "log"), epochs=4)
     assert pictures(tmp_path / "log") == ["epoch-0002.png", "epoch-0004.png"]

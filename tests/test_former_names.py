@@ -18,6 +18,7 @@ def fit(**options):
     return innvest_lite.fit_statistics(models.case("dense").model, X, verbose=0, **options)
 
 
+@pytest.mark.slow
 def test_the_kind_linear_is_rectified():
     with pytest.warns(DeprecationWarning, match="'linear' is called 'rectified' now"):
         old = fit().patterns(estimator={"linear": "filter", "output": "relu"})

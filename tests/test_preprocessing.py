@@ -350,6 +350,7 @@ def test_images_prepared_as_those_of_the_patterns_are_taken(desk):
         assert run(*command(name, "vgg16")) == 0, name
 
 
+@pytest.mark.slow
 def test_parts_prepared_in_other_ways_are_not_merged(desk, capsys):
     for part, prepared in ((1, "unit"), (2, "none")):
         options = ("--shard", f"{part}/2", "--batch-size", 3, "--out", f"part-{part}.h5", "--preprocess", prepared)

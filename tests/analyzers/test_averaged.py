@@ -134,6 +134,7 @@ def test_the_gap_of_a_model_of_open_size(padding, eager):
     np.testing.assert_allclose(gap, rise - heat.sum((1, 2, 3), dtype="float64"), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gap_on_the_demo_model():
     """16 Gauss-Legendre steps account for the rise of the logit up to 1 %, on average over digits."""
     images, _ = innvest_lite.data.load_digits()
@@ -200,6 +201,7 @@ def test_noisy_gradients_are_the_loop_over_the_same_noise(method, names):
     assert offenders(lambda name: assert_noisy(method, name, 0.3), names) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", NOISY)
 def test_postprocess_is_done_to_every_gradient(method, eager):
     loop = lambda postprocess: assert_noisy(method, "dense", 0.5, postprocess=postprocess)  # noqa: E731
@@ -364,6 +366,7 @@ def test_return_gap_goes_with_the_exponent_and_comes_last(eager):
         analyzer.analyze(case.x, returngap=True)
 
 
+@pytest.mark.slow
 def test_models_of_open_size():
     """Compiled; those on a path stand above, with their gap."""
     model, x = open_image_model("valid"), models.normal(2, 6, 5, 2)

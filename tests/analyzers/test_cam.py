@@ -120,6 +120,7 @@ def test_a_map_that_is_larger_than_the_input():
     assert_close(heat.sum(-1), resized.numpy()[..., 0], 2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, layer", [(GradCAM, "pool"), (GradCAM, None), (GradCAMPlusPlus, None)])
 def test_the_channels_first(method, layer):
     """Compiled, for only so TensorFlow runs such convolutions on CPU."""
@@ -170,6 +171,7 @@ def test_flatten_says_nothing_of_where_channels_lie(method):
     np.testing.assert_allclose(method(two)(x), method(one)(x), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", BOTH)
 def test_files_and_batches(method, tmp_path):
     case = models.case("conv_bn")

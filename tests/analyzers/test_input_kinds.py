@@ -203,7 +203,11 @@ def test_inputs_with_a_leading_underscore(exported):
 # Two precisions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*METHODS, "lrp.epsilon", "lrp.z_plus", "lrp.alpha_2_beta_1", "deep_taylor", "gradcam"])
+QUICK = ("gradient", "integrated_gradients", "occlusion", "lrp.epsilon", "gradcam")
+SLOW = [name for name in (*METHODS, "lrp.z_plus", "lrp.alpha_2_beta_1", "deep_taylor") if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_float64_beside_float32(name, eager):
     """What stands behind wider layers is widened."""
 

@@ -77,11 +77,13 @@ CHANGED.update(dict.fromkeys(NOISY, {"noise_scale": 0.7, "relative": False, "see
 CHANGED[RISE] = {"cells": 2, "probability": 0.3, "seed": 7, "fill": 0.5, "score": "logit"}
 
 
+@pytest.mark.slow
 def test_saved_with_every_option(tmp_path):
     x = models.case("dense").x
     assert offenders(lambda method: assert_saved(make(method, **CHANGED[method]), x, tmp_path), FEW) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, reference", [("dense", ROW), ("dense", 0.1), ("two_inputs", [A, B]), ("text", np.array([1, 2, 3, 4, 5, 6]))]
 )

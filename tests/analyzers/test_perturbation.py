@@ -97,6 +97,7 @@ def test_windows_of_an_image():
     assert offenders(is_the_loop, [((2, 3), (1, 2)), ((6, 1), 1), ([3, 9], [2, 1]), (2, (3, 1))]) == {}
 
 
+@pytest.mark.slow
 def test_the_window_is_an_eighth_and_the_stride_half_of_it(eager):
     model, x = model_of((33, 16, 1))
     assert_close(Occlusion(model)(x), occluded(model, x, (1, 2), (4, 2), (2, 1)))

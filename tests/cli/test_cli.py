@@ -72,6 +72,7 @@ def test_demo_draws_a_row_a_digit_and_a_column_a_method(demo):
     assert np.array_equal(demo[labelled], empty[labelled])
 
 
+@pytest.mark.slow
 def test_demo_shows_each_method_in_its_way(demo):
     digits, _ = load_digits()
     model = small_model()

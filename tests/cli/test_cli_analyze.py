@@ -50,6 +50,7 @@ def test_fit_writes_the_patterns_of_the_python_api(fitted, capsys):
     assert "3/3" in printed
 
 
+@pytest.mark.slow
 def test_analyze_takes_options_of_the_method(fitted, tmp_path, capsys):
     folder, images, options = fitted
     method = ["analyze", MODEL, folder / "images", "--method", "integrated_gradients", "--out", tmp_path, *options]

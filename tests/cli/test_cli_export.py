@@ -44,6 +44,7 @@ def test_options_of_the_method_and_the_description(tmp_path):
     assert facts["options"]["steps"] == 2 and facts["options"]["rule"] == "trapezoid" and facts["input_range"] == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["served.tflite", "served.onnx"])
 def test_the_ending_chooses_the_format(name, tmp_path, capsys):
     pytest.importorskip("onnxruntime")

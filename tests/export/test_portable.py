@@ -80,6 +80,7 @@ def test_other_models(name, run):
     np.testing.assert_array_equal(results["target"], models.predicted(name)[0][0].argmax(1))
 
 
+@pytest.mark.slow
 def test_several_inputs(run, eager):
     case = models.case("two_inputs")
     analyzer = innvest_lite.Gradient(case.model)
@@ -109,6 +110,7 @@ def test_a_target_out_of_range_gives_no_number_and_a_neutral_picture(run):
     assert [bool((one == 255).all()) for one in results["picture"]] == [False, True, False, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_other_dtypes_are_named(dtype, tmp_path):
     x = keras.Input((4,), dtype=dtype)
@@ -293,6 +295,7 @@ def test_grouped_convolutions():
     assert offenders(lowers, [(1, "SAME"), (2, "VALID")]) == {}
 
 
+@pytest.mark.slow
 def test_depthwise_convolutions():
     def lowers(kernel, stride, dilation, padding, multiplier):
         weights, strides = random(kernel, kernel, 4, multiplier), (1, stride, stride, 1)

@@ -105,6 +105,7 @@ def test_one_forward_pass_for_all():
     assert len(set(counts)) == 1 and counts[0] > 1
 
 
+@pytest.mark.slow
 def test_the_largest_is_explained(exported, eager):
     analyzer = create("gradient")
     served = exported(analyzer)

@@ -23,6 +23,7 @@ def normalized():
     return keras.Model(x, layers.Dense(3, name="out")(hidden)), data[:9].astype("float32")
 
 
+@pytest.mark.slow
 def test_a_copy_keeps_what_a_normalization_has_adapted_to():
     model, x = normalized()
     expected = model.predict(x, verbose=0)

@@ -44,6 +44,7 @@ def image_model():
 # Input invariance.
 
 
+@pytest.mark.slow
 def test_a_shift_of_an_image(image_model, eager_fits):
     x, fit_data, before = models.normal(5, 7, 6, 2), models.normal(60, 7, 6, 2, seed=4), digest(image_model)
     shift = np.array([0.5, -2.0])
@@ -72,6 +73,7 @@ def test_the_demo_model():
     assert min(found.largest[name] for name in ("input_t_gradient", "lrp.z")) > 0.3
 
 
+@pytest.mark.slow
 def test_patterns_of_the_positive_regime_move_with_the_shift():
     """The numerator E+[x y] - E+[x] E[y] of a neuron moves by shift * (E+[y] - E[y]): no defect, but the formula."""
     rng = np.random.default_rng(0)

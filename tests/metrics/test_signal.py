@@ -182,6 +182,7 @@ def test_every_model_that_has_patterns(name):
 # Options and bad input ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_seed_draws_the_same_neurons_and_positions(eager_fits):
     x = keras.Input((6, 6, 1))
     value = layers.Flatten()(layers.Conv2D(4, 3, activation="relu", name="conv1")(x))
@@ -246,6 +247,7 @@ def test_bad_options(options, message):
         signal_quality(small(), *parts(20), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 400])
 def test_where_nothing_is_left_over_rho_is_1(rows):
     """One input a unit: every estimator is exact, and what is left over is rounding, which correlates as it likes."""

@@ -62,6 +62,7 @@ def test_a_checkpoint_of_other_sums_or_weights_is_refused(tmp_path):
         fit(models.build("dense", seed=99), data(), checkpoint=tmp_path / "relu.h5")
 
 
+@pytest.mark.slow
 def test_statistics_of_different_models_are_not_merged(eager_fits):
     model = models.build("dense")
     one, kept = statistics(data(), model), sums(statistics(data(), model))

@@ -98,6 +98,7 @@ def _refused(path, content):
     assert path.read_bytes() == content, "what was refused was changed"
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_seen(checkpoint, tmp_path):
     generator = np.random.default_rng(25)
     # Half of them in the first block, which holds the checksum itself.

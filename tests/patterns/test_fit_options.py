@@ -116,6 +116,7 @@ def test_unknown_choices(estimator, message):
 
 
 # Separable convolutions ----------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["linear", "relu"])
 def test_a_joint_separable_convolution_is_the_convolution_that_it_makes(joint, estimator):
     """Against the replica on a plain convolution with the joint kernel."""

@@ -221,6 +221,7 @@ def test_the_command(photos, tmp_path, capsys, eager):
     assert "hidden" in text
 
 
+@pytest.mark.slow
 def test_a_method_that_does_not_go_is_left_out(photos, tmp_path, capsys):
     x = keras.Input((28, 28, 1))
     value = keras.layers.LayerNormalization()(keras.layers.Conv2D(4, 3, activation="relu")(x))

@@ -308,6 +308,7 @@ SAVED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAVED)
 def test_a_saved_composite_gives_the_same(name, tmp_path, eager):
     (composite, options), case = SAVED[name], models.case("conv_bn")

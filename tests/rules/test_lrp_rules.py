@@ -182,11 +182,13 @@ def test_some_rules_on_a_grouped_convolution():
     assert_rules([Epsilon(0.1), Flat()], subject(Key("conv1d groups")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BARE)
 def test_every_rule_on_a_form_without_bias(name):
     assert_rules(RULES, subject(Key(name), bias=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [Key("dense"), Key("conv2d same"), Key("depthwise2d", True), Key("separable1d")], ids=str)
 def test_knowing_that_no_input_is_negative_changes_nothing(key):
     """Half of gamma, z+ and alpha-beta is left out there."""
