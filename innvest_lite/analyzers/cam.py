@@ -18,6 +18,7 @@ from innvest_lite.analyzers.reverse import ReverseAnalyzer, Sweep
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.positions import Places
+from innvest_lite.forms.windows import WHOLE
 from innvest_lite.graph import Graph
 from innvest_lite.graph.trace import mask_of
 from innvest_lite.inputs import InputSpec
@@ -51,7 +52,7 @@ class ActivationMap(Sweep):
         kept = [ops.cast(swept.relevance.get(one, ops.zeros_like(values[one])), "float32") for one in keep]
         drawn = [ops.zeros_like(x, dtype="float32") for x in inputs]
         heat = _in_order(heat, places, len(self.maps.over.positions))
-        drawn[self.maps.input] = _over_input(heat, inputs[self.maps.input], self.maps.over)
+        drawn[self.maps.input] = _over_input(heat, inputs[self.maps.input], self.maps)
         return Explained(drawn, kept, swept.exponent, logits)
 
 
@@ -59,8 +60,9 @@ class ActivationMap(Sweep):
 class GradCAM(ReverseAnalyzer):
     """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391): the feature maps, weighted by their mean gradients, rectified.
 
-    The map has the size of the layer's output; it is interpolated to the input's, and spread evenly over its channels, so
-    that their sum is the map. Unit: logits, up to the layer's number of positions.
+    The map has the size of the layer's output; it is interpolated to the input's, or to what is left of it where the
+    network begins with a crop, and spread evenly over its channels, so that their sum is the map. Unit: logits, up to the
+    layer's number of positions.
 
     The layer is the one whose output the network's last pooling over positions takes: the sum of its last block, all
     branches of its last Concatenate, behind BatchNormalization and activation, also inside nested models. Where a network
@@ -179,11 +181,17 @@ def _in_order(heat: Any, places: Places, count: int) -> Any:
     return heat if order == sorted(order) else ops.transpose(heat, (0, *(order.index(one) + 1 for one in range(count))))
 
 
-def _over_input(heat: Any, x: Any, over: Places) -> Any:
-    """Interpolates a map to the input's positions and spreads it evenly over the input's channels."""
-    for number, axis in enumerate(over.positions, start=1):
-        heat = _resized(heat, ops.shape(x)[axis], number)
-    for axis in over.channels:
+def _over_input(heat: Any, x: Any, maps: FeatureMaps) -> Any:
+    """Interpolates a map to the input's positions, 0 where they are cropped, and spreads it evenly over its channels."""
+    for number, (axis, window) in enumerate(zip(maps.over.positions, maps.windows, strict=True), start=1):
+        size = ops.shape(x)[axis]
+        if window == WHOLE:
+            heat = _resized(heat, size, number)
+        else:
+            start, end = (round(part * size) for part in window)
+            margins = [(start, size - end) if other == number else (0, 0) for other in range(len(heat.shape))]
+            heat = ops.pad(_resized(heat, end - start, number), margins)
+    for axis in maps.over.channels:
         heat = ops.expand_dims(heat / ops.cast(ops.shape(x)[axis], heat.dtype), axis)
     return ops.broadcast_to(heat, ops.shape(x))
 

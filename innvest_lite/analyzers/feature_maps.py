@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.positions import LOST, Places, is_keras, places_of, places_of_input, pools_everything
+from innvest_lite.forms.windows import windows_of
 from innvest_lite.graph import Graph, Node, Value
 from innvest_lite.inputs import InputSpec
 
@@ -29,6 +30,7 @@ class FeatureMaps:
         places: where the input's positions lie in the value.
         input: the number of the input.
         over: where the input's positions lie in itself.
+        windows: for each position of the input, the part that a network that begins with a crop looks at, from 0 to 1.
     """
 
     value: Value
@@ -36,6 +38,7 @@ class FeatureMaps:
     places: Places
     input: int
     over: Places
+    windows: tuple[tuple[float, float], ...]
 
 
 def feature_maps(graph: Graph, inputs: InputSpec, layer: str | None, input: str | None, method: str) -> FeatureMaps:
@@ -101,7 +104,7 @@ class _Walk:
             raise _Nowhere(
                 InvalidInputError(f"The output of {layer!r} has shape {spec.shape}, without the input's positions.")
             )
-        return FeatureMaps(value, layer, places, self.number, self._own())
+        return self._maps(value, layer, places)
 
     def last(self) -> FeatureMaps:
         """What the last pooling over positions takes."""
@@ -128,7 +131,11 @@ class _Walk:
                 self.method,
                 self._name_of(value),
             )
-        return FeatureMaps(value, self._name_of(value), self.places[value] or Places(()), self.number, self._own())
+        return self._maps(value, self._name_of(value), self.places[value] or Places(()))
+
+    def _maps(self, value: Value, name: str, places: Places) -> FeatureMaps:
+        own = self._own()
+        return FeatureMaps(value, name, places, self.number, own, windows_of(self.graph, self.forms, self.source, own))
 
     def _own(self) -> Places:
         return places_of_input(self.graph, self.graph.spec(self.source))

@@ -321,6 +321,46 @@ def test_where_it_looks_with_the_channels_first():
     assert np.any(heat)
 
 
+CROPS = {
+    "centre": (lambda x: layers.CenterCrop(6, 4)(x), slice(2, 8), slice(3, 7), 1),
+    "uneven": (lambda x: layers.Cropping2D(((3, 1), (2, 4)))(x), slice(3, 9), slice(2, 6), 1),
+    "scaled between": (lambda x: layers.CenterCrop(6, 4)(x * 0.5), slice(2, 8), slice(3, 7), 0.5),
+    "twice": (lambda x: layers.CenterCrop(6, 4)(layers.Cropping2D(1)(x)), slice(2, 8), slice(3, 7), 1),
+    "padded": (lambda x: layers.CenterCrop(6, 4)(layers.ZeroPadding2D(1)(x)), slice(2, 8), slice(3, 7), 1),
+}
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_a_map_lies_where_the_network_looks(crop):
+    """That of the body, which sees the cropped image alone, with zeros around it."""
+    cropped, rows, columns, scale = CROPS[crop]
+    inner = keras.Input((6, 4, 2))
+    value = layers.Conv2D(4, 3, padding="same", activation="relu")(inner)
+    body = models.randomize(keras.Model(inner, layers.Dense(3)(layers.GlobalAveragePooling2D()(value))), seed=1)
+    x = keras.Input((10, 10, 2))
+    images = models.normal(3, 10, 10, 2)
+    expected = np.zeros_like(images)
+    expected[:, rows, columns] = GradCAM(body).analyze(images[:, rows, columns] * scale)
+    assert np.any(expected)
+    assert_close(GradCAM(keras.Model(x, body(cropped(x)))).analyze(images), expected, 1e-5)
+
+
+def test_a_crop_behind_a_resizing():
+    """Of an image of twice the size, whose centre is looked at: a square in it lights up where it stands."""
+    x = keras.Input((32, 32, 1))
+    value = layers.CenterCrop(8, 8)(layers.Resizing(16, 16)(x))
+    value = layers.Conv2D(1, 1, activation="relu", use_bias=False)(value)
+    model = keras.Model(x, layers.Dense(1, use_bias=False)(layers.GlobalAveragePooling2D()(value)))
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    images = np.zeros((1, 32, 32, 1), "float32")
+    images[:, 10:14, 18:22] = 1
+    heat = GradCAM(model).analyze(images)[0, ..., 0]
+    rows, columns = np.indices(heat.shape)
+    assert np.isclose((heat * rows).sum() / heat.sum(), 11.5, atol=0.1)
+    assert np.isclose((heat * columns).sum() / heat.sum(), 19.5, atol=0.1)
+    assert not heat[:8].any() and not heat[:, :8].any() and not heat[24:].any() and not heat[:, 24:].any()
+
+
 def gated_lower_down():
     """A value that is gated goes on where the gate is applied, not where it is computed."""
     x = keras.Input((6, 6, 2))
