@@ -1,14 +1,16 @@
-"""What is said of explanations that say nothing, or the opposite of what they seem to. Called by `Analyzer.analyze`."""
+"""What is said of explanations that say nothing, or something else than they seem to. Called by `Analyzer.analyze`."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from innvest_lite.analyzers.base import Analyzer
+    from innvest_lite.rules.composite import Plan
 
 _log = logging.getLogger("innvest_lite")
 
@@ -38,6 +40,51 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
             len(negative),
             type(analyzer).__name__,
         )
+
+
+def tell_of_bounds(analyzer: Analyzer, arrays: Sequence[np.ndarray]) -> None:
+    """Warns, once, of inputs outside of the bounds that a rule at the first layer was given.
+
+    Args:
+        analyzer: what explains them.
+        arrays: an array per input, samples first.
+    """
+    explainer = analyzer.explainer
+    if "bounds" in explainer.told:
+        return
+    for array, rule, axis in _bounded(explainer.plan, arrays):
+        low, high = (_along(getattr(rule, end), axis, array.ndim) for end in ("low", "high"))
+        # What was standardized exceeds the bounds of most now and then.
+        slack = 0.1 * (high - low)
+        if np.any(array < low - slack) or np.any(array > high + slack):
+            explainer.told.add("bounds")
+            _log.warning(
+                "Inputs reach from %.4g to %.4g, outside of the bounds %s to %s that the first layer's rule has for the "
+                "model's input: what it gives there means nothing. Say the least and the largest value that an input can "
+                "have: low= and high= of Box and BoundedDeepTaylor, composite_options={'low': ..., 'high': ...} of LRP.",
+                array.min(),
+                array.max(),
+                rule.low,
+                rule.high,
+            )
+            return
+
+
+def _bounded(plan: Plan, arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Any, int]]:
+    """(array, rule, channel axis) of the inputs that reach a rule with bounds through preprocessing alone."""
+    for step in plan.steps:
+        before = plan.before(step.node) if step.rule.needs_bounds else None
+        if before is not None:
+            taken = {value for node in (*before.nodes, step.node) for value in node.inputs}
+            for value, array in zip(plan.graph.inputs, arrays, strict=True):
+                if value in taken and array.size:
+                    yield array, step.rule, step.form.input_channel_axis
+
+
+def _along(bound: float | tuple[float, ...], axis: int, rank: int) -> np.ndarray:
+    """A bound, or one for each channel, in the shape of an array of this rank."""
+    values = np.asarray(bound)
+    return values.reshape([-1 if other == axis else 1 for other in range(rank)]) if values.ndim else values
 
 
 def tell_of_exponents(exponents: np.ndarray) -> None:

@@ -104,6 +104,26 @@ def test_bounds_are_those_of_the_models_input(name, eager):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+def test_inputs_out_of_bounds_are_said(eager, caplog):
+    network, x = body((6, 6, 3)), keras.Input((6, 6, 3))
+    inside = keras.Model(x, network(layers.Rescaling(1 / 127.5, offset=-1)(x)))
+    raw = RNG.integers(0, 256, (4, 6, 6, 3)).astype("float32")
+    raw[0, 0, 0] = 255
+    of_pixels = {"low": 0, "high": 255}
+    cases = {
+        "of pixels": (innvest_lite.LRP(inside, "epsilon_gamma_box", composite_options=of_pixels), ""),
+        "by default": (innvest_lite.LRP(inside, "epsilon_gamma_box"), "to 255, outside of the bounds -3.0 to 3.0"),
+        "bounded": (innvest_lite.BoundedDeepTaylor(inside, -1, 1), "to 255, outside of the bounds -1.0 to 1.0"),
+        "one channel": (innvest_lite.BoundedDeepTaylor(inside, 0, (255, 255, 100)), "bounds 0.0 to (255.0, 255.0, 100.0)"),
+        "without bounds": (innvest_lite.LRP(inside, "epsilon_plus_flat"), ""),
+    }
+    for case, (analyzer, expected) in cases.items():
+        caplog.clear()
+        analyzer.analyze(raw)
+        analyzer.analyze(raw)
+        assert [expected in record.message for record in caplog.records] == [True] * bool(expected), case
+
+
 def test_bounds_of_a_layer_that_sees_other_things_are_its_own():
     """Behind a hidden layer there is nothing to map."""
     model = body((3,))
