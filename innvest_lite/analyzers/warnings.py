@@ -77,8 +77,9 @@ def _bounded(plan: Plan, arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndar
         if before is not None:
             taken = {value for node in (*before.nodes, step.node) for value in node.inputs}
             for value, array in zip(plan.graph.inputs, arrays, strict=True):
+                form: Any = step.form
                 if value in taken and array.size:
-                    yield array, step.rule, step.form.input_channel_axis
+                    yield array, step.rule, form.input_channel_axis
 
 
 def _along(bound: float | tuple[float, ...], axis: int, rank: int) -> np.ndarray:

@@ -30,8 +30,8 @@ def windows_of(graph: Graph, forms: Mapping[str, Form], source: Value, places: P
         For each position of the input (start, end), from 0 to 1; all of it where its size is open.
     """
     windows = [WHOLE] * len(places.positions)
-    while len(takers := graph.consumers.get(source, ())) == 1:
-        (node,) = takers
+    while len(takers := graph.consumers.get(source, [])) == 1:
+        node = takers[0]
         if len(node.inputs) != 1 or len(node.values) != 1 or forms[node.name].kind not in ("route", "scale", "average"):
             break
         if forms[node.name].kind != "scale":
