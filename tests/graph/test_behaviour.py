@@ -34,6 +34,15 @@ def linear(x):
     return 3 * x
 
 
+def silu(x):
+    """It sees all features at once."""
+    return x - ops.mean(x, axis=-1, keepdims=True)
+
+
+def over_the_batch(x):
+    return x - ops.mean(x, axis=0, keepdims=True)
+
+
 class Doubled(layers.ReLU):
     def call(self, x):
         return 2 * x
@@ -101,7 +110,9 @@ KINDS = {
     "twice": (lambda x: ops.tile(x, (1, 2)), "route", None),
     "padded": (lambda x: ops.pad(x, ((0, 0), (1, 1))), "route", None),
     "padded with ones": (lambda x: ops.pad(x, ((0, 0), (1, 1)), constant_values=1.0), "average", None),
-    "over the batch": (lambda x: x - ops.mean(x, axis=0, keepdims=True), "opaque", None),
+    "a function called silu": (lambda x: layers.Activation(silu)(x), "average", None),
+    "over the batch": (lambda x: layers.Activation(over_the_batch)(x), "opaque", None),
+    "over the batch, a node of its own": (lambda x: ops.mean(x, axis=0, keepdims=True), "opaque", None),
     "sorted": (lambda x: ops.sort(x, axis=-1), "opaque", None),
     "random": (lambda x: x + keras.random.normal((6,), seed=keras.random.SeedGenerator(1)), "opaque", None),
 }
@@ -111,10 +122,6 @@ KINDS = {
 def test_kinds(name):
     function, kind, called = KINDS[name]
     node, form = last_node(function)
-    if name == "over the batch":
-        # The mean over samples is a node of its own: it alone is no function of a sample.
-        graph = trace(keras.Model(x := keras.Input((6,)), function(x)))
-        node, form = graph.nodes[0], forms_of(graph)[graph.nodes[0].name]
     assert form.kind == kind
     assert activation_name(node) == called
 

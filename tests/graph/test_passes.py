@@ -173,3 +173,13 @@ def test_a_layer_of_the_users_that_is_called_sigmoid_is_no_head():
     x = keras.Input((4,), name="x")
     graph = passes.rewrite(trace(keras.Model(x, Sigmoid(name="mine")(layers.Dense(1, name="out")(x)))), fuse=False)
     assert names(graph) == ["out", "mine"]
+
+
+def test_a_softmax_stays_where_something_else_takes_its_probabilities_further_on():
+    """Behind what keeps order, too: the other output would get logits."""
+    x = keras.Input((6,))
+    handed_on = layers.Identity(name="handed_on")(layers.Softmax()(layers.Dense(4)(x)))
+    one, two = layers.Dropout(0.1, name="one")(handed_on), layers.Dense(3, name="two")(handed_on)
+    model = models.randomize(keras.Model(x, [one, two]), seed=4)
+    samples = models.normal(5, 6)
+    assert_computes(passes.rewrite(trace(model)), model, samples, model.predict(samples, verbose=0))
