@@ -43,6 +43,28 @@ def over_the_batch(x):
     return x - ops.mean(x, axis=0, keepdims=True)
 
 
+class Standardized(layers.Layer):
+    """Preprocessing of one's own."""
+
+    def __init__(self, function, **options):
+        super().__init__(**options)
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+STANDARDIZED = {
+    "pixels": lambda x: (x - 127.5) / 127.5,
+    "twice": lambda x: (x / 255 - 0.456) / 0.224,
+    "whole numbers": lambda x: (x - 128) / 128,
+    "far from 0": lambda x: (x - 1000) / 3,
+    "farther": lambda x: x - 3000.0,
+    "turned round": lambda x: (116 - x) / 58,
+    "each its own": lambda x: (x - np.arange(100.0, 160, 10, "float32")) / np.arange(50.0, 110, 10, "float32"),
+}
+
+
 class Doubled(layers.ReLU):
     def call(self, x):
         return 2 * x
@@ -124,6 +146,19 @@ def test_kinds(name):
     node, form = last_node(function)
     assert form.kind == kind
     assert activation_name(node) == called
+
+
+@pytest.mark.parametrize("name", STANDARDIZED)
+@pytest.mark.parametrize("called", [Standardized, layers.Activation])
+def test_an_offset_that_rounds_small_numbers_off_leaves_a_scale_a_scale(name, called):
+    _, form = last_node(called(STANDARDIZED[name]))
+    assert form.kind == "scale"
+
+
+def test_a_corner_is_seen_in_spite_of_an_offset():
+    for function in (lambda x: ops.relu(x) + 100, lambda x: ops.abs(x) - 1000, lambda x: ops.tanh(x) + 3000):
+        _, form = last_node(Standardized(function))
+        assert form.kind == "activation"
 
 
 def test_what_is_infinite_or_flat_carries_no_relevance():
