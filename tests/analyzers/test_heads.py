@@ -133,6 +133,13 @@ def test_what_is_squashed_and_stays_is_said_once(name, caplog):
     assert len(caplog.records) == 1 and "not logits" in caplog.records[0].message
 
 
+def test_of_two_softmaxes_one_comes_off():
+    x = keras.Input((6,))
+    model = keras.Model(x, SQUASHED["softmax twice"](x))
+    explainer = innvest_lite.Gradient(model).explainer
+    np.testing.assert_allclose(explainer.predictions(explainer.logits([tf.constant(X)])), model(X), rtol=1e-5)
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "softplus", "softmax", "sigmoid"])
 def test_nothing_is_said_of_logits(activation, caplog):
     x = keras.Input((6,))
