@@ -57,10 +57,9 @@ def bound(analyzer: Analyzer) -> Explainer:
     # The head is looked for before anything is fused or cut further: it is to give the model's own predictions.
     whole = passes.select_output(passes.split_activations(traced), analyzer.output_choice)
     (head,) = passes.heads(whole)
-    if not head:
-        _tell_of_squashing(whole, method)
-    rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable)
-    graph = with_token_inputs(passes.select_output(rewritten, analyzer.output_choice))
+    _tell_of_squashing(whole, method, bool(head))
+    rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable, strip=False)
+    graph = with_token_inputs(passes.strip_softmax(passes.select_output(rewritten, analyzer.output_choice)))
     inputs = input_spec(analyzer.model, graph, analyzer.preprocessor)
     _tell_of_codes(inputs, method, analyzer.hands_back)
     forms = tuple(form_of(node, whole) for node in head)
@@ -76,8 +75,13 @@ def bound(analyzer: Analyzer) -> Explainer:
     )
 
 
-def _tell_of_squashing(graph: Graph, method: str) -> None:
-    node = passes.squashes(graph)
+def _tell_of_squashing(graph: Graph, method: str, has_head: bool) -> None:
+    if has_head:
+        # Of two heads, one behind the other, one comes off.
+        (left,) = passes.heads(passes.strip_softmax(graph))
+        node = left[0] if left else None
+    else:
+        node = passes.squashes(graph)
     if node is not None:
         _log.warning(
             "%s explains what the model puts out, behind %s (%s), and not logits: there, what a class gains another loses, "

@@ -98,11 +98,31 @@ def dtype_of(graph: Graph, forms: Mapping[str, Form], value: Value, spec: Spec) 
 def _feeds_integers(graph, forms, value):
     for node in graph.consumers.get(value, ()):
         kind = forms[node.name].kind
-        if kind == "embedding" or (kind == "opaque" and not _takes_floats(node)):
+        if kind == "embedding" or (kind == "opaque" and not _takes_floats(node)) or _overflows(node):
             return True
-        if kind == "route" and _feeds_integers(graph, forms, node.values[0]):
+        if (kind == "route" or node.output_specs[0].dtype in _SMALL) and _feeds_integers(graph, forms, node.values[0]):
             return True
     return False
+
+
+_SMALL = ("int8", "uint8", "int16", "uint16")
+
+
+def _overflows(node):
+    """Whether a node makes other numbers of small whole ones than of floats: in uint8, 100 - 128 is 228. This is tried."""
+    if not all(spec.dtype in _SMALL for spec in (*node.input_specs, *node.output_specs)):
+        return False
+    generator, ranges = np.random.default_rng(0), [np.iinfo(spec.dtype) for spec in node.input_specs]
+    shapes = [(16, *(8 if size is None else size for size in spec.shape[1:])) for spec in node.input_specs]
+    pairs = zip(ranges, shapes, strict=True)
+    numbers = [generator.integers(info.min, info.max, shape, info.dtype, endpoint=True) for info, shape in pairs]
+    with backend.eagerly():
+        try:
+            whole = node.call(*map(keras.ops.convert_to_tensor, numbers))
+            floats = node.call(*(keras.ops.convert_to_tensor(x, "float32") for x in numbers))
+        except (TypeError, ValueError, ArithmeticError, NotImplementedError, backend.OperationError):
+            return False  # whether it takes floats is asked elsewhere
+        return not all(np.array_equal(backend.to_numpy(a), backend.to_numpy(b)) for a, b in zip(whole, floats, strict=True))
 
 
 def _takes_floats(node):

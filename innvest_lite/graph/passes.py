@@ -14,7 +14,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.behaviour import behaviour_of
 from innvest_lite.graph.graph import Graph, Node, Slot, Value
 from innvest_lite.graph.plain import is_plain
-from innvest_lite.graph.recognized import is_sigmoid, is_softmax
+from innvest_lite.graph.recognized import is_log_softmax, is_sigmoid, is_softmax
 from innvest_lite.graph.trace import Cast
 
 IDLE = (
@@ -60,7 +60,7 @@ def _is_linear_layer(layer, rank):
     return not isinstance(layer, keras.layers.EinsumDense) or einsum_bias_axes(layer, rank) is not None
 
 
-def rewrite(graph: Graph, fuse: bool = False, split: bool = False) -> Graph:
+def rewrite(graph: Graph, fuse: bool = False, split: bool = False, strip: bool = True) -> Graph:
     """The passes that every method needs, and those that some need.
 
     The gradient family fuses and splits nothing: the same operations as the model's own give the same rounding.
@@ -69,9 +69,12 @@ def rewrite(graph: Graph, fuse: bool = False, split: bool = False) -> Graph:
         graph: a `Graph`.
         fuse: whether BatchNormalization is fused into the linear node before it.
         split: whether separable convolutions are cut in two.
+        strip: whether softmax and sigmoid come off the outputs; who explains one of several selects it first, since what
+            other outputs make of its probabilities is no part of it.
     """
     # In this order: only once inline activations are nodes can a softmax be taken off, or a linear part be fused.
-    graph = strip_softmax(split_activations(graph))
+    graph = split_activations(graph)
+    graph = strip_softmax(graph) if strip else graph
     graph = split_separable(graph) if split else graph
     return fuse_batchnorm(graph) if fuse else graph
 
@@ -199,7 +202,8 @@ def _head(graph, output):
     while (node := graph.producer(value)) is not None:
         chain.insert(0, node)
         if is_softmax(node) or is_sigmoid(node):
-            return tuple(chain)
+            # What takes the output itself takes probabilities, too.
+            return () if len(chain) > 1 and output in graph.consumers else tuple(chain)
         value = node.inputs[0] if _keeps_order(node) else None
         # What else takes the value on the way takes probabilities.
         if value is None or len(graph.consumers[value]) > 1 or value in graph.outputs:
@@ -218,7 +222,7 @@ def _keeps_order(node):
 
 
 def squashes(graph: Graph) -> Node | None:
-    """What of a graph's only output was not taken off, though it squashes: a softmax or a function with bounds.
+    """What of a graph's only output was not taken off, though it squashes: a softmax, its logarithm, what has bounds.
 
     Looks through what adds, averages and moves values; None where the output comes from weights or is not bounded.
     """
@@ -228,7 +232,7 @@ def squashes(graph: Graph) -> Node | None:
         if node is None or node.name in seen or is_linear_part(node):
             continue
         seen.add(node.name)
-        if is_softmax(node) or (behaviour_of(node).is_bounded and not behaviour_of(node).affine):
+        if is_softmax(node) or is_log_softmax(node) or (behaviour_of(node).is_bounded and not behaviour_of(node).affine):
             return node
         if not isinstance(node.operation, keras.Layer) or not node.operation.weights:
             waiting.extend(node.inputs)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+_REPLACEABLE = ("call", "convolution_op", "_merge_function")
+
 
 def is_plain(layer: Any, classes: Collection[type]) -> bool:
-    """Whether a layer computes what one of Keras's own `classes` computes: it is one, its `call` (and, of a convolution,
-    `convolution_op`, which is made to be replaced) is that class's, and its weights are not quantized.
+    """Whether a layer computes what one of Keras's own `classes` computes: it is one, its `call` (and what `call` asks and
+    is made to be replaced: `convolution_op` of a convolution, `_merge_function` of a sum or a product) is that class's, and
+    its weights are not quantized.
     """
     return getattr(layer, "quantization_mode", None) is None and any(
-        cls in classes and all(_same_method(type(layer), cls, name) for name in ("call", "convolution_op"))
-        for cls in type(layer).__mro__
+        cls in classes and all(_same_method(type(layer), cls, name) for name in _REPLACEABLE) for cls in type(layer).__mro__
     )
 
 

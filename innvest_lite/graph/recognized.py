@@ -70,6 +70,19 @@ def _gives_softmax(function, spec):
     return any(near(given, powers / powers.sum(axis, keepdims=True), tolerance) for axis in range(1, logits.ndim))
 
 
+def is_log_softmax(node: Node) -> bool:
+    """Whether a node gives the logarithm of a softmax."""
+    if len(node.inputs) != 1 or len(node.output_specs) != 1 or node.output_specs[0].shape != node.input_specs[0].shape:
+        return False
+    if node.part not in ("", "activation") or is_known(node) or is_keras_layer(node):
+        return False
+    function = activation_of(node) or node.call
+    return _gives_softmax(
+        lambda x: keras.tree.map_structure(keras.ops.exp, function(x)),
+        node.input_specs[0],
+    )
+
+
 def is_sigmoid(node: Node) -> bool:
     """Whether a node is a sigmoid: Keras's own, or what gives the same."""
     values = behaviour_of(node).values

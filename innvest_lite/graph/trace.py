@@ -132,26 +132,31 @@ class _Tracer:
     def _inline(self, node, name, values):
         function = _function_of(node.operation)
         # Only the first argument of a model's call is its input; `training` and `mask` are not.
-        given = keras.tree.flatten(node.arguments.args[0] if node.arguments.args else node.arguments.kwargs["inputs"])
+        given = node.arguments.args[0] if node.arguments.args else node.arguments.kwargs["inputs"]
+        if isinstance(given, dict) and not isinstance(function.input, dict):
+            # Keras hands what a dict holds to the inputs of these names; a model whose inputs are a dict flattens both.
+            given = [given[inner.name] for inner in function.inputs]
         inputs = tuple(
             self._cast(values[id(tensor)], tensor, inner, name)
-            for tensor, inner in zip(given, function.inputs, strict=True)
+            for tensor, inner in zip(keras.tree.flatten(given), function.inputs, strict=True)
         )
         outputs = self.run(node.operation, inputs, name + "/", self.places[name])
         self.models[name] = outputs[0]
         return outputs
 
     def _cast(self, value, tensor, inner, name):
-        """A nested model casts its input to the dtype of its own Input; under mixed precision that matters."""
-        if tensor.dtype == inner.dtype:
+        """A nested model casts its input to the dtype of its own Input, and gives or takes a last axis of size 1."""
+        missing = len(inner.shape) - len(tensor.shape)
+        if tensor.dtype == inner.dtype and not missing:
             return value
+        shape = tuple(tensor.shape) if not missing else (*tensor.shape, 1) if missing > 0 else tuple(tensor.shape)[:-1]
         node = Node(
             name=self._name(f"{name}/{inner._keras_history.operation.name}"),
-            operation=Cast(inner.dtype),
+            operation=Cast(inner.dtype, missing),
             inputs=(value,),
             arguments=((Slot(0),), {}),
             input_specs=(_spec(tensor),),
-            output_specs=(Spec(tuple(tensor.shape), inner.dtype),),
+            output_specs=(Spec(shape, inner.dtype),),
         )
         self.nodes.append(node)
         self.places[node.name] = self.places[name]
@@ -163,14 +168,17 @@ class _Tracer:
 
 
 class Cast:
-    """The change of dtype at the door of a nested model, as an operation."""
+    """The change of dtype and rank at the door of a nested model, as an operation."""
 
-    def __init__(self, dtype: str) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: str, missing: int = 0) -> None:
+        self.dtype, self.missing = dtype, missing
 
     def call(self, x: Any) -> Any:
-        """`x` in the dtype of the nested model's input."""
-        return keras.ops.cast(x, self.dtype)
+        """`x` in the dtype of the nested model's input, with or without a last axis of size 1 as that has it."""
+        x = keras.ops.cast(x, self.dtype)
+        if not self.missing:
+            return x
+        return keras.ops.expand_dims(x, -1) if self.missing > 0 else keras.ops.squeeze(x, -1)
 
     __call__ = call
 

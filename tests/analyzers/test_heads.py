@@ -82,6 +82,21 @@ def test_probabilities_that_are_used_further_stay():
     np.testing.assert_allclose(innvest_lite.Gradient(model).analyze(X), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_each_of_two_outputs_has_its_own_logits(behind):
+    """One output moves probabilities, another computes with them, before or behind that; in NumPy."""
+    x = keras.Input((6,))
+    p = layers.Dense(3, activation="softmax", name="p")(x)
+    moved = layers.Flatten(name="moved")(p)
+    model = keras.Model(x, [moved, layers.Dense(2, name="more")(moved if behind else p)])
+    logits = X @ model.get_layer("p").get_weights()[0]
+    powers = np.exp(logits)
+    more = powers / powers.sum(1, keepdims=True) @ model.get_layer("more").get_weights()[0]
+    for name, expected in (("moved", logits), ("more", more)):
+        found = innvest_lite.Gradient(model, output=name).explainer.logits([tf.constant(X)])
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_user_function_called_softmax_stays():
     def softmax(x):
         return 2 * x
@@ -99,6 +114,10 @@ SQUASHED = {
     "mean of probabilities": mixture,
     "tanh": lambda x: layers.Dense(3, activation="tanh")(x),
     "scaled sigmoid": lambda x: layers.Rescaling(2.0)(layers.Dense(1, activation="sigmoid")(x)),
+    "softmax twice": lambda x: layers.Softmax()(layers.Dense(3, activation="softmax")(x)),
+    "sigmoid, then softmax": lambda x: layers.Softmax()(layers.Dense(3, activation="sigmoid")(x)),
+    "log softmax": lambda x: layers.Dense(3, activation="log_softmax")(x),
+    "log softmax, an operation": lambda x: ops.log_softmax(layers.Dense(3)(x)),
     "one of two": lambda x: layers.Dense(3, activation="softmax")(x)[:, :2],
 }
 
@@ -112,6 +131,13 @@ def test_what_is_squashed_and_stays_is_said_once(name, caplog):
         analyzer.analyze(X)
         analyzer.analyze(X)
     assert len(caplog.records) == 1 and "not logits" in caplog.records[0].message
+
+
+def test_of_two_softmaxes_one_comes_off():
+    x = keras.Input((6,))
+    model = keras.Model(x, SQUASHED["softmax twice"](x))
+    explainer = innvest_lite.Gradient(model).explainer
+    np.testing.assert_allclose(explainer.predictions(explainer.logits([tf.constant(X)])), model(X), rtol=1e-5)
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "softplus", "softmax", "sigmoid"])

@@ -56,6 +56,34 @@ def test_whole_numbers_are_explained_as_floats(first, eager):
     assert offenders(is_the_same, METHODS) == {}
 
 
+# What the model makes of 200 in uint8, and whether that is what it makes of 200.0.
+OF_200 = {
+    "minus 128": (lambda x: x - 128, 72, True),
+    "128 minus": (lambda x: 128 - x, 184, False),
+    "times 2": (lambda x: x * 2, 144, False),
+    "a sum": (lambda x: x + x, 144, False),
+    "moved, then a sum": (lambda x: (lambda y: y + y)(layers.Reshape((1, 6))(x)), 144, False),
+    "255 minus, times 2": (lambda x: (255 - x) * 2, 110, True),
+    "255 minus": (lambda x: 255 - x, 55, True),
+}
+
+
+def test_whole_numbers_that_leave_their_range_are_no_floats():
+    """Of all that uint8 holds: 0 minus 128 is 128 there, too."""
+    for name, (build, of_200, alike) in OF_200.items():
+        x = keras.Input((6,), dtype="uint8", name="x")
+        whole = build(x)
+        assert np.all(np.asarray(keras.Model(x, whole)(np.full((1, 6), 200, "uint8"))) == of_200), name
+        assert (np.asarray(build(np.float32(200)) if "moved" not in name else 400) == of_200) == alike, name
+        model = randomize(keras.Model(x, layers.Dense(2)(layers.Flatten()(ops.cast(whole, "float32") / 255))), 1)
+        if name == "255 minus":
+            expected = np.tile(-model.layers[-1].get_weights()[0][:, 1] / 255, (3, 1))
+            assert_close(Gradient(model).analyze(PIXELS[:, 0, :, 0], target=1), expected)
+        else:
+            with pytest.raises(UnsupportedLayerError, match="holds integers"):
+                Gradient(model).analyze(PIXELS[:, 0, :, 0])
+
+
 # Masks ---------------------------------------------------------------------------------------------------------------
 
 

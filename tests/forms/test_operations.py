@@ -28,6 +28,8 @@ LINEAR = {
     "tensordot": (lambda x: ops.tensordot(x, MATRIX, 1), "linear", True),
     "einsum": (lambda x: ops.einsum("btc,cu->btu", x, MATRIX), "linear", True),
     "einsum, turned": (lambda x: ops.einsum("uc,btc->btu", MATRIX.T, x), "linear", True),
+    "einsum of a diagonal": (lambda x: ops.einsum("btc,cc->bt", x, MATRIX @ MATRIX.T), "average", False),
+    "tensordot of two axes": (lambda x: ops.tensordot(x, MATRIX[:5] @ MATRIX.T, 2), "average", False),
     "from the left": (lambda x: ops.matmul(MATRIX[:5, :].T, x), "average", False),
     "resize": (lambda x: ops.image.resize(x[..., None], (4, 9))[..., 0], "average", False),
     "cumsum": (lambda x: ops.cumsum(x, axis=1), "average", False),
@@ -112,6 +114,8 @@ def test_a_maximum_with_a_constant_is_no_winner():
         "two": lambda x: ops.maximum(x, ops.flip(x, 1)),
         "zero": lambda x: ops.maximum(x, 0.0),
         "one": lambda x: ops.maximum(x, 1.0),
+        "of samples": lambda x: ops.max(x, axis=0, keepdims=True),
     }.items():
         kinds[name] = node_of(function)[1][-1].kind
-    assert kinds == {"pool": "max", "max": "max", "two": "max", "zero": "rectifier", "one": "activation"}
+    functions = {"zero": "rectifier", "one": "activation", "of samples": "opaque"}
+    assert kinds == {**dict.fromkeys(("pool", "max", "two"), "max"), **functions}

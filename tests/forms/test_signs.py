@@ -23,6 +23,8 @@ MAY_BE_NEGATIVE = {
     "a maximum of what may": lambda a, b, up_a, up_b: layers.Maximum()([a, b]),
     "a product with one that may": lambda a, b, up_a, up_b: layers.Multiply()([up_a, b]),
     "padding with a negative number": lambda a, b, up_a, up_b: ops.pad(up_a, ((0, 0), (1, 1)), constant_values=-1.0),
+    "a choice of a negative number": lambda a, b, up_a, up_b: ops.where(up_a > 0.5, up_a, -1.0),
+    "a minimum that begins below 0": lambda a, b, up_a, up_b: ops.min(up_a, axis=1, initial=-1.0),
     "a negative scale": lambda a, b, up_a, up_b: layers.Rescaling(-2.0)(up_a),
     "an offset": lambda a, b, up_a, up_b: layers.Rescaling(1.0, -0.5)(up_a),
     "a leaky rectifier": lambda a, b, up_a, up_b: layers.ReLU(negative_slope=0.1)(a),

@@ -94,3 +94,26 @@ def test_sums_have_patterns_along_the_channels_wherever_these_lie():
         for first, samples in ((False, x), (True, np.moveaxis(x, -1, 1)))
     ]
     np.testing.assert_allclose(np.moveaxis(found[1], 1, -1), found[0], rtol=1e-3, atol=1e-4 * np.abs(found[0]).max())
+
+
+def test_a_merge_of_ones_own_is_not_taken_for_keras_own():
+    """Keras's sums and products ask `_merge_function`, which is made to be overridden."""
+
+    class Difference(layers.Add):
+        def _merge_function(self, inputs):
+            return inputs[0] - inputs[1]
+
+    class Total(layers.Multiply):
+        def _merge_function(self, inputs):
+            return inputs[0] + inputs[1]
+
+    for merge in (Difference(), Total()):
+        a, b = keras.Input((4,)), keras.Input((4,))
+        model = keras.Model([a, b], merge([a, b]))
+        given = [models.normal(2, 4, seed=seed) for seed in (1, 2)]
+        # The layers do compute something else, and their gradient is known.
+        assert not np.allclose(model(given), given[0] + given[1] if merge.name == "difference" else given[0] * given[1])
+        with pytest.raises(UnsupportedLayerError, match=type(merge).__name__):
+            LRP(model)
+        signs = [float(x[0, 0]) for x in Gradient(model).analyze(given, target=0)]
+        assert signs == ([1, -1] if merge.name == "difference" else [1, 1])

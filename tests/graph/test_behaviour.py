@@ -114,6 +114,7 @@ KINDS = {
     "a maximum with 1": (lambda x: ops.maximum(x, 1.0), "activation", None),
     "a subclass of ReLU": (lambda x: Doubled()(x), "scale", None),
     "a subclass of Activation": (lambda x: Shifted("tanh")(x), "activation", None),
+    "bent far from 0": (lambda x: layers.Activation(lambda z: ops.clip(z, -8.0, 8.0))(x), "activation", None),
     "glu": (lambda x: layers.Activation("glu")(x), "opaque", None),
     "softmax": (lambda x: layers.Activation("softmax")(x), "opaque", "softmax"),
     "TensorFlow's softmax": (lambda x: layers.Activation(tf.nn.softmax)(x), "opaque", "softmax"),

@@ -165,6 +165,14 @@ def test_a_softmax_that_feeds_something_else_is_stripped_as_output_only():
     assert graph.node_of["more"].inputs == (Value("out/activation"),)
 
 
+def test_an_output_that_is_moved_and_feeds_something_else_stays():
+    """Its probabilities are moved and taken in one: without the softmax, the other output would take logits."""
+    x = keras.Input((4,), name="x")
+    moved = layers.Flatten(name="moved")(layers.Dense(3, activation="softmax", name="p")(x))
+    model = models.randomize(keras.Model(x, [moved, layers.Dense(2, name="more")(moved)]), seed=8)
+    assert_computes(passes.rewrite(trace(model), fuse=False), model, models.normal(3, 4))
+
+
 def test_a_layer_of_the_users_that_is_called_sigmoid_is_no_head():
     class Sigmoid(keras.Layer):
         def call(self, x):

@@ -112,6 +112,24 @@ def test_a_nested_model_that_casts_gets_a_cast():
     np.testing.assert_array_equal(evaluate(graph, data)[0], model(data))
 
 
+def test_a_dict_gives_each_input_of_a_nested_model_its_own():
+    """By name, as Keras does: the sorted keys of the dict stand in another order than the inputs."""
+    last, first = keras.Input((3,), name="z"), keras.Input((3,), name="a")
+    inner = keras.Model([last, first], layers.Subtract()([last, first]), name="inner")
+    one, two = keras.Input((3,), name="one"), keras.Input((3,), name="two")
+    samples = [models.normal(4, 3, seed=seed) for seed in (1, 2)]
+    graph = trace(keras.Model([one, two], inner({"z": one, "a": two})))
+    np.testing.assert_array_equal(evaluate(graph, samples)[0], samples[0] - samples[1])
+
+
+@pytest.mark.parametrize("outer, inner", [((4,), (4, 1)), ((4, 1), (4,))])
+def test_a_nested_model_gives_or_takes_a_last_axis(outer, inner):
+    x, inner_x = keras.Input(outer), keras.Input(inner)
+    model = models.randomize(keras.Model(x, keras.Model(inner_x, layers.Dense(2)(inner_x))(x)), seed=1)
+    samples = models.normal(3, *outer)
+    np.testing.assert_array_equal(evaluate(trace(model), samples)[0], model(samples))
+
+
 def test_specs_say_where_keras_masks():
     graph = trace(models.case("masked_text").model)
     assert graph.node_of["gap"].input_specs[0].masked

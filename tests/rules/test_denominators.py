@@ -181,3 +181,15 @@ def test_flat_at_a_first_layer_and_sums_behind(eager):
     for composite in ("epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box", flat_first):
         report = LRP(model, composite).check(X)
         assert report.unexplained.max() < 1e-4
+
+
+def test_a_difference_of_rectified_values_shares_by_magnitude():
+    """Of u - v, u gets the share u / (u + v), worked out in NumPy; by contribution it would be u / (u - v)."""
+    a, b = keras.Input((5,), name="a"), keras.Input((5,), name="b")
+    minus = layers.Subtract(name="minus")([layers.ReLU()(a), layers.ReLU()(b)])
+    model = keras.Model([a, b], layers.Dense(2, use_bias=False)(minus))
+    u, v = np.abs(X) + 0.1, np.abs(X[::-1]) + 0.1
+    found, kept = LRP(model, "z_plus").analyze([u, v], target=0, keep=["minus"])
+    assert np.any(kept["minus"])
+    for given, share in zip(found, (u, v), strict=True):
+        assert_close(given, share / (u + v) * kept["minus"])

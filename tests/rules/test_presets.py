@@ -1,6 +1,7 @@
 """The named composites: dense layers of every kind get the rule of dense layers; rules stand at nodes that they are for."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -44,3 +45,21 @@ def test_a_pattern_wants_a_kernel():
     graph = trace(keras.Model(x, layers.GlobalAveragePooling1D(name="mean")(x)))
     with pytest.raises(InvalidInputError, match=r"matches only others: mean \(average\)"):
         bind(graph, [(kind("average"), Pattern()), (anything(), Gradient())], "Test")
+
+
+def test_products_with_a_constant_matrix_are_dense():
+    """Whichever operation makes them: each is what a Dense layer of the same kernel would be."""
+    matrix, samples = np.random.default_rng(0).normal(size=(5, 3)), np.random.default_rng(1).normal(size=(4, 5))
+    matrix, samples = matrix.astype("float32"), samples.astype("float32")
+    x = keras.Input((5,))
+    twin = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, use_bias=False)])
+    twin.set_weights([matrix])
+    expected = LRP(twin, "epsilon_plus").analyze(samples)
+    for product in (
+        lambda x: keras.ops.matmul(x, matrix),
+        lambda x: keras.ops.dot(x, matrix),
+        lambda x: keras.ops.tensordot(x, matrix, 1),
+        lambda x: keras.ops.einsum("bi,ij->bj", x, matrix),
+    ):
+        found = LRP(keras.Model(x, product(x)), "epsilon_plus").analyze(samples)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
