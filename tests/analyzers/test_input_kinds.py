@@ -231,8 +231,8 @@ def test_inputs_with_a_leading_underscore(exported):
 # Two precisions ------------------------------------------------------------------------------------------------------
 
 
-QUICK = ("gradient", "integrated_gradients", "occlusion", "lrp.epsilon", "gradcam")
-SLOW = [name for name in (*METHODS, "lrp.z_plus", "lrp.alpha_2_beta_1", "deep_taylor") if name not in QUICK]
+QUICK = ("integrated_gradients", "occlusion", "lrp.z_plus", "gradcam")
+SLOW = [name for name in (*METHODS, "lrp.epsilon", "lrp.alpha_2_beta_1", "deep_taylor") if name not in QUICK]
 
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])

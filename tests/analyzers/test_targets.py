@@ -157,7 +157,6 @@ def test_rules_that_treat_signs_apart_explain_what_two_logits_would(tail, eager)
     assert offenders(is_the_twin, UNEVEN) == {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["occlusion", "rise"])
 def test_the_probability_of_class_0(name, eager):
     model = centred()
