@@ -41,6 +41,7 @@ class PatternNet(PatternAnalyzer):
     """
 
     picture = "signal"
+    starts_unsigned = True
     stand_in = (rules.anything(), rules.Gradient())
 
     def composite(self) -> list:

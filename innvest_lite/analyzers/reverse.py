@@ -33,6 +33,8 @@ class Sweep(Strategy):
         kernels: gives node name -> the kernel that rules with `needs_kernel` back-project with.
         accounts: see `Strategy`.
         centred: whether `start` is given by how much the outputs exceed their mean, in place of their values.
+        unsigned: whether the two classes of a single unit have the same explanation: z times its signal is -z times the
+            signal of -z.
     """
 
     start: Callable[[Any, Any], Any]
@@ -40,6 +42,7 @@ class Sweep(Strategy):
     kernels: Callable[[], dict]
     accounts: bool = True
     centred: bool = False
+    unsigned: bool = False
 
     sweeps = True
 
@@ -80,6 +83,7 @@ class Sweep(Strategy):
         logits = put_out if side >= 0 else -put_out
         weights = explainer.targets.at(logits, weights)
         weights = ops.relu(side * weights) if side else weights
+        weights = ops.abs(weights) if self.unsigned and explainer.targets.two_classes else weights
         start = self.start(weights, self.starting_values(explainer, put_out))
         return start, sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan)), logits
 
@@ -119,6 +123,7 @@ class ReverseAnalyzer(Analyzer):
 
     starts_from_logit = False
     starts_centred = False
+    starts_unsigned = False
     accounts = True
     #: What stands in where `fallback` lets the gradient do so: `(matcher, rule)`.
     stand_in: tuple = (affine(), Contributions())
@@ -167,7 +172,7 @@ class ReverseAnalyzer(Analyzer):
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""
-        return Sweep(self.start, self.finish, self.kernels, self.accounts, self.starts_centred)
+        return Sweep(self.start, self.finish, self.kernels, self.accounts, self.starts_centred, self.starts_unsigned)
 
     @property
     def rescales(self) -> bool:

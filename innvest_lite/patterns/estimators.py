@@ -32,9 +32,10 @@ _CONSTANT = 1e-10
 _AT_A_TIME = 1 << 22
 
 ESTIMATORS = ("linear", "relu", "relu.safe", "relu.negative", "filter")
-KINDS = ("rectified", "unrectified", "output", "sum", "average")
+KINDS = ("rectified", "unrectified", "output", "single", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
-does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; sums; average pooling."""
+does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; outputs of a single unit,
+whose two signs are two classes or none; sums; average pooling."""
 RENAMED_KINDS = {"linear": "rectified"}
 """The former name of a kind, which meant another thing than the estimator of that name -> its present name."""
 DEFAULT = "relu.safe"
@@ -99,8 +100,16 @@ def with_present_names(estimator: str | Mapping[str, str]) -> str | dict[str, st
 
 
 def chosen(estimator: str | Mapping[str, str], kind: str) -> str:
-    """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out."""
-    return estimator if isinstance(estimator, str) else estimator.get(kind, DEFAULT)
+    """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out.
+
+    A single unit counts as an output where nothing else is said of it. It has no positive regime of its own: its negative
+    values are the other class, so that "relu.safe" takes all of them, "linear".
+    """
+    if isinstance(estimator, str):
+        word = estimator
+    else:
+        word = estimator.get(kind, estimator.get("output", DEFAULT) if kind == "single" else DEFAULT)
+    return "linear" if kind == "single" and word == "relu.safe" else word
 
 
 def estimate(

@@ -122,7 +122,10 @@ class Layout:
             return form.kind
         if self._activation(form.node.values[0]) is not None:
             return "rectified"
-        return "output" if form.node.values[0] in self.graph.outputs else "unrectified"
+        if form.node.values[0] not in self.graph.outputs:
+            return "unrectified"
+        shape = form.node.output_specs[0].shape
+        return "single" if all(shape[axis] == 1 for axis in form.unit_axes) else "output"
 
     def activation(self, form: Form) -> str:
         """The name of the activation that a linear node's value reaches; "" where it reaches none."""

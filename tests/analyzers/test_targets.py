@@ -11,7 +11,7 @@ from keras import layers
 from models import normal, randomize
 
 import innvest_lite
-from innvest_lite import Gradient, InvalidInputError, create_analyzer, metrics
+from innvest_lite import Gradient, InvalidInputError, PatternAttribution, PatternNet, create_analyzer, metrics
 
 X = normal(6, 8, 8, 2)
 
@@ -437,3 +437,51 @@ def test_measures_know_both_classes(eager):
     curves = metrics.degradation(model, Gradient(model), X, patch=4, steps=2, target=labels).curves
     p = 1 / (1 + np.exp(-z))
     assert_close(curves[:, 0], np.where(labels[:, 0] == 1, p, 1 - p))
+
+
+# One unit and patterns ------------------------------------------------------------------------------------------------
+
+
+def detectors():
+    """A unit that counts what two detectors see: class 1 has ones in the last four features, class 0 in the first."""
+    x = keras.Input((8,))
+    hidden = layers.Dense(2, activation="relu", name="hidden")(x)
+    model = keras.Model(x, layers.Dense(1, activation="sigmoid", name="out")(hidden))
+    ends = np.repeat(np.eye(2), 4, axis=0)
+    model.set_weights([ends - 0.3 * (1 - ends), np.zeros(2), np.float32([[-1], [1]]), np.zeros(1)])
+    labels = np.arange(400) % 2
+    noise = np.random.default_rng(0).normal(scale=0.3, size=(400, 8))
+    return model, (np.repeat(np.eye(2)[labels], 4, axis=1) + noise).astype("float32"), labels
+
+
+@pytest.mark.parametrize("method", [PatternAttribution, PatternNet])
+def test_one_pattern_serves_both_classes_of_a_unit(method, eager, eager_fits):
+    """What speaks for the class that is predicted lies where that class's features are, for either one."""
+    model, samples, labels = detectors()
+    found = method(model).fit(samples, verbose=0).analyze(samples[:40])
+    own = np.stack([found[:, :4].sum(1), found[:, 4:].sum(1)], 1)[np.arange(40), labels[:40]]
+    assert np.all(own > 0)
+    assert np.median(own / np.abs(found).sum(1)) > 0.9
+
+
+@pytest.mark.parametrize(
+    "estimator, expected", [({"output": "filter"}, "filter"), ({"single": "relu"}, "relu"), ("relu", "relu")]
+)
+def test_another_estimator_of_a_single_unit_is_what_it_says(estimator, expected, eager_fits):
+    model, samples, _ = detectors()
+    fitted = innvest_lite.fit_patterns(model, samples, estimator, verbose=0)
+    assert fitted.report()["out"].estimator == expected
+    assert innvest_lite.fit_patterns(model, samples, {"rectified": "relu"}, verbose=0).report()["out"].estimator == "linear"
+
+
+@pytest.mark.parametrize("method", [PatternAttribution, PatternNet])
+def test_patterns_explain_what_two_logits_would(method, eager, eager_fits):
+    """Two logits whose patterns are estimated as those of a single unit are."""
+    model, (samples, target) = centred(), (normal(60, 8, 8, 2, seed=5), np.array([0, 1, 1, 0, 1, 0]))
+    one = method(model).fit(samples, verbose=0)
+    two = method(twin(model, 0.5), estimator={"output": "linear"}).fit(samples, verbose=0)
+    for chosen in (0, 1, target, None):
+        expected = two.analyze(X, chosen)
+        # Of PatternAttribution, half: -z / 2 and z / 2 are contrasted.
+        factor = 2 if method is PatternAttribution else 1
+        assert_close(one.analyze(X, chosen), factor * expected, 1e-4)
