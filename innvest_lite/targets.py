@@ -244,6 +244,11 @@ class Targets:
             weights = array.astype("float32")
         if not np.isfinite(weights).all():
             raise InvalidInputError("The target weights hold NaN or infinite values, or some beyond the range of float32.")
+        if self.two_classes and not self.is_dense and np.isin(weights, (0, 1)).all() and not weights.all():
+            raise InvalidInputError(
+                "Floats are weights of the unit's logit, and a weight of 0 explains nothing. Labels are whole numbers: "
+                "target=labels.astype(int)."
+            )
         return weights
 
     def predicted(self, logits: np.ndarray) -> np.ndarray:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import CODES, with_token_inputs
 from innvest_lite.forms.registry import form_of
 from innvest_lite.graph import Graph, passes, trace
+from innvest_lite.graph.squashing import squashes
 from innvest_lite.inputs import InputSpec, input_spec
 from innvest_lite.rules import bind
 from innvest_lite.targets import Targets
@@ -56,6 +58,7 @@ def bound(analyzer: Analyzer) -> Explainer:
     traced, method = trace(analyzer.model), type(analyzer).__name__
     # The head is looked for before anything is fused or cut further: it is to give the model's own predictions.
     whole = passes.select_output(passes.split_activations(traced), analyzer.output_choice)
+    _require_an_output(whole, method)
     (head,) = passes.heads(whole)
     _tell_of_squashing(whole, method, bool(head))
     rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable, strip=False)
@@ -75,13 +78,26 @@ def bound(analyzer: Analyzer) -> Explainer:
     )
 
 
+def _require_an_output(graph: Graph, method: str) -> None:
+    """Refuses outputs that have no gradient, and those that are no longer of one sample each."""
+    spec, producer = graph.spec(graph.outputs[0]), graph.producer(graph.outputs[0])
+    name = graph.outputs[0].node if producer is None else f"{producer.name} ({producer.kind})"
+    if not keras.backend.is_float_dtype(spec.dtype):
+        raise InvalidInputError(
+            f"{method} explains numbers that change with the input, but the output of {name} is {spec.dtype}: explain a "
+            "model that ends before it, such as before an argmax."
+        )
+    if not spec.shape:
+        raise InvalidInputError(f"{method} explains one sample at a time, but the output of {name} is one number for all.")
+
+
 def _tell_of_squashing(graph: Graph, method: str, has_head: bool) -> None:
     if has_head:
         # Of two heads, one behind the other, one comes off.
         (left,) = passes.heads(passes.strip_softmax(graph))
         node = left[0] if left else None
     else:
-        node = passes.squashes(graph)
+        node = squashes(graph)
     if node is not None:
         _log.warning(
             "%s explains what the model puts out, behind %s (%s), and not logits: there, what a class gains another loses, "

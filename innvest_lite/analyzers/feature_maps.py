@@ -93,8 +93,13 @@ class _Walk:
     def named(self, layer: str) -> FeatureMaps:
         """The output of a layer."""
         known = {**{node.name: node.values[0] for node in self.graph.nodes}, **self.graph.layer_values}
+        inner = [name for name in known if name.endswith(f"/{layer}") and self.graph.producer(known[name]) is not None]
+        if layer not in known and len(inner) == 1:
+            # In a nested model, which may be said too.
+            layer = inner[0]
         if layer not in known or self.graph.producer(known[layer]) is None:
-            raise InvalidInputError(f"layer={layer!r} names no layer of the model.")
+            more = f"; in nested models there are {', '.join(map(repr, inner))}" if inner else ""
+            raise InvalidInputError(f"layer={layer!r} names no layer of the model{more}.")
         value = known[layer]
         places, spec = self.places.get(value), self.graph.spec(value)
         if places is LOST and len(spec.shape) == len(self._own().axes) > 2 and self._reaches(value):

@@ -14,7 +14,7 @@ from innvest_lite.options import one_of
 from innvest_lite.rules import presets
 from innvest_lite.rules.composite import checked_pairs
 from innvest_lite.rules.configs import composite_from_config, composite_to_config
-from innvest_lite.rules.first_layer import Box
+from innvest_lite.rules.first_layer import Box, Flat
 from innvest_lite.rules.gradient import Gradient
 from innvest_lite.rules.lrp import Epsilon, Zero, ZPlus
 from innvest_lite.rules.matchers import first, kind, layer
@@ -22,7 +22,10 @@ from innvest_lite.rules.matchers import first, kind, layer
 _log = logging.getLogger("innvest_lite")
 _GRADIENTS = (kind("rectifier") & layer("Activation", "ReLU")) | kind("sum", "average", "scale")
 _SHARES = presets.STRUCTURE_BY_MAGNITUDE
-_STRUCTURES = {"shares": _SHARES, "gradient": ((_GRADIENTS, Gradient(grows=True)), *_SHARES)}
+_STRUCTURES = {
+    "shares": _SHARES,
+    "gradient": (*presets.PREPROCESSING, (_GRADIENTS, Gradient(grows=True)), *_SHARES),
+}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -87,6 +90,7 @@ class LRP(ReverseAnalyzer):
         super().complete()
         if not isinstance(self._name_or_pairs, str):
             self._tell_of_unused_pairs()
+        self._tell_of_flat_columns()
 
     def composite(self) -> list:
         """The user's pairs, then what all other nodes do."""
@@ -97,6 +101,20 @@ class LRP(ReverseAnalyzer):
         """See `Analyzer`: where the last layer's rule divides by less than the whole logit."""
         last, _ = self.plan().ends()
         return not all(isinstance(step.rule, Zero | Epsilon) and step.rule.bias for step in last)
+
+    def _tell_of_flat_columns(self) -> None:
+        """Flat over neighbouring pixels smooths a map; over all columns of a table it leaves none."""
+        flat = [
+            step.node.name
+            for step in self.plan().steps
+            if isinstance(step.rule, Flat) and len(step.node.input_specs[0].shape) == 2
+        ]
+        if flat:
+            _log.warning(
+                "The rule Flat gives all numbers that %s takes the same relevance, so that the map does not tell them "
+                "apart. For tables, tokens and flattened images take lrp.epsilon or lrp.epsilon_plus.",
+                ", ".join(flat),
+            )
 
     def _tell_of_unused_pairs(self) -> None:
         used = [step.rule for step in self.plan().steps]
@@ -135,7 +153,8 @@ class DeepTaylor(ReverseAnalyzer):
         model: a Functional or Sequential `keras.Model`.
         structure: what all nodes but the linear ones do. "shares": as in `LRP`, sums, means and normalizations share
             relevance out by contribution, and BatchNormalization is fused into the layer before it. "gradient": they
-            hand on its gradient, as in iNNvestigate; each addend of a sum gets all of it, so it is not conserved.
+            hand on its gradient, as in iNNvestigate; each addend of a sum gets all of it, so it is not conserved. What
+            scales before the first weights hands relevance on in both.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
     """
 

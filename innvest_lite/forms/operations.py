@@ -21,7 +21,7 @@ from innvest_lite.graph.trace import Cast
 
 _KERAS = "keras.src.ops."
 # Values are moved or copied from several inputs, or to several outputs.
-_ROUTES = ("Concatenate", "Stack", "Append", "Hstack", "Vstack", "Split", "Unstack", "Where", "Cast", "StopGradient")
+_ROUTES = ("Concatenate", "Stack", "Append", "Hstack", "Vstack", "Split", "Unstack", "Where", "Cast")
 _SUMS = {"Add": (1.0, 1.0), "Subtract": (1.0, -1.0)}
 _MAXIMA = ("MaxPool", "AdaptiveMaxPool", "Max", "Amax", "Maximum", "Min", "Amin", "Minimum")
 
@@ -57,6 +57,9 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
     name = type(node.operation).__name__ if type(node.operation).__module__.startswith(_KERAS) else ""
     if name in _ROUTES:
         return Form(node, "route")
+    if name == "StopGradient":
+        # What it computes and its gradient disagree: relevance that follows the gradient is lost.
+        return Form(node, "opaque")
     if len(node.inputs) > 1:
         return _of_several(node, graph, name)
     if name in _LINEAR:

@@ -109,6 +109,8 @@ def _followed(node, form, taken, spec):
     if any(other.axes != places.axes for other, _ in known):
         return LOST
     name = type(node.operation).__name__ if is_keras(node.operation) else ""
+    if name == "Stack":
+        return _stacked(node, places, len(spec.shape))
     if form.kind == "embedding":
         return Places((*places.axes, ()), places.sizes)
     if name in _RESHAPING:
@@ -138,6 +140,9 @@ def _regrouped(places, before, after):
     """Of what reads the same numbers in the same order with other axes."""
     if None in before or None in after:
         return LOST if len(after) > 1 else _GONE
+    if len(before) == 1 and max(after) < before[0]:
+        # Of a flat input nobody knows which numbers are rows, columns and channels of a picture.
+        return LOST
     sizes, parts, axes = dict(places.sizes), [], [()]
     for here, size in zip(places.axes[1:], before, strict=True):
         parts += [(sizes[one], one) for one in here] if len(here) > 1 else [(size, here[0] if here else None)]
@@ -160,6 +165,13 @@ def _regrouped(places, before, after):
             return _GONE
         axes.append(() if None in here else tuple(here))
     return Places(tuple(axes), sizes) if any(axes) else _GONE
+
+
+def _stacked(node, places, rank):
+    """Of values that stand side by side along an axis of their own, such as channels that a preprocessing reorders."""
+    axes = list(places.axes)
+    axes.insert(node.operation.axis % rank, ())
+    return Places(tuple(axes), places.sizes) if axes[0] == () and node.operation.axis % rank else LOST
 
 
 def _moved(node, places, before, after):

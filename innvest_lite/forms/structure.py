@@ -124,6 +124,15 @@ def _kind_of_one_value(seen):
     return "activation" if np.isfinite(at_zero) else "opaque"
 
 
+def random_crop(node: Node) -> Form:
+    """The form of a RandomCrop: a route where it has nothing to do.
+
+    Outside of training some versions of Keras resize, and some hand images on as they are, of another shape than they say.
+    """
+    same = node.input_specs[0].shape == node.output_specs[0].shape
+    return Form(node, "route" if same else "opaque")
+
+
 def product(node: Node, graph: Graph) -> Form:
     """The form of an elementwise product.
 

@@ -137,7 +137,7 @@ def weighted_sum(node: Node, graph: Graph, weights: Sequence[float]) -> Form:
     """
     spec = node.output_specs[0]
     rank = len(spec.shape)
-    axis = 1 if rank > 3 and _channels_first_around(node, graph) else rank - 1
+    axis = 1 if rank > 2 and _channels_first_around(node, graph) else rank - 1
     ranks = {len(taken.shape) for taken in node.input_specs}
     if axis < 1 or spec.shape[axis] is None or ranks != {rank}:
         return BroadcastSum(node, "sum", weights=tuple(weights))

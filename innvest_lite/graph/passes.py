@@ -14,7 +14,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.behaviour import behaviour_of
 from innvest_lite.graph.graph import Graph, Node, Slot, Value
 from innvest_lite.graph.plain import is_plain
-from innvest_lite.graph.recognized import is_log_softmax, is_sigmoid, is_softmax
+from innvest_lite.graph.recognized import is_sigmoid, is_softmax
 from innvest_lite.graph.trace import Cast
 
 IDLE = (
@@ -219,24 +219,6 @@ def _keeps_order(node):
         or (type(node.operation).__module__, type(node.operation).__name__) in _RESHAPING_OPERATIONS
         or behaviour_of(node).is_identity
     )
-
-
-def squashes(graph: Graph) -> Node | None:
-    """What of a graph's only output was not taken off, though it squashes: a softmax, its logarithm, what has bounds.
-
-    Looks through what adds, averages and moves values; None where the output comes from weights or is not bounded.
-    """
-    waiting, seen = [graph.outputs[0]], set()
-    while waiting:
-        node = graph.producer(waiting.pop())
-        if node is None or node.name in seen or is_linear_part(node):
-            continue
-        seen.add(node.name)
-        if is_softmax(node) or is_log_softmax(node) or (behaviour_of(node).is_bounded and not behaviour_of(node).affine):
-            return node
-        if not isinstance(node.operation, keras.Layer) or not node.operation.weights:
-            waiting.extend(node.inputs)
-    return None
 
 
 def _without_unused(graph):

@@ -22,6 +22,7 @@ from innvest_lite.rules.matchers import (
     layer,
     monotone,
     named,
+    one_position,
     until,
 )
 from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern
@@ -71,6 +72,7 @@ __all__ = [
     "layer",
     "monotone",
     "named",
+    "one_position",
     "preset",
     "register_rule",
     "until",

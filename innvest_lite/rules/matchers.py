@@ -138,6 +138,14 @@ def before_first() -> Matcher:
     return _BeforeFirst()
 
 
+def one_position() -> Matcher:
+    """Matches linear nodes whose input has channels at a single position, such as a 1 x 1 convolution behind a pooling.
+
+    They are dense layers, whatever they are called.
+    """
+    return _OnePosition()
+
+
 def last() -> Matcher:
     """Matches the linear nodes that make the output: no other linear node lies behind them."""
     return _Last()
@@ -158,7 +166,21 @@ def until(end: int | str) -> Matcher:
     return _Until(end)
 
 
-MAKERS = (kind, anything, affine, kernel_bearing, monotone, gated, layer, named, first, before_first, last, until)
+MAKERS = (
+    kind,
+    anything,
+    affine,
+    kernel_bearing,
+    monotone,
+    gated,
+    layer,
+    named,
+    first,
+    before_first,
+    one_position,
+    last,
+    until,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +249,15 @@ class _First(Matcher):
 class _BeforeFirst(Matcher):
     def __call__(self, site):
         return site.before_first
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnePosition(Matcher):
+    def __call__(self, site):
+        shape, channels = site.form.node.input_specs[0].shape, getattr(site.form, "input_channel_axis", None)
+        if site.kind != "linear" or len(shape) < 3 or channels is None:
+            return False
+        return all(size == 1 for axis, size in enumerate(shape) if axis not in (0, channels))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from innvest_lite.rules.base import Rule
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
 from innvest_lite.rules.gradient import Gradient, TokenSum
 from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, LinearRule, Zero, ZPlus
-from innvest_lite.rules.matchers import Matcher, before_first, first, gated, kind, layer
+from innvest_lite.rules.matchers import Matcher, before_first, first, gated, kind, layer, one_position
 from innvest_lite.rules.pattern import GatedSignal, Pass
 from innvest_lite.rules.shares import require
 from innvest_lite.rules.weightless import Elementwise, Magnitude, Norm
@@ -29,14 +29,14 @@ _MOVES: Composite = (
     (gated(), GatedSignal()),
     (kind("embedding"), TokenSum()),
 )
-# Preprocessing: what arrives there need not be in proportion to what it hands on, as behind a flat first layer.
-_PREPROCESSING: Composite = ((kind("scale") & before_first(), Pass()),)
+# What arrives there need not be in proportion to what it hands on, as behind a flat first layer.
+PREPROCESSING: Composite = ((kind("scale") & before_first(), Pass()),)
 _WITHOUT_WEIGHTS = ("sum", "average", "scale", "normalization")
 
 # Sums and means share relevance out by contribution.
-STRUCTURE: Composite = (*_MOVES, *_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Norm()))
+STRUCTURE: Composite = (*_MOVES, *PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Norm()))
 # By the magnitude of contributions (docs/evidence.md): where contributions cancel, shares of them grow without bound.
-STRUCTURE_BY_MAGNITUDE: Composite = (*_MOVES, *_PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Magnitude()))
+STRUCTURE_BY_MAGNITUDE: Composite = (*_MOVES, *PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Magnitude()))
 
 
 SUMS = ("auto", "contribution", "magnitude")
@@ -71,9 +71,19 @@ def everywhere(rule: Rule) -> Composite:
     return ((kind("linear"), rule),)
 
 
-def dense_and_convolutional(dense: Rule, convolutional: Rule, at_input: Rule | None = None) -> Composite:
-    """One rule for dense layers, one for convolutions, and, if given, one for the first layer."""
-    pairs = (kind("linear") & layer(*_DENSE), dense), (kind("linear"), convolutional)
+def dense_and_convolutional(
+    dense: Rule, convolutional: Rule, at_input: Rule | None = None, by_class: bool = False
+) -> Composite:
+    """One rule for dense layers, one for convolutions, and, if given, one for the first layer.
+
+    Args:
+        dense: for dense layers, and for convolutions of a single position, which are dense layers written otherwise.
+        convolutional: for all other linear layers.
+        at_input: for the first layers.
+        by_class: whether all convolutions are convolutions, as in iNNvestigate.
+    """
+    is_dense = kind("linear") & (layer(*_DENSE) if by_class else layer(*_DENSE) | one_position())
+    pairs = (is_dense, dense), (kind("linear"), convolutional)
     return pairs if at_input is None else ((first(), at_input), *pairs)
 
 
@@ -129,12 +139,12 @@ def sequential_preset_a(epsilon: float = 0.1, bias: str = "shared") -> Composite
         epsilon: of the dense layers.
         bias: of alpha-beta; "shared" is iNNvestigate's, "split" the paper's.
     """
-    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias))
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(1.0, 0.0, bias), by_class=True)
 
 
 def sequential_preset_b(epsilon: float = 0.1, bias: str = "shared") -> Composite:
     """iNNvestigate's preset B: epsilon for dense layers, alpha 2 beta 1 for convolutions; arguments as in preset A."""
-    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias))
+    return dense_and_convolutional(Epsilon(epsilon), AlphaBeta(2.0, 1.0, bias), by_class=True)
 
 
 def sequential_preset_a_flat(epsilon: float = 0.1, bias: str = "shared") -> Composite:

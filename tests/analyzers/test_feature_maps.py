@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cam_replicas import enlarged, expected_heat, features_and_gradient, slow_map
 from comparing import assert_close, offenders
-from keras import layers
+from keras import layers, ops
 from loop_replicas import assert_saved
 
 from innvest_lite import GradCAM, GradCAMPlusPlus, InvalidInputError, UnsupportedLayerError
@@ -359,6 +359,41 @@ def test_a_crop_behind_a_resizing():
     assert np.isclose((heat * rows).sum() / heat.sum(), 11.5, atol=0.1)
     assert np.isclose((heat * columns).sum() / heat.sum(), 19.5, atol=0.1)
     assert not heat[:8].any() and not heat[:, :8].any() and not heat[24:].any() and not heat[:, 24:].any()
+
+
+def test_channels_in_another_order():
+    """As the preprocessing of VGG and ResNet, inside the model."""
+    inner = keras.Input((8, 6, 3))
+    value = layers.Conv2D(4, 3, activation="relu", name="conv")(inner)
+    body = models.randomize(keras.Model(inner, layers.Dense(3)(layers.GlobalAveragePooling2D()(value))), seed=1)
+    x = keras.Input((8, 6, 3))
+    turned = ops.stack([x[..., channel] for channel in (2, 1, 0)], axis=-1) - np.float32([3, 2, 1])
+    images = models.normal(3, 8, 6, 3)
+    expected = GradCAM(body).analyze(images[..., ::-1] - np.float32([3, 2, 1]))
+    assert_close(GradCAM(keras.Model(x, body(turned))).analyze(images), expected, 1e-5)
+
+
+def test_of_a_flat_picture_nobody_knows_the_rows():
+    x = keras.Input((192,))
+    value = layers.Conv2D(4, 3, activation="relu", name="conv")(layers.Reshape((8, 8, 3))(x))
+    with pytest.raises(UnsupportedLayerError, match="Grad|positions"):
+        GradCAM(with_head(x, layers.GlobalAveragePooling2D()(value)))
+    # A series is one, flat or not.
+    x = keras.Input((24,))
+    value = layers.Conv1D(4, 3, activation="relu", name="conv")(layers.Reshape((24, 1))(x))
+    assert np.any(GradCAM(with_head(x, layers.GlobalAveragePooling1D()(value))).analyze(models.normal(2, 24)))
+
+
+def test_a_layer_of_a_nested_model_by_its_own_name():
+    model = frozen_backbone()[0]
+    x = models.normal(3, 8, 6, 2)
+    name = GradCAM(model).layer
+    assert "/" in name
+    np.testing.assert_array_equal(
+        GradCAM(model, layer=name.split("/")[-1]).analyze(x), GradCAM(model, layer=name).analyze(x)
+    )
+    with pytest.raises(InvalidInputError, match="'nowhere' names no layer of the model"):
+        GradCAM(model, layer="nowhere")
 
 
 def gated_lower_down():

@@ -119,7 +119,22 @@ SQUASHED = {
     "log softmax": lambda x: layers.Dense(3, activation="log_softmax")(x),
     "log softmax, an operation": lambda x: ops.log_softmax(layers.Dense(3)(x)),
     "one of two": lambda x: layers.Dense(3, activation="softmax")(x)[:, :2],
+    "written out": lambda x: shares(ops.exp(layers.Dense(3)(x))),
+    "written out, of the largest": lambda x: shares(ops.exp(largest_is_0(layers.Dense(3)(x)))),
+    "sigmoid, written out": lambda x: 1 / (1 + ops.exp(-layers.Dense(1)(x))),
+    "sparsemax": lambda x: layers.Dense(3, activation="sparsemax")(x),
+    "shares": lambda x: shares(layers.Dense(3, activation="softplus")(x)),
+    "a direction": lambda x: layers.UnitNormalization()(layers.Dense(3)(x)),
+    "logarithm of a sigmoid": lambda x: layers.Dense(1, activation="log_sigmoid")(x),
 }
+
+
+def shares(values):
+    return values / ops.sum(values, axis=-1, keepdims=True)
+
+
+def largest_is_0(z):
+    return z - ops.max(z, axis=-1, keepdims=True)
 
 
 @pytest.mark.parametrize("name", SQUASHED)
@@ -140,8 +155,28 @@ def test_of_two_softmaxes_one_comes_off():
     np.testing.assert_allclose(explainer.predictions(explainer.logits([tf.constant(X)])), model(X), rtol=1e-5)
 
 
+@pytest.mark.parametrize("tail", [lambda z: z - ops.mean(z), lambda z: ops.tanh(z) * z, lambda z: layers.Dot(1)([z, z])])
+def test_nothing_is_said_of_what_only_combines_logits(tail, caplog):
+    x = keras.Input((6,))
+    innvest_lite.Gradient(keras.Model(x, tail(layers.Dense(3)(x))))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "softplus", "softmax", "sigmoid"])
 def test_nothing_is_said_of_logits(activation, caplog):
     x = keras.Input((6,))
     innvest_lite.Gradient(keras.Model(x, layers.Dense(3, activation=activation)(layers.Dense(4, activation="tanh")(x))))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "head, message",
+    [
+        (lambda z: ops.argmax(z, axis=-1), "explain a model that ends before it, such as before an argmax"),
+        (lambda z: ops.sum(z), "one number for all"),
+    ],
+)
+def test_outputs_without_a_gradient_or_samples_are_refused(head, message):
+    x = keras.Input((6,))
+    with pytest.raises(innvest_lite.InvalidInputError, match=message):
+        innvest_lite.Gradient(keras.Model(x, head(layers.Dense(3)(x))))

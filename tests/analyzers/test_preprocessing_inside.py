@@ -52,6 +52,7 @@ SCALINGS = {
 }
 METHODS = {name: lambda model, name=name: innvest_lite.LRP(model, name) for name in PRESETS}
 METHODS["deep_taylor"] = innvest_lite.DeepTaylor
+METHODS["deep_taylor by name"] = lambda model: innvest_lite.create_analyzer("deep_taylor", model)
 
 
 # One of each way through the code; the others go the same ways.
@@ -98,6 +99,7 @@ def test_bounds_are_those_of_the_models_input(name, eager):
         lambda model, low, high: innvest_lite.LRP(model, [(first(), Box(low, high)), (kind("linear"), ZPlus())]),
         lambda model, low, high: innvest_lite.LRP(model, "epsilon_gamma_box", composite_options={"low": low, "high": high}),
         innvest_lite.BoundedDeepTaylor,
+        lambda model, low, high: innvest_lite.create_analyzer("deep_taylor.bounded", model, low=low, high=high),
     ):
         actual = made(inside, 0, 255).analyze(raw)
         expected = made(network, tuple(ends[0]), tuple(ends[1])).analyze(in_numpy(raw))

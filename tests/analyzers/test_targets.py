@@ -485,3 +485,12 @@ def test_patterns_explain_what_two_logits_would(method, eager, eager_fits):
         # Of PatternAttribution, half: -z / 2 and z / 2 are contrasted.
         factor = 2 if method is PatternAttribution else 1
         assert_close(one.analyze(X, chosen), factor * expected, 1e-4)
+
+
+def test_floats_of_0_and_1_are_no_labels_of_a_single_unit(eager):
+    """As weights, which they are elsewhere, half of them would explain nothing."""
+    model, analyzer = centred(), Gradient(centred())
+    labels = np.float32([[0], [1], [1], [0], [1], [0]])
+    with pytest.raises(InvalidInputError, match="Labels are whole numbers"):
+        analyzer.analyze(X, labels)
+    assert_close(analyzer.analyze(X, 2 * labels - 1), gradient(logits(model), X) * (2 * labels - 1).reshape(-1, 1, 1, 1))

@@ -97,3 +97,17 @@ def test_an_enlarged_image_is_a_copy_where_nothing_is_interpolated():
         x = keras.Input((3, 3, 1))
         kinds[name] = last_form(keras.Model(x, layers.UpSampling2D(2, interpolation=name)(x))).kind
     assert kinds == {"nearest": "route", "bilinear": "average", "bicubic": "average"}
+
+
+@pytest.mark.parametrize("what", [lambda x: layers.RandomCrop(4, 4)(x), lambda x: ops.stop_gradient(x)])
+def test_what_computes_something_else_than_it_says_is_refused(what):
+    """Keras says that RandomCrop crops, and outside of training hands on what came; stop_gradient has the gradient 0."""
+    x = keras.Input((6, 6, 2))
+    value = layers.GlobalAveragePooling2D()(what(layers.Conv2D(3, 3, padding="same")(x)))
+    model = keras.Model(x, layers.Dense(2)(value))
+    with pytest.raises(innvest_lite.UnsupportedLayerError):
+        innvest_lite.LRP(model)
+    innvest_lite.Gradient(model)
+    # Where it does nothing, it is a route.
+    model = keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.RandomCrop(6, 6)(x))))
+    innvest_lite.LRP(model)

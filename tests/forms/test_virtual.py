@@ -76,21 +76,24 @@ def test_a_masked_average_has_no_constant_kernel():
     assert found == {True: False, False: True}
 
 
-def twins(first):
-    """A residual block with the channels first or last; the same weights compute the same of moved images."""
-    order = {"data_format": "channels_first" if first else "channels_last", "padding": "same"}
-    x = keras.Input((2, 6, 5) if first else (6, 5, 2))
-    stem = layers.Conv2D(4, 3, activation="relu", **order)(x)
-    total = layers.Add(name="total")([stem, layers.Conv2D(4, 3, **order)(stem)])
-    value = layers.GlobalAveragePooling2D(data_format=order["data_format"])(layers.ReLU()(total))
-    return models.randomize(keras.Model(x, layers.Dense(3)(value)), seed=3)
+def twins(first, rank):
+    """A residual block with the channels first or last; the same weights compute the same of moved images or series."""
+    convolution = {1: layers.Conv1D, 2: layers.Conv2D}[rank]
+    pool = {1: layers.GlobalAveragePooling1D, 2: layers.GlobalAveragePooling2D}[rank]
+    order = {"data_format": "channels_first" if first else "channels_last"}
+    sizes = (6, 5)[:rank]
+    x = keras.Input((2, *sizes) if first else (*sizes, 2))
+    stem = convolution(4, 3, padding="same", activation="relu", **order)(x)
+    total = layers.Add(name="total")([stem, convolution(4, 3, padding="same", **order)(stem)])
+    return models.randomize(keras.Model(x, layers.Dense(3)(pool(**order)(layers.ReLU()(total)))), seed=3)
 
 
-def test_sums_have_patterns_along_the_channels_wherever_these_lie():
+@pytest.mark.parametrize("rank", [1, 2])
+def test_sums_have_patterns_along_the_channels_wherever_these_lie(rank):
     """Whatever Keras's global setting is."""
-    x = models.normal(30, 6, 5, 2)
+    x = models.normal(30, *(6, 5)[:rank], 2)
     found = [
-        PatternAttribution(twins(first)).fit(samples, verbose=0).analyze(samples)
+        PatternAttribution(twins(first, rank)).fit(samples, verbose=0).analyze(samples)
         for first, samples in ((False, x), (True, np.moveaxis(x, -1, 1)))
     ]
     np.testing.assert_allclose(np.moveaxis(found[1], 1, -1), found[0], rtol=1e-3, atol=1e-4 * np.abs(found[0]).max())

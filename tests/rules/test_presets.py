@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from comparing import assert_close
 from keras import layers
 
-from innvest_lite import LRP, InvalidInputError
+from innvest_lite import LRP, InvalidInputError, create_analyzer
 from innvest_lite.graph import trace
 from innvest_lite.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Gradient, Pattern, ZPlus, anything, bind, kind
 
@@ -52,7 +53,7 @@ def test_products_with_a_constant_matrix_are_dense():
     matrix, samples = np.random.default_rng(0).normal(size=(5, 3)), np.random.default_rng(1).normal(size=(4, 5))
     matrix, samples = matrix.astype("float32"), samples.astype("float32")
     x = keras.Input((5,))
-    twin = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, use_bias=False)])
+    twin = keras.Sequential([keras.Input((5,)), layers.Dense(3, use_bias=False)])
     twin.set_weights([matrix])
     expected = LRP(twin, "epsilon_plus").analyze(samples)
     for product in (
@@ -63,3 +64,49 @@ def test_products_with_a_constant_matrix_are_dense():
     ):
         found = LRP(keras.Model(x, product(x)), "epsilon_plus").analyze(samples)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+# One head, written in three ways ---------------------------------------------------------------------------------------
+
+
+def headed(way):
+    """A network whose head is a dense layer, or the convolution of a single position that computes the same."""
+    x = keras.Input((8, 8, 3))
+    features = layers.Conv2D(6, 3, activation="relu", name="body")(x)
+    pooled = layers.GlobalAveragePooling2D(keepdims=way != "dense")(features)
+    if way == "dense":
+        return keras.Model(x, layers.Dense(3, name="head")(pooled))
+    if way == "shaped":
+        pooled = layers.Reshape((1, 1, 6))(layers.Flatten()(pooled))
+    return keras.Model(x, layers.Flatten()(layers.Conv2D(3, 1, name="head")(pooled)))
+
+
+@pytest.mark.parametrize("name", ["epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box", "epsilon_alpha2_beta1_flat"])
+def test_a_convolution_of_one_position_is_a_dense_layer(name, eager):
+    models_of = {way: headed(way) for way in ("dense", "pooled", "shaped")}
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=weight.shape) for weight in models_of["dense"].get_weights()]
+    images, found = rng.normal(size=(3, 8, 8, 3)).astype("float32"), {}
+    for way, model in models_of.items():
+        model.set_weights([w.reshape(own.shape) for w, own in zip(weights, model.get_weights(), strict=True)])
+        found[way] = LRP(model, name).analyze(images, target=1)
+    assert_close(found["pooled"], found["dense"], 1e-5)
+    assert_close(found["shaped"], found["dense"], 1e-5)
+
+
+def test_by_innvestigates_names_a_convolution_is_one():
+    plan = create_analyzer("lrp.sequential_preset_a", headed("pooled")).plan()
+    assert type({step.node.name: step.rule for step in plan.steps}["head"]).__name__ == "AlphaBeta"
+
+
+def test_flat_over_columns_is_said(caplog):
+    """Every column gets the same, which no user wants to find out from the map."""
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(4, activation="relu")(x)))
+    heat = LRP(model, "epsilon_plus_flat").analyze(np.random.default_rng(0).normal(size=(3, 5)))
+    assert np.ptp(heat, axis=1).max() < 1e-6
+    assert "the same relevance, so that the map does not tell them apart" in caplog.text
+    caplog.clear()
+    LRP(headed("dense"), "epsilon_plus_flat")
+    LRP(model, "epsilon_plus")
+    assert not caplog.records
