@@ -107,9 +107,9 @@ class Targets:
         """
         if neuron_selection is not None:
             if target is not None or self.mode != "index":
+                found = f"here the mode is {self.mode!r}. Say analyze(x, target=...) instead."
                 raise InvalidInputError(
-                    "neuron_selection goes with neuron_selection_mode='index' and without target; here the mode is "
-                    f"{self.mode!r}. Say analyze(x, target=...) instead."
+                    f"neuron_selection goes with neuron_selection_mode='index' and without target; {found}"
                 )
             return Unit(neuron_selection) if self.two_classes and not self.is_dense else neuron_selection
         if target is None and self.mode == "index":
@@ -246,8 +246,7 @@ class Targets:
             raise InvalidInputError("The target weights hold NaN or infinite values, or some beyond the range of float32.")
         if self.two_classes and not self.is_dense and np.isin(weights, (0, 1)).all() and not weights.all():
             raise InvalidInputError(
-                "Floats are weights of the unit's logit, and a weight of 0 explains nothing. Labels are whole numbers: "
-                "target=labels.astype(int)."
+                "Floats are weights, and 0 explains nothing. Labels are whole numbers: labels.astype(int)."
             )
         return weights
 

@@ -54,7 +54,8 @@ def _has_weights(node: Node) -> bool:
 
 def _is_bounded_behind_weights(graph: Graph) -> bool:
     """Whether what follows the last weights gives small numbers of large ones: exp(z) / sum(exp(z)), z / |z|."""
-    needed, tail = {graph.outputs[0]}, []
+    needed: set[Value] = {graph.outputs[0]}
+    tail: list[Node] = []
     for node in reversed(graph.nodes):
         if needed.intersection(node.values) and not _has_weights(node):
             tail.insert(0, node)

@@ -116,7 +116,7 @@ class Layout:
         activation = None if choice == "own" else self._activation(own)
         return own if activation is None else activation.inputs[0]
 
-    def kind(self, form: Form) -> str:
+    def kind(self, form: LinearForm) -> str:
         """The kind by which an estimator is chosen for a linear node, one of `estimators.KINDS`."""
         if form.kind in ("sum", "average"):
             return form.kind

@@ -14,7 +14,12 @@ map stays the paper's where the sign does.
 
 import argparse
 import logging
+import os
+import pathlib
 import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np

@@ -9,7 +9,12 @@ numbers). The operations are those of `keras.ops` that networks use: from one fl
 import argparse
 import inspect
 import logging
+import os
+import pathlib
 import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np

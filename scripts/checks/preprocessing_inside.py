@@ -9,7 +9,12 @@ outside means the same weights in a model that was built without it, on inputs t
 
 import argparse
 import logging
+import os
+import pathlib
 import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np

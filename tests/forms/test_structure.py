@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from innvest_lite import LRP, PatternAttribution, UnsupportedLayerError
+from innvest_lite import LRP, Gradient, PatternAttribution, UnsupportedLayerError
 from innvest_lite.forms import forms_of
 from innvest_lite.graph import passes, trace
 
@@ -105,9 +105,9 @@ def test_what_computes_something_else_than_it_says_is_refused(what):
     x = keras.Input((6, 6, 2))
     value = layers.GlobalAveragePooling2D()(what(layers.Conv2D(3, 3, padding="same")(x)))
     model = keras.Model(x, layers.Dense(2)(value))
-    with pytest.raises(innvest_lite.UnsupportedLayerError):
-        innvest_lite.LRP(model)
-    innvest_lite.Gradient(model)
+    with pytest.raises(UnsupportedLayerError):
+        LRP(model)
+    Gradient(model)
     # Where it does nothing, it is a route.
     model = keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.RandomCrop(6, 6)(x))))
-    innvest_lite.LRP(model)
+    LRP(model)
