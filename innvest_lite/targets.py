@@ -226,8 +226,7 @@ class Targets:
                 if not 0 <= number < size:
                     raise InvalidInputError(f"The position {region} is outside the output, which has {positions[1:]}.")
             found = np.zeros(positions, "float32")
-            place = (slice(None), *region)
-            found[place] = 1
+            found[(slice(None), *region)] = 1
             return found
         if region.shape not in (positions, positions[1:]):
             raise InvalidInputError(f"The mask has shape {region.shape}, but the output's positions are {positions[1:]}.")
@@ -236,17 +235,15 @@ class Targets:
     def _checked_weights(self, array, count, shape):
         if array.shape != shape or array.dtype.kind not in "fiub" or (array.dtype.kind == "b" and self._units() == 1):
             more = ", (class, mask), (row, column, class)" if self.is_dense else ""
-            raise InvalidInputError(
-                f"A target is None, an int, {count} ints, 'all'{more}, or weights of shape {shape}; got {array.dtype} of "
-                f"shape {array.shape}."
-            )
+            words = f"A target is None, an int, {count} ints, 'all'{more}, or weights of shape {shape}"
+            raise InvalidInputError(f"{words}; got {array.dtype} of shape {array.shape}.")
         with np.errstate(over="ignore"):
             weights = array.astype("float32")
         if not np.isfinite(weights).all():
             raise InvalidInputError("The target weights hold NaN or infinite values, or some beyond the range of float32.")
         if self.two_classes and not self.is_dense and np.isin(weights, (0, 1)).all() and not weights.all():
             raise InvalidInputError(
-                "Floats are weights, and 0 explains nothing. Labels are whole numbers: labels.astype(int)."
+                "Floats are weights, of which 0 explains nothing. Labels are whole numbers: y.astype(int)."
             )
         return weights
 
