@@ -354,10 +354,8 @@ class Targets:
     def _weights_of_tensor(self, weights, count):
         if ops.is_tensor(weights):
             if not _fits(weights.shape, self.shape) or _is_bool(weights):
-                raise InvalidInputError(
-                    f"A target is None, whole numbers, 'all', or weights of shape {self.shape}; got {weights.dtype} of "
-                    f"shape {tuple(weights.shape)}."
-                )
+                words = f"A target is None, whole numbers, 'all', or weights of shape {self.shape}"
+                raise InvalidInputError(f"{words}; got {weights.dtype} of shape {tuple(weights.shape)}.")
             return ops.cast(weights, "float32")
         shape = tuple(given if size is None else size for size, given in zip(self.shape, weights.shape, strict=False))
         return ops.convert_to_tensor(self._checked_weights(weights, count, (count or len(weights), *shape[1:])))
