@@ -338,7 +338,7 @@ def test_a_subclass_with_a_call_of_its_own_is_what_it_does():
     known = {layer.__name__: layer for layer in (*ROUTES, *SCALES, *MAXIMA, *NORMALIZATIONS, *ACTIVATIONS)}
     # Of what takes another rank, or several inputs, nothing is seen here.
     doubled = {name: _kind_of_a_subclass(layer, lambda x: x * 2) for name, layer in known.items()}
-    assert set(doubled.values()) <= {"scale", "activation", "opaque"} and list(doubled.values()).count("scale") > 10
+    assert set(doubled.values()) <= {"scale", "activation", "opaque"} and list(doubled.values()).count("scale") > 5
     sort = {name: _kind_of_a_subclass(layer, lambda x: keras.ops.sort(x, -1)) for name, layer in known.items()}
     assert sort == dict.fromkeys(known, "opaque")
 
