@@ -330,7 +330,9 @@ CROPS = {
 }
 
 
-@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize(
+    "crop", ["uneven", *(pytest.param(name, marks=pytest.mark.slow) for name in CROPS if name != "uneven")]
+)
 def test_a_map_lies_where_the_network_looks(crop):
     """That of the body, which sees the cropped image alone, with zeros around it."""
     cropped, rows, columns, scale = CROPS[crop]

@@ -47,6 +47,7 @@ def test_values_do_not_depend_on_xla(method, name):
     assert_close(compiled, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LOOPS)
 def test_no_evaluation_sees_more_samples_than_the_batch_size(method, eager):
     model, probe = probed(5, 2)

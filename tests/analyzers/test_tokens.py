@@ -30,6 +30,7 @@ def text(dtype, mask=False):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [False, True])
 def test_an_input_of_floats_is_one_of_tokens_all_the_same(mask, eager):
     def is_the_same(name):

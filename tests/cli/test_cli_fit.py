@@ -98,6 +98,7 @@ def test_a_part_may_be_empty(folder, tmp_path, capsys):
     assert "hold no sample" in fails(capsys, "merge", parts[2], "--partial", "-o", tmp_path / "p.h5")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
     options = ("--checkpoint", tmp_path / "run.h5", "--batch-size", 8)
     given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", *options)

@@ -18,6 +18,7 @@ from innvest_lite.visualize import heatmap, overlay, project
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 9, 8, 3)).astype("uint8")
 
 
+@pytest.mark.slow
 def test_images_are_prepared_inside():
     """The predictions by each name; the same preparation stands before the explanations."""
     analyzer = Gradient(image_model())

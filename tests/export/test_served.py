@@ -184,6 +184,7 @@ def test_a_target_out_of_range_stops_the_program(name):
             serve(X, tf.constant([0, 1, 2, target, 0]))
 
 
+@pytest.mark.slow
 def test_a_fixed_batch(eager):
     analyzer = create("smoothgrad")
     serve = served_by(analyzer, "serve", batch=5)["serve"]
@@ -230,6 +231,7 @@ def test_structures(method, name, exported):
     assert any(one.shape == results["predictions"].shape and np.allclose(one, results["predictions"]) for one in outputs)
 
 
+@pytest.mark.slow
 def test_names_of_inputs_that_are_taken_or_no_names(exported, eager):
     """And what a model of several inputs gives."""
     inputs = [keras.Input((2,), name=name) for name in ("target", "a b", "1st", "a_b")]

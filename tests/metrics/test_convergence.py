@@ -79,6 +79,7 @@ def test_convergence_in_many_models(name):
     assert found.cosine.shape == (len(found.layers), 6) and np.all((found.cosine <= 1 + 1e-9) | np.isnan(found.cosine))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lrp.z", "pattern.attribution"])
 def test_convergence_leaves_out_what_gets_no_relevance(method, eager):
     """Gates get none, so that neither does what makes them."""

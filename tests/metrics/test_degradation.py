@@ -133,6 +133,7 @@ def test_patches_that_do_not_fit_and_steps_beyond_the_last(subtests, eager):
 FEW = 4
 
 
+@pytest.mark.slow
 def test_replacements(subtests, eager):
     for replace in ("image_mean", "zero", 0.5, np.arange(2), lambda x: x[:, ::-1] + 1):
         with subtests.test(str(replace)):
@@ -328,6 +329,7 @@ def test_a_model_of_open_size():
 # How it runs ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order, sizes", [("most", (32, 3)), ("random", (32, 1))])
 def test_the_batch_size_changes_nothing(order, sizes):
     model, x = model_of((2, 7, 5), data_format="channels_first")

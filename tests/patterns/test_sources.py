@@ -219,6 +219,7 @@ def weighted_sources():
     }
 
 
+@pytest.mark.slow
 def test_a_weight_counts_a_sample_so_often(subtests, eager_fits):
     whole = statistics(repeated())
     for source, (given, options) in weighted_sources().items():

@@ -258,7 +258,7 @@ def test_a_rule_at_nodes_that_it_is_not_for():
 def test_pairs_that_are_used_nowhere_are_told(caplog):
     model = models.case("dense").model
     LRP(model, [(first(), Zero()), (LINEAR, Epsilon())])
-    create_analyzer("lrp.sequential_preset_a_flat", model)
+    create_analyzer("lrp.sequential_preset_a", model)
     assert not caplog.records
     LRP(model, [(LINEAR, Epsilon()), (first(), Box(0, 1)), (layer("Conv2d"), ZPlus())])
     messages = [record.getMessage() for record in caplog.records]
