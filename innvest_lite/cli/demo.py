@@ -19,7 +19,7 @@ _CLASSES = 10
 # One of each family; --all takes every name.
 FAMILIES = (
     *("input", "random", "gradient", "input_t_gradient", "deconvnet", "guided_backprop", "integrated_gradients"),
-    *("smoothgrad", "gradcam", "occlusion", "rise", "lrp.epsilon", "lrp.sequential_preset_a_flat", "deep_taylor"),
+    *("smoothgrad", "gradcam", "occlusion", "rise", "lrp.epsilon", "lrp.epsilon_plus_flat", "deep_taylor"),
     *("pattern.net", "pattern.attribution"),
 )
 

@@ -16,7 +16,7 @@ from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among
 from innvest_lite.images import find_images
 
-METHODS = ("gradient", "lrp.sequential_preset_a_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
+METHODS = ("gradient", "lrp.epsilon_plus_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
 """The methods that are shown by default."""
 
 
