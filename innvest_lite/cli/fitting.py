@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _saved(innvest_lite.fit_statistics(model, data, **options), out, arguments.shard)
     shape = models.image_shape(model, arguments.size)
     prepared = models.preprocessor(arguments.preprocess, model)
+    models.tell_of_own_scaling(arguments.preprocess, model)
     images = innvest_lite.ImageFolder(data, shape, prepared, arguments.batch_size)
     try:
         statistics = innvest_lite.fit_statistics(model, images, **options)

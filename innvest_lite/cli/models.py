@@ -10,18 +10,24 @@ import os
 import pathlib
 import shlex
 import struct
+import sys
 import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 import innvest_lite
+from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError, did_you_mean
 
 OWN_PREPROCESSOR = "model"
 """The value of --preprocess for the preprocessor that a model brings."""
 
+# A factor below this is for numbers up to 255.
+_OF_PIXELS = 0.05
 _ENDINGS = (".keras", ".h5", ".hdf5")
 _LOAD_ERRORS = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, EOFError, ImportError),
@@ -99,6 +105,39 @@ def preprocessor(name: str, model: Any) -> Any:
             f"--preprocess {OWN_PREPROCESSOR} is for models with a preprocessor of their own, as KerasHub's; this has none."
         )
     return own
+
+
+def tell_of_own_scaling(name: str, model: Any) -> None:
+    """Says so where images are prepared for a model that scales pixels itself: it would see them scaled twice.
+
+    Args:
+        name: the value of --preprocess.
+        model: the model.
+    """
+    if name in ("none", OWN_PREPROCESSOR):
+        return
+    layer = _scaling_of_pixels(model.layers)
+    if layer is not None:
+        say(
+            f"innvest-lite: warning: the model scales pixels itself ({layer.name}), and --preprocess {name} scales them before; "
+            "leave --preprocess out if it was trained on images as they are.",
+            file=sys.stderr,
+        )
+
+
+def _scaling_of_pixels(layers):
+    """The layer that makes small numbers of pixels before any weights; None where there is none."""
+    import keras
+
+    for layer in layers:
+        if isinstance(layer, keras.layers.Rescaling) and np.all(np.abs(layer.scale) < _OF_PIXELS):
+            return layer
+        inner = getattr(layer, "layers", None)
+        if inner:
+            return _scaling_of_pixels(inner)
+        if layer.weights:
+            return None
+    return None
 
 
 def check_prepared_alike(patterns: innvest_lite.Patterns | None, name: str, model: Any) -> None:

@@ -66,6 +66,7 @@ class Batch:
 def batches_for(arguments: argparse.Namespace, model: Any, paths: Iterable[pathlib.Path]) -> ImageReader:
     """The `ImageReader` of images, as a command's --preprocess, --size and --batch-size say."""
     shape = models.image_shape(model, arguments.size)
+    models.tell_of_own_scaling(arguments.preprocess, model)
     return ImageReader(paths, shape, models.preprocessor(arguments.preprocess, model), arguments.batch_size)
 
 

@@ -50,6 +50,22 @@ def test_fit_writes_the_patterns_of_the_python_api(fitted, capsys):
     assert "3/3" in printed
 
 
+def test_pixels_that_the_model_scales_itself_are_said_to_be_scaled_twice(tmp_path, capsys):
+    images = tmp_path / "images"
+    write_digits(images, ["a.png"])
+    x = keras.Input((28, 28, 1))
+    body = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()])
+    keras.Model(x, keras.layers.Dense(2)(body(x))).save(tmp_path / "scales.keras")
+    given = ["--method", "input", "--out", tmp_path / "out"]
+    for model, preprocess, said in (
+        ("scales.keras", "unit", True),
+        ("scales.keras", "none", False),
+        (MODEL, "unit", False),
+    ):
+        assert run("analyze", tmp_path / model, images, *given, "--preprocess", preprocess) == 0
+        assert ("warning: the model scales pixels itself" in capsys.readouterr().err) == said
+
+
 @pytest.mark.slow
 def test_analyze_takes_options_of_the_method(fitted, tmp_path, capsys):
     folder, images, options = fitted
