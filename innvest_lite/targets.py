@@ -226,7 +226,8 @@ class Targets:
                 if not 0 <= number < size:
                     raise InvalidInputError(f"The position {region} is outside the output, which has {positions[1:]}.")
             found = np.zeros(positions, "float32")
-            found[(slice(None), *region)] = 1
+            place = (slice(None), *region)
+            found[place] = 1
             return found
         if region.shape not in (positions, positions[1:]):
             raise InvalidInputError(f"The mask has shape {region.shape}, but the output's positions are {positions[1:]}.")

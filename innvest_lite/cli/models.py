@@ -119,8 +119,8 @@ def tell_of_own_scaling(name: str, model: Any) -> None:
     layer = _scaling_of_pixels(model.layers)
     if layer is not None:
         say(
-            f"innvest-lite: warning: the model scales pixels itself ({layer.name}), and --preprocess {name} scales them before; "
-            "leave --preprocess out if it was trained on images as they are.",
+            f"innvest-lite: warning: the model scales pixels itself ({layer.name}), and --preprocess {name} scales them "
+            "before; leave --preprocess out if it was trained on images as they are.",
             file=sys.stderr,
         )
 
