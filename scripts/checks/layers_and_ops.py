@@ -74,7 +74,7 @@ _ARGUMENTS = {
     "RNN": (L.LSTMCell(4),),
     "RandomBrightness": (0.1,),
     "RandomContrast": (0.1,),
-    "RandomCrop": (6, 6),
+    "RandomCrop": (8, 8),
     "RandomHue": (0.1,),
     "RandomPosterization": (4,),
     "RandomRotation": (0.1,),
