@@ -186,13 +186,19 @@ class BoundedDeepTaylor(DeepTaylor):
 
     Args:
         model: a Functional or Sequential `keras.Model`.
-        low: the smallest value of an input: a number, or one per channel.
-        high: the largest.
+        low: the smallest value of an input of the model: a number, or one per channel; None: -1, of what the first layer
+            takes, inside the model or outside.
+        high: the largest; None: 1.
         **options: as in `DeepTaylor`.
     """
 
-    def __init__(self, model: Any, low: Any = -1.0, high: Any = 1.0, **options: Any) -> None:
-        self._box = Box(low, high)
+    def __init__(self, model: Any, low: Any = None, high: Any = None, **options: Any) -> None:
+        self._bounds = low, high
+        self._box = Box(
+            -1.0 if low is None else low,
+            1.0 if high is None else high,
+            mapped=any(bound is not None for bound in (low, high)),
+        )
         super().__init__(model, **options)
 
     def composite(self) -> list:
@@ -201,4 +207,6 @@ class BoundedDeepTaylor(DeepTaylor):
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
-        return {**super().get_config(), "low": self._box.low, "high": self._box.high}
+        given = zip(self._bounds, (self._box.low, self._box.high), strict=True)
+        low, high = (None if bound is None else own for bound, own in given)
+        return {**super().get_config(), "low": low, "high": high}

@@ -89,10 +89,10 @@ def _evaluated(step, inputs):
 def _bounds(plan, step, inputs):
     """The least and the largest values that a node can take, one sample each, by its rule's bounds.
 
-    They are those of the model's input where only preprocessing lies between; None: else, those of the node's own.
+    They are those of the model's input where only preprocessing lies between; None: those of the node's own input.
     """
     rule, before = step.rule, plan.before(step.node)
-    if before is None:
+    if before is None or not rule.mapped:
         return None
     sources = {value for node in (*before.nodes, step.node) for value in node.inputs}
     ends = []

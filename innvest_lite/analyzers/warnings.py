@@ -74,7 +74,8 @@ def _bounded(plan: Plan, arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndar
     """(array, rule, channel axis) of the inputs that reach a rule with bounds through preprocessing alone."""
     for step in plan.steps:
         before = plan.before(step.node) if step.rule.needs_bounds else None
-        if before is not None:
+        rule: Any = step.rule
+        if before is not None and (rule.mapped or all(plan.forms[node.name].kind != "scale" for node in before.nodes)):
             taken = {value for node in (*before.nodes, step.node) for value in node.inputs}
             for value, array in zip(plan.graph.inputs, arrays, strict=True):
                 form: Any = step.form

@@ -62,18 +62,20 @@ class Flat(InputlessRule):
 class Box(LinearRule):
     """The z^B rule for inputs in [low, high], such as pixels (Montavon et al. 2017, eq. 17).
 
-    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) / sum_i (...) R_j, without the bias. The bounds are those of the model's
-    input; preprocessing inside the model maps them.
+    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) / sum_i (...) R_j, without the bias.
 
     Attributes:
         low: the smallest value an input can have: a number, or a tuple of one per channel.
         high: the largest.
+        mapped: whether these are bounds of the model's input, which preprocessing inside the model maps; False: of what
+            the layer itself takes.
     """
 
     needs_bounds = True
 
     low: float | tuple[float, ...] = -1.0
     high: float | tuple[float, ...] = 1.0
+    mapped: bool = True
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):

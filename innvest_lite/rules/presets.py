@@ -108,18 +108,23 @@ def epsilon_plus_flat(epsilon: float = 1e-6) -> Composite:
 
 
 def epsilon_gamma_box(
-    low: float | tuple[float, ...] = -3.0, high: float | tuple[float, ...] = 3.0, epsilon: float = 1e-6, gamma: float = 0.25
+    low: float | tuple[float, ...] | None = None,
+    high: float | tuple[float, ...] | None = None,
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
 ) -> Composite:
     """Epsilon for dense layers, gamma for convolutions, z^B at the input (Montavon et al. 2019).
 
     Args:
-        low: the smallest value of an input: a number, or one per channel.
-        high: the largest.
+        low: the smallest value of an input of the model: a number, or one per channel; None: -3, of what the first layer
+            takes, for images that were standardized channel by channel, inside the model or outside.
+        high: the largest; None: 3.
         epsilon: of the dense layers.
         gamma: of the convolutions.
     """
-    # The default bounds hold images that were standardized channel by channel; other inputs want their own.
-    return dense_and_convolutional(Epsilon(epsilon), Gamma(gamma), Box(low, high))
+    given = any(bound is not None for bound in (low, high))
+    box = Box(-3.0 if low is None else low, 3.0 if high is None else high, mapped=given)
+    return dense_and_convolutional(Epsilon(epsilon), Gamma(gamma), box)
 
 
 def epsilon_alpha2_beta1(epsilon: float = 1e-6) -> Composite:

@@ -92,9 +92,11 @@ METHODS = {
     },
     **{
         f"LRP, {name}": (lambda model, name=name: innvest_lite.LRP(model, name))
-        for name in ("gamma", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat")
+        for name in ("gamma", "epsilon_gamma_box", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat")
     },
     "DeepTaylor": innvest_lite.DeepTaylor,
+    "BoundedDeepTaylor": innvest_lite.BoundedDeepTaylor,
+    "deep_taylor": lambda model: innvest_lite.create_analyzer("deep_taylor", model),
 }
 
 

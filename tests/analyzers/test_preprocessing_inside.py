@@ -52,6 +52,7 @@ SCALINGS = {
 }
 METHODS = {name: lambda model, name=name: innvest_lite.LRP(model, name) for name in PRESETS}
 METHODS["deep_taylor"] = innvest_lite.DeepTaylor
+METHODS["bounded"] = innvest_lite.BoundedDeepTaylor
 METHODS["deep_taylor by name"] = lambda model: innvest_lite.create_analyzer("deep_taylor", model)
 
 
@@ -75,8 +76,6 @@ def test_inside_as_outside(name, shape, eager):
     np.testing.assert_allclose(inside(raw), network(in_numpy(raw)), rtol=1e-4, atol=1e-5)
     wrong = {}
     for method, made in METHODS.items():
-        if method == "epsilon_gamma_box":
-            continue
         actual, expected = made(inside).analyze(raw), made(network).analyze(in_numpy(raw))
         worst = np.abs(actual - expected).max() / np.abs(expected).max()
         if worst > 1e-3:
@@ -114,7 +113,11 @@ def test_inputs_out_of_bounds_are_said(eager, caplog):
     of_pixels = {"low": 0, "high": 255}
     cases = {
         "of pixels": (innvest_lite.LRP(inside, "epsilon_gamma_box", composite_options=of_pixels), ""),
-        "by default": (innvest_lite.LRP(inside, "epsilon_gamma_box"), "to 255, outside of the bounds -3.0 to 3.0"),
+        "by default": (innvest_lite.LRP(inside, "epsilon_gamma_box"), ""),
+        "by default, unscaled": (
+            innvest_lite.LRP(network, "epsilon_gamma_box"),
+            "to 255, outside of the bounds -3.0 to 3.0",
+        ),
         "bounded": (innvest_lite.BoundedDeepTaylor(inside, -1, 1), "to 255, outside of the bounds -1.0 to 1.0"),
         "one channel": (innvest_lite.BoundedDeepTaylor(inside, 0, (255, 255, 100)), "bounds 0.0 to (255.0, 255.0, 100.0)"),
         "without bounds": (innvest_lite.LRP(inside, "epsilon_plus_flat"), ""),

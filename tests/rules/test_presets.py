@@ -14,7 +14,7 @@ from innvest_lite.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Gradient, P
 PRESETS = {
     "epsilon_plus": (ZPlus(), ZPlus(), Epsilon(1e-6)),
     "epsilon_plus_flat": (Flat(), ZPlus(), Epsilon(1e-6)),
-    "epsilon_gamma_box": (Box(-3.0, 3.0), Gamma(0.25), Epsilon(1e-6)),
+    "epsilon_gamma_box": (Box(-3.0, 3.0, mapped=False), Gamma(0.25), Epsilon(1e-6)),
     "epsilon_alpha2_beta1": (AlphaBeta(2.0, 1.0), AlphaBeta(2.0, 1.0), Epsilon(1e-6)),
     "epsilon_alpha2_beta1_flat": (Flat(), AlphaBeta(2.0, 1.0), Epsilon(1e-6)),
     "sequential_preset_a": (AlphaBeta(1.0, 0.0, "shared"), AlphaBeta(1.0, 0.0, "shared"), Epsilon(0.1)),
