@@ -127,6 +127,9 @@ def main():
             except innvest_lite.UnsupportedLayerError as error:
                 rows.append({"network": name, "method": method, "correlation": f"refused: {len(error.nodes)} nodes"})
                 continue
+            if not np.isfinite(one).all() and not np.isfinite(two).all():
+                rows.append({"network": name, "method": method, "correlation": "no numbers, in both; a warning says so"})
+                continue
             # Without biases, values come near the ends of float32, and their squares would leave it.
             found = np.corrcoef(one.ravel().astype("float64"), two.ravel().astype("float64"))[0, 1]
             lowest = min(lowest, found) if found == found else -1.0
