@@ -78,6 +78,7 @@ GIVEN = {
     "TokenSum.times_input": lambda word: rules.TokenSum(times_input=word),
     "Epsilon.bias": lambda word: rules.Epsilon(bias=word),
     "Gamma.bias": lambda word: rules.Gamma(bias=word),
+    "Box.mapped": lambda word: rules.Box(mapped=word),
     "Zero.bias": lambda word: rules.Zero(bias=word),
     "ZPlus.fast": lambda word: rules.ZPlus(fast=word),
     "heatmap.absolute": lambda word: visualize.heatmap(MAP, absolute=word),

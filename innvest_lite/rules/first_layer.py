@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, register_rule
 from innvest_lite.rules.lrp import LinearRule
 from innvest_lite.rules.shares import applied, kernel_of, nowhere, require, wide
@@ -78,6 +79,7 @@ class Box(LinearRule):
     mapped: bool = True
 
     def __post_init__(self) -> None:
+        truth(self.mapped, "mapped")
         for name in ("low", "high"):
             value = _numbers(getattr(self, name))
             sound = value is not None and value.ndim < 2 and value.size and np.isfinite(value).all()
