@@ -13,6 +13,14 @@ from innvest_lite.forms import forms_of
 from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import trace
 
+
+class Padded(layers.Layer):
+    """What it adds stands in no argument."""
+
+    def call(self, x):
+        return ops.pad(x, ((0, 0), (1, 1)), constant_values=-1.0)
+
+
 # Of two values that may be negative, and the same rectified.
 MAY_BE_NEGATIVE = {
     "Subtract": lambda a, b, up_a, up_b: layers.Subtract()([up_a, up_b]),
@@ -23,6 +31,7 @@ MAY_BE_NEGATIVE = {
     "a maximum of what may": lambda a, b, up_a, up_b: layers.Maximum()([a, b]),
     "a product with one that may": lambda a, b, up_a, up_b: layers.Multiply()([up_a, b]),
     "padding with a negative number": lambda a, b, up_a, up_b: ops.pad(up_a, ((0, 0), (1, 1)), constant_values=-1.0),
+    "padding of one's own": lambda a, b, up_a, up_b: Padded()(up_a),
     "a choice of a negative number": lambda a, b, up_a, up_b: ops.where(up_a > 0.5, up_a, -1.0),
     "a minimum that begins below 0": lambda a, b, up_a, up_b: ops.min(up_a, axis=1, initial=-1.0),
     "a negative scale": lambda a, b, up_a, up_b: layers.Rescaling(-2.0)(up_a),
