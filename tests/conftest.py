@@ -11,6 +11,9 @@ import warnings
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow leaves oneDNN off on processors without instructions for neural networks, and has no convolution of channels
+# first on a CPU without it.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PATHS = os.pathsep.join(map(str, (_ROOT, _ROOT / "tests" / "support")))
