@@ -109,9 +109,8 @@ class ExplanationCallback(keras.callbacks.Callback):
             return
         if isinstance(self._analyzer, PatternAnalyzer):
             analyzer = self._analyzer
-            self._fits = PatternFits(
-                self.model, analyzer.estimator, separable=analyzer.separable, preprocessor=analyzer.preprocessor
-            )
+            options = {name: getattr(analyzer, name) for name in ("separable", "chains", "preprocessor")}
+            self._fits = PatternFits(self.model, analyzer.estimator, **options)
         self._analyzer.explainer.checked(self._data, self._target)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._complained = False

@@ -52,6 +52,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
 
     fuses_batchnorm = False
     splits_separable = False
+    joins_chains = False
     hands_back = True
     is_random = False
     #: What explanations are shown as, one of `visualize.suited.PICTURES`.

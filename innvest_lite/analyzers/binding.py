@@ -10,6 +10,7 @@ import keras
 
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.chains import with_chains
 from innvest_lite.forms.inputs import CODES, with_token_inputs
 from innvest_lite.forms.registry import form_of
 from innvest_lite.graph import Graph, passes, trace
@@ -62,6 +63,7 @@ def bound(analyzer: Analyzer) -> Explainer:
     (head,) = passes.heads(whole)
     _tell_of_squashing(whole, method, bool(head))
     rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable, strip=False)
+    rewritten = with_chains(rewritten) if analyzer.joins_chains else rewritten
     graph = with_token_inputs(passes.strip_softmax(passes.select_output(rewritten, analyzer.output_choice)))
     inputs = input_spec(analyzer.model, graph, analyzer.preprocessor)
     _tell_of_codes(inputs, method, analyzer.hands_back)

@@ -25,7 +25,7 @@ from innvest_lite.graph import Graph
 from innvest_lite.options import one_of, truth
 from innvest_lite.patterns import Patterns, fit_patterns
 from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choice
-from innvest_lite.patterns.layout import SEPARABLE, Layout
+from innvest_lite.patterns.layout import CHAINS, SEPARABLE, Layout
 from innvest_lite.patterns.patterns import as_pattern, check_patterns
 from innvest_lite.preprocessing import differing
 
@@ -43,6 +43,8 @@ class PatternAnalyzer(ReverseAnalyzer):
         estimator: how `fit` estimates patterns, see `fit_patterns`.
         separable: whether separable convolutions have a pattern for each of the two linear maps that they are made of
             ("split"), or one for the whole ("joint"). None: as the patterns were fitted; where there are none yet, "split".
+        chains: whether linear layers with no rectifier between them have one pattern for all ("joint") or one each ("split"),
+            see `fit_statistics`. None: as the patterns were fitted; where there are none yet, "joint".
         merge_patterns: whether the patterns of a sum decide how much of its relevance each branch gets; if not, each gets
             all of it, as the gradient hands it on.
         dtype: in which the analyzer keeps its kernels: "float32", or "bfloat16", which takes half the memory and leaves 8
@@ -64,20 +66,21 @@ class PatternAnalyzer(ReverseAnalyzer):
         patterns: Mapping | None = None,
         estimator: Any = DEFAULT,
         separable: str | None = None,
+        chains: str | None = None,
         merge_patterns: bool = True,
         dtype: str = "float32",
         **options: Any,
     ) -> None:
         self._kernel_dtype = one_of(dtype, KERNEL_DTYPES, "dtype")
         self.estimator = checked_choice(estimator)
-        if separable is None:
-            separable = patterns.settings["separable"] if isinstance(patterns, Patterns) else SEPARABLE[0]
-        self.separable = one_of(separable, SEPARABLE, "separable")
+        fitted = patterns.settings if isinstance(patterns, Patterns) else {"separable": SEPARABLE[0], "chains": CHAINS[0]}
+        self.separable = one_of(fitted["separable"] if separable is None else separable, SEPARABLE, "separable")
+        self.chains = one_of(fitted["chains"] if chains is None else chains, CHAINS, "chains")
         self.merge_patterns = truth(merge_patterns, "merge_patterns")
-        self.splits_separable = separable == "split"
+        self.splits_separable, self.joins_chains = self.separable == "split", self.chains == "joint"
         super().__init__(model, **options)
         self._given: Any = backend.Untracked(patterns)
-        self._layout = Layout.of(model, self.separable)
+        self._layout = Layout.of(model, self.separable, self.chains)
         self._fitted: Any = None
         self._awaits_kernels = self._asked_for_shapes = False
         self._backward_kernels: dict[str, Any] = {}
@@ -147,6 +150,7 @@ class PatternAnalyzer(ReverseAnalyzer):
             regime=regime,
             shard=shard,
             separable=self.separable,
+            chains=self.chains,
             jit_compile=self.jit_compile,
             preprocessor=self.preprocessor,
         )
@@ -276,7 +280,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         }
         record = self._fitted.value
         reports = {name: LayerReport(**row) for name, row in record["reports"].items()}
-        settings = {**record["settings"], "separable": self.separable}
+        settings = {**record["settings"], "separable": self.separable, "chains": self.chains}
         return Patterns(arrays, record["estimator"], record["fingerprints"], reports, settings)
 
     def for_model(self, model: Any) -> Analyzer:
@@ -308,13 +312,14 @@ class PatternAnalyzer(ReverseAnalyzer):
     def get_config(self) -> dict:
         """The model, the options and, where there are patterns, what is known of them."""
         fitted = None if self._fitted is None else self._fitted.value
-        choices = {name: getattr(self, name) for name in ("estimator", "separable", "merge_patterns")}
+        choices = {name: getattr(self, name) for name in ("estimator", "separable", "chains", "merge_patterns")}
         return {**super().get_config(), **choices, "dtype": self._kernel_dtype, "fitted": fitted}
 
     @classmethod
     def from_config(cls, config: dict) -> PatternAnalyzer:
         """An analyzer from `get_config`; its weights are loaded afterwards."""
-        config = dict(config)
+        # Analyzers that were saved before there were chains have a pattern for each of their layers.
+        config = {"chains": "split", **config}
         fitted = config.pop("fitted", None)
         analyzer = super().from_config(config)
         if fitted is not None:

@@ -138,6 +138,14 @@ class LinearForm(Form):
         # With the fused BatchNormalization: one kernel before two of them is two effective kernels.
         return id(self.node.operation), self.node.part, id(self.node.batchnorm)
 
+    def fingerprinted(self) -> tuple[list, list]:
+        """What a hash of the weights is made of: arrays, raw ones, and options that change the kernel, as text."""
+        # Raw, since a fused kernel is rounded as the machine does it.
+        weights, layer = [self.raw_kernel(), self.raw_bias()], self.node.batchnorm
+        if layer is None:
+            return weights, []
+        return [*weights, layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta], [repr(layer.epsilon)]
+
     def kernel(self) -> Any:
         """The effective kernel, float: `w * gamma / sqrt(variance + epsilon)` with a fused BatchNormalization."""
         # In float32 at least: gamma / sqrt(variance) of a channel that hardly varies leaves float16.

@@ -13,7 +13,7 @@ from typing import TypeVar
 import keras
 
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.forms import linear, normalization, operations, structure, virtual
+from innvest_lite.forms import joint, linear, normalization, operations, structure, virtual
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.plain import is_plain
@@ -69,6 +69,8 @@ def form_of(node: Node, graph: Graph) -> Form:
     if node.part == "activation":
         return structure.tried_form(node)
     operation = node.operation
+    if isinstance(operation, joint.Chain):
+        return joint.chain(node)
     if not isinstance(operation, keras.Layer):
         return operations.form_of_operation(node, graph)
     for cls in type(operation).__mro__:

@@ -213,7 +213,8 @@ class _Source:
         """The analyzer of the user's own model, with the patterns that frozen ones are."""
         analyzer = made(self._make_analyzer, model)
         if isinstance(analyzer, PatternAnalyzer):
-            found = fit_patterns(model, self._data, analyzer.estimator, batch_size=self._batch_size, verbose=0)
+            maps = {name: getattr(analyzer, name) for name in ("separable", "chains")}
+            found = fit_patterns(model, self._data, analyzer.estimator, batch_size=self._batch_size, verbose=0, **maps)
             # Patterns know the weights that they belong to, and are refused by others; plain arrays are not.
             self._patterns = dict(found)
             analyzer.set_patterns(self._patterns)

@@ -99,7 +99,7 @@ def signal_quality(
     inputs = input_spec(model, layout.graph)
     parts = _regimes(estimators)
     fitted = any(isinstance(part, str) and part not in ("random", "filter") for pair in parts.values() for part in pair)
-    options: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose}
+    options: dict[str, Any] = {"batch_size": batch_size, "verbose": verbose, "chains": "split"}
     statistics = fit_statistics(model, fit_data, **options) if fitted else None
     estimates: _Estimates | None = _Estimates(parts, layout, statistics, generator)
     size = positive(batch_size, "batch_size")

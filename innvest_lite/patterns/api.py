@@ -80,6 +80,7 @@ def fit_statistics(
     approximate: bool = False,
     regime: str = "rectifier",
     separable: str = "split",
+    chains: str = "joint",
     shard: tuple[int, int] = (0, 1),
     checkpoint: str | os.PathLike[str] | None = None,
     verbose: int | str = "auto",
@@ -106,6 +107,8 @@ def fit_statistics(
             order.
         regime: "rectifier" or "own" (docs/design.md, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
+        chains: whether linear layers behind each other, with no rectifier between them and a dense one at the end, are one
+            linear map ("joint"), where that costs no more, or several ("split").
         shard: `(index, count)`: take every `count`-th batch, beginning with number `index`, counted from 0: `(0, 8)` is the
             first of eight parts, on the command line `--shard 1/8`. A part may be empty.
         checkpoint: a path to write the sums to every few dozen steps and at the end. Where the file exists, the fit
@@ -123,7 +126,7 @@ def fit_statistics(
     Raises:
         As `fit_patterns` does.
     """
-    choices = {"approximate": approximate, "exact": exact, "regime": regime, "separable": separable}
+    choices = {"approximate": approximate, "exact": exact, "regime": regime, "separable": separable, "chains": chains}
     fits = _Fits(model, estimator, **choices, jit_compile=jit_compile, preprocessor=preprocessor)
     options = {"batch_size": batch_size, "steps": steps, "sample_weight": sample_weight, "preprocess": preprocess}
     statistics = fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
@@ -139,7 +142,7 @@ class PatternFits:
     Args:
         model: as in `fit_patterns`; its weights may change between fits.
         estimator: as in `fit_patterns`.
-        **options: `approximate`, `regime`, `separable`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
+        **options: `approximate`, `regime`, `separable`, `chains`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
 
     Example:
         >>> import keras, numpy as np
@@ -170,13 +173,14 @@ class _Fits:
         approximate=False,
         regime="rectifier",
         separable="split",
+        chains="joint",
         jit_compile="auto",
         preprocessor=None,
         exact=None,
     ):
         self._estimator, self._approximate = estimator, _approximate(approximate, exact)
-        self._layout = Layout.of(model, separable)
-        self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable}
+        self._layout = Layout.of(model, separable, chains)
+        self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable, "chains": chains}
         jit_compile = truth_or(jit_compile, "auto", "jit_compile")
         self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)
         self._inputs = input_spec(model, self._layout.graph, Preprocessor.of(preprocessor))

@@ -12,6 +12,7 @@ import keras
 from innvest_lite import backend
 from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
+from innvest_lite.forms.chains import with_chains
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Node, Value, passes, trace
@@ -19,6 +20,7 @@ from innvest_lite.options import one_of
 
 REGIMES = ("rectifier", "own")
 SEPARABLE = ("split", "joint")
+CHAINS = ("joint", "split")
 # Ends the name that the weights of a layer of one's own stand under, beside those of its pattern.
 LAYER = " (layer)"
 
@@ -38,17 +40,19 @@ class Layout:
     owners: dict[str, str]
 
     @classmethod
-    def of(cls, model: keras.Model, separable: str = "split") -> Layout:
+    def of(cls, model: keras.Model, separable: str = "split", chains: str = "split") -> Layout:
         """The layout of a model.
 
         Args:
             model: a Functional or Sequential `keras.Model`.
             separable: whether a separable convolution is the two linear maps that it consists of ("split"), or their
                 product, one linear map ("joint").
+            chains: likewise of linear layers with no rectifier between them, see `forms.chains`.
         """
         split = one_of(separable, SEPARABLE, "separable") == "split"
         # BatchNormalization is fused, because the rectifier sees the normalized value, and its sign is the regime.
         graph = passes.rewrite(trace(model), fuse=True, split=split)
+        graph = with_chains(graph) if one_of(chains, CHAINS, "chains") == "joint" else graph
         forms = forms_of(graph)
         # A pattern belongs to the weights: all calls of a shared layer have one (docs/design.md, decision 3).
         first: dict[tuple[Any, ...], str] = {}
@@ -168,12 +172,7 @@ def _holder_of_others(node, form):
 
 
 def _fingerprint(form):
-    """A hash of the weights of a linear form; of the raw ones, since a fused kernel is rounded as the machine does it."""
-    weights, options = [form.raw_kernel(), form.raw_bias()], []
-    batchnorm = form.node.batchnorm
-    if batchnorm is not None:
-        weights += [batchnorm.moving_mean, batchnorm.moving_variance, batchnorm.gamma, batchnorm.beta]
-        # It changes the effective kernel, though it is no weight.
-        options = [repr(batchnorm.epsilon)]
+    """A hash of the weights of a linear form."""
+    weights, options = form.fingerprinted()
     arrays = (None if weight is None else backend.view(weight) for weight in weights)
     return digest([*options, *described(arrays)])

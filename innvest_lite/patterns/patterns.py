@@ -25,6 +25,8 @@ from innvest_lite.patterns.layers import LayerFacts
 from innvest_lite.tables import csv_cell, printable, table
 
 _KIND, _VERSION = "patterns", 3
+UNSAID = {"regime": "rectifier", "separable": "split", "chains": "split"}
+"""How patterns were fitted of which it is not said: as all were before there was the choice."""
 
 _log = logging.getLogger("innvest_lite")
 
@@ -39,7 +41,7 @@ class Patterns(Mapping[str, np.ndarray]):
         estimator: how they were estimated.
         fingerprints: name -> hash of the weights that they belong to; layers without a pattern count too.
         reports: name -> `LayerReport`.
-        settings: how they were fitted: "regime" and "separable", see `fit_statistics`, and "preprocess", the name of what
+        settings: how they were fitted: "regime", "separable" and "chains", see `fit_statistics`, and "preprocess", the name of what
             prepared the images, where that is known.
 
     Raises:
@@ -63,7 +65,7 @@ class Patterns(Mapping[str, np.ndarray]):
         self.estimator = estimator
         self.fingerprints = dict(fingerprints)
         self.reports = dict(reports)
-        self.settings = {"regime": "rectifier", "separable": "split", **(settings or {})}
+        self.settings = {**UNSAID, **(settings or {})}
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
@@ -116,7 +118,7 @@ class Patterns(Mapping[str, np.ndarray]):
                     **files.texts(attributes["other_fingerprints"]),
                 },
                 {name: _report(attrs, arrays["pattern"].size) for name, (attrs, arrays) in groups.items()},
-                {name: str(attributes[name]) for name in ("regime", "separable", "preprocess") if name in attributes},
+                {name: str(attributes[name]) for name in ("regime", "separable", "chains", "preprocess") if name in attributes},
             )
 
 

@@ -28,7 +28,7 @@ from innvest_lite.patterns.estimators import (
     with_present_names,
 )
 from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics, sums_of
-from innvest_lite.patterns.patterns import Patterns, warn_of_dead_units
+from innvest_lite.patterns.patterns import UNSAID, Patterns, warn_of_dead_units
 
 _KIND, _VERSION = "statistics", 3
 _MOST_PARTS = 1_000_000
@@ -41,7 +41,7 @@ class PatternStatistics:
         layers: layer (node) name -> `LayerStatistics`.
         facts: layer name -> `LayerFacts`.
         kernels: layer name -> the effective kernel; may be computed when it is asked for.
-        settings: how the sums were gathered: "regime" and "separable", see `fit_statistics`, and "preprocess", the name of
+        settings: how the sums were gathered: "regime", "separable" and "chains", see `fit_statistics`, and "preprocess", the name of
             what prepared the images, where that is known.
         estimator: what the patterns are to be estimated by, unless said otherwise.
         samples: the number of samples.
@@ -74,7 +74,7 @@ class PatternStatistics:
         batch_size: int = 0,
     ) -> None:
         self.layers, self.facts, self.kernels = dict(layers), dict(facts), kernels
-        self.settings, self.estimator = dict(settings), estimator
+        self.settings, self.estimator = {**UNSAID, **settings}, estimator
         self.samples, self.batches, self.batch_size = int(samples), int(batches), int(batch_size)
         self.complete = False
         self.parts: list[str] = []
@@ -200,7 +200,7 @@ class PatternStatistics:
             # Late, because reading and merging files needs neither graph nor forms.
             from innvest_lite.patterns.layout import Layout
 
-            self.check_model(Layout.of(model, self.settings["separable"]).fingerprints())
+            self.check_model(Layout.of(model, self.settings["separable"], self.settings["chains"]).fingerprints())
         arrays, reports = {}, {}
         for name, facts in self.facts.items():
             arrays[name], reports[name] = self._estimated(name, facts, chosen(estimator, facts.kind))

@@ -1,0 +1,110 @@
+"""Several linear layers, one behind the other, as one linear map: its kernel is the product of theirs.
+
+Made by `chains`, which finds them; a rule or the fitter sees one node with one kernel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.graph import Node
+
+
+class Chain:
+    """Several nodes, one behind the other, as the operation of one node.
+
+    Args:
+        forms: what the nodes are, the first one first; each takes one tensor and makes one.
+    """
+
+    def __init__(self, forms: tuple[Form, ...]) -> None:
+        self.forms = forms
+
+    @property
+    def weights(self) -> list:
+        """The Keras variables of all layers, each once."""
+        holders = [holder for form in self.forms for holder in (form.node.operation, form.node.batchnorm)]
+        return list({id(weight): weight for holder in holders for weight in getattr(holder, "weights", ())}.values())
+
+    def call(self, x: Any) -> Any:
+        """What the layers make of a tensor."""
+        for form in self.forms:
+            (x,) = form.forward(x)
+        return x
+
+    __call__ = call
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChainForm(LinearForm):
+    """A chain that ends in a vector: kernel (the axes of a sample..., units)."""
+
+    @property
+    def units_share_inputs(self) -> bool:
+        """All inputs."""
+        return True
+
+    @property
+    def weights_key(self) -> tuple[Any, ...]:
+        """Equal for chains of the same shared layers."""
+        forms = self.node.operation.forms
+        return tuple(key for form in forms for key in (form.weights_key if isinstance(form, LinearForm) else (form.name,)))
+
+    def raw_kernel(self) -> Any:
+        """The product of all its maps: how each output changes with each input."""
+        x = ops.zeros((self._units, *self._sizes), self.node.input_specs[0].dtype)
+        output, pullback = backend.vjp(self.node.operation, x)
+        (kernel,) = pullback(ops.eye(self._units, dtype=output.dtype))
+        return ops.moveaxis(kernel, 0, -1)
+
+    def raw_bias(self) -> Any:
+        """What it makes of zeros."""
+        return self.node.operation(ops.zeros((1, *self._sizes), self.node.input_specs[0].dtype))[0]
+
+    def fingerprinted(self) -> tuple[list, list]:
+        """The weights and options of all layers."""
+        parts = [form.fingerprinted() for form in self.node.operation.forms if isinstance(form, LinearForm)]
+        others = [form for form in self.node.operation.forms if not isinstance(form, LinearForm)]
+        weights = [weight for own, _ in parts for weight in own]
+        weights += [weight for form in others for weight in getattr(form.node.operation, "weights", ())]
+        return weights, [option for _, own in parts for option in own]
+
+    def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
+        """(batch, ...) to (batch, units)."""
+        flat = ops.reshape(ops.cast(inputs[0], kernel.dtype), (-1, math.prod(self._sizes)))
+        return ops.matmul(flat, ops.reshape(kernel, (-1, self._units)))
+
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
+        """The layers' own output: the joint kernel rounds differently."""
+        return (self.node.operation(*inputs),)
+
+    @property
+    def input_sums_shape(self) -> tuple[int, ...]:
+        """All units see the same inputs."""
+        return (*self._sizes, 1)
+
+    def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
+        """Shape (the axes of a sample..., 1)."""
+        x = ops.cast(inputs[0], like.dtype)
+        if weights is not None:
+            x = x * ops.reshape(ops.cast(weights, x.dtype), (-1, *[1] * len(self._sizes)))
+        return ops.sum(x, axis=0)[..., None]
+
+    @property
+    def _sizes(self):
+        return self.node.input_specs[0].shape[1:]
+
+    @property
+    def _units(self):
+        return self.node.output_specs[0].shape[1]
+
+
+def chain(node: Node) -> Form:
+    """The form of a node whose operation is a `Chain`."""
+    return ChainForm(node, "linear", fan_in=tuple(range(len(node.input_specs[0].shape) - 1)), unit_axes=(1,))
