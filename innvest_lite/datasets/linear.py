@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ class Suppressor:
         x: `(samples, 2)`, exactly `signal + noise`.
         y: int64 `(samples,)`, the class, 0 or 1.
         signal: `(samples, 2)`, what the class adds: plus or minus half the separation, and 0.
-        noise: `(samples, 2)`, of variance 1.
+        noise: `(samples, 2)`, of the standard deviations that were asked for.
         informative: bool `(2,)`, which features say something of the class by themselves.
         weight: `(2,)`, the gradient of the log-odds of class 1, which the best classifier has: logits per unit of x. Its
             bias is 0.
@@ -132,17 +133,26 @@ class Suppressor:
 
 
 @formerly_positional("seed")
-def suppressor(samples: int, correlation: float = 0.8, separation: float = 1.0, *, seed: int = 0) -> Suppressor:
+def suppressor(
+    samples: int,
+    correlation: float = 0.8,
+    separation: float = 1.0,
+    *,
+    deviations: Sequence[float] = (1.0, 1.0),
+    seed: int = 0,
+) -> Suppressor:
     """Two Gaussian classes with a suppressor: a feature that says nothing of the class, yet helps to read it.
 
-    x_1 = separation (y - 1/2) + n_1, x_2 = n_2, where n_1 and n_2 are normal of variance 1 and correlated. The optimal
-    weight, separation / (1 - c^2) (1, -c), is not 0 at x_2, which cancels noise (Haufe et al. 2014, doi
-    10.1016/j.neuroimage.2013.10.067; Wilming et al. 2022, arXiv 2111.07473). An explanation should not mark x_2.
+    x_1 = separation (y - 1/2) + n_1, x_2 = n_2, where n_1 and n_2 are normal, of standard deviations s_1 and s_2, and
+    correlated. The optimal weight, separation / (s_1^2 (1 - c^2)) (1, -c s_1 / s_2), is not 0 at x_2, which cancels noise
+    (Haufe et al. 2014, doi 10.1016/j.neuroimage.2013.10.067; Wilming et al. 2022, arXiv 2111.07473, and 2023, arXiv
+    2306.01464). An explanation should not mark x_2.
 
     Args:
         samples: how many; the class of each is drawn, both with probability 1/2.
         correlation: c, above -1 and below 1.
         separation: the distance of the classes' means in x_1, above 0.
+        deviations: s_1 and s_2, above 0.
         seed: of the random numbers.
 
     Returns:
@@ -163,9 +173,21 @@ def suppressor(samples: int, correlation: float = 0.8, separation: float = 1.0, 
             "correlation should lie between -1 and 1, both excluded, and separation above 0, but they are "
             f"{correlation!r} and {separation!r}."
         )
+    first, second = _deviations(deviations)
     rest = math.sqrt(1 - correlation**2)
     y = rng.integers(2, size=samples)
     signal = float32(np.outer(y - 0.5, (separation, 0)), "The signal")
-    noise = (rng.normal(size=(samples, 2)) @ np.array([[1, correlation], [0, rest]])).astype("float32")
-    weight = float32(separation / rest**2 * np.array([1, -correlation]), "The weight")
-    return Suppressor(signal + noise, y, signal, noise, np.array([True, False]), weight)
+    mixing = np.array([[1, correlation], [0, rest]]) * (first, second)
+    noise = float32(rng.normal(size=(samples, 2)) @ mixing, "The noise")
+    weight = float32(separation / rest**2 / first * np.array([1 / first, -correlation / second]), "The weight")
+    return Suppressor(float32(signal + noise, "x"), y, signal, noise, np.array([True, False]), weight)
+
+
+def _deviations(given):
+    """Two standard deviations above 0."""
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise InvalidInputError(f"deviations should be a pair of numbers above 0, but is {given!r}.")
+    first, second = (non_negative(number, "deviations") for number in given)
+    if first == 0 or second == 0:
+        raise InvalidInputError(f"deviations should be a pair of numbers above 0, but is {given!r}.")
+    return first, second

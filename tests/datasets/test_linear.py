@@ -110,28 +110,41 @@ def test_patterns_show_the_signal_and_the_gradient_shows_the_weight(signal, dist
 # suppressor
 
 
-@pytest.mark.parametrize("correlation, separation", [(0.8, 1.0), (-0.5, 2.0), (0.0, 1.0)])
-def test_moments_of_the_suppressor(correlation, separation):
-    data = suppressor(SAMPLES, correlation, separation, seed=2)
+@pytest.mark.parametrize(
+    "correlation, separation, deviations",
+    [(0.8, 1.0, (1, 1)), (-0.5, 2.0, (1, 1)), (0.0, 1.0, (1, 1)), (0.6, 2.0, [0.5, 3])],
+)
+def test_moments_of_the_suppressor(correlation, separation, deviations):
+    data = suppressor(SAMPLES, correlation, separation, deviations=deviations, seed=2)
     np.testing.assert_array_equal(data.x, data.signal + data.noise)
     np.testing.assert_array_equal(data.signal, np.outer(data.y - 0.5, np.float32((separation, 0))))
     assert set(data.y) == {0, 1}
     assert_mean(data.y[:, None], 0.5)
     assert_mean(data.noise, 0)
-    assert_covariance(data.noise, [[1, correlation], [correlation, 1]])
+    assert_covariance(data.noise, np.outer(deviations, deviations) * [[1, correlation], [correlation, 1]])
     assert_mean((data.y[:, None] - 0.5) * data.x, np.array([separation / 4, 0]))
     assert data.informative.tolist() == [True, False]
 
 
-def test_the_suppressor_says_nothing_yet_the_fitted_weight_uses_it():
-    data = suppressor(SAMPLES, 0.8, 1.0)
+@pytest.mark.parametrize(
+    "deviations, expected", [((1, 1), np.array([1, -0.8]) / 0.36), ((0.5, 2), np.array([4, -0.8]) / 0.36)]
+)
+def test_the_suppressor_says_nothing_yet_the_fitted_weight_uses_it(deviations, expected):
+    data = suppressor(SAMPLES, 0.8, 1.0, deviations=deviations)
     assert abs(np.corrcoef(data.x[:, 1], data.y)[0, 1]) < ERRORS / np.sqrt(SAMPLES)
-    np.testing.assert_allclose(data.weight, np.array([1, -0.8]) / 0.36, rtol=1e-6)
+    np.testing.assert_allclose(data.weight, expected, rtol=1e-6)
     features = np.column_stack([np.float64(data.x), np.ones(SAMPLES)])
     weight, information = logistic(features, data.y)
     errors = np.sqrt(np.diag(np.linalg.inv(information)))
     assert np.all(np.abs(weight - [*data.weight, 0]) < ERRORS * errors)
     assert weight[1] < -30 * errors[1]
+
+
+def test_suppressors_that_float32_cannot_hold():
+    with pytest.raises(InvalidInputError, match="The noise has values"):
+        suppressor(100, deviations=(3e38, 1))
+    with pytest.raises(InvalidInputError, match="The weight has values"):
+        suppressor(100, deviations=(1e-30, 1))
 
 
 def logistic(features, labels):
@@ -147,7 +160,8 @@ def logistic(features, labels):
 @pytest.mark.parametrize(
     "options",
     [{"correlation": 1}, {"correlation": -1.5}, {"correlation": "0"}, {"correlation": np.nan}]
-    + [{"separation": value} for value in (0, -1, np.inf, 1e300, None)],
+    + [{"separation": value} for value in (0, -1, np.inf, 1e300, None)]
+    + [{"deviations": value} for value in (1.0, (1, 0), (1, -1), (1,), (1, np.nan), (1, 1e300), "ab")],
 )
 def test_bad_suppressors(options):
     with pytest.raises(InvalidInputError, match=f"{next(iter(options))}.* (should|but)"):
