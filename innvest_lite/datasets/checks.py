@@ -22,6 +22,13 @@ def non_negative(number: Any, name: str) -> float:
     return float(number)
 
 
+def fraction(number: Any, name: str) -> float:
+    """An option in 0..1, as a float."""
+    if not 0 <= finite(number, name) <= 1:
+        raise InvalidInputError(f"{name} should be a number in 0..1, but is {number!r}.")
+    return float(number)
+
+
 def numbers(given: Any, name: str) -> np.ndarray:
     """An array of finite numbers that float32 can hold, as float64."""
     array = as_array(given, name)
