@@ -22,7 +22,7 @@ class SuppressorBlobs:
     """What `suppressor_blobs` gives; float32 unless stated otherwise.
 
     Attributes:
-        x: `(samples, 8, 8, 1)`, `signal + distractor + noise`, added in this order.
+        x: `(samples, 8, 8, 1)`, `signal + distractor + noise`, added in this order in float32.
         y: int64 `(samples,)`, the class, 0 or 1.
         signal: as x, what the class adds.
         distractor: as x, what says nothing of the class.

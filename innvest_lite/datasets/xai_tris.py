@@ -31,7 +31,7 @@ class Tetrominoes:
     """What `tetrominoes` gives; float32 unless stated otherwise.
 
     Attributes:
-        x: `(samples, size, size, 1)`, `signal + distractor + background`, added in this order.
+        x: `(samples, size, size, 1)`, `signal + distractor + background`, added in this order in float32.
         y: int64 `(samples,)`, the class, 0 or 1.
         signal: as x, what the shapes add. In the scenario "multiplicative" what they take away from the rest,
             -a P (distractor + background), whose mean is 0 in both classes: the variance alone differs.
@@ -71,10 +71,10 @@ def tetrominoes(
     - rigid: T against L, both turned by any multiple of 90 degrees, anywhere; the pixels of the sample's own shape.
     - xor: both shapes at once, of the same sign against opposite signs; the pixels of both.
 
-    The noise is white or, "correlated", filtered by a Gaussian of 3 pixels (10 where size is 64). Distractors (Clark et al.
-    2025, "Correcting misinterpretations of additive models") are four squares D with random signs, two of which lie on the
-    places of T and L. Then squares and noise weigh d = (1 - a) / 2 each, d D / norm(D) + d B / norm(B), in place of
-    (1 - a) B / norm(B); where the scenario multiplies, x = c (1 - a P) (1 - d D) B.
+    The noise is white or, "correlated", filtered by a Gaussian of 3 pixels (10 where size is 64). Distractors are those of
+    PatternGAM (Clark et al. 2025, "Correcting misinterpretations of additive models"): four squares D with random signs,
+    two of which lie on the places of T and L. Then squares and noise weigh d = (1 - a) / 2 each: d D / norm(D) +
+    d B / norm(B) stands in place of (1 - a) B / norm(B), and where the scenario multiplies, x = c (1 - a P) (1 - d D) B.
 
     Norm and scale: the papers divide by the Frobenius norms of all samples that they draw, and then by the largest abs(x)
     of these. Here norm is the root of the expected sum of squares of one sample, and c is 1 over the sum of the largest
