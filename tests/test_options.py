@@ -10,7 +10,7 @@ from comparing import refusals
 from registered import create, model, patterns
 
 import innvest_lite
-from innvest_lite import InvalidInputError, metrics, rules, visualize
+from innvest_lite import InvalidInputError, datasets, metrics, rules, visualize
 from innvest_lite.export import Format
 
 ROOMS = (
@@ -81,6 +81,7 @@ GIVEN = {
     "Box.mapped": lambda word: rules.Box(mapped=word),
     "Zero.bias": lambda word: rules.Zero(bias=word),
     "ZPlus.fast": lambda word: rules.ZPlus(fast=word),
+    "tetrominoes.distractors": lambda word: datasets.tetrominoes(2, distractors=word),
     "heatmap.absolute": lambda word: visualize.heatmap(MAP, absolute=word),
     "overlay.absolute": lambda word: visualize.overlay(MAP, MAP, absolute=word),
     "series.absolute": lambda word: visualize.series(MAP[0], MAP[0], absolute=word),

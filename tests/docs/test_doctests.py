@@ -15,7 +15,7 @@ import innvest_lite
 from innvest_lite import data
 
 # How many there are; more are welcome, fewer mean that a module is no longer looked into.
-LEAST = 41
+LEAST = 46
 
 
 def modules():
