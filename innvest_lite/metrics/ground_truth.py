@@ -150,8 +150,10 @@ def _checked(given, name):
         raise InvalidInputError(
             f"{name} should be numbers (samples, positions..., channels), but have shape {array.shape}."
         )
-    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise InvalidInputError(f"{name} should be finite numbers, but hold others.")
+    if array.dtype.kind not in "fiu":
+        raise InvalidInputError(f"{name} should be numbers, but are of type {array.dtype}.")
+    if not np.isfinite(array).all():
+        raise InvalidInputError(f"{name} should be finite, but hold NaN or infinite values.")
     return array.astype("float64")
 
 

@@ -15,7 +15,7 @@ _HALVINGS = 60
 _DRAWS = 10**6
 
 
-def bootstrap(values: np.ndarray, level: float, resamples: int, seed: int) -> tuple[float, float]:
+def bootstrap(values: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """The percentile bootstrap interval of the mean of samples.
 
     Args:

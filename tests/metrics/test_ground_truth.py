@@ -244,9 +244,9 @@ MASKS = np.tile(np.arange(5) < 2, (3, 4, 1))
     [
         (np.ones(3), r"attributions should be numbers \(samples, positions..., channels\), but have shape \(3,\)"),
         (np.ones((0, 4)), r"have shape \(0, 4\)"),
-        (np.full((3, 4, 5, 2), np.nan), "attributions should be finite numbers"),
-        (np.full((3, 4, 5, 2), np.inf), "attributions should be finite numbers"),
-        (np.full((3, 4, 5, 2), "a"), "attributions should be finite numbers"),
+        (np.full((3, 4, 5, 2), np.nan), "attributions should be finite, but hold NaN or infinite"),
+        (np.full((3, 4, 5, 2), np.inf), "attributions should be finite, but hold NaN or infinite"),
+        (np.full((3, 4, 5, 2), "a"), "attributions should be numbers, but are of type <U1"),
         ({"x": IMAGES}, "attributions should be numbers"),
         ([[1, 2], [3]], "attributions cannot be read as an array"),
     ],
@@ -298,8 +298,9 @@ def test_masks_of_a_table_have_its_shape():
     [
         (IMAGES[..., 0], r"signal should have the attributions' shape \(3, 4, 5, 2\), or .* has \(3, 4, 5\)"),
         (IMAGES[:2], r"has \(2, 4, 5, 2\)"),
-        (IMAGES * np.nan, "signal should be finite numbers"),
+        (IMAGES * np.nan, "signal should be finite, but hold NaN or infinite"),
         (IMAGES * np.arange(3)[:, None, None, None], "The signal of sample 0 is constant"),
+        (IMAGES > 0, "signal should be numbers, but are of type bool"),
         (3, r"signal should be numbers .* shape \(\)"),
     ],
 )
