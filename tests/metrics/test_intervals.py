@@ -1,11 +1,12 @@
-"""Intervals of means. The bootstrap is tested where it is used, on areas and on scores."""
+"""Intervals of means. The bootstrap is also tested where it is used, on areas and on scores."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from innvest_lite import InvalidInputError
-from innvest_lite.metrics.intervals import student, student_quantile
+from innvest_lite.metrics import intervals
+from innvest_lite.metrics.intervals import bootstrap, student, student_quantile
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 9, 10, 29, 100])
@@ -32,3 +33,14 @@ def test_it_covers_the_mean_as_often_as_it_says():
 def test_bad_levels(level):
     with pytest.raises(InvalidInputError, match="level should"):
         student(np.arange(3.0), level)
+
+
+def test_a_bootstrap_is_the_same_however_many_draws_are_held(monkeypatch):
+    values = np.random.default_rng(0).normal(size=7)
+    found = bootstrap(values, resamples=100)
+    generator = np.random.default_rng(0)
+    means = [values[generator.integers(7, size=7)].mean() for _ in range(100)]
+    assert found == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    for held in (1, 7, 30):
+        monkeypatch.setattr(intervals, "_DRAWS", held)
+        assert bootstrap(values, resamples=100) == found
