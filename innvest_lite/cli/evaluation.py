@@ -1,16 +1,16 @@
-"""`innvest-lite evaluate`: compares methods on a user's model by image degradation and, on demand, by rho."""
+"""`innvest-lite evaluate`: compares methods on a user's model by image degradation, on demand by rho and known truth."""
 
 from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, models, reading, results
+from innvest_lite.cli import arrays, models, reading, results, truths
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among, check_output_folder
@@ -34,18 +34,26 @@ def run(arguments: argparse.Namespace) -> int:
     methods = models.known_methods(arguments.methods or METHODS)
     out = _checked_out(arguments)
     given = given_patterns(arguments, methods)
+    truth = truths.given(arguments)
     model = models.load(arguments.model)
     if not arrays.is_array(pathlib.Path(arguments.data)):
         models.check_prepared_alike(given, arguments.preprocess, model)
-    samples, code = _samples(arguments, model)
+    samples, places, code = _samples(arguments, model)
     if arguments.signal and len(samples) < _PARTS:
         raise InvalidInputError(f"--signal divides the data into three parts, but there are only {len(samples)} samples.")
+    # Before the work, since it also says where the masks do not fit.
+    scores = None if truth is None else truths.Scores(truth.at(places), samples, arguments.batch_size)
     out.mkdir(parents=True, exist_ok=True)
     if not results.can_draw():
         complain("matplotlib is not installed: tables, but no plots. (pip install matplotlib)")
-    compared, unsupported = degraded(arguments, model, methods, samples, given)
+    analyzers, unsupported = created(arguments, model, methods, samples, given)
+    compared = degraded(arguments, model, analyzers, samples)
     say(compared)
     results.save_degradation(compared, out)
+    if scores is not None:
+        known = scores.of(analyzers)
+        say(known)
+        results.save_ground_truth(known, out)
     if arguments.signal:
         quality = measured_signal(arguments, model, samples)
         say(f"{quality}\n1 is best; values that differ from 1 by less than the floor cannot be told from it")
@@ -68,21 +76,22 @@ def _checked_out(arguments):
 
 
 def _samples(arguments, model):
-    """The samples as the model takes them, and the exit code: 1 where some could not be read."""
+    """The samples as the model takes them, their places in DATA, and the exit code: 1 where some could not be read."""
     data = pathlib.Path(arguments.data)
     generator = np.random.default_rng(arguments.seed)
     if arrays.is_array(data):
         array = arrays.read(data, arguments.preprocess)
-        return array[_chosen(len(array), arguments.limit, generator)], 0
+        places = _chosen(len(array), arguments.limit, generator)
+        return array[places], places, 0
     reading.check_preprocessor(arguments.preprocess)
     paths = find_images(data)
-    paths = [paths[place] for place in _chosen(len(paths), arguments.limit, generator)]
-    batches = reading.batches_for(arguments, model, paths)
+    places = _chosen(len(paths), arguments.limit, generator)
+    batches = reading.batches_for(arguments, model, [paths[place] for place in places])
     try:
         images = np.concatenate([batch.inputs for batch in batches])
     finally:
         code = batches.report()
-    return images, code
+    return images, places, code
 
 
 def _chosen(count, limit, generator):
@@ -97,14 +106,29 @@ def given_patterns(arguments: argparse.Namespace, methods: Sequence[str]) -> inn
     return innvest_lite.Patterns.load(arguments.patterns) if arguments.patterns else None
 
 
-def degraded(
+def created(
     arguments: argparse.Namespace,
     model: Any,
     methods: Sequence[str],
     samples: np.ndarray,
     patterns: innvest_lite.Patterns | None,
-) -> tuple[DegradationTable, list[str]]:
-    """A `DegradationTable` of the methods and the random order, and a message for each method that is not supported."""
+) -> tuple[dict[str, innvest_lite.Analyzer], list[str]]:
+    """An analyzer of each method by its name, fitted where needed, and a message for each method that is not supported."""
+    found, unsupported = {}, []
+    for name in methods:
+        try:
+            if models.needs_patterns(name) and patterns is None:
+                patterns = fitted(arguments, model, samples)
+            found[name] = models.create(name, model, patterns)
+        except UnsupportedLayerError as error:
+            unsupported.append(f"{name}: {error}")
+    return found, unsupported
+
+
+def degraded(
+    arguments: argparse.Namespace, model: Any, analyzers: Mapping[str, innvest_lite.Analyzer], samples: np.ndarray
+) -> DegradationTable:
+    """A `DegradationTable` of the methods and the random order."""
     from innvest_lite.metrics import degradation, degradation_table
 
     names = ("patch", "steps", "replace", "order", "batch_size", "seed")
@@ -112,18 +136,10 @@ def degraded(
     watched = models.with_softmax(model) if arguments.logits else model
     say(f"{RANDOM}, {len(samples)} samples")
     found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
-    unsupported = []
-    for number, name in enumerate(methods, 1):
-        say(f"{name}, {number} of {len(methods)}")
-        try:
-            if models.needs_patterns(name) and patterns is None:
-                patterns = fitted(arguments, model, samples)
-            analyzer = models.create(name, model, patterns)
-        except UnsupportedLayerError as error:
-            unsupported.append(f"{name}: {error}")
-            continue
+    for number, (name, analyzer) in enumerate(analyzers.items(), 1):
+        say(f"{name}, {number} of {len(analyzers)}")
         found[name] = degradation(watched, analyzer, samples, **options, verbose=1)
-    return degradation_table(found, baseline=RANDOM), unsupported
+    return degradation_table(found, baseline=RANDOM)
 
 
 def fitted(arguments: argparse.Namespace, model: Any, samples: np.ndarray) -> innvest_lite.Patterns:

@@ -39,6 +39,7 @@ _LOAD_ERRORS = (
 def files_read(arguments: argparse.Namespace) -> dict[str, list[str]]:
     """What a command reads besides its data, and must not replace: what it is -> paths, as `check_none_among` takes it."""
     known = {"model": "the model's own file", "patterns": "the file of the patterns", "labels": "the file of the labels"}
+    known |= {"truth": "the file of the masks", "truth_signal": "the file of the signal"}
     given = {what: getattr(arguments, name, None) for name, what in known.items()}
     return {what: [path] for what, path in given.items() if path}
 

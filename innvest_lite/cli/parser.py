@@ -20,7 +20,10 @@ _PREPROCESS += 'keras.applications, such as vgg16, or "model": the preprocessor 
 _EVALUATED = """degradation.csv: the area over each method's curve with its 95 % interval (low, high), and gain, the mean
 over samples of the difference to a random order, with its own interval. degradation_curves.csv: the mean probability after
 each patch. signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 means nothing,
-and the number of rows. Plots are beside them (with matplotlib); evaluation.json holds the arguments."""
+and the number of rows. ground_truth.csv (with --truth): each method's scores against the masks, "local", the mean over
+samples with its 95 % interval, and, where all samples share one truth, "global", of the mean of all maps; gain is over a
+constant map. All samples count, also those that the model gets wrong, since labels are not known here. Plots are beside
+them (with matplotlib); evaluation.json holds the arguments."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -154,6 +157,7 @@ def _add_evaluate(commands):
     _add_methods(evaluate, "DATA")
     _add_out(evaluate, default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="use N random samples of DATA; default: all")
+    _add_truth(evaluate)
     _add_degradation(evaluate)
     _add_reading(evaluate)
 
@@ -187,6 +191,19 @@ def _add_methods(command, data):
     )
     command.add_argument("--patterns", metavar="FILE", help=f"for the pattern methods; default: fitted on {data}")
     command.add_argument("--signal", action="store_true", help=f"also rho of signal estimators, fitted on {data}")
+
+
+def _add_truth(command):
+    command.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="also scores against what is known to matter: a .npy file of masks, True there, one for each sample of DATA "
+        "(a .npy file) or one for all, (samples or 1, positions...)",
+    )
+    command.add_argument(
+        "--truth-signal", metavar="FILE", help="with --truth: also the correlation with the signal in this .npy file"
+    )
+    command.add_argument("--emd", action="store_true", help="with --truth: also the earth mover's distance; needs POT")
 
 
 def _add_degradation(command):

@@ -19,9 +19,12 @@ from innvest_lite.files import replacing
 from innvest_lite.tables import csv_cell
 
 if TYPE_CHECKING:
-    from innvest_lite.metrics import DegradationTable, SignalQuality
+    from innvest_lite.metrics import DegradationTable, GroundTruthTable, SignalQuality
 
-FILES = ("degradation.csv", "degradation_curves.csv", "degradation.png", "signal.csv", "signal.png", "evaluation.json")
+FILES = (
+    *("degradation.csv", "degradation_curves.csv", "degradation.png", "signal.csv", "signal.png", "ground_truth.csv"),
+    "evaluation.json",
+)
 """The names of all files that may be written to a folder."""
 
 
@@ -51,6 +54,20 @@ def save_signal(quality: SignalQuality, folder: str | os.PathLike[str]) -> None:
     ]
     save_rows(folder, "signal.csv", ("layer", "neuron", "estimator", "rho", "floor", "rows"), rows)
     save_plot(folder, "signal.png", quality.plot)
+
+
+def save_ground_truth(table: GroundTruthTable, folder: str | os.PathLike[str]) -> None:
+    """Writes a `GroundTruthTable`: ground_truth.csv, a row per method, scope and score; global scores have no intervals."""
+    numbers = ("mean", "low", "high", "gain", "gain_low", "gain_high")
+    rows = [
+        {"method": name, "scope": scope, "score": score, **dict.fromkeys(numbers, ""), **found}
+        for name, scopes in table.to_dict().items()
+        for scope, scores in scopes.items()
+        for score, found in (scores or {}).items()
+    ]
+    counts = {name: len(result.chance) for name, result in table.results.items()}
+    rows = [{**row, "samples": counts[row["method"]]} for row in rows]
+    save_rows(folder, "ground_truth.csv", ("method", "scope", "score", *numbers, "samples"), rows)
 
 
 def save_settings(arguments: argparse.Namespace, samples: int, folder: str | os.PathLike[str]) -> None:

@@ -1,11 +1,14 @@
-"""Is an explanation any good? The measures of Kindermans et al. 2017 (arXiv 1705.05598), and sanity checks."""
+"""Is an explanation any good? The measures of Kindermans et al. 2017 (arXiv 1705.05598), known truth, and sanity checks."""
 
 from innvest_lite.metrics.curves import Degradation, DegradationTable, degradation_table
 from innvest_lite.metrics.degradation import degradation
+from innvest_lite.metrics.ground_truth import ground_truth
 from innvest_lite.metrics.invariance import InputInvariance, input_invariance
 from innvest_lite.metrics.properties import Completeness, MaxSensitivity, completeness, max_sensitivity, sparseness
 from innvest_lite.metrics.quality import LayerQuality, SignalQuality
 from innvest_lite.metrics.sanity import Convergence, Randomization, RandomLogit, convergence, random_logit, randomization
+from innvest_lite.metrics.scores import GroundTruth, GroundTruthTable, ground_truth_table
+from innvest_lite.metrics.seeds import GroundTruthSeeds, ground_truth_seeds
 from innvest_lite.metrics.signal import signal_quality
 from innvest_lite.metrics.similarity import spearman, ssim
 
@@ -14,6 +17,9 @@ __all__ = [
     "Convergence",
     "Degradation",
     "DegradationTable",
+    "GroundTruth",
+    "GroundTruthSeeds",
+    "GroundTruthTable",
     "InputInvariance",
     "LayerQuality",
     "MaxSensitivity",
@@ -24,6 +30,9 @@ __all__ = [
     "convergence",
     "degradation",
     "degradation_table",
+    "ground_truth",
+    "ground_truth_seeds",
+    "ground_truth_table",
     "input_invariance",
     "max_sensitivity",
     "random_logit",

@@ -10,7 +10,8 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics.drawing import axes_or_new
-from innvest_lite.options import finite, formerly_positional, positive, seed_of
+from innvest_lite.metrics.intervals import bootstrap
+from innvest_lite.options import formerly_positional
 from innvest_lite.tables import table
 
 # The number of steps of a curve that are printed.
@@ -71,7 +72,7 @@ class Degradation:
         Raises:
             InvalidInputError: a number out of range.
         """
-        return _bootstrap(self.area_over_curve, level, resamples, seed)
+        return bootstrap(self.area_over_curve, level, resamples, seed)
 
     @formerly_positional("seed")
     def gain(
@@ -95,7 +96,7 @@ class Degradation:
             InvalidInputError: a number out of range, or areas that cannot be paired.
         """
         gains = _gains(self, baseline)
-        return float(gains.mean()), *_bootstrap(gains, level, resamples, seed)
+        return float(gains.mean()), *bootstrap(gains, level, resamples, seed)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, with the areas, as plain Python values."""
@@ -140,17 +141,6 @@ def _gains(result, baseline):
     if baseline.curves.shape != result.curves.shape or not np.array_equal(baseline.classes, result.classes):
         raise InvalidInputError("baseline should follow the same classes of the same samples, over as many steps.")
     return result.area_over_curve - baseline.area_over_curve
-
-
-def _bootstrap(values, level, resamples, seed):
-    """The percentile interval of a mean."""
-    if not 0 < finite(level, "level") < 1:
-        raise InvalidInputError(f"level should lie between 0 and 1, but is {level!r}.")
-    generator = np.random.default_rng(seed_of(seed))
-    # Percentiles rather than a normal interval: areas are bounded and skewed, and samples may be few.
-    draws = (generator.integers(len(values), size=len(values)) for _ in range(positive(resamples, "resamples")))
-    low, high = np.quantile([values[draw].mean() for draw in draws], [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -40,6 +40,8 @@ def given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(MODEL, "m.keras")
     np.save("data.npy", load_digits()[0][:4])
+    np.save("masks.npy", load_digits()[0][:4, ..., 0] > 0.5)
+    np.save("signal.npy", load_digits()[0][:4])
     write_digits(tmp_path / "images", ["a.png", "b.png"])
     (tmp_path / "labels.txt").write_text("\n".join("0123456789"))
     (tmp_path / "served").mkdir()
@@ -81,6 +83,7 @@ def results_of(given):
     array = ("analyze", "m.keras", "data.npy", "--method", "input", "--out", "out")
     page = ("report", "m.keras", "images", "--methods", "gradient", "--labels", "labels.txt", "-o", "page.html")
     evaluate = ("evaluate", "m.keras", "data.npy", "--out", "out")
+    truth = (*evaluate, "--truth", "masks.npy", "--truth-signal", "signal.npy")
     export = ("export", "m.keras", "--method", "gradient", "--out", "x.tflite")
     return {
         "out/a.npy": (analyze, ("images/b.png", "m.keras")),
@@ -89,6 +92,7 @@ def results_of(given):
         "out/data.npy": (array, ("data.npy", "m.keras")),
         "page.html": (page, ("images/a.png", "labels.txt", "m.keras")),
         "out/degradation.csv": (evaluate, ("data.npy", "m.keras")),
+        "out/ground_truth.csv": (truth, ("masks.npy", "signal.npy", "data.npy")),
         "x.tflite": (export, ("m.keras",)),
     }
 
