@@ -18,6 +18,7 @@ from innvest_lite.options import one_of
 __all__ = ["PatternAnalyzer", "PatternAttribution", "PatternNet"]
 
 STARTS = ("contrast", "logit")
+SHARES = ("average", "sample")
 
 _COMMON = (
     (rules.monotone(), rules.Coefficients()),
@@ -74,6 +75,9 @@ class PatternAttribution(PatternAnalyzer):
             constant that is added to all of them; of a model with one output, or with sigmoids, the logit itself.
             "logit": the logit, as in the paper, with which a map of a negative logit is turned round. The two differ by
             one factor for each sample.
+        shares: "average": an input gets the share w * a of a unit's relevance, what it contributes on average, as in the
+            paper. "sample": what it contributes in this sample, as far as the pattern takes it for signal, in proportion
+            to the positive part of x * w * a; see `innvest_lite.rules.PatternShares`.
         **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
@@ -83,22 +87,24 @@ class PatternAttribution(PatternAnalyzer):
         (8, 28, 28, 1)
     """
 
-    def __init__(self, model: Any, *, start: str = "contrast", **options: Any) -> None:
+    def __init__(self, model: Any, *, start: str = "contrast", shares: str = "average", **options: Any) -> None:
         self.start_choice = one_of(start, STARTS, "start")
         self.starts_centred = start == "contrast"
+        self.shares = one_of(shares, SHARES, "shares")
         super().__init__(model, **options)
 
     def get_config(self) -> dict:
         """The model, the options and, where there are patterns, what is known of them."""
-        return {**super().get_config(), "start": self.start_choice}
+        return {**super().get_config(), "start": self.start_choice, "shares": self.shares}
 
     def composite(self) -> list:
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
         return [
             *self._at_sums(),
-            (rules.kernel_bearing(), rules.Pattern()),
+            (rules.kernel_bearing(), rules.Pattern() if self.shares == "average" else rules.PatternShares()),
             (rules.kind("scale"), rules.Pass()),
             (rules.gated(), rules.GatedSignal()),
+            *([] if self.shares == "average" else [(rules.kind("rectifier", "activation"), rules.Elementwise())]),
             *_COMMON,
         ]
 

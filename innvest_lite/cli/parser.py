@@ -12,7 +12,7 @@ _MODEL = "a Functional or Sequential model: a .keras or .h5 file"
 _IMAGES = "an image, or a folder of images and folders (PNG, JPEG, BMP, GIF, WebP, TIFF)"
 _DATA = f"{_IMAGES}; or a .npy file of inputs as the model takes them"
 _ESTIMATOR = (
-    "relu.safe (default), relu, relu.negative, linear or filter; or by kind of layer, such as sum=linear,output=relu"
+    "relu.rectified (default), relu.safe, relu, relu.negative, linear or filter; or by kind of layer, such as sum=linear,output=relu"
 )
 _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
 _PREPROCESS += 'keras.applications, such as vgg16, or "model": the preprocessor that a KerasHub model brings'

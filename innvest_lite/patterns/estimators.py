@@ -31,14 +31,14 @@ _CONSTANT = 1e-10
 # forward pass.
 _AT_A_TIME = 1 << 22
 
-ESTIMATORS = ("linear", "relu", "relu.safe", "relu.negative", "filter")
+ESTIMATORS = ("linear", "relu", "relu.safe", "relu.rectified", "relu.negative", "filter")
 KINDS = ("rectified", "unrectified", "output", "single", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
 does not, such as linear bottlenecks and the depthwise halves of separable convolutions; outputs; outputs of a single unit,
 whose two signs are two classes or none; sums; average pooling."""
 RENAMED_KINDS = {"linear": "rectified"}
 """The former name of a kind, which meant another thing than the estimator of that name -> its present name."""
-DEFAULT = "relu.safe"
+DEFAULT = "relu.rectified"
 """Chosen by the evidence in `docs/evidence.md`."""
 
 
@@ -102,6 +102,8 @@ def with_present_names(estimator: str | Mapping[str, str]) -> str | dict[str, st
 def chosen(estimator: str | Mapping[str, str], kind: str) -> str:
     """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out.
 
+    "relu.rectified" is "relu.safe" where a rectifier decides which values pass, and at outputs, of which the positive ones
+    are explained; elsewhere values of both signs pass, and it is "linear".
     A single unit counts as an output where nothing else is said of it. It has no positive regime of its own: its negative
     values are the other class, so that "relu.safe" takes all of them, "linear".
     """
@@ -109,6 +111,8 @@ def chosen(estimator: str | Mapping[str, str], kind: str) -> str:
         word = estimator
     else:
         word = estimator.get(kind, estimator.get("output", DEFAULT) if kind == "single" else DEFAULT)
+    if word == "relu.rectified":
+        word = "relu.safe" if kind in ("rectified", "output") else "linear"
     return "linear" if kind == "single" and word == "relu.safe" else word
 
 

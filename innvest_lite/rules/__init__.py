@@ -25,7 +25,7 @@ from innvest_lite.rules.matchers import (
     one_position,
     until,
 )
-from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern
+from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern, PatternShares
 from innvest_lite.rules.presets import PRESETS, preset
 from innvest_lite.rules.weightless import Coefficients, Contributions, Elementwise, Magnitude, Norm
 
@@ -52,6 +52,7 @@ __all__ = [
     "Norm",
     "Pass",
     "Pattern",
+    "PatternShares",
     "Plan",
     "Rule",
     "Site",

@@ -14,6 +14,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
+from innvest_lite.rules.shares import Signed, nowhere, wide
 
 
 @register_rule
@@ -32,6 +33,38 @@ class Pattern(Rule):
         # In the pattern's dtype: a model of float16 would overflow, since PatternNet grows with depth
         # (docs/design.md, decision 8).
         return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class PatternShares(Rule):
+    """z+ with the kernel v = w * a: what inputs contribute in this sample, as far as patterns take it for signal.
+
+    R_i = sum_j (x_i v_ij)+ / sum_k (x_k v_kj)+ R_j without the bias: the z+ rule (Montavon et al. 2017, doi
+    10.1016/j.patcog.2016.11.008, eq. 15) with the product of PatternAttribution (Kindermans et al. 2017, arXiv 1705.05598)
+    in place of the weight. There, an input's share is the same in all samples; here, inputs of 0 get nothing, so that
+    little is lost at closed rectifiers.
+    """
+
+    kinds = ("linear", "sum", "average")
+    needs_kernel = True
+
+    @property
+    def grows(self) -> bool:
+        """Shares add up to 1."""
+        return False
+
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
+        """R_in = x+ V+'s + x- V-'s with s = R / z+."""
+        forward = self._forward(call)
+        return forward.back(backend.divide_no_nan(wide(relevance[0]), forward.output))
+
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
+        """All relevance is lost where a unit has no positive contribution."""
+        return {"epsilon": nowhere(relevance[0], self._forward(call).output)}
+
+    def _forward(self, call):
+        return Signed(call, ops.relu(call.kernel), -ops.relu(-call.kernel))
 
 
 @register_rule

@@ -1,0 +1,166 @@
+"""Explanations scored against known truth: the tetrominoes of XAI-TRIS, on networks of several kinds.
+
+Usage: `python scripts/experiments/ground_truth.py measure --seeds 0 1 --cache truth [--networks ...] [--scenarios ...]`,
+then `... report --seeds 0 1 --cache truth`. Each network of each cell and seed is trained, explained and scored once and
+kept in the folder --cache, so that a run which was ended goes on where it was; half a minute each.
+
+A cell is a scenario, a background, and whether there are distractors. All samples that are scored are new and are ones
+that the network gets right; patterns are fitted on the samples that it was trained on. Choices are made on some seeds and
+reported on others.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import tensorflow as tf
+from common.measuring import machine
+from common.tables import table_of
+from ground_truth_networks import NETWORKS, TRAINING, data, explained_right, trained
+
+import innvest_lite
+from innvest_lite.errors import InnvestLiteError
+from innvest_lite.metrics import ground_truth
+
+SCENARIOS = ("linear", "rigid", "xor", "multiplicative")
+BACKGROUNDS = ("white", "correlated")
+SCORES = ("precision", "mass_accuracy", "signal_correlation")
+OTHERS = (
+    *("gradient", "input_t_gradient", "integrated_gradients", "smoothgrad", "guided_backprop", "deconvnet"),
+    *("lrp.epsilon", "lrp.epsilon_plus", "lrp.epsilon_plus_flat", "lrp.z_plus", "lrp.alpha_1_beta_0_IB"),
+    *("lrp.alpha_2_beta_1_IB", "lrp.sequential_preset_a", "lrp.sequential_preset_b", "deep_taylor"),
+)
+"""The methods that need no patterns."""
+RIVALS = tuple(name for name in OTHERS if name not in ("smoothgrad", "guided_backprop", "deconvnet", "deep_taylor"))
+"""Those that PatternAttribution is compared with: every preset of LRP, integrated gradients and the gradient."""
+ESTIMATORS = {
+    "default": innvest_lite.patterns.estimators.DEFAULT,
+    "relu.safe": "relu.safe",
+    "linear": "linear",
+    "unrectified filter": {"unrectified": "filter"},
+}
+
+
+def methods(model, x):
+    """Name -> a function of (samples, targets) that explains: all methods that know the model's layers."""
+    found = {}
+    for name in OTHERS:
+        found[name] = _made(lambda name=name: innvest_lite.create_analyzer(name, model))
+    for word, estimator in ESTIMATORS.items():
+        patterns = _made(lambda estimator=estimator: innvest_lite.fit_patterns(model, x, estimator, verbose=0))
+        if patterns is None:
+            continue
+        net = innvest_lite.PatternNet(model, patterns=patterns)
+        found[f"PatternNet, {word}"] = net
+        for shares in ("average", "sample"):
+            found[f"PatternAttribution, {word}, {shares}"] = innvest_lite.PatternAttribution(
+                model, patterns=patterns, shares=shares
+            )
+    return {name: analyzer for name, analyzer in found.items() if analyzer is not None}
+
+
+def _made(make):
+    try:
+        return make()
+    except InnvestLiteError:
+        return None
+
+
+def measured(network, cell, seed, cache, samples):
+    """Accuracy, and the scores of all methods, local and global, of one network."""
+    model = trained(network, cell, seed, cache / "networks")
+    x, y, signal, masks, accuracy = explained_right(model, cell, samples, seed)
+    found = {}
+    # Of small networks, tracing takes longer than anything else.
+    tf.config.run_functions_eagerly(True)
+    try:
+        maps = {
+            name: analyzer.analyze(x, target=y)
+            for name, analyzer in methods(model, data(cell, TRAINING, 10_000 + seed).x).items()
+        }
+        gradient = maps["gradient"]
+        maps |= {f"gradient x {name}": gradient * signal for name, signal in maps.items() if name.startswith("PatternNet")}
+    finally:
+        tf.config.run_functions_eagerly(False)
+    for name, relevance in maps.items():
+        scores = ground_truth(relevance, masks, signal)
+        found[name] = {"local": scores.mean, "global": scores.global_scores and scores.global_scores.mean}
+    return {"accuracy": accuracy, "methods": found}
+
+
+def _path(cache, network, cell, seed):
+    return cache / f"{network}_{cell[0]}_{cell[1]}_{'distractors' if cell[2] else 'plain'}_{seed}.json"
+
+
+def cells(options):
+    """The chosen cells."""
+    return list(itertools.product(options.scenarios, options.backgrounds, (False, True)))
+
+
+def measure(options):
+    """Measures what is not measured yet."""
+    for seed, cell, network in itertools.product(options.seeds, cells(options), options.networks):
+        path = _path(options.cache, network, cell, seed)
+        if path.exists():
+            continue
+        found = measured(network, cell, seed, options.cache, options.samples)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found), encoding="utf-8")
+        print(f"{path.stem}: accuracy {found['accuracy']:.3f}", flush=True)
+
+
+def report(options):
+    """Prints a table for each network and score: methods in rows, cells in columns, means over seeds."""
+    machine()
+    for network, score in itertools.product(options.networks, SCORES):
+        columns = {}
+        for cell in cells(options):
+            paths = [_path(options.cache, network, cell, seed) for seed in options.seeds]
+            found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+            found = [each for each in found if each["accuracy"] >= options.accuracy]
+            name = f"{cell[0][:4]} {cell[1][:4]}{' d' if cell[2] else ''}"
+            columns[f"{name} ({len(found)})"] = _means(found, score, options.scope)
+        names = list(dict.fromkeys(name for column in columns.values() for name in column))
+        rows = [
+            {f"{network}: {score}": name, **{cell: column.get(name, "") for cell, column in columns.items()}}
+            for name in names
+        ]
+        if rows:
+            print(f"\n{table_of(rows, '.2f')}")
+
+
+def _means(found, score, scope):
+    """Method -> the mean over networks."""
+    values = {}
+    for each in found:
+        for name, scopes in each["methods"].items():
+            if scopes[scope] is not None:
+                values.setdefault(name, []).append(scopes[scope][score])
+    return {name: float(np.mean(numbers)) for name, numbers in values.items()}
+
+
+def main():
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("measure", "report"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--cache", type=pathlib.Path, required=True)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--backgrounds", nargs="+", choices=BACKGROUNDS, default=list(BACKGROUNDS))
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--accuracy", type=float, default=0.8, help="networks below it are left out (%(default)s)")
+    parser.add_argument("--scope", choices=("local", "global"), default="local")
+    options = parser.parse_args()
+    (measure if options.what == "measure" else report)(options)
+
+
+if __name__ == "__main__":
+    main()
