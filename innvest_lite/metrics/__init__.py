@@ -1,6 +1,7 @@
 """Is an explanation any good? The measures of Kindermans et al. 2017 (arXiv 1705.05598), and sanity checks."""
 
-from innvest_lite.metrics.curves import Degradation, DegradationTable, degradation_table
+from innvest_lite.metrics.comparison import DegradationTable, degradation_table
+from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.degradation import degradation
 from innvest_lite.metrics.invariance import InputInvariance, input_invariance
 from innvest_lite.metrics.properties import Completeness, MaxSensitivity, completeness, max_sensitivity, sparseness
