@@ -107,7 +107,7 @@ def degraded(
     """A `DegradationTable` of the methods and the random order, and a message for each method that is not supported."""
     from innvest_lite.metrics import degradation, degradation_table
 
-    names = ("patch", "steps", "replace", "order", "batch_size", "seed")
+    names = ("patch", "steps", "replace", "order", "rank_by", "batch_size", "seed")
     options = {name: getattr(arguments, name) for name in names}
     watched = models.with_softmax(model) if arguments.logits else model
     say(f"{RANDOM}, {len(samples)} samples")

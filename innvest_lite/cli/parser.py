@@ -18,9 +18,11 @@ _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (div
 _PREPROCESS += 'keras.applications, such as vgg16, or "model": the preprocessor that a KerasHub model brings'
 
 _EVALUATED = """degradation.csv: the area over each method's curve with its 95 % interval (low, high), and gain, the mean
-over samples of the difference to a random order, with its own interval. degradation_curves.csv: the mean probability after
-each patch. signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 means nothing,
-and the number of rows. Plots are beside them (with matplotlib); evaluation.json holds the arguments."""
+over samples of the difference to a random order, with its own interval; ranked_by, what patches were ranked by; start and
+end, the mean probability with no patch replaced and after the last; with --order both also between, the area between the
+curves with the most and the least relevant patch first. degradation_curves.csv: the mean probability after each patch.
+signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 means nothing, and the number
+of rows. Plots are beside them (with matplotlib); evaluation.json holds the arguments."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -206,7 +208,18 @@ def _add_degradation(command):
         default="patch_mean",
         help="what patches are replaced by (%(default)s)",
     )
-    command.add_argument("--order", choices=("most", "least"), default="most", help="which patches first (%(default)s)")
+    command.add_argument(
+        "--order",
+        choices=("most", "least", "both"),
+        default="most",
+        help="which patches first; both: also the area between the two curves (%(default)s)",
+    )
+    command.add_argument(
+        "--rank-by",
+        choices=("auto", "signed", "magnitude"),
+        default="auto",
+        help="what patches are ranked by; auto: signals and gradients by magnitude (%(default)s)",
+    )
     command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of random choices (%(default)s)")
     command.add_argument("--logits", action="store_true", help="the model ends in logits: add a softmax")
 
