@@ -44,8 +44,8 @@ class MissingCell(keras.layers.Layer):
     Example:
         >>> from innvest_lite.metrics import MissingCell
         >>> trained = keras.Sequential([MissingCell((4, 4)), model])
-        >>> trained(images[:2], training=True).shape  # fitting it is fine-tuning the model
-        (2, 10)
+        >>> trained(images[:2], training=True).shape == (2, 10)  # fitting it is fine-tuning the model
+        True
     """
 
     def __init__(

@@ -7,7 +7,7 @@
 - toy: section 2. What each method shows of x = a_s y + a_d e, against a_s and against the weight.
 - rho: section 4, figure 4. The quality of the signal estimators, layer by layer.
 - degradation: section 5, figure 5. All methods, and PatternAttribution with each estimator.
-- rankings: not in the paper. What degradation ranks signals and gradients by, on the same digits.
+- rankings: not in the paper. What degradation ranks signals and gradients by, on 200 of the digits.
 - deletion: after arXiv 2407.11910. Cells deleted one at a time, before and after a fine-tuning with a cell missing.
 - pictures: figures 6 and 7. The methods side by side.
 - truth: not in the paper. A trained CNN on images whose signal is known; which explanation is like it.
@@ -173,7 +173,8 @@ def degraded(setting, out):
 
 def rankings(setting, out):
     """The gain over the random order of values, magnitudes, and values times the gradient, for two replacements."""
-    x, target = setting.evaluate, setting.model.predict(setting.evaluate, verbose=0).argmax(1)
+    x = setting.evaluate[:200]
+    target = setting.model.predict(x, verbose=0).argmax(1)
     maps = {name: models.create(name, setting.model, setting.patterns()).analyze(x, target) for name in RANKED}
     linear = innvest_lite.PatternNet(setting.model, patterns=setting.patterns("linear"))
     maps["pattern.net, S_a"] = linear.analyze(x, target)
