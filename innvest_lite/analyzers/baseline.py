@@ -59,6 +59,7 @@ class Input(Analyzer):
 
     hands_back = False
     picture = "image"
+    sign_tells = False
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""

@@ -73,6 +73,8 @@ class Gradient(ReverseAnalyzer):
         (2, 4)
     """
 
+    sign_tells = False
+
     def __init__(self, model: Any, *, postprocess: str | None = None, tokens: str = "sum", **options: Any) -> None:
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
         self.tokens = one_of(tokens, REDUCTIONS, "tokens")
@@ -126,6 +128,8 @@ class Deconvnet(ReverseAnalyzer):
     Starts from 1 at the explained logit.
     """
 
+    sign_tells = False
+
     def composite(self) -> list:
         """The gradient but for rectifiers."""
         return [
@@ -141,6 +145,8 @@ class GuidedBackprop(ReverseAnalyzer):
 
     Starts from 1 at the explained logit.
     """
+
+    sign_tells = False
 
     def composite(self) -> list:
         """The gradient but for rectifiers."""

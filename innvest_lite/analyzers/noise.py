@@ -131,6 +131,7 @@ class NoisyGradient(Analyzer):
     """
 
     is_random = True
+    sign_tells = False
     #: Whether it adds up squares, which do not cancel.
     squares = False
 

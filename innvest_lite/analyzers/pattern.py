@@ -42,6 +42,7 @@ class PatternNet(PatternAnalyzer):
     """
 
     picture = "signal"
+    sign_tells = False
     starts_unsigned = True
     stand_in = (rules.anything(), rules.Gradient())
 

@@ -43,8 +43,8 @@ class PatternAnalyzer(ReverseAnalyzer):
         estimator: how `fit` estimates patterns, see `fit_patterns`.
         separable: whether separable convolutions have a pattern for each of the two linear maps that they are made of
             ("split"), or one for the whole ("joint"). None: as the patterns were fitted; where there are none yet, "split".
-        chains: whether linear layers with no rectifier between them have one pattern for all ("joint") or one each ("split"),
-            see `fit_statistics`. None: as the patterns were fitted; where there are none yet, "joint".
+        chains: whether linear layers with no rectifier between them have one pattern for all ("joint") or one each
+            ("split"), see `fit_statistics`. None: as the patterns were fitted; where there are none yet, "joint".
         merge_patterns: whether the patterns of a sum decide how much of its relevance each branch gets; if not, each gets
             all of it, as the gradient hands it on.
         dtype: in which the analyzer keeps its kernels: "float32", or "bfloat16", which takes half the memory and leaves 8

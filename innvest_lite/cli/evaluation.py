@@ -131,7 +131,7 @@ def degraded(
     """A `DegradationTable` of the methods and the random order."""
     from innvest_lite.metrics import degradation, degradation_table
 
-    names = ("patch", "steps", "replace", "order", "batch_size", "seed")
+    names = ("patch", "steps", "replace", "order", "rank_by", "batch_size", "seed")
     options = {name: getattr(arguments, name) for name in names}
     watched = models.with_softmax(model) if arguments.logits else model
     say(f"{RANDOM}, {len(samples)} samples")

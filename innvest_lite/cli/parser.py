@@ -11,19 +11,20 @@ import innvest_lite
 _MODEL = "a Functional or Sequential model: a .keras or .h5 file"
 _IMAGES = "an image, or a folder of images and folders (PNG, JPEG, BMP, GIF, WebP, TIFF)"
 _DATA = f"{_IMAGES}; or a .npy file of inputs as the model takes them"
-_ESTIMATOR = (
-    "relu.rectified (default), relu.safe, relu, relu.negative, linear or filter; or by kind of layer, such as sum=linear,output=relu"
-)
+_ESTIMATOR = "relu.rectified (default), relu.safe, relu, relu.negative, linear or filter; or by kind of layer, such as "
+_ESTIMATOR += "sum=linear,output=relu"
 _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
 _PREPROCESS += 'keras.applications, such as vgg16, or "model": the preprocessor that a KerasHub model brings'
 
 _EVALUATED = """degradation.csv: the area over each method's curve with its 95 % interval (low, high), and gain, the mean
-over samples of the difference to a random order, with its own interval. degradation_curves.csv: the mean probability after
-each patch. signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 means nothing,
-and the number of rows. ground_truth.csv (with --truth): each method's scores against the masks, "local", the mean over
-samples with its 95 % interval, and, where all samples share one truth, "global", of the mean of all maps; gain is over a
-constant map. All samples count, also those that the model gets wrong, since labels are not known here. Plots are beside
-them (with matplotlib); evaluation.json holds the arguments."""
+over samples of the difference to a random order, with its own interval; ranked_by, what patches were ranked by; start and
+end, the mean probability with no patch replaced and after the last; with --order both also between, the area between the
+curves with the most and the least relevant patch first. degradation_curves.csv: the mean probability after each patch.
+signal.csv: rho per layer, neuron and estimator, with the floor below which a distance from 1 means nothing, and the number
+of rows. ground_truth.csv (with --truth): each method's scores against the masks, "local", the mean over samples with its
+95 % interval, and, where all samples share one truth, "global", of the mean of all maps; gain is over a constant map. All
+samples count, also those that the model gets wrong, since labels are not known here. Plots are beside them (with
+matplotlib); evaluation.json holds the arguments."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -223,7 +224,18 @@ def _add_degradation(command):
         default="patch_mean",
         help="what patches are replaced by (%(default)s)",
     )
-    command.add_argument("--order", choices=("most", "least"), default="most", help="which patches first (%(default)s)")
+    command.add_argument(
+        "--order",
+        choices=("most", "least", "both"),
+        default="most",
+        help="which patches first; both: also the area between the two curves (%(default)s)",
+    )
+    command.add_argument(
+        "--rank-by",
+        choices=("auto", "signed", "magnitude"),
+        default="auto",
+        help="what patches are ranked by; auto: signals and gradients by magnitude (%(default)s)",
+    )
     command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of random choices (%(default)s)")
     command.add_argument("--logits", action="store_true", help="the model ends in logits: add a softmax")
 

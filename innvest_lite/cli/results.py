@@ -37,7 +37,11 @@ def save_degradation(compared: DegradationTable, folder: str | os.PathLike[str])
         for name, result in compared.results.items()
     ]
     save_rows(folder, "degradation.csv", ("method", *columns, "samples", "patch", "steps"), rows)
-    curves = {name: result.mean for name, result in compared.results.items()}
+    curves = {
+        name if order in (result.order, "most") else f"{name}, {order} first": curve
+        for name, result in compared.results.items()
+        for order, curve in result.means.items()
+    }
     steps = next(iter(compared.results.values())).steps
     per_step = [{"replaced": step, **{name: curve[step] for name, curve in curves.items()}} for step in range(steps + 1)]
     save_rows(folder, "degradation_curves.csv", ("replaced", *curves), per_step)

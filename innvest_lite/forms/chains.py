@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.forms.base import LinearForm
 from innvest_lite.forms.joint import Chain
 from innvest_lite.forms.linear import Dense
 from innvest_lite.forms.registry import form_of

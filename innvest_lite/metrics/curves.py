@@ -1,4 +1,4 @@
-"""What image degradation finds: the curves, the area over them, and a comparison of methods. Made by `degradation`."""
+"""What image degradation finds: the curves and the areas over and between them. Made by `degradation`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from innvest_lite.tables import table
 
 # The number of steps of a curve that are printed.
 _PRINTED = 10
-_GAIN = ("gain", "gain_low", "gain_high")
-_BETTER = {False: "a larger area is better", True: "a smaller area is better"}
+_RANKED = {"signed": "signed values", "magnitude": "magnitudes"}
 # So that more methods than there are colours can be told apart.
 _COLOURS, _DASHES = 10, ("-", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
@@ -29,14 +28,18 @@ class Degradation:
     Attributes:
         curves: float64 (samples, steps + 1); column n is the probability with the first n patches replaced.
         classes: int64 (samples,), the class that is followed.
-        order: "most", "least" or "random".
+        order: "most", "least", "both" or "random".
         patch: how many positions a patch has along each axis.
+        ranked_by: "signed" or "magnitude", of what the patches were ranked by; None: at random, or nobody said.
+        least: of the order "both" a second `curves`, with the least relevant patch first; else None.
     """
 
     curves: np.ndarray
     classes: np.ndarray
     order: str
     patch: int
+    ranked_by: str | None = None
+    least: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -49,6 +52,13 @@ class Degradation:
         return self.curves.mean(axis=0)
 
     @property
+    def means(self) -> dict[str, np.ndarray]:
+        """The mean curve of each order, by its name; two of the order "both", "most" and "least"."""
+        if self.least is None:
+            return {self.order: self.mean}
+        return {"most": self.mean, "least": self.least.mean(axis=0)}
+
+    @property
     def area_over_curve(self) -> np.ndarray:
         """`sum_n (p_0 - p_n) / (steps + 1)` with n = 0..steps, per sample: float64 (samples,), a probability.
 
@@ -56,6 +66,30 @@ class Degradation:
         higher is better, with the least relevant first lower is.
         """
         return (self.curves[:, :1] - self.curves).mean(axis=1)
+
+    @property
+    def area_between(self) -> np.ndarray:
+        """`sum_n (p_n, least relevant first - p_n, most relevant first) / (steps + 1)`, per sample: float64 (samples,).
+
+        The ABPC of Samek et al. 2017 (arXiv 1509.06321, appendix), which Bluecher et al. 2024 (arXiv 2401.06654) call
+        symmetric relevance gain: higher is better, and a random order has 0 by symmetry, whatever patches are replaced by.
+
+        Raises:
+            InvalidInputError: the order is another than "both".
+        """
+        if self.least is None:
+            raise InvalidInputError(f'Only order="both" gives an area between curves; this is of order {self.order!r}.')
+        return (self.least - self.curves).mean(axis=1)
+
+    @property
+    def start(self) -> float:
+        """The mean probability with nothing replaced."""
+        return float(self.mean[0])
+
+    @property
+    def end(self) -> float:
+        """The mean probability after the last step of `curves`."""
+        return float(self.mean[-1])
 
     @formerly_positional("seed")
     def interval(self, level: float = 0.95, resamples: int = 2000, *, seed: int = 0) -> tuple[float, float]:
@@ -73,6 +107,22 @@ class Degradation:
             InvalidInputError: a number out of range.
         """
         return bootstrap(self.area_over_curve, level, resamples, seed)
+
+    def interval_between(self, level: float = 0.95, resamples: int = 2000, *, seed: int = 0) -> tuple[float, float]:
+        """As `interval`, of the mean of `area_between`; of the order "both".
+
+        Args:
+            level: of the interval, between 0 and 1.
+            resamples: the number of bootstrap samples.
+            seed: of the draws.
+
+        Returns:
+            `(low, high)`, two floats.
+
+        Raises:
+            InvalidInputError: a number out of range, or another order.
+        """
+        return bootstrap(self.area_between, level, resamples, seed)
 
     @formerly_positional("seed")
     def gain(
@@ -95,7 +145,7 @@ class Degradation:
         Raises:
             InvalidInputError: a number out of range, or areas that cannot be paired.
         """
-        gains = _gains(self, baseline)
+        gains = gains_over(self, baseline)
         return float(gains.mean()), *bootstrap(gains, level, resamples, seed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,17 +156,26 @@ class Degradation:
             "classes": self.classes.tolist(),
             "curves": self.curves.tolist(),
             "area_over_curve": self.area_over_curve.tolist(),
+            "ranked_by": self.ranked_by,
+            **self._both(),
         }
 
+    def _both(self):
+        """What the order "both" adds to the dict."""
+        if self.least is None:
+            return {}
+        return {"least": self.least.tolist(), "area_between": self.area_between.tolist()}
+
     def __str__(self) -> str:
+        means = self.means
         shown = np.unique(np.linspace(0, self.steps, min(self.steps, _PRINTED) + 1).round().astype(int))
-        rows = [(number, f"{self.mean[number]:.3f}") for number in shown]
-        low, high = self.interval()
-        return (
-            f"{table((f'patches replaced ({self.order} first)', 'probability'), rows)}\n"
-            f"area over the curve {self.area_over_curve.mean():.3f} (95 % from {low:.3f} to {high:.3f}), "
-            f"{len(self.curves)} samples, patch {self.patch}"
-        )
+        rows = [(number, *(f"{curve[number]:.3f}" for curve in means.values())) for number in shown]
+        header = ("patches replaced", *(f"probability, {order} first" for order in means))
+        areas = f"area over the curve {_with_interval(self.area_over_curve, self.interval())}"
+        if self.least is not None:
+            areas += f", between the curves {_with_interval(self.area_between, self.interval_between())}"
+        ranked = f", ranked by {_RANKED[self.ranked_by]}" if self.ranked_by else ""
+        return f"{table(header, rows)}\n{areas}, {len(self.curves)} samples, patch {self.patch}{ranked}"
 
     def plot(self, axes: Any = None) -> Any:
         """The mean curve; needs matplotlib.
@@ -127,10 +186,10 @@ class Degradation:
         Returns:
             The `Axes`.
         """
-        return _drawn({self.order: self}, axes)
+        return drawn({order: {order: curve} for order, curve in self.means.items()}, self.patch, axes)
 
 
-def _gains(result, baseline):
+def gains_over(result: Degradation, baseline: Any) -> np.ndarray:
     """The differences of two results' areas, sample by sample.
 
     Raises:
@@ -143,119 +202,29 @@ def _gains(result, baseline):
     return result.area_over_curve - baseline.area_over_curve
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class DegradationTable:
-    """Methods compared, the best first: the largest area, or, where the least relevant patch goes first, the smallest.
-
-    It prints as a table.
-
-    Attributes:
-        results: name -> `Degradation`.
-        baseline: the name of the result that the others are compared with sample by sample, or None.
-    """
-
-    results: dict[str, Degradation]
-    baseline: str | None = None
-
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """`{name: {"order": ..., "area": mean, "low": ..., "high": ...}}`, of plain Python values; 95 % intervals.
-
-        With a baseline also "gain", "gain_low" and "gain_high": `Degradation.gain` over it.
-        """
-        found = {}
-        for name, result in self.results.items():
-            found[name] = {"order": result.order, "area": float(result.area_over_curve.mean())}
-            found[name] |= dict(zip(("low", "high"), result.interval(), strict=True))
-            if self.baseline is not None:
-                found[name] |= dict(zip(_GAIN, result.gain(self.results[self.baseline]), strict=True))
-        return found
-
-    def __str__(self) -> str:
-        numbers = ("area", "low", "high", *(_GAIN if self.baseline is not None else ()))
-        rows = [(name, row["order"], *(f"{row[number]:.4f}" for number in numbers)) for name, row in self.to_dict().items()]
-        header = ("method", "order", "area over the curve", "95 % from", "to")
-        gains = (f"gain over {self.baseline}", "95 % of it from", "to") if self.baseline is not None else ()
-        result = next(iter(self.results.values()))
-        note = f"{len(result.curves)} samples, patch {result.patch}, {result.steps} steps"
-        return f"{table((*header, *gains), rows)}\n{note}; {_BETTER[_lowest_first(self.results)]}"
-
-    def plot(self, axes: Any = None) -> Any:
-        """The mean curves, a line per method; needs matplotlib.
-
-        Args:
-            axes: a matplotlib `Axes`; None makes one.
-
-        Returns:
-            The `Axes`.
-        """
-        return _drawn(self.results, axes)
+def _with_interval(areas, interval):
+    return f"{areas.mean():.3f} (95 % from {interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def degradation_table(results: Mapping[str, Degradation], baseline: str | None = None) -> DegradationTable:
-    """Compares methods by the area over their curves (Samek et al. 2017, arXiv 1509.06321).
+def drawn(curves: Mapping[str, Mapping[str, np.ndarray]], patch: int, axes: Any = None) -> Any:
+    """A plot of mean curves; needs matplotlib.
 
     Args:
-        results: name -> `Degradation`, all of the same patch and number of steps.
-        baseline: the name of one of them, such as that of the random order, with which the others are then compared sample
-            by sample (all of them must be of the same samples); or None.
+        curves: name -> order -> float64 (steps + 1,). The least relevant patch first is drawn thin beside "most".
+        patch: how many positions a patch has along each axis.
+        axes: a matplotlib `Axes`; None makes one.
 
     Returns:
-        A `DegradationTable`; print it, or `plot()` it.
-
-    Raises:
-        InvalidInputError: it is not such a mapping, or the areas cannot be compared.
-
-    Example:
-        >>> from innvest_lite.metrics import degradation, degradation_table
-        >>> random = degradation(model, None, images[:8], patch=4, steps=5, order="random")
-        >>> gradient = degradation(model, innvest_lite.InputTimesGradient(model), images[:8], patch=4, steps=5)
-        >>> print(degradation_table({"random": random, "input_t_gradient": gradient}, baseline="random"))
-        method            order   area over the curve  95 % from  to      gain over random  95 % of it from  to...
+        The `Axes`.
     """
-    if not isinstance(results, Mapping) or not results or not all(isinstance(r, Degradation) for r in results.values()):
-        raise InvalidInputError(f"results should map at least one name to a Degradation, but is {results!r}.")
-    kinds = {(result.patch, result.steps) for result in results.values()}
-    if len(kinds) > 1:
-        raise InvalidInputError(
-            f"Areas can only be compared for the same patch and steps, but (patch, steps) are {sorted(kinds)}."
-        )
-    if baseline is not None and baseline not in results:
-        raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
-    if baseline is not None:
-        for result in results.values():
-            _gains(result, results[baseline])
-    # A random order stands among the others by its area, in either direction.
-    sign = 1 if _lowest_first(results) else -1
-    return DegradationTable(dict(sorted(results.items(), key=lambda pair: sign * pair[1].area_over_curve.mean())), baseline)
-
-
-def _lowest_first(results):
-    """Whether small areas are good.
-
-    Raises:
-        InvalidInputError: in some results the most relevant patch goes first, and in others the least.
-    """
-    orders = _informed_orders(results)
-    if len(orders) > 1:
-        raise InvalidInputError(
-            'Areas of order "most" and order "least" cannot be compared: those of a good method are large in the first '
-            "order and small in the second."
-        )
-    return orders == {"least"}
-
-
-def _informed_orders(results):
-    return {result.order for result in results.values()} - {"random"}
-
-
-def _drawn(results, axes):
     axes = axes_or_new(axes, (8, 5))
-    explained = [name for name, result in results.items() if result.order != "random"]
-    for name, result in results.items():
-        place = explained.index(name) if name in explained else None
-        look = {"color": "k", "linestyle": "--"} if place is None else _look(place)
-        axes.plot(result.mean, label=name, **look)
-    orders, patch = sorted(_informed_orders(results)), next(iter(results.values())).patch
+    explained = [name for name, means in curves.items() if "random" not in means]
+    for name, means in curves.items():
+        look = _look(explained.index(name)) if name in explained else {"color": "k", "linestyle": "--"}
+        for order, curve in means.items():
+            beside = order == "least" and len(means) > 1
+            axes.plot(curve, label=f"{name}, least first" if beside else name, **look, linewidth=0.8 if beside else 1.5)
+    orders = sorted({order for means in curves.values() for order in means} - {"random"}, reverse=True)
     title = f"image degradation, {' and '.join(orders) or 'random'} first, patch {patch}"
     axes.set(xlabel="patches replaced", ylabel="probability of the class", title=title)
     # Beside the curves: a legend of many methods would cover them.

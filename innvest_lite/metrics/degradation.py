@@ -18,18 +18,18 @@ from innvest_lite import backend
 from innvest_lite.analyzers.batches import run
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
-from innvest_lite.forms.inputs import is_integer, spatial_axes, with_token_inputs
+from innvest_lite.forms.inputs import spatial_axes, with_token_inputs
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import passes, trace
 from innvest_lite.inputs import input_spec
 from innvest_lite.metrics.curves import Degradation
 from innvest_lite.metrics.patches import Patches
+from innvest_lite.metrics.rankings import attributions_of, ranking_of, totals_of
+from innvest_lite.metrics.replacements import each_step, fill_of
 from innvest_lite.options import as_array, formerly_positional, one_of, positive, seed_of
-from innvest_lite.preprocessing import refuse_preprocessor
 from innvest_lite.targets import Targets
 
-ORDERS = ("most", "least", "random")
-REPLACEMENTS = ("patch_mean", "image_mean", "zero")
+ORDERS = ("most", "least", "random", "both")
 
 _log = logging.getLogger("innvest_lite")
 
@@ -44,6 +44,7 @@ def degradation(
     replace: str | np.ndarray | Callable[[np.ndarray], np.ndarray] = "patch_mean",
     *,
     order: str = "most",
+    rank_by: str = "auto",
     target: Any = None,
     batch_size: int = 32,
     seed: int = 0,
@@ -51,9 +52,19 @@ def degradation(
 ) -> Degradation:
     """Replaces patch after patch, in the order of their attribution, and records the probability of a class.
 
-    Kindermans et al. 2017 (arXiv 1705.05598), section 5, after Samek et al. 2017 (arXiv 1509.06321). Patches are
-    ordered by the sum of their attribution over positions and channels; of equal ones, the first in the input is first.
-    All channels of a patch are replaced together.
+    Kindermans et al. 2017 (arXiv 1705.05598), section 5, after Samek et al. 2017 (arXiv 1509.06321). All channels of a
+    patch are replaced together; of patches that rank alike, the first in the input is first.
+
+    *What is ranked.* A patch counts for what it contributes, summed over positions and channels ("signed"). Signals, in
+    units of the input, and gradients have a sign that says neither for nor against a class: where the evidence is dark,
+    PatternNet's signal is large and negative. They are ranked by their magnitudes ("magnitude"), as Samek et al. rank
+    gradients by norms over channels; PatternNet's paper degrades by attributions alone. Gradient times signal would be in
+    logits too, but it is another method, which borrows the gradient, and it cancels within a patch; whoever wants it hands
+    in that product.
+
+    *What it cannot tell.* Removal rewards suppressors, which say nothing of the class and only cancel noise: the network
+    needs them, so that marking them makes the probability fall (Haufe et al. 2024, arXiv 2409.14590). And images with
+    patches replaced are unlike those of the training; `single_deletion` does without.
 
     Args:
         model: a Functional or Sequential `keras.Model` with one input and one output of probabilities, `(batch, classes)`,
@@ -66,7 +77,10 @@ def degradation(
         replace: what a patch becomes: "patch_mean", its own mean per channel; "image_mean", the sample's mean per channel;
             "zero"; an array that broadcasts to a sample; or a callable that takes the whole array of samples and gives
             their replacements, in the same shape.
-        order: "most", the largest attribution first; "least", the smallest first; "random", drawn per sample with `seed`.
+        order: "most", what ranks highest first; "least", what ranks lowest first; "both", one after the other, for the area
+            between the curves; "random", drawn per sample with `seed`.
+        rank_by: "signed", "magnitude", or "auto": by magnitude for analyzers whose `sign_tells` is False (PatternNet, the
+            input itself, gradients, DeConvNet, Guided BackProp), signed for all others and for arrays.
         target: the class to record, or one per sample; None: the class predicted at first.
         batch_size: the number of samples processed at a time.
         seed: of the order "random".
@@ -74,7 +88,8 @@ def degradation(
 
     Returns:
         A `Degradation`; its curves are float64 `(samples, steps + 1)`, probabilities, with `steps` cut to the number of
-        patches. It prints as a table and has `area_over_curve`, `interval()`, `to_dict()` and `plot()`.
+        patches. It prints as a table and has `area_over_curve`, `interval()`, `to_dict()` and `plot()`; of order "both"
+        also `area_between`.
 
     Raises:
         InvalidInputError: the model has several inputs or outputs or does not give probabilities; an argument is not one of
@@ -87,26 +102,26 @@ def degradation(
         ((8, 11), (8,))
     """
     one_of(order, ORDERS, "order")
+    ranked_by = ranking_of(analyzer_or_attributions, rank_by)
     patch, steps, batch_size = positive(patch, "patch"), positive(steps, "steps"), positive(batch_size, "batch_size")
     watched = _Watched(model)
     x = watched.samples(x)
     patches = watched.patches(x, patch)
     if patches.count == 1:
         _log.warning("Patch %d covers the whole input, so there is no order of patches to measure: make it smaller.", patch)
-    fill = _fill(replace, x, patches, watched.inputs)
+    fill = fill_of(replace, x, patches, watched.inputs)
     classes = watched.classes(x, target, batch_size)
     if order == "random":
-        ranks = _random_ranks(len(x), patches.count, seed_of(seed))
+        ranks = [_random_ranks(len(x), patches.count, seed_of(seed))]
     else:
+        if analyzer_or_attributions is None:
+            raise InvalidInputError('Only order="random" needs no analyzer or attributions; None was given.')
         explained = watched.weights(classes)
-        given = _attributions(analyzer_or_attributions, x, explained, batch_size, verbose)
-        ranks = _ranks(patches.totals(given), order)
-    steps = min(steps, patches.count)
-    arrays = [x, fill, patches.on_grid(ranks), classes]
-    program = watched.program(patches, steps, arrays)
-    fixed = watched.inputs.batch
-    (curves,) = run(program, arrays, fixed or batch_size, backend.has_accelerator(), verbose, always=fixed is not None)
-    return Degradation(curves, classes, order, patch)
+        given = attributions_of(analyzer_or_attributions, x, explained, batch_size, verbose, "degradation")
+        totals = totals_of(patches, given, ranked_by)
+        ranks = [_ranks(totals, one) for one in (("most", "least") if order == "both" else (order,))]
+    found = watched.curves(patches, min(steps, patches.count), (x, fill, classes), ranks, batch_size, verbose)
+    return Degradation(found[0], classes, order, patch, None if order == "random" else ranked_by, *found[1:])
 
 
 class _Watched:
@@ -143,7 +158,7 @@ class _Watched:
         """The `Patches` of the samples."""
         axes, channel = spatial_axes(self._graph, len(x.shape))
         sizes = tuple(x.shape[axis] for axis in axes)
-        return Patches(axes, channel, sizes, min(patch, max(sizes, default=1)))
+        return Patches.of_size(axes, channel, sizes, min(patch, max(sizes, default=1)))
 
     def classes(self, x, target, batch_size):
         """The recorded class of each sample: int64 (samples,)."""
@@ -176,7 +191,17 @@ class _Watched:
         # A single sigmoid is the probability of class 1; float64 keeps 1 - p where p is tiny.
         return outputs if self._outputs > 1 else ops.concatenate([1 - outputs, outputs], axis=1)
 
-    def program(self, patches, steps, arrays):
+    def curves(self, patches, steps, samples, orders, batch_size, verbose):
+        """The recorded probability for each of several `ranks`: float64 arrays (samples, steps + 1)."""
+        x, fill, classes = samples
+        found, program, fixed = [], None, self.inputs.batch
+        for ranks in orders:
+            arrays = [x, fill, patches.on_grid(ranks), classes]
+            program = program or self._program(patches, steps, arrays)
+            found += run(program, arrays, fixed or batch_size, backend.has_accelerator(), verbose, always=fixed is not None)
+        return found
+
+    def _program(self, patches, steps, arrays):
         """All steps of a batch as one compiled loop: float64 (batch, steps + 1)."""
 
         def curves(x, fill, ranks, classes):
@@ -185,92 +210,18 @@ class _Watched:
             by_patch = tuple(fill.shape[axis] for axis in patches.axes) == patches.grid
             fill = patches.spread(fill) if by_patch else fill
 
-            def body(step, state):
+            def probability(step):
                 probabilities = self._probabilities(ops.where(ranks < step, fill, x))
-                followed = ops.take_along_axis(probabilities, classes[:, None], axis=1)
-                return (ops.where(ops.arange(steps + 1, dtype="int32") == step, followed, state[0]),)
+                return ops.take_along_axis(probabilities, classes[:, None], axis=1)
 
             # All steps in one program: only ranks and samples go to the device, not an altered copy for each step.
-            start = ops.zeros((ops.shape(x)[0], steps + 1), "float64")
-            return backend.loop(steps + 1, body, (start,))[0]
+            return each_step(steps + 1, probability, ops.shape(x)[0])
 
         return backend.compiled(curves, [_spec(array) for array in arrays], backend.has_accelerator())
 
 
 def _spec(array):
     return backend.batch_spec(array.shape, array.dtype.name)
-
-
-def _fill(replace, x, patches, inputs):
-    """The replacement of patches: of the dtype and rank of `x`; along positions as long as the input, as the grid, or 1."""
-    if not isinstance(replace, str):
-        return _own_images(replace, x, inputs) if callable(replace) else _own_sample(replace, x, inputs)
-    one_of(replace, REPLACEMENTS, "replace")
-    if replace == "zero":
-        return np.zeros((len(x), *[1] * (x.ndim - 1)), x.dtype)
-    if is_integer(x.dtype.name):
-        raise InvalidInputError(f"The model takes whole numbers, whose mean is not one: replace should not be {replace!r}.")
-    if replace == "patch_mean":
-        return patches.means(x).astype(x.dtype)
-    return x.mean(axis=patches.axes, keepdims=True, dtype="float64").astype(x.dtype)
-
-
-def _own_sample(replace, x, inputs):
-    array, expected = as_array(replace, "replace"), x.shape[1:]
-    if array.dtype.kind not in "fiub" or not _broadcasts(array.shape, expected):
-        raise InvalidInputError(
-            f"replace should be one of {REPLACEMENTS}, an array that broadcasts to a sample of shape {expected}, or a "
-            f"callable, but is {array.dtype} of shape {array.shape} ({type(replace).__name__})."
-        )
-    return np.broadcast_to(_like_samples(np.broadcast_to(array, expected)[None], inputs), x.shape)
-
-
-def _broadcasts(shape, expected):
-    try:
-        return np.broadcast_shapes(shape, expected) == expected
-    except ValueError:
-        return False
-
-
-def _own_images(replace, x, inputs):
-    # A copy: what the callable does to its argument must not reach the samples.
-    images = _like_samples(replace(x.copy()), inputs)
-    if images.shape != x.shape:
-        raise InvalidInputError(
-            f"The array that replace returns should have the samples' shape {x.shape}, but has {images.shape}."
-        )
-    return images
-
-
-def _like_samples(images, inputs):
-    """Replacements, checked as the samples are and of their dtype."""
-    try:
-        return inputs.flat(images)[0]
-    except InvalidInputError as error:
-        raise InvalidInputError(f"What replace returns should be valid samples of the model. {error}") from error
-
-
-def _attributions(given, x, target, batch_size, verbose):
-    """The attributions, checked, of the shape of `x`."""
-    if given is None:
-        raise InvalidInputError('Only order="random" needs no analyzer or attributions; None was given.')
-    if isinstance(given, str | type):
-        raise InvalidInputError(
-            f"An analyzer or attributions are expected, not {given!r}: make an analyzer with create_analyzer(name, model), "
-            "or from its class."
-        )
-    if callable(getattr(given, "analyze", None)):
-        refuse_preprocessor(given, "degradation")
-        given = given.analyze(x, target=target, batch_size=batch_size, verbose=verbose)
-    array = as_array(given, "The attributions")
-    if array.shape != x.shape or array.dtype.kind not in "fiub":
-        raise InvalidInputError(
-            f"The attributions should be numbers of the samples' shape {x.shape}, but are {array.dtype} of shape "
-            f"{array.shape}."
-        )
-    if not np.isfinite(array).all():
-        raise InvalidInputError("The attributions hold NaN or infinite values, which cannot be ordered.")
-    return array
 
 
 def _ranks(totals, order):

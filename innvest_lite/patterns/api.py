@@ -48,9 +48,10 @@ def fit_patterns(
         estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.safe" (the same, but S_a for units
             of which w'cov is below a tenth of var[y], not just below a thousandth, and for an output of a single unit),
             "relu.rectified" (that at layers whose value reaches a rectifier and at outputs, and S_a at all others, where
-            values of both signs pass), "relu.negative" (a-), "linear" (S_a), or "filter" (S_w, which needs no data); or a dict of these by kind of
-            layer: "rectified" (with weights, and its value reaches a rectifier), "unrectified" (hidden, and it does not),
-            "output", "single" (an output of one unit, whose negative values are the other class), "sum", "average".
+            values of both signs pass), "relu.negative" (a-), "linear" (S_a), or "filter" (S_w, which needs no data); or a
+            dict of these by kind of layer: "rectified" (with weights, and its value reaches a rectifier), "unrectified"
+            (hidden, and it does not), "output", "single" (an output of one unit, whose negative values are the other
+            class), "sum", "average".
         **options: as in `fit_statistics`.
 
     Returns:

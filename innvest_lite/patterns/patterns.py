@@ -41,8 +41,8 @@ class Patterns(Mapping[str, np.ndarray]):
         estimator: how they were estimated.
         fingerprints: name -> hash of the weights that they belong to; layers without a pattern count too.
         reports: name -> `LayerReport`.
-        settings: how they were fitted: "regime", "separable" and "chains", see `fit_statistics`, and "preprocess", the name of what
-            prepared the images, where that is known.
+        settings: how they were fitted: "regime", "separable" and "chains", see `fit_statistics`, and "preprocess", the
+            name of what prepared the images, where that is known.
 
     Raises:
         InvalidInputError: an array holds NaN, infinite or masked values, or none that are numbers.
@@ -118,7 +118,11 @@ class Patterns(Mapping[str, np.ndarray]):
                     **files.texts(attributes["other_fingerprints"]),
                 },
                 {name: _report(attrs, arrays["pattern"].size) for name, (attrs, arrays) in groups.items()},
-                {name: str(attributes[name]) for name in ("regime", "separable", "chains", "preprocess") if name in attributes},
+                {
+                    name: str(attributes[name])
+                    for name in ("regime", "separable", "chains", "preprocess")
+                    if name in attributes
+                },
             )
 
 

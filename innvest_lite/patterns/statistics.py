@@ -41,8 +41,8 @@ class PatternStatistics:
         layers: layer (node) name -> `LayerStatistics`.
         facts: layer name -> `LayerFacts`.
         kernels: layer name -> the effective kernel; may be computed when it is asked for.
-        settings: how the sums were gathered: "regime", "separable" and "chains", see `fit_statistics`, and "preprocess", the name of
-            what prepared the images, where that is known.
+        settings: how the sums were gathered: "regime", "separable" and "chains", see `fit_statistics`, and "preprocess",
+            the name of what prepared the images, where that is known.
         estimator: what the patterns are to be estimated by, unless said otherwise.
         samples: the number of samples.
         batches: the number of batches of this fit; a checkpoint continues after them.

@@ -109,10 +109,14 @@ def rho(model, digits, samples):
     return rows
 
 
-def explained(model, digits, samples):
-    """Method (and setting) -> attributions of the samples."""
-    analyzers = {method: innvest_lite.create_analyzer(method, model) for method in METHODS}
-    found = {method: analyzer.analyze(samples, batch_size=BATCH) for method, analyzer in analyzers.items()}
+def explained(model, digits, samples, rank_by):
+    """Method (and setting) -> what the samples' patches are ranked by: attributions, or magnitudes of signals."""
+
+    def ranked(analyzer):
+        values = analyzer.analyze(samples, batch_size=BATCH)
+        return values if rank_by == "signed" or analyzer.sign_tells else np.abs(values)
+
+    found = {method: ranked(innvest_lite.create_analyzer(method, model)) for method in METHODS}
 
     @functools.cache
     def statistics(regime, separable):
@@ -125,13 +129,13 @@ def explained(model, digits, samples):
             patterns = gathered.patterns(model, setting.estimator)
         for method, analyzer in PATTERN_METHODS.items():
             explainer = analyzer(model, patterns=patterns, separable=setting.separable, merge_patterns=setting.merge)
-            found[f"{method}, {name}"] = explainer.analyze(samples, batch_size=BATCH)
+            found[f"{method}, {name}"] = ranked(explainer)
     return found
 
 
-def degraded(model, digits, samples):
+def degraded(model, digits, samples, rank_by):
     """Method (and setting) -> `Degradation`."""
-    found, places, different = explained(model, digits, samples), {}, {}
+    found, places, different = explained(model, digits, samples, rank_by), {}, {}
     for label, attributions in found.items():
         # A setting about layers that a network has none of explains as the default does, and a scale orders nothing.
         key = (attributions / (np.abs(attributions).max() or 1)).tobytes()
@@ -216,7 +220,7 @@ def run(arguments):
             quality = rho(model, shown.seen, samples)
             print(f"\nrho, {label} ({time.perf_counter() - start:.0f} s)\n{table_of(quality, '.3g')}\n", flush=True)
             start = time.perf_counter()
-            found[label] = degraded(model, shown.seen, samples)
+            found[label] = degraded(model, shown.seen, samples, arguments.rank_by)
             print(f"degradation, {label}: {time.perf_counter() - start:.0f} s", flush=True)
             written["rho"] += [{"net": label, **row} for row in quality]
             written["degradation"] += csv_rows(label, compared(found[label]))
@@ -241,6 +245,9 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="a network of each kind is trained from each")
     parser.add_argument("--samples", type=int, default=600, help="how many held-out digits, at most 600")
     parser.add_argument("--light", type=float, default=0.0, help="the standard deviation of the waves at each pixel")
+    parser.add_argument(
+        "--rank-by", choices=("auto", "signed"), default="auto", help="as in metrics.degradation (%(default)s)"
+    )
     parser.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="keep trained networks here")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="write CSV files here")
     arguments = parser.parse_args()

@@ -25,9 +25,7 @@ def data(cell, samples, seed):
     """Tetrominoes of a cell: `(scenario, background, distractors)`."""
     scenario, background, distractors = cell
     strength = None if distractors else STRENGTHS.get((scenario, background))
-    return datasets.tetrominoes(
-        samples, scenario, background, distractors=distractors, signal_strength=strength, seed=seed
-    )
+    return datasets.tetrominoes(samples, scenario, background, distractors=distractors, signal_strength=strength, seed=seed)
 
 
 def _normalized(x):

@@ -7,6 +7,8 @@
 - toy: section 2. What each method shows of x = a_s y + a_d e, against a_s and against the weight.
 - rho: section 4, figure 4. The quality of the signal estimators, layer by layer.
 - degradation: section 5, figure 5. All methods, and PatternAttribution with each estimator.
+- rankings: not in the paper. What degradation ranks signals and gradients by, on 200 of the digits.
+- deletion: after arXiv 2407.11910. Cells deleted one at a time, before and after a fine-tuning with a cell missing.
 - pictures: figures 6 and 7. The methods side by side.
 - truth: not in the paper. A trained CNN on images whose signal is known; which explanation is like it.
 - classes: after arXiv 1810.03292. Which explanations change with the class, and with the last layer's weights.
@@ -44,16 +46,20 @@ from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.pictures import pictures_of
 from innvest_lite.cli.results import save_degradation, save_plot, save_rows, save_signal
 from innvest_lite.metrics import (
+    MissingCell,
     degradation,
     degradation_table,
     input_invariance,
     random_logit,
     randomization,
     signal_quality,
+    single_deletion,
+    single_deletion_table,
 )
 
 # The estimators of the paper's figure 5 are PatternAttribution with their patterns; S_x is LRP's z-rule.
 ESTIMATORS = {"S_w": "filter", "S_a": "linear"}
+RANKED = ("gradient", "deconvnet", "guided_backprop", "pattern.net")
 SHOWN = ("input", "gradient", "deconvnet", "guided_backprop", "lrp.z", "pattern.net", "pattern.attribution")
 # On ImageNet's scale all methods would take days on two cores.
 AT_SCALE = (*SHOWN[1:], "input_t_gradient", "integrated_gradients", "lrp.z_plus")
@@ -165,6 +171,45 @@ def degraded(setting, out):
     return str(compared)
 
 
+def rankings(setting, out):
+    """The gain over the random order of values, magnitudes, and values times the gradient, for two replacements."""
+    x = setting.evaluate[:200]
+    target = setting.model.predict(x, verbose=0).argmax(1)
+    maps = {name: models.create(name, setting.model, setting.patterns()).analyze(x, target) for name in RANKED}
+    linear = innvest_lite.PatternNet(setting.model, patterns=setting.patterns("linear"))
+    maps["pattern.net, S_a"] = linear.analyze(x, target)
+    rows = []
+    for replace in ("patch_mean", "zero"):
+        options = {"patch": setting.patch, "steps": setting.steps, "replace": replace}
+        chance = degradation(setting.model, None, x, order="random", **options)
+        for name, values in maps.items():
+            given = {"signed": values, "magnitude": np.abs(values), "times gradient": values * maps["gradient"]}
+            found = {label: degradation(setting.model, one, x, **options).gain(chance)[0] for label, one in given.items()}
+            rows.append({"method": name, "replaced by": replace, **found})
+            print(f"  {rows[-1]}", flush=True)
+    save_rows(out, "rankings.csv", list(rows[0]), rows)
+    return table_of(rows, ".3f")
+
+
+def deletion(setting, out):
+    """Single deletion of the model, and of a copy that learned the model's own answers to digits with a cell missing."""
+    tuned = keras.models.clone_model(setting.model)
+    tuned.set_weights(setting.model.get_weights())
+    trained = keras.Sequential([keras.Input(setting.fit.shape[1:]), MissingCell((4, 4), seed=0), tuned])
+    trained.compile(keras.optimizers.Adam(3e-4), "categorical_crossentropy")
+    trained.fit(setting.fit, setting.model.predict(setting.fit, verbose=0), epochs=10, verbose=0)
+    tables = []
+    for label, model in (("as it is", setting.model), ("fine-tuned with a cell missing", tuned)):
+        patterns, found = innvest_lite.fit_patterns(model, setting.fit, estimator="relu", verbose=0), {}
+        for name in ("random", *SHOWN, "input_t_gradient", "integrated_gradients", "lrp.z_plus"):
+            found[name] = single_deletion(model, models.create(name, model, patterns), setting.evaluate)
+        table = single_deletion_table(found, baseline="random")
+        rows = [{"method": name, **row} for name, row in table.to_dict().items()]
+        save_rows(out, f"deletion_{'tuned' if model is tuned else 'model'}.csv", list(rows[0]), rows)
+        tables.append(f"{label}\n{table}")
+    return "\n".join(tables)
+
+
 def pictures(setting, out):
     """A row an image, a column a method."""
     patterns, count = setting.patterns(), min(10, len(setting.evaluate))
@@ -248,6 +293,8 @@ EXPERIMENTS = {
     "toy": toy,
     "rho": rho,
     "degradation": degraded,
+    "rankings": rankings,
+    "deletion": deletion,
     "pictures": pictures,
     "truth": truth,
     "classes": classes,

@@ -64,6 +64,29 @@ def test_it_is_the_python_api(digits, source, tmp_path, capsys, eager):
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
+def test_both_orders_and_what_they_are_ranked_by(digits, tmp_path, capsys, eager):
+    images, array, _ = digits
+    options = ["--methods", "gradient,input_t_gradient", "--patch", 7, "--max-patches", 3, "--order", "both"]
+    assert run("evaluate", MODEL, array, "--out", tmp_path / "auto", *options) == 0
+    assert "area between" in capsys.readouterr().out
+    assert run("evaluate", MODEL, array, "--out", tmp_path / "signed", *options, "--rank-by", "signed") == 0
+    model = small_model()
+    for folder, rank_by in (("auto", "auto"), ("signed", "signed")):
+        rows = {row["method"]: row for row in rows_of(tmp_path / folder / "degradation.csv")}
+        curves = rows_of(tmp_path / folder / "degradation_curves.csv")
+        for name in ("gradient", "input_t_gradient"):
+            analyzer = innvest_lite.create_analyzer(name, model)
+            expected = degradation(model, analyzer, images, 7, 3, order="both", rank_by=rank_by)
+            row = rows[name]
+            assert float(row["between"]) == pytest.approx(expected.area_between.mean(), abs=1e-5)
+            assert (float(row["start"]), float(row["end"])) == pytest.approx((expected.start, expected.end), abs=1e-5)
+            assert (row["order"], row["ranked_by"]) == ("both", expected.ranked_by)
+            for column, curve in ((name, expected.mean), (f"{name}, least first", expected.means["least"])):
+                np.testing.assert_allclose([float(one[column]) for one in curves], curve, atol=1e-5)
+        assert (rows[RANDOM]["between"], rows[RANDOM]["ranked_by"]) == ("0.0", "")
+        assert list(curves[0]).count(RANDOM) == 1
+
+
 @pytest.mark.slow
 def test_the_signal(digits, tmp_path, capsys, eager):
     images, array, _ = digits
