@@ -50,9 +50,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         InvalidInputError: there is no output of that name, or no such preprocessor.
     """
 
-    fuses_batchnorm = False
-    splits_separable = False
-    joins_chains = False
+    fuses_batchnorm = splits_separable = joins_chains = False
     hands_back = True
     is_random = False
     #: What explanations are shown as, one of `visualize.suited.PICTURES`.
