@@ -27,7 +27,7 @@ def fit_part(index, model, samples, parts, folder):
     innvest_lite.fit_statistics(
         keras.saving.load_model(model, compile=False),
         np.load(samples, mmap_mode="r"),
-        estimator="relu.safe",
+        estimator="relu.rectified",
         shard=(index, parts),
         checkpoint=path,
         verbose=0,

@@ -32,7 +32,7 @@ def test_statistics_give_every_estimator(eager_fits):
     gathered = statistics(data())
     for estimator in ("relu", "linear", "relu.negative"):
         assert_same(gathered.patterns(dense(), estimator), fitted(estimator))
-    assert gathered.patterns(dense()).estimator == "relu.safe"
+    assert gathered.patterns(dense()).estimator == "relu.rectified"
     with pytest.raises(PatternMismatchError):
         gathered.patterns(models.build("dense", seed=99))
 
@@ -163,7 +163,7 @@ def test_two_fits_do_not_write_one_checkpoint(tmp_path):
 
     os.symlink(path, tmp_path / "link.h5")
     assert statistics(batches(), checkpoint=path).samples == SAMPLES
-    assert_same(seen[0], fitted("relu.safe"))
+    assert_same(seen[0], fitted("relu.rectified"))
     assert {file.name for file in tmp_path.iterdir()} == {"run.h5", "run.h6", "link.h5"}, "no lock remains"
 
 

@@ -53,7 +53,9 @@ KINDS = {
     "sum": "sum",
     "out": "output",
 }
-DEFAULT = "relu.safe"
+DEFAULT = "relu.rectified"
+# Written out: a rectifier decides which values pass, or the explanation does; elsewhere values of both signs pass.
+WORD_OF = {"rectified": "relu.safe", "output": "relu.safe", "unrectified": "linear", "sum": "linear", "average": "linear"}
 
 
 def test_kinds(split):
@@ -66,7 +68,7 @@ def test_kinds(split):
 def test_an_estimator_for_a_kind(split, kind, word):
     chosen = split.patterns(estimator={kind: word})
     for name, own in KINDS.items():
-        expected = word if own == kind else DEFAULT
+        expected = word if own == kind else WORD_OF[own]
         np.testing.assert_array_equal(chosen[name], split.patterns(estimator=expected)[name])
         assert chosen.reports[name].estimator == expected
     fitted = innvest_lite.fit_patterns(mixed(), images(), {kind: word}, batch_size=8, verbose=0)
@@ -77,7 +79,7 @@ def test_an_estimator_for_a_kind(split, kind, word):
 def test_the_default(split):
     fitted = innvest_lite.fit_patterns(mixed(), images(), batch_size=8, verbose=0)
     assert fitted.estimator == DEFAULT == PatternNet(mixed()).estimator
-    assert {report.estimator for report in fitted.reports.values()} == {DEFAULT}
+    assert {name: report.estimator for name, report in fitted.reports.items()} == {n: WORD_OF[k] for n, k in KINDS.items()}
     assert_same(fitted, split.patterns())
     # The word "relu" is the paper's a+ everywhere.
     everywhere = innvest_lite.fit_patterns(mixed(), images(), "relu", batch_size=8, verbose=0)

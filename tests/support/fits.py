@@ -35,7 +35,7 @@ def _programs(estimator):
     return innvest_lite.patterns.PatternFits(dense(), estimator)
 
 
-def fit_dense(source, estimator="relu.safe", **options):
+def fit_dense(source, estimator="relu.rectified", **options):
     """As `fit` of the dense model, with programs that are traced once for all tests: for what hangs on the data alone."""
     return _programs(estimator)(source, verbose=0, **{"batch_size": 8, **options})
 
