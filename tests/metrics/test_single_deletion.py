@@ -50,7 +50,10 @@ def slow_rank_correlation(one, two):
     return np.corrcoef(ranks)[0, 1]
 
 
-@pytest.mark.parametrize("grid, fill", [((3, 2), 0.0), ((2, 5), 0.25), ((7, 5), [0.5, -1.0]), ((1, 2), heat_for)], ids=str)
+FILLS = [((3, 2), 0.0), ((2, 5), 0.25), ((7, 5), [0.5, -1.0]), ((1, 2), heat_for)]
+
+
+@pytest.mark.parametrize("grid, fill", FILLS, ids=("zero", "a number", "a number a channel", "a function"))
 def test_it_is_the_loop(grid, fill):
     model, logits, x = convolutional()
     fill = fill(x[0]) if callable(fill) else fill
