@@ -163,7 +163,8 @@ def test_the_probability_of_class_0(name, eager):
     options = {"score": "probability", **({"window": 3} if name == "occlusion" else {"masks": 8})}
     one, other = (create_analyzer(name, each, **options) for each in (model, twin(model, 0.5)))
     for target in (0, 1, None):
-        assert_close(one.analyze(X, target), other.analyze(X, target))
+        # Probabilities near 1/2 of float32, which differ by some hundredths at most where something is hidden.
+        assert_close(one.analyze(X, target), other.analyze(X, target), 1e-4)
 
 
 def test_innvestigates_word_names_the_unit(eager):
