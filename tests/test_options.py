@@ -82,6 +82,7 @@ GIVEN = {
     "Zero.bias": lambda word: rules.Zero(bias=word),
     "ZPlus.fast": lambda word: rules.ZPlus(fast=word),
     "tetrominoes.distractors": lambda word: datasets.tetrominoes(2, distractors=word),
+    "ground_truth.emd": lambda word: metrics.ground_truth(MAP, np.eye(4, 5), emd=word),
     "heatmap.absolute": lambda word: visualize.heatmap(MAP, absolute=word),
     "overlay.absolute": lambda word: visualize.overlay(MAP, MAP, absolute=word),
     "series.absolute": lambda word: visualize.series(MAP[0], MAP[0], absolute=word),

@@ -21,6 +21,7 @@ from innvest_lite.analyzers.quantus import is_copy
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError
 from innvest_lite.forms import LinearForm
+from innvest_lite.forms.chains import TO
 from innvest_lite.graph import Graph
 from innvest_lite.options import one_of, truth
 from innvest_lite.patterns import Patterns, fit_patterns
@@ -32,6 +33,15 @@ from innvest_lite.preprocessing import differing
 _log = logging.getLogger("innvest_lite")
 
 KERNEL_DTYPES = ("float32", "bfloat16")
+
+
+def _fitted_as(patterns: Any) -> Mapping[str, str]:
+    """How patterns were fitted; where there are none yet, how they will be."""
+    if isinstance(patterns, Patterns):
+        return patterns.settings
+    # Arrays by the names of layers are one a layer, unless a name is that of a chain.
+    apart = isinstance(patterns, Mapping) and not any(isinstance(name, str) and TO in name for name in patterns)
+    return {"separable": SEPARABLE[0], "chains": "split" if apart else CHAINS[0]}
 
 
 class PatternAnalyzer(ReverseAnalyzer):
@@ -73,7 +83,7 @@ class PatternAnalyzer(ReverseAnalyzer):
     ) -> None:
         self._kernel_dtype = one_of(dtype, KERNEL_DTYPES, "dtype")
         self.estimator = checked_choice(estimator)
-        fitted = patterns.settings if isinstance(patterns, Patterns) else {"separable": SEPARABLE[0], "chains": CHAINS[0]}
+        fitted = _fitted_as(patterns)
         self.separable = one_of(fitted["separable"] if separable is None else separable, SEPARABLE, "separable")
         self.chains = one_of(fitted["chains"] if chains is None else chains, CHAINS, "chains")
         self.merge_patterns = truth(merge_patterns, "merge_patterns")

@@ -18,6 +18,8 @@ from innvest_lite.graph import Graph, Node, Slot
 
 # Numbers of a joint kernel that are not worth to mention, and those that are too many whatever the layers cost.
 _FEW, _MANY = 1 << 20, 1 << 26
+TO = ".."
+"""Between the names of a chain's first and last layer in the name of its pattern."""
 _AFFINE = ("linear", "average", "scale", "route")
 
 
@@ -27,8 +29,9 @@ def with_chains(graph: Graph) -> Graph:
     A chain has two layers with weights at least; between them, values are scaled, moved and averaged, and nothing else
     uses them. Its node is called `first..last`.
     """
-    for end in graph.nodes:
-        chain = _chain(graph, end)
+    # From the output on, so that the longest chain is found before its parts.
+    for end in reversed(graph.nodes):
+        chain = _chain(graph, end) if end.name in graph.node_of else ()
         if chain:
             graph = _joined(graph, chain)
     return graph
@@ -79,7 +82,7 @@ def _joined(graph, forms):
     """The graph with one node in place of a chain."""
     first, last = forms[0].node, forms[-1].node
     node = Node(
-        name=f"{first.name}..{last.name}",
+        name=f"{first.name}{TO}{last.name}",
         operation=Chain(forms),
         inputs=first.inputs,
         arguments=((Slot(0),), {}),

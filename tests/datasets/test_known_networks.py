@@ -85,7 +85,8 @@ def test_no_pixel_outside_counts_and_every_one_inside_does(make, options, rng):
             np.testing.assert_array_equal(output(known, changed(x, outside, value)), y)
         less = np.repeat(x[None], len(inside), 0)
         less[(np.arange(len(inside)), *inside.T)] = 0.5
-        np.testing.assert_array_equal(output(known, less), y - 0.5)
+        # With oneDNN, TensorFlow's convolution of no samples at all has a wrong shape.
+        assert not len(inside) or np.array_equal(output(known, less), np.full(len(inside), y - 0.5))
         # Everything outside at once, as long as no other square comes about.
         random_one = np.where(mask, x, values(rng, x.shape) * 0.25)
         assert output(known, random_one[None])[0] == y

@@ -53,6 +53,7 @@ def test_the_pattern_of_a_deep_linear_network_is_that_of_the_network_it_collapse
     weight = (model.predict(units, verbose=0) - model.predict(0 * units[:1], verbose=0))[:, 1].astype("float64")
 
     net = innvest_lite.PatternNet(model, estimator="linear").fit(x, verbose=0)
+    assert [found.count("..") for found in net.patterns] == [1]
     signals = net.analyze(x[:4], target=1).reshape(4, -1)
     np.testing.assert_allclose(signals, y[:4, None] * pattern, atol=2e-5 * np.abs(y[:4, None] * pattern).max())
     attribution = innvest_lite.PatternAttribution(model, patterns=net.patterns, start="logit")
@@ -122,13 +123,17 @@ def test_layers_of_a_chain_can_be_kept_apart():
     # Whoever takes patterns takes the way in which they were fitted.
     assert innvest_lite.PatternNet(model, patterns=patterns).chains == "split"
     assert innvest_lite.PatternNet(model).chains == "joint"
+    # Arrays by the names of layers, as they come from elsewhere.
+    assert innvest_lite.PatternNet(model, patterns=dict(patterns)).chains == "split"
+    joint = innvest_lite.fit_patterns(model, x, verbose=0)
+    assert innvest_lite.PatternNet(model, patterns=dict(joint)).chains == "joint"
     with pytest.raises(PatternMismatchError):
         innvest_lite.PatternNet(model, patterns=patterns, chains="joint")
     with pytest.raises(InvalidInputError, match="chains"):
         innvest_lite.fit_patterns(model, x, chains="both", verbose=0)
 
 
-@pytest.mark.parametrize("changed", [2, 3, 4], ids=["of the BatchNormalization", "its mean", "of the layer in the middle"])
+@pytest.mark.parametrize("changed", [2, 3, 4], ids=["its bias", "of a BatchNormalization", "in the middle"])
 def test_other_weights_anywhere_in_a_chain_are_noticed(changed):
     model, x = models.randomize(convolutional_chain(), seed=5), correlated((6, 6, 2), 50)
     analyzer = innvest_lite.PatternAttribution(model).fit(x, verbose=0)
