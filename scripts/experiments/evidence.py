@@ -56,17 +56,17 @@ COMPARED = (RANDOM, INPUT, REFERENCE, BEST_LRP, DEFAULT)
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One way to get patterns and to explain with them; as it is made, the package's default.
+    """One way to get patterns and to explain with them; as it is made, the default that these tables led to.
 
     Attributes:
-        estimator: a word, or kind of node -> word, for the kinds that differ from the default.
+        estimator: a word, or kind of node -> word, for the kinds that differ from "relu.safe".
         regime: what decides whether a unit is in the positive regime.
         separable: whether separable convolutions are two linear maps or one.
         merge: whether sums have patterns, or hand all of their relevance to each branch, as the gradient does.
         least: the share of var[y] below which the denominator of "relu.safe" is too small: "linear" takes its place.
     """
 
-    estimator: str | dict = estimators.DEFAULT
+    estimator: str | dict = "relu.safe"
     regime: str = "rectifier"
     separable: str = "split"
     merge: bool = True
@@ -90,6 +90,13 @@ SETTINGS = {
     "all: relu; sums: gradient": Setting("relu", merge=False),
     "all: relu; unrectified: linear": Setting(dict.fromkeys(estimators.KINDS, "relu") | {"unrectified": "linear"}),
 }
+
+
+def _whole(estimator):
+    """An estimator with a word for every kind."""
+    return estimator if isinstance(estimator, str) else {**dict.fromkeys(estimators.KINDS, "relu.safe"), **estimator}
+
+
 PATTERN_METHODS = {"pattern.attribution": innvest_lite.PatternAttribution, "pattern.net": innvest_lite.PatternNet}
 
 
@@ -126,7 +133,7 @@ def explained(model, digits, samples, rank_by):
     for name, setting in SETTINGS.items():
         gathered = statistics(setting.regime, setting.separable)
         with mock.patch.dict(estimators.ILL_CONDITIONED, {"relu.safe": setting.least}):
-            patterns = gathered.patterns(model, setting.estimator)
+            patterns = gathered.patterns(model, _whole(setting.estimator))
         for method, analyzer in PATTERN_METHODS.items():
             explainer = analyzer(model, patterns=patterns, separable=setting.separable, merge_patterns=setting.merge)
             found[f"{method}, {name}"] = ranked(explainer)

@@ -31,6 +31,7 @@ from innvest_lite.metrics import ground_truth
 
 SCENARIOS = ("linear", "rigid", "xor", "multiplicative")
 BACKGROUNDS = ("white", "correlated")
+BATCH = 500
 SCORES = ("precision", "mass_accuracy", "signal_correlation")
 OTHERS = (
     *("gradient", "input_t_gradient", "integrated_gradients", "smoothgrad", "guided_backprop", "deconvnet"),
@@ -53,11 +54,12 @@ def methods(model, x):
     found = {}
     for name in OTHERS:
         found[name] = _made(lambda name=name: innvest_lite.create_analyzer(name, model))
+    statistics = innvest_lite.fit_statistics(model, x, batch_size=BATCH, verbose=0)
     for word, estimator in ESTIMATORS.items():
-        patterns = _made(lambda estimator=estimator: innvest_lite.fit_patterns(model, x, estimator, verbose=0))
-        if patterns is None:
+        patterns = statistics.patterns(model, estimator)
+        net = _made(lambda patterns=patterns: innvest_lite.PatternNet(model, patterns=patterns))
+        if net is None:
             continue
-        net = innvest_lite.PatternNet(model, patterns=patterns)
         found[f"PatternNet, {word}"] = net
         for shares in ("average", "sample"):
             found[f"PatternAttribution, {word}, {shares}"] = innvest_lite.PatternAttribution(
@@ -82,7 +84,7 @@ def measured(network, cell, seed, cache, samples):
     tf.config.run_functions_eagerly(True)
     try:
         maps = {
-            name: analyzer.analyze(x, target=y)
+            name: analyzer.analyze(x, target=y, batch_size=BATCH)
             for name, analyzer in methods(model, data(cell, TRAINING, 10_000 + seed).x).items()
         }
         gradient = maps["gradient"]

@@ -6,7 +6,7 @@ One unit, y = w'x with w = (1, 1), whose numbers are chosen so that every share 
 import numpy as np
 import pytest
 
-from innvest_lite.patterns.estimators import estimate
+from innvest_lite.patterns.estimators import KINDS, chosen, estimate
 from innvest_lite.patterns.layers import LayerStatistics
 
 KERNEL = np.ones((2, 1))
@@ -97,3 +97,13 @@ def test_a_unit_that_is_never_in_the_regime_has_no_pattern(estimator, bias):
     x = np.random.default_rng(6).normal(size=(40, 2))
     pattern, dead, ill = report_of(estimator, sums(x, bias=bias))
     assert (pattern.tolist(), dead, ill) == ([0, 0], 1, 0)
+
+
+def test_which_estimator_a_kind_of_layer_has():
+    """The negative values of a single unit are the other class: "relu.safe" takes all of them, and the paper's a+ does not."""
+    words = {kind: chosen("relu.rectified", kind) for kind in KINDS}
+    safe = ("rectified", "output")
+    assert words == {kind: "relu.safe" if kind in safe else "linear" for kind in KINDS}
+    assert chosen("relu.safe", "single") == chosen({"output": "relu.safe"}, "single") == "linear"
+    assert [chosen("relu", kind) for kind in ("single", "sum")] == ["relu", "relu"]
+    assert chosen({"sum": "relu.rectified"}, "sum") == "linear" and chosen({"sum": "filter"}, "rectified") == "relu.safe"
