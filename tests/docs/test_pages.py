@@ -29,7 +29,10 @@ NOT_RUN = {
         *("python -m venv", "pip install -e", "pytest", "pytest -m slow", "bash scripts/check.sh"),
         "python -m sphinx -W",
     ],
-    "docs/evidence.md": ["python scripts/experiments/evidence.py", "python scripts/experiments/denominators.py"],
+    "docs/evidence.md": [
+        *("python scripts/experiments/evidence.py", "python scripts/experiments/faces.py pictures"),
+        *("python scripts/experiments/faces.py measure", "python scripts/experiments/denominators.py"),
+    ],
     "docs/serving.md": [
         *("docker run", "curl -d", "python scripts/examples/service", "curl --data-binary"),
         *("python scripts/checks/stablehlo_on_jax.py write", "python scripts/checks/stablehlo_on_jax.py run"),

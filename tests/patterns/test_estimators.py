@@ -100,7 +100,7 @@ def test_a_unit_that_is_never_in_the_regime_has_no_pattern(estimator, bias):
 
 
 def test_which_estimator_a_kind_of_layer_has():
-    """The negative values of a single unit are the other class: "relu.safe" takes all of them, and the paper's a+ does not."""
+    """The negative values of a single unit are the other class: "relu.safe" takes them all, the paper's a+ does not."""
     words = {kind: chosen("relu.rectified", kind) for kind in KINDS}
     safe = ("rectified", "output")
     assert words == {kind: "relu.safe" if kind in safe else "linear" for kind in KINDS}
