@@ -8,10 +8,13 @@ import models
 import numpy as np
 import pytest
 from keras import layers
+from untraced import eager_fits  # noqa: F401  (a fixture)
 
 import innvest_lite
 from innvest_lite import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns.layout import Layout
+
+pytestmark = pytest.mark.usefixtures("eager", "eager_fits")
 
 
 def dense_chain():
@@ -52,7 +55,7 @@ def test_the_pattern_of_a_deep_linear_network_is_that_of_the_network_it_collapse
     units = np.eye(flat.shape[1], dtype="float32").reshape(-1, *x.shape[1:])
     weight = (model.predict(units, verbose=0) - model.predict(0 * units[:1], verbose=0))[:, 1].astype("float64")
 
-    net = innvest_lite.PatternNet(model, estimator="linear").fit(x, verbose=0)
+    net = innvest_lite.PatternNet(model, estimator="linear").fit(x, batch_size=400, verbose=0)
     assert [found.count("..") for found in net.patterns] == [1]
     signals = net.analyze(x[:4], target=1).reshape(4, -1)
     np.testing.assert_allclose(signals, y[:4, None] * pattern, atol=2e-5 * np.abs(y[:4, None] * pattern).max())
@@ -73,7 +76,7 @@ def test_behind_a_rectifier_a_chain_has_the_pattern_of_its_positive_regime():
     twin.get_layer("whole").set_weights([one @ two, offset @ two + bias])
     twin.get_layer("out").set_weights(model.get_layer("out").get_weights())
     data = correlated((10,))
-    found, expected = (innvest_lite.fit_patterns(each, data, verbose=0) for each in (model, twin))
+    found, expected = (innvest_lite.fit_patterns(each, data, batch_size=400, verbose=0) for each in (model, twin))
     assert list(found) == ["first", "lower..upper", "out"]
     np.testing.assert_allclose(found["lower..upper"], expected["whole"], rtol=1e-3, atol=1e-5)
     maps = [
@@ -118,14 +121,14 @@ def test_a_chain_is_left_apart_where_one_kernel_would_cost_more():
 
 def test_layers_of_a_chain_can_be_kept_apart():
     model, x = models.randomize(dense_chain(), seed=5), correlated((12,))
-    patterns = innvest_lite.fit_patterns(model, x, chains="split", verbose=0)
+    patterns = innvest_lite.fit_patterns(model, x, chains="split", batch_size=400, verbose=0)
     assert "middle" in patterns and patterns.settings["chains"] == "split"
     # Whoever takes patterns takes the way in which they were fitted.
     assert innvest_lite.PatternNet(model, patterns=patterns).chains == "split"
     assert innvest_lite.PatternNet(model).chains == "joint"
     # Arrays by the names of layers, as they come from elsewhere.
     assert innvest_lite.PatternNet(model, patterns=dict(patterns)).chains == "split"
-    joint = innvest_lite.fit_patterns(model, x, verbose=0)
+    joint = innvest_lite.fit_patterns(model, x, batch_size=400, verbose=0)
     assert innvest_lite.PatternNet(model, patterns=dict(joint)).chains == "joint"
     with pytest.raises(PatternMismatchError):
         innvest_lite.PatternNet(model, patterns=patterns, chains="joint")
@@ -136,7 +139,7 @@ def test_layers_of_a_chain_can_be_kept_apart():
 @pytest.mark.parametrize("changed", [2, 3, 4], ids=["its bias", "of a BatchNormalization", "in the middle"])
 def test_other_weights_anywhere_in_a_chain_are_noticed(changed):
     model, x = models.randomize(convolutional_chain(), seed=5), correlated((6, 6, 2), 50)
-    analyzer = innvest_lite.PatternAttribution(model).fit(x, verbose=0)
+    analyzer = innvest_lite.PatternAttribution(model).fit(x, batch_size=400, verbose=0)
     analyzer.analyze(x[:2])
     holder = [layer for layer in model.layers if layer.weights][changed]
     holder.weights[-1].assign(holder.weights[-1] + 0.5)
@@ -146,7 +149,7 @@ def test_other_weights_anywhere_in_a_chain_are_noticed(changed):
 
 def test_an_analyzer_of_a_chain_is_saved_and_loaded(tmp_path):
     model, x = models.randomize(convolutional_chain(), seed=5), correlated((6, 6, 2), 50)
-    analyzer = innvest_lite.PatternNet(model).fit(x, verbose=0)
+    analyzer = innvest_lite.PatternNet(model).fit(x, batch_size=400, verbose=0)
     expected = analyzer.analyze(x[:3])
     analyzer.save(tmp_path / "net.keras")
     loaded = keras.saving.load_model(tmp_path / "net.keras")
@@ -160,9 +163,9 @@ def test_an_analyzer_of_a_chain_is_saved_and_loaded(tmp_path):
 
 def test_statistics_of_a_chain_are_merged_and_checked(tmp_path):
     model, x = models.randomize(dense_chain(), seed=5), correlated((12,))
-    parts = [innvest_lite.fit_statistics(model, x, shard=(index, 2), verbose=0) for index in range(2)]
+    parts = [innvest_lite.fit_statistics(model, x, batch_size=100, shard=(index, 2), verbose=0) for index in range(2)]
     parts[0].save(tmp_path / "part.h5")
     merged = innvest_lite.PatternStatistics.load(tmp_path / "part.h5").merge(parts[1]).patterns(model)
-    whole = innvest_lite.fit_patterns(model, x, verbose=0)
+    whole = innvest_lite.fit_patterns(model, x, batch_size=400, verbose=0)
     (name,) = whole
     np.testing.assert_allclose(merged[name], whole[name], rtol=1e-4, atol=1e-6)

@@ -3,14 +3,18 @@
 import keras
 import models
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import layers
+from untraced import eager_fits  # noqa: F401  (a fixture)
 
 import innvest_lite
 from innvest_lite import backend, rules
 from innvest_lite.forms import forms_of
 from innvest_lite.graph import trace
 from innvest_lite.rules import Call
+
+pytestmark = pytest.mark.usefixtures("eager", "eager_fits")
 
 
 def looped(x, kernel, relevance):
