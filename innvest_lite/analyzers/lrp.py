@@ -14,7 +14,7 @@ from innvest_lite.options import one_of
 from innvest_lite.rules import presets
 from innvest_lite.rules.composite import checked_pairs
 from innvest_lite.rules.configs import composite_from_config, composite_to_config
-from innvest_lite.rules.first_layer import Box, Flat
+from innvest_lite.rules.first_layer import Flat, box_of
 from innvest_lite.rules.gradient import Gradient
 from innvest_lite.rules.lrp import Epsilon, Zero, ZPlus
 from innvest_lite.rules.matchers import first, kind, layer
@@ -194,11 +194,7 @@ class BoundedDeepTaylor(DeepTaylor):
 
     def __init__(self, model: Any, low: Any = None, high: Any = None, **options: Any) -> None:
         self._bounds = low, high
-        self._box = Box(
-            -1.0 if low is None else low,
-            1.0 if high is None else high,
-            mapped=any(bound is not None for bound in (low, high)),
-        )
+        self._box = box_of(low, high, 1.0)
         super().__init__(model, **options)
 
     def composite(self) -> list:

@@ -151,3 +151,15 @@ def _numbers(given):
         return np.asarray(given, "float64")
     except (ValueError, TypeError):
         return None
+
+
+def box_of(low: Any, high: Any, default: float) -> Box:
+    """The z^B of bounds of the model's input.
+
+    Args:
+        low: the smallest value, a number or one per channel, or None.
+        high: the largest value, or None.
+        default: in place of a bound that is None; where both are, they are of what the first layer takes.
+    """
+    given = low is not None or high is not None
+    return Box(-default if low is None else low, default if high is None else high, mapped=given)

@@ -11,7 +11,7 @@ from typing import Any
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.rules.base import Rule
-from innvest_lite.rules.first_layer import Box, Flat, WSquare
+from innvest_lite.rules.first_layer import Flat, WSquare, box_of
 from innvest_lite.rules.gradient import Gradient, TokenSum
 from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, LinearRule, Zero, ZPlus
 from innvest_lite.rules.matchers import Matcher, before_first, first, gated, kind, layer, one_position
@@ -122,8 +122,7 @@ def epsilon_gamma_box(
         epsilon: of the dense layers.
         gamma: of the convolutions.
     """
-    given = any(bound is not None for bound in (low, high))
-    box = Box(-3.0 if low is None else low, 3.0 if high is None else high, mapped=given)
+    box = box_of(low, high, 3.0)
     return dense_and_convolutional(Epsilon(epsilon), Gamma(gamma), box)
 
 
