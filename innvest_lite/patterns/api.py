@@ -82,7 +82,7 @@ def fit_statistics(
     approximate: bool = False,
     regime: str = "rectifier",
     separable: str = "split",
-    chains: str = "joint",
+    chains: str = "split",
     shard: tuple[int, int] = (0, 1),
     checkpoint: str | os.PathLike[str] | None = None,
     verbose: int | str = "auto",
@@ -110,7 +110,7 @@ def fit_statistics(
         regime: "rectifier" or "own" (docs/design.md, decision 9).
         separable: whether separable convolutions are two linear maps ("split") or one ("joint").
         chains: whether linear layers behind each other, with no rectifier between them and a dense one at the end, are one
-            linear map ("joint"), where that costs no more, or several ("split").
+            linear map ("joint", as analyzers fit by themselves), where that costs no more, or several ("split").
         shard: `(index, count)`: take every `count`-th batch, beginning with number `index`, counted from 0: `(0, 8)` is the
             first of eight parts, on the command line `--shard 1/8`. A part may be empty.
         checkpoint: a path to write the sums to every few dozen steps and at the end. Where the file exists, the fit
@@ -175,7 +175,7 @@ class _Fits:
         approximate=False,
         regime="rectifier",
         separable="split",
-        chains="joint",
+        chains="split",
         jit_compile="auto",
         preprocessor=None,
         exact=None,

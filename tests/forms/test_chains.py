@@ -76,7 +76,9 @@ def test_behind_a_rectifier_a_chain_has_the_pattern_of_its_positive_regime():
     twin.get_layer("whole").set_weights([one @ two, offset @ two + bias])
     twin.get_layer("out").set_weights(model.get_layer("out").get_weights())
     data = correlated((10,))
-    found, expected = (innvest_lite.fit_patterns(each, data, batch_size=400, verbose=0) for each in (model, twin))
+    found, expected = (
+        innvest_lite.fit_patterns(each, data, chains="joint", batch_size=400, verbose=0) for each in (model, twin)
+    )
     assert list(found) == ["first", "lower..upper", "out"]
     np.testing.assert_allclose(found["lower..upper"], expected["whole"], rtol=1e-3, atol=1e-5)
     maps = [
@@ -121,14 +123,14 @@ def test_a_chain_is_left_apart_where_one_kernel_would_cost_more():
 
 def test_layers_of_a_chain_can_be_kept_apart():
     model, x = models.randomize(dense_chain(), seed=5), correlated((12,))
-    patterns = innvest_lite.fit_patterns(model, x, chains="split", batch_size=400, verbose=0)
+    patterns = innvest_lite.fit_patterns(model, x, batch_size=400, verbose=0)
     assert "middle" in patterns and patterns.settings["chains"] == "split"
     # Whoever takes patterns takes the way in which they were fitted.
     assert innvest_lite.PatternNet(model, patterns=patterns).chains == "split"
     assert innvest_lite.PatternNet(model).chains == "joint"
     # Arrays by the names of layers, as they come from elsewhere.
     assert innvest_lite.PatternNet(model, patterns=dict(patterns)).chains == "split"
-    joint = innvest_lite.fit_patterns(model, x, batch_size=400, verbose=0)
+    joint = innvest_lite.fit_patterns(model, x, chains="joint", batch_size=400, verbose=0)
     assert innvest_lite.PatternNet(model, patterns=dict(joint)).chains == "joint"
     with pytest.raises(PatternMismatchError):
         innvest_lite.PatternNet(model, patterns=patterns, chains="joint")
@@ -163,9 +165,12 @@ def test_an_analyzer_of_a_chain_is_saved_and_loaded(tmp_path):
 
 def test_statistics_of_a_chain_are_merged_and_checked(tmp_path):
     model, x = models.randomize(dense_chain(), seed=5), correlated((12,))
-    parts = [innvest_lite.fit_statistics(model, x, batch_size=100, shard=(index, 2), verbose=0) for index in range(2)]
+    parts = [
+        innvest_lite.fit_statistics(model, x, chains="joint", batch_size=100, shard=(index, 2), verbose=0)
+        for index in range(2)
+    ]
     parts[0].save(tmp_path / "part.h5")
     merged = innvest_lite.PatternStatistics.load(tmp_path / "part.h5").merge(parts[1]).patterns(model)
-    whole = innvest_lite.fit_patterns(model, x, batch_size=400, verbose=0)
+    whole = innvest_lite.fit_patterns(model, x, chains="joint", batch_size=400, verbose=0)
     (name,) = whole
     np.testing.assert_allclose(merged[name], whole[name], rtol=1e-4, atol=1e-6)
