@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,12 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     if not results.can_draw():
         complain("matplotlib is not installed: tables, but no plots. (pip install matplotlib)")
-    analyzers, unsupported = created(arguments, model, methods, samples, given)
-    compared = degraded(arguments, model, analyzers, samples)
+    compared, unsupported = degraded(arguments, model, methods, samples, given, scores)
     say(compared)
     results.save_degradation(compared, out)
     if scores is not None:
-        known = scores.of(analyzers)
+        known = scores.table()
         say(known)
         results.save_ground_truth(known, out)
     if arguments.signal:
@@ -106,29 +105,19 @@ def given_patterns(arguments: argparse.Namespace, methods: Sequence[str]) -> inn
     return innvest_lite.Patterns.load(arguments.patterns) if arguments.patterns else None
 
 
-def created(
+def degraded(
     arguments: argparse.Namespace,
     model: Any,
     methods: Sequence[str],
     samples: np.ndarray,
     patterns: innvest_lite.Patterns | None,
-) -> tuple[dict[str, innvest_lite.Analyzer], list[str]]:
-    """An analyzer of each method by its name, fitted where needed, and a message for each method that is not supported."""
-    found, unsupported = {}, []
-    for name in methods:
-        try:
-            if models.needs_patterns(name) and patterns is None:
-                patterns = fitted(arguments, model, samples)
-            found[name] = models.create(name, model, patterns)
-        except UnsupportedLayerError as error:
-            unsupported.append(f"{name}: {error}")
-    return found, unsupported
+    scores: truths.Scores | None = None,
+) -> tuple[DegradationTable, list[str]]:
+    """A `DegradationTable` of the methods and the random order, and a message for each method that is not supported.
 
-
-def degraded(
-    arguments: argparse.Namespace, model: Any, analyzers: Mapping[str, innvest_lite.Analyzer], samples: np.ndarray
-) -> DegradationTable:
-    """A `DegradationTable` of the methods and the random order."""
+    Where there are `scores`, those of each method are added to them: one analyzer at a time, which may hold as much as the
+    model does.
+    """
     from innvest_lite.metrics import degradation, degradation_table
 
     names = ("patch", "steps", "replace", "order", "rank_by", "batch_size", "seed")
@@ -136,10 +125,20 @@ def degraded(
     watched = models.with_softmax(model) if arguments.logits else model
     say(f"{RANDOM}, {len(samples)} samples")
     found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
-    for number, (name, analyzer) in enumerate(analyzers.items(), 1):
-        say(f"{name}, {number} of {len(analyzers)}")
+    unsupported = []
+    for number, name in enumerate(methods, 1):
+        say(f"{name}, {number} of {len(methods)}")
+        try:
+            if models.needs_patterns(name) and patterns is None:
+                patterns = fitted(arguments, model, samples)
+            analyzer = models.create(name, model, patterns)
+        except UnsupportedLayerError as error:
+            unsupported.append(f"{name}: {error}")
+            continue
         found[name] = degradation(watched, analyzer, samples, **options, verbose=1)
-    return degradation_table(found, baseline=RANDOM)
+        if scores is not None:
+            scores.add(name, analyzer)
+    return degradation_table(found, baseline=RANDOM), unsupported
 
 
 def fitted(arguments: argparse.Namespace, model: Any, samples: np.ndarray) -> innvest_lite.Patterns:

@@ -166,8 +166,7 @@ def _measured(arguments, model, methods, inputs, patterns):
     """The measures that the page shows, and a message for each method that is not supported."""
     options, left_out = {}, []
     if arguments.degradation:
-        analyzers, left_out = evaluation.created(arguments, model, methods, inputs, patterns)
-        compared = evaluation.degraded(arguments, model, analyzers, inputs)
+        compared, left_out = evaluation.degraded(arguments, model, methods, inputs, patterns)
         options["curves"] = {name: result.mean for name, result in compared.results.items()}
     if arguments.signal:
         quality = evaluation.measured_signal(arguments, model, inputs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,22 +92,24 @@ class Scores:
 
     def __init__(self, truth: Truth, samples: np.ndarray, batch_size: int) -> None:
         self._truth, self._samples, self._batch_size = truth, samples, batch_size
-        self._constant = self._scored(np.ones(samples.shape))
+        self._found = {CONSTANT: self._scored(np.ones(samples.shape))}
 
-    def of(self, analyzers: Mapping[str, innvest_lite.Analyzer]) -> GroundTruthTable:
+    def add(self, name: str, analyzer: innvest_lite.Analyzer) -> None:
+        """Adds the scores of a method."""
+        from innvest_lite.metrics.attributions import Subject
+
+        (values,) = Subject(analyzer, self._samples, batch_size=self._batch_size).explained()
+        self._found[name] = self._scored(values)
+
+    def table(self) -> GroundTruthTable:
         """A `GroundTruthTable` of the methods and the constant map, with which they are compared."""
         from innvest_lite.metrics import ground_truth_table
-        from innvest_lite.metrics.attributions import Subject
 
         say(
             f"Known truth: all {len(self._samples)} samples count, also those that the model gets wrong, since no labels "
             "are known here; leave such samples out of the files"
         )
-        found = {CONSTANT: self._constant}
-        for name, analyzer in analyzers.items():
-            (values,) = Subject(analyzer, self._samples, batch_size=self._batch_size).explained()
-            found[name] = self._scored(values)
-        return ground_truth_table(found, baseline=CONSTANT)
+        return ground_truth_table(self._found, baseline=CONSTANT)
 
     def _scored(self, values):
         from innvest_lite.metrics import ground_truth

@@ -14,7 +14,7 @@ from innvest_lite.forms.base import LinearForm
 from innvest_lite.forms.joint import Chain
 from innvest_lite.forms.linear import Dense
 from innvest_lite.forms.registry import form_of
-from innvest_lite.graph import Graph, Node, Slot
+from innvest_lite.graph import Graph, Node, Slot, passes
 
 # Numbers of a joint kernel that are not worth to mention, and those that are too many whatever the layers cost.
 _FEW, _MANY = 1 << 20, 1 << 26
@@ -39,8 +39,9 @@ def with_chains(graph: Graph) -> Graph:
 
 def _chain(graph, end):
     """The forms of the longest chain that ends at a node; empty where there is none."""
-    last = form_of(end, graph)
-    if not isinstance(last, Dense) or len(end.output_specs[0].shape) != 2:
+    # Asked of few nodes alone: what a form is may have to be tried.
+    last = form_of(end, graph) if len(end.output_specs[0].shape) == 2 else None
+    if not isinstance(last, Dense):
         return ()
     forms, found = [last], ()
     while (before := _alone(graph, forms[0].node)) is not None:
@@ -90,17 +91,16 @@ def _joined(graph, forms):
         output_specs=last.output_specs,
     )
     gone = {form.name for form in forms}
-    renamed = {last.values[0]: node.values[0]}
+    others = {last.values[0]: node.values[0]}
     nodes = []
     for other in graph.nodes:
         if other.name == last.name:
             nodes.append(node)
         elif other.name not in gone:
-            nodes.append(other.replace(inputs=tuple(renamed.get(value, value) for value in other.inputs)))
+            nodes.append(other.replace(inputs=tuple(others.get(value, value) for value in other.inputs)))
+    graph = passes.renamed(graph, nodes, others)
     inner = {form.node.values[0] for form in forms[:-1]}
     return graph.replace(
-        nodes=tuple(nodes),
-        outputs=tuple(renamed.get(value, value) for value in graph.outputs),
         places={**graph.places, node.name: graph.places[last.name]},
-        layer_values={name: renamed.get(at, at) for name, at in graph.layer_values.items() if at not in inner},
+        layer_values={name: value for name, value in graph.layer_values.items() if value not in inner},
     )

@@ -12,7 +12,7 @@ from typing import Any
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.forms.base import Form, LinearForm, weighted
 from innvest_lite.graph import Node
 
 
@@ -69,16 +69,13 @@ class ChainForm(LinearForm):
 
     def fingerprinted(self) -> tuple[list, list]:
         """The weights and options of all layers."""
-        parts = [form.fingerprinted() for form in self.node.operation.forms if isinstance(form, LinearForm)]
-        others = [form for form in self.node.operation.forms if not isinstance(form, LinearForm)]
-        weights = [weight for own, _ in parts for weight in own]
-        weights += [weight for form in others for weight in getattr(form.node.operation, "weights", ())]
-        return weights, [option for _, own in parts for option in own]
+        chain = self.node.operation
+        fused = [form.node.batchnorm for form in chain.forms if form.node.batchnorm is not None]
+        return chain.weights, [repr(layer.epsilon) for layer in fused]
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, ...) to (batch, units)."""
-        flat = ops.reshape(ops.cast(inputs[0], kernel.dtype), (-1, math.prod(self._sizes)))
-        return ops.matmul(flat, ops.reshape(kernel, (-1, self._units)))
+        return ops.matmul(self._flat(inputs, kernel.dtype), ops.reshape(kernel, (-1, self._units)))
 
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The layers' own output: the joint kernel rounds differently."""
@@ -91,10 +88,10 @@ class ChainForm(LinearForm):
 
     def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
         """Shape (the axes of a sample..., 1)."""
-        x = ops.cast(inputs[0], like.dtype)
-        if weights is not None:
-            x = x * ops.reshape(ops.cast(weights, x.dtype), (-1, *[1] * len(self._sizes)))
-        return ops.sum(x, axis=0)[..., None]
+        return ops.reshape(ops.sum(weighted(self._flat(inputs, like.dtype), weights), axis=0), self.input_sums_shape)
+
+    def _flat(self, inputs, dtype):
+        return ops.reshape(ops.cast(inputs[0], dtype), (-1, math.prod(self._sizes)))
 
     @property
     def _sizes(self):

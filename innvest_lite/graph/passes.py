@@ -6,6 +6,7 @@ Called by the analyzers and the fitter, in the order in which the functions stan
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -155,20 +156,27 @@ def _following(node, name, part):
 
 def _expand(graph, cut):
     """Replaces each node by the chain of nodes that `cut(node)` returns; consumers then take the last one's value."""
-    nodes, renamed = [], {}
+    nodes, others = [], {}
     for node in graph.nodes:
-        chain = cut(node.replace(inputs=tuple(renamed.get(value, value) for value in node.inputs)))
+        chain = cut(node.replace(inputs=tuple(others.get(value, value) for value in node.inputs)))
         if chain[-1].values != node.values:
-            renamed.update(zip(node.values, chain[-1].values, strict=True))
+            others.update(zip(node.values, chain[-1].values, strict=True))
         nodes.extend(chain)
-    return _renamed(graph, nodes, renamed)
+    return renamed(graph, nodes, others)
 
 
-def _renamed(graph, nodes, renamed):
+def renamed(graph: Graph, nodes: Iterable[Node], others: Mapping[Value, Value]) -> Graph:
+    """A graph with other nodes.
+
+    Args:
+        graph: a `Graph`.
+        nodes: in place of its nodes.
+        others: a value that is gone -> the one that outputs and whole layers now have in its place.
+    """
     return graph.replace(
         nodes=tuple(nodes),
-        outputs=tuple(renamed.get(value, value) for value in graph.outputs),
-        layer_values={name: renamed.get(value, value) for name, value in graph.layer_values.items()},
+        outputs=tuple(others.get(value, value) for value in graph.outputs),
+        layer_values={name: others.get(value, value) for name, value in graph.layer_values.items()},
     )
 
 
@@ -178,14 +186,14 @@ def strip_softmax(graph: Graph) -> Graph:
     The activation may be inline (after `split_activations`), a layer, a function or an operation, however it is written;
     behind it may stand what keeps order (`heads`), which then keeps the order of the logits.
     """
-    nodes, renamed = {node.name: node for node in graph.nodes}, {}
+    nodes, others = {node.name: node for node in graph.nodes}, {}
     for squashing, *rest in filter(None, heads(graph)):
         if rest:
             nodes[rest[0].name] = nodes[rest[0].name].replace(inputs=squashing.inputs)
         else:
-            renamed[squashing.values[0]] = squashing.inputs[0]
+            others[squashing.values[0]] = squashing.inputs[0]
     # The softmax itself is dropped only where no other output depends on it.
-    return _without_unused(_renamed(graph, nodes.values(), renamed))
+    return _without_unused(renamed(graph, nodes.values(), others))
 
 
 def heads(graph: Graph) -> tuple[tuple[Node, ...], ...]:
@@ -240,15 +248,15 @@ def fuse_batchnorm(graph: Graph) -> Graph:
     linear node's units. The effective kernel and bias are computed by the form (`forms.linear`).
     """
     nodes: dict[str, Node] = {}
-    renamed: dict[Value, Value] = {}
+    others: dict[Value, Value] = {}
     for node in graph.nodes:
         before = _fusible_before(graph, node)
         if before is None:
-            nodes[node.name] = node.replace(inputs=tuple(renamed.get(value, value) for value in node.inputs))
+            nodes[node.name] = node.replace(inputs=tuple(others.get(value, value) for value in node.inputs))
         else:
             nodes[before.name] = nodes[before.name].replace(batchnorm=node.operation, output_specs=node.output_specs)
-            renamed[node.values[0]] = before.values[0]
-    return _renamed(graph, nodes.values(), renamed)
+            others[node.values[0]] = before.values[0]
+    return renamed(graph, nodes.values(), others)
 
 
 def _fusible_before(graph, node):

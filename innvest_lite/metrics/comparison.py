@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.metrics.baselines import GAIN, check_baseline, check_results
 from innvest_lite.metrics.curves import Degradation, drawn, gains_over
 from innvest_lite.tables import table
 
-_GAIN = ("gain", "gain_low", "gain_high")
 _BETWEEN = ("between", "between_low", "between_high")
 _BETTER = {
     "most": "a larger area is better",
@@ -48,7 +48,7 @@ class DegradationTable:
         row = {"order": result.order, "area": float(result.area_over_curve.mean())}
         row |= dict(zip(("low", "high"), result.interval(), strict=True))
         if self.baseline is not None:
-            row |= dict(zip(_GAIN, result.gain(self.results[self.baseline]), strict=True))
+            row |= dict(zip(GAIN, result.gain(self.results[self.baseline]), strict=True))
         row |= {"ranked_by": result.ranked_by, "start": result.start, "end": result.end}
         if result.least is not None:
             row |= dict(zip(_BETWEEN, (float(result.area_between.mean()), *result.interval_between()), strict=True))
@@ -63,7 +63,7 @@ class DegradationTable:
     def __str__(self) -> str:
         columns = {"area": "area over the curve", "low": "95 % from", "high": "to"}
         if self.baseline is not None:
-            columns |= dict(zip(_GAIN, (f"gain over {self.baseline}", "95 % of it from", "to"), strict=True))
+            columns |= dict(zip(GAIN, (f"gain over {self.baseline}", "95 % of it from", "to"), strict=True))
         if self._in_both_orders:
             columns |= dict(zip(_BETWEEN, ("area between", "95 % of it from", "to"), strict=True))
         columns |= {"start": "probability", "end": "in the end"}
@@ -110,15 +110,13 @@ def degradation_table(results: Mapping[str, Degradation], baseline: str | None =
         >>> print(degradation_table({"random": random, "input_t_gradient": gradient}, baseline="random"))
         method            order   ranked by  area over the curve  95 % from  to      gain over random  95 % of it from  ...
     """
-    if not isinstance(results, Mapping) or not results or not all(isinstance(r, Degradation) for r in results.values()):
-        raise InvalidInputError(f"results should map at least one name to a Degradation, but is {results!r}.")
+    check_results(results, Degradation)
     kinds = {(result.patch, result.steps) for result in results.values()}
     if len(kinds) > 1:
         raise InvalidInputError(
             f"Areas can only be compared for the same patch and steps, but (patch, steps) are {sorted(kinds)}."
         )
-    if baseline is not None and baseline not in results:
-        raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
+    check_baseline(baseline, results)
     if baseline is not None:
         for result in results.values():
             gains_over(result, results[baseline])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.metrics.baselines import gained
 from innvest_lite.metrics.drawing import axes_or_new
 from innvest_lite.metrics.intervals import bootstrap
 from innvest_lite.options import formerly_positional
@@ -145,8 +146,7 @@ class Degradation:
         Raises:
             InvalidInputError: a number out of range, or areas that cannot be paired.
         """
-        gains = gains_over(self, baseline)
-        return float(gains.mean()), *bootstrap(gains, level, resamples, seed)
+        return gained(gains_over(self, baseline), level, resamples, seed)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, with the areas, as plain Python values."""

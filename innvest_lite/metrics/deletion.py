@@ -20,6 +20,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.graph import trace
 from innvest_lite.metrics.attributions import Subject
+from innvest_lite.metrics.baselines import GAIN, check_baseline, check_results, gained
 from innvest_lite.metrics.intervals import bootstrap
 from innvest_lite.metrics.missing import grid_of
 from innvest_lite.metrics.patches import Patches
@@ -28,8 +29,6 @@ from innvest_lite.metrics.replacements import each_step, own_sample
 from innvest_lite.metrics.similarity import spearman
 from innvest_lite.options import positive
 from innvest_lite.tables import table
-
-_GAIN = ("gain", "gain_low", "gain_high")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,8 +89,7 @@ class SingleDeletion:
         Raises:
             InvalidInputError: a number out of range, or correlations that cannot be paired.
         """
-        gains = _gains(self, baseline)
-        return float(gains.mean()), *bootstrap(gains, level, resamples, seed)
+        return gained(_gains(self, baseline), level, resamples, seed)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it but the targets, as plain Python values."""
@@ -144,7 +142,7 @@ class SingleDeletionTable:
         for name, result in self.results.items():
             row = dict(zip(("correlation", "low", "high"), (result.mean, *result.interval()), strict=True))
             if self.baseline is not None:
-                row |= dict(zip(_GAIN, result.gain(self.results[self.baseline]), strict=True))
+                row |= dict(zip(GAIN, result.gain(self.results[self.baseline]), strict=True))
             drops = result.drops
             row |= {"drop": float(drops.mean()), "largest_drop": float(drops.max(axis=1).mean())}
             found[name] = {**row, "ranked_by": result.ranked_by}
@@ -153,7 +151,7 @@ class SingleDeletionTable:
     def __str__(self) -> str:
         columns = {"correlation": "rank correlation", "low": "95 % from", "high": "to"}
         if self.baseline is not None:
-            columns |= dict(zip(_GAIN, (f"gain over {self.baseline}", "95 % of it from", "to"), strict=True))
+            columns |= dict(zip(GAIN, (f"gain over {self.baseline}", "95 % of it from", "to"), strict=True))
         columns |= {"drop": "the logit falls by", "largest_drop": "at most"}
         rows = [
             (name, row["ranked_by"], *(f"{row[number]:.4f}" for number in columns)) for name, row in self.to_dict().items()
@@ -176,14 +174,11 @@ def single_deletion_table(results: Mapping[str, SingleDeletion], baseline: str |
     Raises:
         InvalidInputError: it is not such a mapping.
     """
-    known = isinstance(results, Mapping) and bool(results) and all(isinstance(r, SingleDeletion) for r in results.values())
-    if not known:
-        raise InvalidInputError(f"results should map at least one name to a SingleDeletion, but is {results!r}.")
+    check_results(results, SingleDeletion)
     first = next(iter(results.values()))
     if not all(_alike(first, result) for result in results.values()):
         raise InvalidInputError("Only results of the same samples, targets and grid can be compared.")
-    if baseline is not None and baseline not in results:
-        raise InvalidInputError(f"baseline should be one of {list(results)}, but is {baseline!r}.")
+    check_baseline(baseline, results)
     return SingleDeletionTable(dict(sorted(results.items(), key=lambda pair: -pair[1].mean)), baseline)
 
 

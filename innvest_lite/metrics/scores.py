@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.metrics.baselines import GAIN, check_baseline, check_results, gained
 from innvest_lite.metrics.intervals import bootstrap
 from innvest_lite.options import one_of
 from innvest_lite.tables import table
@@ -17,8 +18,8 @@ SCORES = ("precision", "mass_accuracy", "emd", "fni_emd", "auc", "signal_correla
 """All scores, in the order in which they are printed."""
 SCOPES = ("local", "global")
 """Of each sample's map, with the mean over samples; and of the mean map."""
-MEAN, GAIN = ("mean", "low", "high"), ("gain", "gain_low", "gain_high")
-"""The numbers that `to_dict` gives for a score, without and with a baseline."""
+MEAN = ("mean", "low", "high")
+"""The numbers that `to_dict` gives for a score."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,8 +96,7 @@ class GroundTruth:
             InvalidInputError: there is no such score, a number is out of range, or the samples cannot be paired.
         """
         _check_pair(self, baseline)
-        gains = self._score(score) - baseline._score(score)
-        return float(gains.mean()), *bootstrap(gains, level, resamples, seed)
+        return gained(self._score(score) - baseline._score(score), level, resamples, seed)
 
     def _score(self, name):
         return self.scores[one_of(name, tuple(self.scores), "score")]
@@ -203,8 +203,7 @@ def ground_truth_table(results: Mapping[str, GroundTruth], baseline: str | None 
         >>> ground_truth_table(results, baseline="constant").to_dict()["mine"]["local"]["mass_accuracy"]["gain"]
         0.25
     """
-    if not isinstance(results, Mapping) or not results or not all(isinstance(r, GroundTruth) for r in results.values()):
-        raise InvalidInputError(f"results should map at least one name to a GroundTruth, but is {results!r}.")
+    check_results(results, GroundTruth)
     check_scores(results.values())
     check_baseline(baseline, results)
     if baseline is not None:
@@ -218,12 +217,6 @@ def check_scores(results: Iterable[GroundTruth]) -> None:
     different = {tuple(result.scores) for result in results}
     if len(different) > 1:
         raise InvalidInputError(f"Only the same scores can be compared, but there are {sorted(different)}.")
-
-
-def check_baseline(baseline: str | None, names: Iterable[str]) -> None:
-    """Raises InvalidInputError where `baseline` names none of the methods."""
-    if baseline is not None and baseline not in names:
-        raise InvalidInputError(f"baseline should be one of {sorted(names)}, but is {baseline!r}.")
 
 
 def globals_of(results: Iterable[GroundTruth]) -> list[GroundTruth]:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.metrics.baselines import GAIN, check_baseline
 from innvest_lite.metrics.intervals import student
 from innvest_lite.metrics.scores import (
-    GAIN,
     MEAN,
     SCOPES,
     GroundTruthTable,
-    check_baseline,
     check_scores,
     globals_of,
     printed,
@@ -165,5 +164,5 @@ def ground_truth_seeds(tables: Sequence[GroundTruthTable], baseline: str | None 
     if any(each != names[0] for each in names):
         raise InvalidInputError(f"tables should be of the same methods, but are of {[sorted(each) for each in names]}.")
     check_scores(result for each in found for result in each.results.values())
-    check_baseline(baseline, names[0])
+    check_baseline(baseline, sorted(names[0]))
     return GroundTruthSeeds(found, baseline)

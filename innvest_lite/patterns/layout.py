@@ -13,6 +13,7 @@ from innvest_lite import backend
 from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.chains import with_chains
+from innvest_lite.forms.joint import ChainForm
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Node, Value, passes, trace
@@ -168,7 +169,9 @@ def _holder_of_others(node, form):
     if not isinstance(form, LinearForm):
         return node.operation, node.name
     # Keras's own linear layers have a kernel and a bias. One's own may have more, of which the form does not tell.
-    return (None if passes.is_linear_part(node) else node.operation), f"{node.name}{LAYER}"
+    # The pattern of a chain belongs to all weights of its layers.
+    whole = passes.is_linear_part(node) or isinstance(form, ChainForm)
+    return (None if whole else node.operation), f"{node.name}{LAYER}"
 
 
 def _fingerprint(form):

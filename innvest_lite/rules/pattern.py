@@ -14,7 +14,8 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
-from innvest_lite.rules.shares import Signed, nowhere, wide
+from innvest_lite.rules.lrp import PositiveShares
+from innvest_lite.rules.shares import Signed
 
 
 @register_rule
@@ -37,7 +38,7 @@ class Pattern(Rule):
 
 @register_rule
 @dataclasses.dataclass(frozen=True)
-class PatternShares(Rule):
+class PatternShares(PositiveShares):
     """z+ with the kernel v = w * a: what inputs contribute in this sample, as far as patterns take it for signal.
 
     R_i = sum_j (x_i v_ij)+ / sum_k (x_k v_kj)+ R_j without the bias: the z+ rule (Montavon et al. 2017, doi
@@ -54,16 +55,8 @@ class PatternShares(Rule):
         """Shares add up to 1."""
         return False
 
-    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
-        """R_in = x+ V+'s + x- V-'s with s = R / z+."""
-        forward = self._forward(call)
-        return forward.back(backend.divide_no_nan(wide(relevance[0]), forward.output))
-
-    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
-        """All relevance is lost where a unit has no positive contribution."""
-        return {"epsilon": nowhere(relevance[0], self._forward(call).output)}
-
-    def _forward(self, call):
+    def contributions(self, call: Call) -> Signed:
+        """Those of the analyzer's kernel."""
         return Signed(call, ops.relu(call.kernel), -ops.relu(-call.kernel))
 
 

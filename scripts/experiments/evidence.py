@@ -42,6 +42,7 @@ import innvest_lite
 from innvest_lite.cli.evaluation import RANDOM
 from innvest_lite.cli.results import save_rows
 from innvest_lite.metrics import degradation, signal_quality
+from innvest_lite.metrics.rankings import ranking_of
 from innvest_lite.metrics.signal import ESTIMATORS
 from innvest_lite.patterns import estimators
 from innvest_lite.patterns.layout import Layout
@@ -90,14 +91,12 @@ SETTINGS = {
     "all: relu; sums: gradient": Setting("relu", merge=False),
     "all: relu; unrectified: linear": Setting(dict.fromkeys(estimators.KINDS, "relu") | {"unrectified": "linear"}),
 }
+PATTERN_METHODS = {"pattern.attribution": innvest_lite.PatternAttribution, "pattern.net": innvest_lite.PatternNet}
 
 
 def _whole(estimator):
     """An estimator with a word for every kind."""
     return estimator if isinstance(estimator, str) else {**dict.fromkeys(estimators.KINDS, "relu.safe"), **estimator}
-
-
-PATTERN_METHODS = {"pattern.attribution": innvest_lite.PatternAttribution, "pattern.net": innvest_lite.PatternNet}
 
 
 def rho(model, digits, samples):
@@ -121,7 +120,7 @@ def explained(model, digits, samples, rank_by):
 
     def ranked(analyzer):
         values = analyzer.analyze(samples, batch_size=BATCH)
-        return values if rank_by == "signed" or analyzer.sign_tells else np.abs(values)
+        return np.abs(values) if ranking_of(analyzer, rank_by) == "magnitude" else values
 
     found = {method: ranked(innvest_lite.create_analyzer(method, model)) for method in METHODS}
 

@@ -39,8 +39,6 @@ OTHERS = (
     *("lrp.alpha_2_beta_1_IB", "lrp.sequential_preset_a", "lrp.sequential_preset_b", "deep_taylor"),
 )
 """The methods that need no patterns."""
-RIVALS = tuple(name for name in OTHERS if name not in ("smoothgrad", "guided_backprop", "deconvnet", "deep_taylor"))
-"""Those that PatternAttribution is compared with: every preset of LRP, integrated gradients and the gradient."""
 ESTIMATORS = {
     "default": innvest_lite.patterns.estimators.DEFAULT,
     "relu.safe": "relu.safe",

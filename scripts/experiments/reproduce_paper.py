@@ -229,7 +229,7 @@ def truth(_, out):
         _on_templates(kind, strength, seed) for kind in ("linear", "CNN") for strength in (0.5, 1.0) for seed in range(3)
     ]
     save_rows(out, "truth.csv", list(rows[0]), rows)
-    lines = [table_of(rows)]
+    lines = [table_of(rows, ".3f")]
     for kind in ("linear", "CNN"):
         for estimator in ("relu", "linear"):
             for strength in (0.5, 1.0):
@@ -272,7 +272,7 @@ def classes(setting, out):
         row |= {"last layer redrawn": redrawn.spearman[1].mean(), "its magnitudes": redrawn.absolute_spearman[1].mean()}
         rows.append({key: value if key == "method" else float(value) for key, value in row.items()})
     save_rows(out, "classes.csv", list(rows[0]), rows)
-    return table_of(rows)
+    return table_of(rows, ".3f")
 
 
 def shift(setting, out):
