@@ -183,7 +183,7 @@ def _row(passage):
     absorbed = passage.rule.absorbed(passage.call, passage.arrived)
     if absorbed is not None:
         row.update({reason: _sum((tensor,)) for reason, tensor in absorbed.items()})
-        row["rest"] = lost - row["bias"] - row["epsilon"]
+        row["rest"] = lost - sum(row[reason] for reason in absorbed)
     elif passage.call.kernel is not None and isinstance(passage.call.form, LinearForm):
         row.update(_kernel_losses(passage, arrived, handed_on))
     elif kind in ("rectifier", "activation", "max", "opaque"):

@@ -17,8 +17,7 @@ from innvest_lite.options import one_of
 
 __all__ = ["PatternAnalyzer", "PatternAttribution", "PatternNet"]
 
-STARTS = ("contrast", "logit")
-SHARES = ("average", "sample")
+SHARES = ("auto", "average", "sample")
 
 _COMMON = (
     (rules.monotone(), rules.Coefficients()),
@@ -31,7 +30,9 @@ _COMMON = (
 class PatternNet(PatternAnalyzer):
     """The signal that the explained output sees, in input units with colour channels (arXiv 1705.05598, section 4).
 
-    The gradient's backward pass with every kernel replaced by its pattern a+, started from the logit. `patterns=`,
+    The gradient's backward pass with every kernel replaced by its pattern a+.
+    Started from the logit, as in the paper, the signal of a negative logit is turned round; `start="contrast"` starts from
+    the logit less the mean of all logits, which is never negative for the class that is predicted. `patterns=`,
     `estimator=` and the other options are those of `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
@@ -72,13 +73,15 @@ class PatternAttribution(PatternAnalyzer):
 
     Args:
         model: a Functional or Sequential `keras.Model`.
-        start: "contrast": the explained logit less the mean of all logits, which like a softmax does not depend on a
-            constant that is added to all of them; of a model with one output, or with sigmoids, the logit itself.
-            "logit": the logit, as in the paper, with which a map of a negative logit is turned round. The two differ by
-            one factor for each sample.
+        start: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`; here, "contrast" is the default.
         shares: "average": an input gets the share w * a of a unit's relevance, what it contributes on average, as in the
-            paper. "sample": what it contributes in this sample, as far as the pattern takes it for signal, in proportion
-            to the positive part of x * w * a; see `innvest_lite.rules.PatternShares`.
+            paper. "sample": where one kernel serves many positions, what it contributes in this sample, as far as the
+            pattern takes it for signal: in proportion to the positive part of x * w * a, see
+            `innvest_lite.rules.PatternShares`. A kernel that serves one position alone, such as that of a dense layer
+            behind a Flatten, also knows on average what speaks for a unit, so there each of the two counts half; see
+            `innvest_lite.rules.PatternEvidence`. "auto": "average" of networks like the paper's, of convolutions, dense
+            layers, rectifiers and pooling; "sample" of those with BatchNormalization, with sums or products, or with
+            depthwise or grouped convolutions, where the average shares say little (docs/evidence.md).
         **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
@@ -88,24 +91,34 @@ class PatternAttribution(PatternAnalyzer):
         (8, 28, 28, 1)
     """
 
-    def __init__(self, model: Any, *, start: str = "contrast", shares: str = "average", **options: Any) -> None:
-        self.start_choice = one_of(start, STARTS, "start")
-        self.starts_centred = start == "contrast"
+    def __init__(self, model: Any, *, start: str = "contrast", shares: str = "auto", **options: Any) -> None:
         self.shares = one_of(shares, SHARES, "shares")
-        super().__init__(model, **options)
+        super().__init__(model, start=start, **options)
 
     def get_config(self) -> dict:
         """The model, the options and, where there are patterns, what is known of them."""
-        return {**super().get_config(), "start": self.start_choice, "shares": self.shares}
+        return {**super().get_config(), "shares": self.shares}
+
+    @classmethod
+    def from_config(cls, config: dict) -> PatternAttribution:
+        """An analyzer from `get_config`; its weights are loaded afterwards."""
+        # One that was saved before there was the choice had average shares.
+        return super().from_config({"shares": "average", **config})
 
     def composite(self) -> list:
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
+        sample = [
+            (rules.unshared(), rules.PatternEvidence()),
+            (rules.kernel_bearing(), rules.PatternShares()),
+            (rules.kind("rectifier", "activation"), rules.Elementwise()),
+        ]
+        by_sample = self.shares == "sample" or (self.shares == "auto" and self._layout.is_beyond_the_papers)
         return [
             *self._at_sums(),
-            (rules.kernel_bearing(), rules.Pattern() if self.shares == "average" else rules.PatternShares()),
+            *(sample if by_sample else []),
+            (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale"), rules.Pass()),
             (rules.gated(), rules.GatedSignal()),
-            *([] if self.shares == "average" else [(rules.kind("rectifier", "activation"), rules.Elementwise())]),
             *_COMMON,
         ]
 

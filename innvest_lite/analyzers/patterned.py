@@ -33,6 +33,7 @@ from innvest_lite.preprocessing import differing
 _log = logging.getLogger("innvest_lite")
 
 KERNEL_DTYPES = ("float32", "bfloat16")
+STARTS = ("contrast", "logit")
 
 
 def _fitted_as(patterns: Any) -> Mapping[str, str]:
@@ -49,6 +50,10 @@ class PatternAnalyzer(ReverseAnalyzer):
 
     Args:
         model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
+        start: "logit": the explained logit, as in the paper, with which a map of a negative logit is turned round.
+            "contrast": the logit less the mean of all logits, which like a softmax does not depend on a constant that is
+            added to all of them; of a model with one output, or with sigmoids, the logit itself. The two differ by one
+            factor for each sample.
         patterns: `Patterns` or any mapping from layer name to an array in its kernel's shape; None to `fit` later.
         estimator: how `fit` estimates patterns, see `fit_patterns`.
         separable: whether separable convolutions have a pattern for each of the two linear maps that they are made of
@@ -73,6 +78,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         self,
         model: Any,
         *,
+        start: str = "logit",
         patterns: Mapping | None = None,
         estimator: Any = DEFAULT,
         separable: str | None = None,
@@ -81,6 +87,8 @@ class PatternAnalyzer(ReverseAnalyzer):
         dtype: str = "float32",
         **options: Any,
     ) -> None:
+        self.start_choice = one_of(start, STARTS, "start")
+        self.starts_centred = start == "contrast"
         self._kernel_dtype = one_of(dtype, KERNEL_DTYPES, "dtype")
         self.estimator = checked_choice(estimator)
         fitted = _fitted_as(patterns)
@@ -323,7 +331,8 @@ class PatternAnalyzer(ReverseAnalyzer):
         """The model, the options and, where there are patterns, what is known of them."""
         fitted = None if self._fitted is None else self._fitted.value
         choices = {name: getattr(self, name) for name in ("estimator", "separable", "chains", "merge_patterns")}
-        return {**super().get_config(), **choices, "dtype": self._kernel_dtype, "fitted": fitted}
+        choices |= {"start": self.start_choice, "dtype": self._kernel_dtype}
+        return {**super().get_config(), **choices, "fitted": fitted}
 
     @classmethod
     def from_config(cls, config: dict) -> PatternAnalyzer:

@@ -35,7 +35,7 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
         _log.warning(
             "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round, "
             "although a softmax does not see a constant that is added to all logits. Weights as target= contrast it with "
-            "others; PatternAttribution and LRP's epsilon do not depend on it.",
+            'others; start="contrast" of the pattern methods and LRP\'s epsilon do not depend on it.',
             negative.sum(),
             len(negative),
             type(analyzer).__name__,

@@ -47,8 +47,8 @@ def fit_patterns(
             a folder of images. A batch is x, (x, y), of which x is used, or (x, y, sample_weight).
         estimator: "relu" (a+, the positive regime of the two-component estimator), "relu.safe" (the same, but S_a for units
             of which w'cov is below a tenth of var[y], not just below a thousandth, and for an output of a single unit),
-            "relu.rectified" (that at layers whose value reaches a rectifier and at outputs, and S_a at all others, where
-            values of both signs pass), "relu.negative" (a-), "linear" (S_a), or "filter" (S_w, which needs no data); or a
+            "relu.rectified" (that at layers whose value reaches a rectifier, and S_a at all others, where values of both
+            signs pass), "relu.negative" (a-), "linear" (S_a), or "filter" (S_w, which needs no data); or a
             dict of these by kind of layer: "rectified" (with weights, and its value reaches a rectifier), "unrectified"
             (hidden, and it does not), "output", "single" (an output of one unit, whose negative values are the other
             class), "sum", "average".
@@ -241,8 +241,9 @@ class _Fits:
 
     def _gatherer_for(self, statistics):
         """The gatherer of all fits, empty."""
-        if self._gatherer is None:
-            gathered = {name: facts.gathered for name, facts in statistics.facts.items()}
+        gathered = {name: facts.gathered for name, facts in statistics.facts.items()}
+        # A fit that went on from a checkpoint gathers what that holds, which may be more.
+        if self._gatherer is None or self._gatherer.gathered != gathered:
             arguments = self._layout, self._inputs, gathered, self._settings["regime"], self._replicas, self._jit_compile
             self._gatherer = Gatherer(*arguments)
         else:

@@ -64,6 +64,11 @@ class LayerReport:
     estimator: str = ""
     activation: str = ""
 
+    def __post_init__(self) -> None:
+        if math.isnan(self.active):
+            # One and the same NaN, so that reports of which a share was not gathered equal each other.
+            object.__setattr__(self, "active", math.nan)
+
     @property
     def note(self) -> str:
         """What about this layer the paper does not cover; "" where it covers all."""
@@ -102,8 +107,9 @@ def with_present_names(estimator: str | Mapping[str, str]) -> str | dict[str, st
 def chosen(estimator: str | Mapping[str, str], kind: str) -> str:
     """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out.
 
-    "relu.rectified" is "relu.safe" where a rectifier decides which values pass, and at outputs, of which the positive ones
-    are explained; elsewhere values of both signs pass, and it is "linear".
+    "relu.rectified" is "relu.safe" where a rectifier decides which values pass. Elsewhere values of both signs pass, and it
+    is "linear": also at outputs, whose signal is what tells the classes apart, and where it is above 0 there is little but
+    one of them.
     A single unit counts as an output where nothing else is said of it. It has no positive regime of its own: its negative
     values are the other class, so that "relu.safe" takes all of them, "linear".
     """
@@ -112,7 +118,7 @@ def chosen(estimator: str | Mapping[str, str], kind: str) -> str:
     else:
         word = estimator.get(kind, estimator.get("output", DEFAULT) if kind == "single" else DEFAULT)
     if word == "relu.rectified":
-        word = "relu.safe" if kind in ("rectified", "output") else "linear"
+        word = "relu.safe" if kind == "rectified" else "linear"
     return "linear" if kind == "single" and word == "relu.safe" else word
 
 

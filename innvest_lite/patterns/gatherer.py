@@ -44,6 +44,9 @@ class Gatherer:
         regime: see `Layout.regime`.
         replicas: `backend.Replicas` to work on.
         jit_compile: whether XLA compiles the step.
+
+    Attributes:
+        gathered: as given.
     """
 
     def __init__(
@@ -56,9 +59,10 @@ class Gatherer:
         jit_compile: bool,
     ) -> None:
         self._layout, self._inputs, self._regime = layout, inputs, regime
-        self._gathered = {name: word for name, word in gathered.items() if word != "nothing"}
+        self.gathered = dict(gathered)
         self._replicas, self._jit_compile = replicas, jit_compile
-        self._sums = {name: self._accumulators(layout.patterned[name], word) for name, word in self._gathered.items()}
+        words = {name: word for name, word in gathered.items() if word != "nothing"}
+        self._sums = {name: self._accumulators(layout.patterned[name], word) for name, word in words.items()}
         self._programs: dict[Any, Any] = {}
         self._rows: int | None = None
         self._with_linear: frozenset[str] = frozenset()
@@ -165,7 +169,7 @@ class Gatherer:
             yield owner, _products(form, self._kinds(owner, full), inputs, centred, regime > 0, weights)
 
     def _kinds(self, owner, full):
-        word = self._gathered[owner]
+        word = self.gathered[owner]
         if full:
             return _OF_FULL_BATCHES[word]
         return _OF_EVERY_BATCH[word] | ({"linear"} if owner in self._with_linear else set())
@@ -174,7 +178,7 @@ class Gatherer:
         """Each call of a linear layer that is fitted: `(form, owner, inputs, output, value of the regime)`."""
         values = self._layout.values(tensors)
         for name, owner in self._layout.owners.items():
-            if owner in self._gathered:
+            if owner in self._sums:
                 form = self._layout.forms[name]
                 inputs = tuple(values[value] for value in form.node.inputs)
                 yield form, owner, inputs, values[form.node.values[0]], values[self._layout.regime(form, self._regime)]

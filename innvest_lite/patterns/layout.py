@@ -66,6 +66,11 @@ class Layout:
         """Pattern name -> the form that it belongs to (the first, where several share their weights)."""
         return {name: cast(LinearForm, self.forms[name]) for name in dict.fromkeys(self.owners.values())}
 
+    @functools.cached_property
+    def is_beyond_the_papers(self) -> bool:
+        """Whether there is more than the paper's networks have: plain linear layers, rectifiers and pooling."""
+        return any(map(_is_beyond_the_papers, self.forms.values()))
+
     def values(self, tensors: Sequence[Any]) -> dict[Value, Any]:
         """`Value` -> tensor, for all values of the graph, from a tensor per input."""
         return values_of(self.graph, self.forms, tensors)
@@ -151,6 +156,15 @@ class Layout:
                         following.append(node.values[0])
             frontier = following
         return None
+
+
+def _is_beyond_the_papers(form):
+    if form.kind in ("sum", "product") or form.node.batchnorm is not None:
+        return True
+    if isinstance(form.node.operation, keras.layers.BatchNormalization):
+        return True
+    # A kernel that sees one channel, or a group of them.
+    return form.kind == "linear" and not form.units_share_inputs
 
 
 def _is_elementwise(form: Form) -> bool:

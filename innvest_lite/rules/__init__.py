@@ -23,9 +23,10 @@ from innvest_lite.rules.matchers import (
     monotone,
     named,
     one_position,
+    unshared,
     until,
 )
-from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern, PatternShares
+from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern, PatternEvidence, PatternShares
 from innvest_lite.rules.presets import PRESETS, preset
 from innvest_lite.rules.weightless import Coefficients, Contributions, Elementwise, Magnitude, Norm
 
@@ -52,6 +53,7 @@ __all__ = [
     "Norm",
     "Pass",
     "Pattern",
+    "PatternEvidence",
     "PatternShares",
     "Plan",
     "Rule",
@@ -76,5 +78,6 @@ __all__ = [
     "one_position",
     "preset",
     "register_rule",
+    "unshared",
     "until",
 ]

@@ -96,8 +96,8 @@ class Rule:
             relevance: as for `reverse`.
 
         Returns:
-            A dict from reason, "bias" or "epsilon" (which also stands for denominators of 0), to a tensor of the
-            output's shape.
+            A dict from reason, "bias", "epsilon" (which also stands for denominators of 0) or "kernel", see
+            `CheckRow`, to a tensor of the output's shape.
         """
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import math
 from typing import TYPE_CHECKING
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
@@ -146,6 +147,15 @@ def one_position() -> Matcher:
     return _OnePosition()
 
 
+def unshared() -> Matcher:
+    """Matches linear nodes whose units see the whole of what they take, such as dense layers behind a Flatten.
+
+    Their weights are used once, at a place of their own; those of a convolution, or of a dense layer along a sequence, are
+    used at every position.
+    """
+    return _Unshared()
+
+
 def last() -> Matcher:
     """Matches the linear nodes that make the output: no other linear node lies behind them."""
     return _Last()
@@ -178,6 +188,7 @@ MAKERS = (
     first,
     before_first,
     one_position,
+    unshared,
     last,
     until,
 )
@@ -258,6 +269,14 @@ class _OnePosition(Matcher):
         if site.kind != "linear" or len(shape) < 3 or channels is None:
             return False
         return all(size == 1 for axis, size in enumerate(shape) if axis not in (0, channels))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unshared(Matcher):
+    def __call__(self, site):
+        shape = site.form.node.output_specs[0].shape[1:]
+        # An open size is more than one.
+        return site.kind == "linear" and None not in shape and math.prod(shape) == math.prod(site.form.unit_shape)
 
 
 @dataclasses.dataclass(frozen=True)

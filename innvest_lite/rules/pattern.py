@@ -15,7 +15,7 @@ from innvest_lite import backend
 from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
 from innvest_lite.rules.lrp import PositiveShares
-from innvest_lite.rules.shares import Signed
+from innvest_lite.rules.shares import Signed, wide
 
 
 @register_rule
@@ -58,6 +58,55 @@ class PatternShares(PositiveShares):
     def contributions(self, call: Call) -> Signed:
         """Those of the analyzer's kernel."""
         return Signed(call, ops.relu(call.kernel), -ops.relu(-call.kernel))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
+class PatternEvidence(PositiveShares):
+    """Half by what speaks for a unit in this sample, half by what does on average: for kernels that serve one position.
+
+    With u_ij the positive part of w_ij a_ij, the product of PatternAttribution (Kindermans et al. 2017, arXiv 1705.05598),
+    and v = sign(w) u: R_i = sum_j ((x_i v_ij)+ / sum_k (x_k v_kj)+ + sign(x_i) v_ij / sum_k u_kj) R_j / 2. Inputs
+    that push a unit down get relevance against it, in the second half. Averages know a signal that is always at one
+    place, samples one that is not; neither is enough for both (docs/evidence.md).
+    """
+
+    kinds = ("linear",)
+    needs_kernel = True
+
+    @property
+    def grows(self) -> bool:
+        """Neither half has more in it than arrived."""
+        return False
+
+    def contributions(self, call: Call) -> Signed:
+        """Those that the pattern agrees with: of inputs whose weight and pattern have the same sign."""
+        kernel = _agreeing(call)
+        return Signed(call, ops.relu(kernel), -ops.relu(-kernel))
+
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The mean of both."""
+        (shared,) = super().reverse(call, relevance)
+        averaged = call.form.vjp_inputs(call.inputs, _averaging(call), wide(relevance[0]))[0]
+        return ((shared + ops.sign(ops.cast(call.inputs[0], averaged.dtype)) * averaged) / 2,)
+
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
+        """All of one half where nothing speaks for a unit; in the other, what speaks against it counts twice."""
+        lost = super().absorbed(call, relevance)["epsilon"]
+        kernel = _averaging(call)
+        signs = tuple(ops.sign(ops.cast(x, kernel.dtype)) for x in call.inputs)
+        return {"epsilon": lost / 2, "kernel": wide(relevance[0]) * (1 - call.form.apply(signs, kernel)) / 2}
+
+
+def _agreeing(call):
+    """The part of w * a that is positive, with the sign of w."""
+    return ops.sign(ops.cast(call.form.kernel(), call.kernel.dtype)) * ops.relu(call.kernel)
+
+
+def _averaging(call):
+    """The same, with magnitudes that sum to 1 over the fan-in; 0 for units without a pattern."""
+    kernel = _agreeing(call)
+    return backend.divide_no_nan(kernel, ops.sum(ops.abs(kernel), axis=call.form.fan_in, keepdims=True))
 
 
 @register_rule

@@ -10,6 +10,7 @@ reported on others.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -39,60 +40,66 @@ OTHERS = (
     *("lrp.alpha_2_beta_1_IB", "lrp.sequential_preset_a", "lrp.sequential_preset_b", "deep_taylor"),
 )
 """The methods that need no patterns."""
-ESTIMATORS = {
-    "default": innvest_lite.patterns.estimators.DEFAULT,
-    "relu.safe": "relu.safe",
-    "linear": "linear",
-    "unrectified filter": {"unrectified": "filter"},
-}
+ESTIMATORS = ("relu.rectified", "linear", "relu.safe")
+RIVALS = ("gradient", "integrated_gradients")
+"""Beside the presets of LRP, what PatternAttribution is held against."""
 
 
 def methods(model, x):
-    """Name -> a function of (samples, targets) that explains: all methods that know the model's layers."""
+    """Name -> analyzer: all methods that know the model's layers."""
     found = {}
     for name in OTHERS:
-        found[name] = _made(lambda name=name: innvest_lite.create_analyzer(name, model))
-    statistics = innvest_lite.fit_statistics(model, x, batch_size=BATCH, verbose=0)
-    for word, estimator in ESTIMATORS.items():
-        patterns = statistics.patterns(model, estimator)
-        net = _made(lambda patterns=patterns: innvest_lite.PatternNet(model, patterns=patterns))
-        if net is None:
-            continue
-        found[f"PatternNet, {word}"] = net
+        with contextlib.suppress(InnvestLiteError):
+            found[name] = innvest_lite.create_analyzer(name, model)
+    with contextlib.suppress(InnvestLiteError):
+        found |= pattern_methods(model, x)
+    return found
+
+
+def pattern_methods(model, x):
+    """Name -> analyzer: the pattern methods by every choice."""
+    found = {}
+    statistics = innvest_lite.fit_statistics(model, x, batch_size=BATCH, chains="joint", verbose=0)
+    for word in ESTIMATORS:
+        patterns = statistics.patterns(model, word)
+        for start in ("logit", "contrast"):
+            found[f"PatternNet, {word}, {start}"] = innvest_lite.PatternNet(model, patterns=patterns, start=start)
         for shares in ("average", "sample"):
-            found[f"PatternAttribution, {word}, {shares}"] = innvest_lite.PatternAttribution(
-                model, patterns=patterns, shares=shares
-            )
-    return {name: analyzer for name, analyzer in found.items() if analyzer is not None}
+            name = f"PatternAttribution, {word}, {shares}"
+            found[name] = innvest_lite.PatternAttribution(model, patterns=patterns, shares=shares)
+    return found
 
 
-def _made(make):
-    try:
-        return make()
-    except InnvestLiteError:
-        return None
+def local_pattern(samples, gradient):
+    """cov[x] @ gradient: the pattern of the linear map that the network is about a sample (Haufe et al. 2014)."""
+    flat = samples.reshape(len(samples), -1)
+    return (gradient.reshape(len(gradient), -1) @ np.cov(flat, rowvar=False)).reshape(gradient.shape).astype("float32")
 
 
 def measured(network, cell, seed, cache, samples):
     """Accuracy, and the scores of all methods, local and global, of one network."""
     model = trained(network, cell, seed, cache / "networks")
     x, y, signal, masks, accuracy = explained_right(model, cell, samples, seed)
-    found = {}
     # Of small networks, tracing takes longer than anything else.
     tf.config.run_functions_eagerly(True)
     try:
-        maps = {
-            name: analyzer.analyze(x, target=y, batch_size=BATCH)
-            for name, analyzer in methods(model, data(cell, TRAINING, 10_000 + seed).x).items()
-        }
+        fitted = data(cell, TRAINING, 10_000 + seed).x
+        analyzers = methods(model, fitted)
+        maps = {name: analyzer.analyze(x, target=y, batch_size=BATCH) for name, analyzer in analyzers.items()}
         gradient = maps["gradient"]
-        maps |= {f"gradient x {name}": gradient * signal for name, signal in maps.items() if name.startswith("PatternNet")}
+        maps["local pattern"] = local_pattern(fitted, gradient)
+        maps |= {
+            f"gradient x {name}": gradient * signal
+            for name, signal in maps.items()
+            if name.startswith("PatternNet") and name.endswith("contrast")
+        }
     finally:
         tf.config.run_functions_eagerly(False)
+    scored = {}
     for name, relevance in maps.items():
         scores = ground_truth(relevance, masks, signal)
-        found[name] = {"local": scores.mean, "global": scores.global_scores and scores.global_scores.mean}
-    return {"accuracy": accuracy, "methods": found}
+        scored[name] = {"local": scores.mean, "global": scores.global_scores and scores.global_scores.mean}
+    return {"accuracy": accuracy, "methods": scored}
 
 
 def _path(cache, network, cell, seed):

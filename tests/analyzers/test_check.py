@@ -19,9 +19,9 @@ def patterns(name):
     return innvest_lite.fit_patterns(models.case(name).model, estimator="filter")
 
 
-def made(method, name):
+def made(method, name, **options):
     """A new analyzer of a named model."""
-    return method(models.case(name).model, **({} if method is Gradient else {"patterns": patterns(name)}))
+    return method(models.case(name).model, **({} if method is Gradient else {"patterns": patterns(name)}), **options)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,8 @@ def test_compiled_it_reports_the_same():
 
 
 def test_pattern_attribution_conserves_at_sums_and_units_and_nowhere_else(eager):
-    rows = {row.node: row for row in made(PatternAttribution, "residual").check(models.case("residual").x).rows}
+    analyzer = made(PatternAttribution, "residual", shares="average")
+    rows = {row.node: row for row in analyzer.check(models.case("residual").x).rows}
     for name in ("add", "subtract", "mean", "gap", "out", "pointwise"):
         np.testing.assert_allclose(rows[name].handed_on, rows[name].arrived, rtol=1e-4, atol=1e-5)
         assert np.abs(rows[name].arrived).max() > 1e-3
@@ -75,7 +76,7 @@ def test_check_finds_a_planted_leak(monkeypatch, eager):
     original = rules.Pattern.reverse
     leak = lambda self, call, relevance: tuple(0.99 * r for r in original(self, call, relevance))  # noqa: E731
     monkeypatch.setattr(rules.Pattern, "reverse", leak)
-    assert np.all(made(PatternAttribution, "conv_bn").check(models.case("conv_bn").x).unexplained > 1e-3)
+    assert np.all(made(PatternAttribution, "conv_bn", shares="average").check(models.case("conv_bn").x).unexplained > 1e-3)
 
 
 def test_check_calls_a_maximum_with_a_constant_a_gate(eager):
@@ -101,7 +102,8 @@ def test_check_with_the_channels_first(method):
     """Compiled, for only so TensorFlow runs such convolutions on CPU."""
     model = channels_first()
     x, fitted = models.data_for(model, 6, seed=7), innvest_lite.fit_patterns(model, estimator="filter")
-    analyzer = method(model, patterns=fitted)
+    options = {"shares": "average"} if method is PatternAttribution else {}
+    analyzer = method(model, patterns=fitted, **options)
     report = analyzer.check(x)
     assert np.all(report.unexplained < 1e-6)
     total = analyzer.analyze(x).astype("float64").sum(axis=(1, 2, 3))

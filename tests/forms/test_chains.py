@@ -12,6 +12,7 @@ from untraced import eager_fits  # noqa: F401  (a fixture)
 
 import innvest_lite
 from innvest_lite import InvalidInputError, PatternMismatchError
+from innvest_lite.patterns import Patterns
 from innvest_lite.patterns.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("eager", "eager_fits")
@@ -161,6 +162,15 @@ def test_an_analyzer_of_a_chain_is_saved_and_loaded(tmp_path):
     del config["chains"]
     config["fitted"] = None
     assert innvest_lite.PatternNet.from_config(config).chains == "split"
+
+
+def test_patterns_of_before_there_were_chains_are_taken():
+    model, x = models.randomize(dense_chain(), seed=5), correlated((12,))
+    now = innvest_lite.fit_patterns(model, x, verbose=0)
+    older = Patterns(now, now.estimator, now.fingerprints, now.reports, {"regime": "rectifier", "separable": "split"})
+    analyzer = innvest_lite.PatternNet(model, patterns=older)
+    assert analyzer.chains == "split"
+    np.testing.assert_array_equal(analyzer.analyze(x[:2]), innvest_lite.PatternNet(model, patterns=now).analyze(x[:2]))
 
 
 def test_statistics_of_a_chain_are_merged_and_checked(tmp_path):

@@ -102,8 +102,7 @@ def test_a_unit_that_is_never_in_the_regime_has_no_pattern(estimator, bias):
 def test_which_estimator_a_kind_of_layer_has():
     """The negative values of a single unit are the other class: "relu.safe" takes them all, the paper's a+ does not."""
     words = {kind: chosen("relu.rectified", kind) for kind in KINDS}
-    safe = ("rectified", "output")
-    assert words == {kind: "relu.safe" if kind in safe else "linear" for kind in KINDS}
+    assert words == {kind: "relu.safe" if kind == "rectified" else "linear" for kind in KINDS}
     assert chosen("relu.safe", "single") == chosen({"output": "relu.safe"}, "single") == "linear"
     assert [chosen("relu", kind) for kind in ("single", "sum")] == ["relu", "relu"]
     assert chosen({"sum": "relu.rectified"}, "sum") == "linear" and chosen({"sum": "filter"}, "rectified") == "relu.safe"

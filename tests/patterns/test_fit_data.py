@@ -159,7 +159,7 @@ def test_what_counts_something_is_a_whole_number(subtests):
 def test_silent_outputs_and_dead_layers_are_told(caplog, eager_fits):
     model = models.build("dense")
     model.get_layer("out").bias.assign([5, -1e3, 5])
-    patterns = fit(model, data())
+    patterns = fit(model, data(), estimator="relu.safe")
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("Outputs 1 of out were never positive on this data")
@@ -184,5 +184,5 @@ def test_many_silent_outputs_are_told_in_short(caplog, eager_fits):
     x = keras.Input((6,), name="x")
     model = models.randomize(keras.Model(x, keras.layers.Dense(14, name="out")(x)), seed=1)
     model.get_layer("out").bias.assign([5] + [-1e3] * 13)
-    fit(model, data())
+    fit(model, data(), estimator="relu.safe")
     assert "Outputs 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ... of out were never positive" in caplog.text

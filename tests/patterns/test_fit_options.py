@@ -54,8 +54,8 @@ KINDS = {
     "out": "output",
 }
 DEFAULT = "relu.rectified"
-# Written out: a rectifier decides which values pass, or the explanation does; elsewhere values of both signs pass.
-WORD_OF = {"rectified": "relu.safe", "output": "relu.safe", "unrectified": "linear", "sum": "linear", "average": "linear"}
+# Written out: a rectifier decides which values pass; elsewhere values of both signs pass.
+WORD_OF = {"rectified": "relu.safe", "output": "linear", "unrectified": "linear", "sum": "linear", "average": "linear"}
 
 
 def test_kinds(split):
@@ -167,19 +167,19 @@ def test_statistics_of_other_choices_do_not_mix(split, joint, tmp_path):
 
 # Sums ----------------------------------------------------------------------------------------------------------------
 def test_a_sum_hands_on_what_it_received(split):
-    report = PatternAttribution(mixed(), patterns=split.patterns()).check(images(8))
+    report = PatternAttribution(mixed(), shares="average", patterns=split.patterns()).check(images(8))
     row = next(row for row in report.rows if row.node == "sum")
     assert np.abs(row.arrived).max() > 0
     np.testing.assert_allclose(row.handed_on, row.arrived, rtol=1e-5)
 
 
 def test_without_merge_patterns_a_sum_hands_all_to_each(split):
-    analyzer = PatternAttribution(mixed(), patterns=split.patterns(), merge_patterns=False)
+    analyzer = PatternAttribution(mixed(), shares="average", patterns=split.patterns(), merge_patterns=False)
     assert "sum" not in analyzer.patterns and "average" in analyzer.patterns
     row = next(row for row in analyzer.check(images(8)).rows if row.node == "sum")
     np.testing.assert_allclose(row.handed_on, 2 * row.arrived, rtol=1e-5)
     # Equal shares are half of what the gradient hands on, here at the only sum.
-    halves = PatternAttribution(mixed(), patterns=split.patterns(estimator={"sum": "filter"}))
+    halves = PatternAttribution(mixed(), shares="average", patterns=split.patterns(estimator={"sum": "filter"}))
     _, at_sum = halves.analyze(images(8), keep=["average"])
     _, gradient = analyzer.analyze(images(8), keep=["average"])
     assert_close(2 * at_sum["average"], gradient["average"], 1e-5)

@@ -10,8 +10,10 @@ from untraced import eager_fits  # noqa: F401  (a fixture)
 
 import innvest_lite
 from innvest_lite import backend, rules
+from innvest_lite.analyzers.pattern import SHARES
 from innvest_lite.forms import forms_of
 from innvest_lite.graph import trace
+from innvest_lite.patterns.layout import Layout
 from innvest_lite.rules import Call
 
 pytestmark = pytest.mark.usefixtures("eager", "eager_fits")
@@ -58,7 +60,7 @@ def residual_network():
     y = layers.Conv2D(6, 3, padding="same", activation="relu")(x)
     z = layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(y))
     y = layers.Add()([y, layers.Conv2D(6, 1)(layers.ReLU(6.0)(z))])
-    return models.randomize(keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D()(y))), seed=7)
+    return models.randomize(keras.Model(x, layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1)(y))), seed=7)
 
 
 def test_nothing_is_lost_but_where_a_unit_has_no_positive_contribution():
@@ -73,9 +75,98 @@ def test_nothing_is_lost_but_where_a_unit_has_no_positive_contribution():
     assert not np.any((maps != 0) & (x[:8] == 0))
 
 
+def evidence(x, weight, kernel, relevance):
+    """The rule unit by unit: half by (x w)+ |a| where weight and pattern agree, half by |w a| with the sign of x w."""
+    shares = np.zeros_like(x)
+    for row, unit in np.ndindex(relevance.shape):
+        agreeing = [max(kernel[place, unit], 0) for place in range(x.shape[1])]
+        pushes = [x[row, place] * np.sign(weight[place, unit]) for place in range(x.shape[1])]
+        here = [max(push, 0) * part for push, part in zip(pushes, agreeing, strict=True)]
+        for place, push in enumerate(pushes):
+            if sum(here):
+                shares[row, place] += here[place] / sum(here) * relevance[row, unit] / 2
+            if sum(agreeing):
+                shares[row, place] += np.sign(push) * agreeing[place] / sum(agreeing) * relevance[row, unit] / 2
+    return shares
+
+
+def test_evidence_is_half_of_this_sample_and_half_on_average():
+    """Inputs of both signs and of 0, weights that the pattern agrees with and not, a unit for which nothing speaks."""
+    rng = np.random.default_rng(3)
+    x, weight, pattern, arrived = (rng.normal(size=shape) for shape in ((4, 6), (6, 3), (6, 3), (4, 3)))
+    x[:, 2], weight[4, 0] = 0, 0
+    pattern[:, 1] = 0
+    pattern[:, 2] = -weight[:, 2]
+    i = keras.Input((6,))
+    model = keras.Model(i, layers.Dense(3, use_bias=False)(i))
+    model.set_weights([weight])
+    (form,) = forms_of(trace(model)).values()
+    inputs, relevance = (tf.constant(x, tf.float32),), (tf.constant(arrived, tf.float32),)
+    outputs, pullback = backend.vjp(form.forward, *inputs)
+    call = Call(form, inputs, outputs, pullback, tf.constant(weight * pattern, tf.float32))
+    (found,) = rules.PatternEvidence().reverse(call, relevance)
+    np.testing.assert_allclose(found, evidence(x, weight, weight * pattern, arrived), rtol=1e-4, atol=1e-6)
+    lost = rules.PatternEvidence().absorbed(call, relevance)
+    accounted = sum(np.sum(tensor, axis=1) for tensor in lost.values())
+    np.testing.assert_allclose(arrived.sum(1) - np.sum(found, axis=1), accounted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_kernel_that_serves_one_position_goes_by_evidence():
+    """By the plan: of a convolution as large as its input and of dense layers behind a Flatten, not along a sequence."""
+    i = keras.Input((4, 4, 2))
+    x = layers.ReLU(name="a")(layers.Conv2D(3, 3, padding="same", name="sliding")(i))
+    x = layers.ReLU(name="b")(layers.Dense(4, name="along")(x))
+    x = layers.ReLU(name="c")(layers.Conv2D(5, 4, name="whole")(x))
+    x = layers.Dense(2, name="out")(layers.Flatten()(x))
+    plan = innvest_lite.PatternAttribution(keras.Model(i, x), shares="sample", chains="split").plan()
+    found = {step.node.name: type(step.rule) for step in plan.steps if step.form.kind == "linear"}
+    whole = dict.fromkeys(("whole", "out"), rules.PatternEvidence)
+    assert found == {**dict.fromkeys(("sliding", "along"), rules.PatternShares), **whole}
+    open_sizes = keras.Input((None, 4))
+    along = keras.Model(open_sizes, layers.Dense(2)(open_sizes))
+    (step,) = innvest_lite.PatternAttribution(along, shares="sample").plan().steps
+    assert step.rule == rules.PatternShares()
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+def test_by_default_networks_like_the_papers_have_average_shares(beyond, tmp_path):
+    """Also one that was saved before there was the choice, whatever it has."""
+    i = keras.Input((6, 6, 2))
+    x = layers.Conv2D(4, 3, use_bias=not beyond)(i)
+    x = layers.BatchNormalization()(x) if beyond else x
+    x = layers.GlobalAveragePooling2D()(layers.MaxPooling2D()(layers.ReLU()(x)))
+    model, data = models.randomize(keras.Model(i, layers.Dense(3)(x)), seed=2), models.normal(30, 6, 6, 2)
+    usual = innvest_lite.PatternAttribution(model).fit(data, verbose=0)
+    named = {shares: innvest_lite.PatternAttribution(model, shares=shares, patterns=usual.patterns) for shares in SHARES}
+    maps = {shares: analyzer.analyze(data[:3]) for shares, analyzer in named.items()}
+    assert not np.allclose(maps["average"], maps["sample"])
+    np.testing.assert_array_equal(usual.analyze(data[:3]), maps["sample" if beyond else "average"])
+    older = usual.get_config()
+    del older["shares"]
+    assert innvest_lite.PatternAttribution.from_config({**older, "fitted": None}).shares == "average"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda x: layers.Add()([x, x]),
+        lambda x: layers.Multiply()([x, layers.Conv2D(4, 1, activation="sigmoid")(x)]),
+        layers.DepthwiseConv2D(3),
+        layers.SeparableConv2D(4, 3),
+        layers.Conv2D(4, 3, groups=2),
+        layers.BatchNormalization(),
+    ],
+)
+def test_what_is_beyond_the_papers_networks(more):
+    i = keras.Input((6, 6, 4))
+    plain = layers.Dropout(0.1)(layers.MaxPooling2D(1)(layers.Conv2D(4, 1, activation="relu")(layers.Rescaling(2.0)(i))))
+    assert not Layout.of(keras.Model(i, layers.Dense(2)(layers.Flatten()(plain)))).is_beyond_the_papers
+    assert Layout.of(keras.Model(i, more(plain))).is_beyond_the_papers
+
+
 def test_the_shares_are_an_option_that_is_kept(tmp_path):
     model, x = residual_network(), models.normal(60, 8, 8, 2)
-    analyzer = innvest_lite.PatternAttribution(model, shares="sample").fit(x, verbose=0)
+    analyzer = innvest_lite.PatternAttribution(model, shares="average").fit(x, verbose=0)
     expected = analyzer.analyze(x[:2])
     assert not np.allclose(expected, innvest_lite.PatternAttribution(model, patterns=analyzer.patterns).analyze(x[:2]))
     analyzer.save(tmp_path / "shares.keras")

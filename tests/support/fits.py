@@ -22,7 +22,7 @@ def data():
 
 
 @functools.cache
-def fitted(estimator="relu"):
+def fitted(estimator="relu.rectified"):
     return innvest_lite.fit_patterns(dense(), data(), estimator, batch_size=8, verbose=0)
 
 

@@ -1,0 +1,111 @@
+"""Explanations of photographs, by networks of VGG's, ResNet's and MobileNetV2's blocks that are trained here.
+
+Usage: `pip install scikit-image scikit-learn`, then `python scripts/experiments/photographs.py pictures --out
+photographs.png` or `... measure --seeds 0 1`, with `--cache folder` to keep the networks; five minutes a network.
+
+The networks tell from which of twelve photographs a piece of 64 x 64 pixels is; patterns are fitted on pieces. `pictures`
+shows whole photographs by every choice. `measure` asks for one class in mosaics of four pieces of different classes (the
+grid pointing game: Boehle et al. 2021, arXiv 2104.00032), so that its cell is known to hold what speaks for the class:
+precision and mass accuracy of what speaks for it, and of a signal's magnitude. There are no other photographs, so that the
+networks know these by heart.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from common.measuring import machine
+from common.tables import table_of
+from photograph_networks import CLASSES, NETWORKS, SIZE, mosaics, pieces, trained, whole
+from PIL import Image
+
+import innvest_lite
+from innvest_lite import visualize
+from innvest_lite.metrics import ground_truth
+
+FITTED, CELL = 2000, 112
+SHOWN = ("astronaut", "cat", "coffee", "motorcycle", "temple", "dahlia")
+ESTIMATORS = {
+    "relu.rectified": "relu.rectified",
+    "linear": "linear",
+    "relu.safe": "relu.safe",
+}
+OTHERS = (
+    *("gradient", "input_t_gradient", "integrated_gradients", "lrp.epsilon", "lrp.z_plus", "lrp.epsilon_plus_flat"),
+    *("lrp.sequential_preset_a", "gradcam"),
+)
+
+
+def analyzers(model, seed):
+    """Name -> analyzer: the other methods, and the pattern methods by every choice."""
+    found = {name: innvest_lite.create_analyzer(name, model) for name in OTHERS}
+    statistics = innvest_lite.fit_statistics(model, pieces(FITTED, [seed, 2_000], size=2 * SIZE)[0], verbose=0)
+    for word, estimator in ESTIMATORS.items():
+        patterns = statistics.patterns(model, estimator)
+        found[f"PatternNet, {word}"] = innvest_lite.PatternNet(model, patterns=patterns)
+        for shares in ("average", "sample"):
+            name = f"PatternAttribution, {word}, {shares}"
+            found[name] = innvest_lite.PatternAttribution(model, patterns=patterns, shares=shares)
+    return found
+
+
+def pictures(options):
+    """Writes a sheet for each network: photographs by methods."""
+    images, targets = whole(2 * SIZE), [CLASSES.index(name) for name in SHOWN]
+    images = images[targets]
+    for network in options.networks:
+        model = trained(network, options.seeds[0], options.cache, 2 * SIZE)
+        logits = model.predict(images, verbose=0)
+        labels = [f"{name}, {CLASSES[found]}" for name, found in zip(SHOWN, logits.argmax(axis=1), strict=True)]
+        columns = {"input": visualize.project(images)}
+        for name, analyzer in analyzers(model, options.seeds[0]).items():
+            draw = visualize.project if name.startswith("PatternNet") else visualize.heatmap
+            columns[name] = draw(analyzer.analyze(images, target=targets))
+        names = [name.replace("PatternAttribution", "PA").replace("PatternNet", "PN") for name in columns]
+        sheet = visualize.grid([list(row) for row in zip(*columns.values(), strict=True)], labels, names, cell=CELL)
+        path = options.out.with_stem(f"{options.out.stem}_{network}")
+        Image.fromarray(sheet).quantize(200).save(path, optimize=True)
+        print(path)
+
+
+def measure(options):
+    """Prints a table: methods in rows, networks and seeds in columns, local precision and mass accuracy."""
+    machine()
+    scores = {}
+    for network in options.networks:
+        for seed in options.seeds:
+            model = trained(network, seed, options.cache, 2 * SIZE)
+            single, labels = pieces(1000, [seed, 1000], size=2 * SIZE)
+            accuracy = (model.predict(single, verbose=0).argmax(axis=1) == labels).mean()
+            print(f"{network} {seed}: accuracy {accuracy:.3f}", flush=True)
+            x, y, masks = mosaics(options.samples, 1_000 + seed)
+            for name, analyzer in analyzers(model, seed).items():
+                maps = analyzer.analyze(x, target=y)
+                evidence = np.maximum(maps.sum(axis=-1), 0) if analyzer.sign_tells else np.abs(maps.sum(axis=-1))
+                found = ground_truth(evidence[..., None], masks).mean
+                scores.setdefault(name, {})[f"{network} {seed}"] = found
+    for score in ("precision", "mass_accuracy"):
+        rows = [{score: name, **{at: found[score] for at, found in each.items()}} for name, each in scores.items()]
+        print(f"\n{table_of(rows, '.3f')}")
+
+
+def main():
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("pictures", "measure"))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("photograph_networks"))
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("photographs.png"))
+    options = parser.parse_args()
+    (pictures if options.what == "pictures" else measure)(options)
+
+
+if __name__ == "__main__":
+    main()
