@@ -1,8 +1,9 @@
 """Explanations scored against known truth: the tetrominoes of XAI-TRIS, on networks of several kinds.
 
 Usage: `python scripts/experiments/ground_truth.py measure --seeds 0 1 --cache truth [--networks ...] [--scenarios ...]`,
-then `... report --seeds 0 1 --cache truth`. Each network of each cell and seed is trained, explained and scored once and
-kept in the folder --cache, so that a run which was ended goes on where it was; half a minute each.
+then `... record --cache truth` and `... report --seeds 0 1`. Each network of each cell and seed is trained, explained and
+scored once and kept in the folder --cache, so that a run which was ended goes on where it was; half a minute each. All of
+them together are docs/ground_truth.json, from which the tables are.
 
 A cell is a scenario, a background, and whether there are distractors. All samples that are scored are new and are ones
 that the network gets right; patterns are fitted on the samples that it was trained on. Choices are made on some seeds and
@@ -29,6 +30,7 @@ from ground_truth_networks import NETWORKS, TRAINING, data, explained_right, tra
 import innvest_lite
 from innvest_lite.errors import InnvestLiteError
 from innvest_lite.metrics import ground_truth
+from innvest_lite.metrics.intervals import student
 
 SCENARIOS = ("linear", "rigid", "xor", "multiplicative")
 BACKGROUNDS = ("white", "correlated")
@@ -41,6 +43,8 @@ OTHERS = (
 )
 """The methods that need no patterns."""
 ESTIMATORS = ("relu.rectified", "linear", "relu.safe")
+USUAL_SHARES = {"mlp": "average", "cnn": "average", "residual": "sample", "bottleneck": "sample", "transformer": "sample"}
+"""What `shares="auto"` is."""
 RIVALS = ("gradient", "integrated_gradients")
 """Beside the presets of LRP, what PatternAttribution is held against."""
 
@@ -123,42 +127,76 @@ def measure(options):
         print(f"{path.stem}: accuracy {found['accuracy']:.3f}", flush=True)
 
 
+def record(options):
+    """Writes all that is measured to one file, from which `report` makes its tables."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.cache.glob("*.json"))}
+    options.record.write_text(json.dumps(json.loads(json.dumps(found), parse_float=_rounded), indent=0), encoding="utf-8")
+    print(f"{options.record}: {len(found)} networks")
+
+
+def _rounded(text):
+    return round(float(text), 4)
+
+
 def report(options):
-    """Prints a table for each network and score: methods in rows, cells in columns, means over seeds."""
+    """Prints a table for each network and score, and how PatternAttribution and PatternNet do by it."""
     machine()
+    measured = json.loads(options.record.read_text(encoding="utf-8"))
+    verdicts = []
     for network, score in itertools.product(options.networks, SCORES):
         columns = {}
         for cell in cells(options):
-            paths = [_path(options.cache, network, cell, seed) for seed in options.seeds]
-            found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-            found = [each for each in found if each["accuracy"] >= options.accuracy]
-            name = f"{cell[0][:4]} {cell[1][:4]}{' d' if cell[2] else ''}"
-            columns[f"{name} ({len(found)})"] = _means(found, score, options.scope)
-        names = list(dict.fromkeys(name for column in columns.values() for name in column))
-        rows = [
-            {f"{network}: {score}": name, **{cell: column.get(name, "") for cell, column in columns.items()}}
-            for name in names
-        ]
-        if rows:
-            print(f"\n{table_of(rows, '.2f')}")
+            # Method -> an array over seeds.
+            found = [measured.get(_path(options.cache, network, cell, seed).stem) for seed in options.seeds]
+            found = [each["methods"] for each in found if each and each["accuracy"] >= options.accuracy]
+            name = f"{cell[0][:3]} {cell[1][:4]}{' d' if cell[2] else ''}"
+            if found and found[0]["gradient"][options.scope]:
+                columns[f"{name} ({len(found)})"] = {
+                    method: np.array([each[method][options.scope][score] for each in found]) for method in found[0]
+                }
+        if columns:
+            print(f"\n{table_of(_rows(columns, f'{network}: {score}'), '.2f')}")
+            verdicts.append(
+                {"network": network, "score": score, "cells": len(columns), **_verdict(network, columns, score)}
+            )
+    print(f"\n{table_of(verdicts, '.2f')}")
 
 
-def _means(found, score, scope):
-    """Method -> the mean over networks."""
-    values = {}
-    for each in found:
-        for name, scopes in each["methods"].items():
-            if scopes[scope] is not None:
-                values.setdefault(name, []).append(scopes[scope][score])
-    return {name: float(np.mean(numbers)) for name, numbers in values.items()}
+def _rows(columns, title):
+    """Methods in rows, cells in columns, means over seeds; the highest mean over cells first."""
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = []
+    for name in names:
+        means = {cell: float(column[name].mean()) for cell, column in columns.items() if name in column}
+        rows.append({title: name, **means, "mean": float(np.mean(list(means.values())))})
+    return sorted(rows, key=lambda row: -row["mean"])
+
+
+def _verdict(network, columns, score):
+    """In how many cells the defaults are at least as good as all others that they are held against."""
+    usual = f"PatternAttribution, {ESTIMATORS[0]}, {USUAL_SHARES[network]}"
+    if any(usual not in column for column in columns.values()):
+        return {}
+    by_mean = not_below = highest = 0
+    for cell, column in columns.items():
+        rivals = [name for name in column if name.startswith("lrp.") or name in RIVALS]
+        differences = [column[usual] - column[name] for name in rivals]
+        by_mean += all(each.mean() >= 0 for each in differences)
+        not_below += all(each.mean() >= 0 or len(each) < 2 or student(each, 0.95)[1] >= 0 for each in differences)
+        signal = column[f"PatternNet, {ESTIMATORS[0]}, contrast"].mean()
+        others = [name for name in column if not name.startswith(("PatternNet", "gradient x"))]
+        highest += cell[:3] in ("lin", "xor") and all(signal >= column[name].mean() for name in others)
+    signal = highest if score == "signal_correlation" else ""
+    return {"PatternAttribution at least as good": by_mean, "not below": not_below, "PatternNet's the highest": signal}
 
 
 def main():
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "report"))
+    parser.add_argument("what", choices=("measure", "record", "report"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--cache", type=pathlib.Path, required=True)
+    parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("truth"))
+    parser.add_argument("--record", type=pathlib.Path, default=pathlib.Path("docs/ground_truth.json"))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--backgrounds", nargs="+", choices=BACKGROUNDS, default=list(BACKGROUNDS))
@@ -166,7 +204,7 @@ def main():
     parser.add_argument("--accuracy", type=float, default=0.8, help="networks below it are left out (%(default)s)")
     parser.add_argument("--scope", choices=("local", "global"), default="local")
     options = parser.parse_args()
-    (measure if options.what == "measure" else report)(options)
+    {"measure": measure, "record": record, "report": report}[options.what](options)
 
 
 if __name__ == "__main__":
