@@ -15,7 +15,7 @@ from innvest_lite import backend
 from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
 from innvest_lite.rules.lrp import PositiveShares
-from innvest_lite.rules.shares import Signed, wide
+from innvest_lite.rules.shares import Signed
 
 
 @register_rule
@@ -36,9 +36,24 @@ class Pattern(Rule):
         return call.form.vjp_inputs(call.inputs, call.kernel, ops.cast(relevance[0], call.kernel.dtype))
 
 
+class SharesByPattern(PositiveShares):
+    """Positive contributions with what the analyzer makes of patterns in place of weights."""
+
+    needs_kernel = True
+
+    @property
+    def grows(self) -> bool:
+        """There is no more in the shares than arrived."""
+        return False
+
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As z+, in the pattern's dtype, float32, whatever the model's is."""
+        return super().reverse(call, (ops.cast(relevance[0], call.kernel.dtype),))
+
+
 @register_rule
 @dataclasses.dataclass(frozen=True)
-class PatternShares(PositiveShares):
+class PatternShares(SharesByPattern):
     """z+ with the kernel v = w * a: what inputs contribute in this sample, as far as patterns take it for signal.
 
     R_i = sum_j (x_i v_ij)+ / sum_k (x_k v_kj)+ R_j without the bias: the z+ rule (Montavon et al. 2017, doi
@@ -48,12 +63,6 @@ class PatternShares(PositiveShares):
     """
 
     kinds = ("linear", "sum", "average")
-    needs_kernel = True
-
-    @property
-    def grows(self) -> bool:
-        """Shares add up to 1."""
-        return False
 
     def contributions(self, call: Call) -> Signed:
         """Those of the analyzer's kernel."""
@@ -62,7 +71,7 @@ class PatternShares(PositiveShares):
 
 @register_rule
 @dataclasses.dataclass(frozen=True)
-class PatternEvidence(PositiveShares):
+class PatternEvidence(SharesByPattern):
     """Half by what speaks for a unit in this sample, half by what does on average: for kernels that serve one position.
 
     With u_ij the positive part of w_ij a_ij, the product of PatternAttribution (Kindermans et al. 2017, arXiv 1705.05598),
@@ -72,12 +81,6 @@ class PatternEvidence(PositiveShares):
     """
 
     kinds = ("linear",)
-    needs_kernel = True
-
-    @property
-    def grows(self) -> bool:
-        """Neither half has more in it than arrived."""
-        return False
 
     def contributions(self, call: Call) -> Signed:
         """Those that the pattern agrees with: of inputs whose weight and pattern have the same sign."""
@@ -87,7 +90,7 @@ class PatternEvidence(PositiveShares):
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """The mean of both."""
         (shared,) = super().reverse(call, relevance)
-        averaged = call.form.vjp_inputs(call.inputs, _averaging(call), wide(relevance[0]))[0]
+        averaged = call.form.vjp_inputs(call.inputs, _averaging(call), ops.cast(relevance[0], shared.dtype))[0]
         return ((shared + ops.sign(ops.cast(call.inputs[0], averaged.dtype)) * averaged) / 2,)
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
@@ -95,7 +98,8 @@ class PatternEvidence(PositiveShares):
         lost = super().absorbed(call, relevance)["epsilon"]
         kernel = _averaging(call)
         signs = tuple(ops.sign(ops.cast(x, kernel.dtype)) for x in call.inputs)
-        return {"epsilon": lost / 2, "kernel": wide(relevance[0]) * (1 - call.form.apply(signs, kernel)) / 2}
+        short = 1 - call.form.apply(signs, kernel)
+        return {"epsilon": lost / 2, "kernel": ops.cast(relevance[0], short.dtype) * short / 2}
 
 
 def _agreeing(call):

@@ -182,7 +182,7 @@ def _verdict(network, columns, score):
         rivals = [name for name in column if name.startswith("lrp.") or name in RIVALS]
         differences = [column[usual] - column[name] for name in rivals]
         by_mean += all(each.mean() >= 0 for each in differences)
-        not_below += all(each.mean() >= 0 or len(each) < 2 or student(each, 0.95)[1] >= 0 for each in differences)
+        not_below += all(each.mean() >= 0 or (len(each) > 1 and student(each, 0.95)[1] >= 0) for each in differences)
         signal = column[f"PatternNet, {ESTIMATORS[0]}, contrast"].mean()
         others = [name for name in column if not name.startswith(("PatternNet", "gradient x"))]
         highest += cell[:3] in ("lin", "xor") and all(signal >= column[name].mean() for name in others)

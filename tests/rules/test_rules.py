@@ -183,7 +183,14 @@ def test_every_rule_in_use_is_registered():
     used = {type(step.rule) for name in models.PATTERNED for step in _plan(name).steps}
     used |= {type(rule) for analyzer in (innvest_lite.LRP, innvest_lite.PatternNet) for _, rule in [analyzer.stand_in]}
     assert used and used <= set(RULES.values())
-    families = {Rule, rules.lrp.LinearRule, rules.lrp.PositiveShares, rules.first_layer.InputlessRule, rules.Norm}
+    families = {
+        Rule,
+        rules.lrp.LinearRule,
+        rules.lrp.PositiveShares,
+        rules.first_layer.InputlessRule,
+        rules.Norm,
+        rules.pattern.SharesByPattern,
+    }
     subclasses = {cls for family in families for cls in family.__subclasses__()} - families
     ours = {cls for cls in subclasses if cls.__module__.startswith("innvest_lite")}
     # Where a method only evaluates, nothing is handed back.
