@@ -76,10 +76,10 @@ class PatternAttribution(PatternAnalyzer):
         start: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`; here, "contrast" is the default.
         shares: "average": an input gets the share w * a of a unit's relevance, what it contributes on average, as in the
             paper. "sample": where one kernel serves many positions, what it contributes in this sample, as far as the
-            pattern takes it for signal: in proportion to the positive part of x * w * a, see
-            `innvest_lite.rules.PatternShares`. A kernel that serves one position alone, such as that of a dense layer
-            behind a Flatten, also knows on average what speaks for a unit, so there each of the two counts half; see
-            `innvest_lite.rules.PatternEvidence`. "auto": "average" of networks like the paper's, of convolutions, dense
+            pattern takes it for signal: in proportion to the positive part of x * w * a (`rules.PatternShares`), at sums
+            and means to its magnitude (`rules.PatternMagnitudes`). A kernel that serves one position alone, such as that
+            of a dense layer behind a Flatten, also knows on average what speaks for a unit, so there each of the two
+            counts half (`rules.PatternEvidence`). "auto": "average" of networks like the paper's, of convolutions, dense
             layers, rectifiers and pooling; "sample" of those with BatchNormalization, with sums or products, or with
             depthwise or grouped convolutions, where the average shares say little (docs/evidence.md).
         **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
@@ -109,6 +109,7 @@ class PatternAttribution(PatternAnalyzer):
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
         sample = [
             (rules.unshared(), rules.PatternEvidence()),
+            (rules.kind("sum", "average"), rules.PatternMagnitudes()),
             (rules.kernel_bearing(), rules.PatternShares()),
             (rules.kind("rectifier", "activation"), rules.Elementwise()),
         ]

@@ -26,7 +26,15 @@ from innvest_lite.rules.matchers import (
     unshared,
     until,
 )
-from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern, PatternEvidence, PatternShares
+from innvest_lite.rules.pattern import (
+    GatedSignal,
+    InverseScale,
+    Pass,
+    Pattern,
+    PatternEvidence,
+    PatternMagnitudes,
+    PatternShares,
+)
 from innvest_lite.rules.presets import PRESETS, preset
 from innvest_lite.rules.weightless import Coefficients, Contributions, Elementwise, Magnitude, Norm
 
@@ -54,6 +62,7 @@ __all__ = [
     "Pass",
     "Pattern",
     "PatternEvidence",
+    "PatternMagnitudes",
     "PatternShares",
     "Plan",
     "Rule",

@@ -71,6 +71,22 @@ class PatternShares(SharesByPattern):
 
 @register_rule
 @dataclasses.dataclass(frozen=True)
+class PatternMagnitudes(SharesByPattern):
+    """How large inputs contribute in this sample: R_i = sum_j |x_i v_ij| / sum_k |x_k v_kj| R_j, with v = w * a.
+
+    For sums and means, of whose few addends often none is positive, so that of z+ (Montavon et al. 2017, doi
+    10.1016/j.patcog.2016.11.008, eq. 15) nothing would be left; v as in `PatternShares`.
+    """
+
+    kinds = ("sum", "average")
+
+    def contributions(self, call: Call) -> Signed:
+        """Their magnitudes."""
+        return Signed(call, ops.abs(call.kernel), -ops.abs(call.kernel))
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
 class PatternEvidence(SharesByPattern):
     """Half by what speaks for a unit in this sample, half by what does on average: for kernels that serve one position.
 

@@ -3,7 +3,7 @@
 Usage: `python scripts/experiments/ground_truth.py measure --seeds 0 1 --cache truth [--networks ...] [--scenarios ...]`,
 then `... record --cache truth` and `... report --seeds 0 1`. Each network of each cell and seed is trained, explained and
 scored once and kept in the folder --cache, so that a run which was ended goes on where it was; half a minute each. All of
-them together are docs/ground_truth.json, from which the tables are.
+them together are one file, --record, from which the tables are.
 
 A cell is a scenario, a background, and whether there are distractors. All samples that are scored are new and are ones
 that the network gets right; patterns are fitted on the samples that it was trained on. Choices are made on some seeds and
@@ -196,7 +196,7 @@ def main():
     parser.add_argument("what", choices=("measure", "record", "report"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("truth"))
-    parser.add_argument("--record", type=pathlib.Path, default=pathlib.Path("docs/ground_truth.json"))
+    parser.add_argument("--record", type=pathlib.Path, default=pathlib.Path("ground_truth.json"))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--backgrounds", nargs="+", choices=BACKGROUNDS, default=list(BACKGROUNDS))
