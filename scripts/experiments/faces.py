@@ -23,10 +23,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np
+from common.choices import by_every_choice
 from common.measuring import machine
 from PIL import Image
 
-import innvest_lite
 from innvest_lite import visualize
 from innvest_lite.metrics import degradation, degradation_table
 
@@ -78,15 +78,7 @@ def copies(images, count, seed=0):
 
 def analyzers(model, images):
     """Name -> analyzer: the other methods, and the pattern methods by every choice."""
-    found = {name: innvest_lite.create_analyzer(name, model) for name in OTHERS}
-    statistics = innvest_lite.fit_statistics(model, copies(images, COPIES), verbose=0)
-    for word, estimator in ESTIMATORS.items():
-        patterns = statistics.patterns(model, estimator)
-        found[f"PatternNet, {word}"] = innvest_lite.PatternNet(model, patterns=patterns)
-        for shares in ("average", "sample"):
-            name = f"PatternAttribution, {word}, {shares}"
-            found[name] = innvest_lite.PatternAttribution(model, patterns=patterns, shares=shares)
-    return found
+    return by_every_choice(model, copies(images, COPIES), OTHERS, ESTIMATORS)
 
 
 def pictures(model, images, out):

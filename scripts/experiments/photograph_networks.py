@@ -44,6 +44,12 @@ def scaled(pixels):
     return np.asarray(pixels, "float32") / 127.5 - 1
 
 
+def _square(photo, top, left, side, size):
+    """A square of a photograph, as large as asked for."""
+    box = (left, top, left + side, top + side)
+    return scaled(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
 def pieces(count, seed, size=SIZE, classes=None):
     """Random squares of photographs, mirrored half of the time, with some change of brightness and contrast.
 
@@ -63,8 +69,7 @@ def pieces(count, seed, size=SIZE, classes=None):
         photo = photos[label]
         side = int(min(photo.shape[:2]) * generator.uniform(0.35, 1.0))
         top, left = (generator.integers(length - side + 1) for length in photo.shape[:2])
-        box = (left, top, left + side, top + side)
-        piece = scaled(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
+        piece = _square(photo, top, left, side, size)
         piece = piece[:, ::-1] if generator.random() < 0.5 else piece
         made[place] = np.clip(piece * generator.uniform(0.8, 1.2) + generator.uniform(-0.15, 0.15), -1, 1)
     return made, y
@@ -93,8 +98,7 @@ def whole(size):
     for photo in photographs().values():
         side = min(photo.shape[:2])
         top, left = ((length - side) // 2 for length in photo.shape[:2])
-        box = (left, top, left + side, top + side)
-        made.append(scaled(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box)))
+        made.append(_square(photo, top, left, side, size))
     return np.stack(made)
 
 

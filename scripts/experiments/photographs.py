@@ -19,22 +19,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from common.choices import by_every_choice
 from common.measuring import machine
 from common.tables import table_of
 from photograph_networks import CLASSES, NETWORKS, SIZE, mosaics, pieces, trained, whole
 from PIL import Image
 
-import innvest_lite
 from innvest_lite import visualize
 from innvest_lite.metrics import ground_truth
 
 FITTED, CELL = 2000, 112
 SHOWN = ("astronaut", "cat", "coffee", "motorcycle", "temple", "dahlia")
-ESTIMATORS = {
-    "relu.rectified": "relu.rectified",
-    "linear": "linear",
-    "relu.safe": "relu.safe",
-}
+ESTIMATORS = {word: word for word in ("relu.rectified", "linear", "relu.safe")}
 OTHERS = (
     *("gradient", "input_t_gradient", "integrated_gradients", "lrp.epsilon", "lrp.z_plus", "lrp.epsilon_plus_flat"),
     *("lrp.sequential_preset_a", "gradcam"),
@@ -43,15 +39,7 @@ OTHERS = (
 
 def analyzers(model, seed):
     """Name -> analyzer: the other methods, and the pattern methods by every choice."""
-    found = {name: innvest_lite.create_analyzer(name, model) for name in OTHERS}
-    statistics = innvest_lite.fit_statistics(model, pieces(FITTED, [seed, 2_000], size=2 * SIZE)[0], verbose=0)
-    for word, estimator in ESTIMATORS.items():
-        patterns = statistics.patterns(model, estimator)
-        found[f"PatternNet, {word}"] = innvest_lite.PatternNet(model, patterns=patterns)
-        for shares in ("average", "sample"):
-            name = f"PatternAttribution, {word}, {shares}"
-            found[name] = innvest_lite.PatternAttribution(model, patterns=patterns, shares=shares)
-    return found
+    return by_every_choice(model, pieces(FITTED, [seed, 2_000], size=2 * SIZE)[0], OTHERS, ESTIMATORS)
 
 
 def pictures(options):
@@ -80,7 +68,7 @@ def measure(options):
     for network in options.networks:
         for seed in options.seeds:
             model = trained(network, seed, options.cache, 2 * SIZE)
-            single, labels = pieces(1000, [seed, 1000], size=2 * SIZE)
+            single, labels = pieces(1000, [seed, 3_000], size=2 * SIZE)
             accuracy = (model.predict(single, verbose=0).argmax(axis=1) == labels).mean()
             print(f"{network} {seed}: accuracy {accuracy:.3f}", flush=True)
             x, y, masks = mosaics(options.samples, 1_000 + seed)
