@@ -10,13 +10,14 @@ from keras import ops
 
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.base import LinearForm
 from innvest_lite.options import one_of
 from innvest_lite.rules import presets
-from innvest_lite.rules.composite import checked_pairs
+from innvest_lite.rules.composite import Step, checked_pairs
 from innvest_lite.rules.configs import composite_from_config, composite_to_config
 from innvest_lite.rules.first_layer import Flat, box_of
 from innvest_lite.rules.gradient import Gradient
-from innvest_lite.rules.lrp import Epsilon, Zero, ZPlus
+from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Zero, ZPlus
 from innvest_lite.rules.matchers import first, kind, layer
 
 _log = logging.getLogger("innvest_lite")
@@ -91,6 +92,7 @@ class LRP(ReverseAnalyzer):
         if not isinstance(self._name_or_pairs, str):
             self._tell_of_unused_pairs()
         self._tell_of_flat_columns()
+        self._tell_of_biases_among_shares()
 
     def composite(self) -> list:
         """The user's pairs, then what all other nodes do."""
@@ -114,6 +116,18 @@ class LRP(ReverseAnalyzer):
                 "The rule Flat gives all numbers that %s takes the same relevance, so that the map does not tell them "
                 "apart. For tables, tokens and flattened images take lrp.epsilon or lrp.epsilon_plus.",
                 ", ".join(flat),
+            )
+
+    def _tell_of_biases_among_shares(self) -> None:
+        """Of a constant of all logits the two sums of alpha-beta take other parts, so that their weights change."""
+        last, _ = self.plan().ends()
+        biased = [step.node.name for step in last if _divides_by_biased_sums(step)]
+        if biased:
+            _log.warning(
+                "The rule AlphaBeta counts the bias of %s: a constant that is added to all logits, which a softmax does "
+                'not see, changes the explanations. bias="ignore" or another rule at this layer, such as that of '
+                "lrp.epsilon_plus, do not depend on it.",
+                ", ".join(biased),
             )
 
     def _tell_of_unused_pairs(self) -> None:
@@ -206,3 +220,11 @@ class BoundedDeepTaylor(DeepTaylor):
         given = zip(self._bounds, (self._box.low, self._box.high), strict=True)
         low, high = (None if bound is None else own for bound, own in given)
         return {**super().get_config(), "low": low, "high": high}
+
+
+def _divides_by_biased_sums(step: Step) -> bool:
+    """Whether a rule divides by sums of both signs that hold a bias; a single output has no other to be held against."""
+    rule, form = step.rule, step.form
+    if not (isinstance(rule, AlphaBeta) and isinstance(form, LinearForm)) or not rule.beta or rule.bias == "ignore":
+        return False
+    return form.bias() is not None and step.node.output_specs[0].shape[-1] != 1

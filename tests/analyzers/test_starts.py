@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import innvest_lite
-from innvest_lite import DeepTaylor, PatternAttribution, PatternNet
+from innvest_lite import DeepTaylor, PatternAttribution, PatternNet, rules
 
 layers = keras.layers
 X = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
@@ -44,8 +44,8 @@ def made(name, model):
 
 
 # What a constant changes, it changes with a word.
-SAID = ("pattern.net", "lrp.z_plus", "deep_taylor")
-UNCHANGED = ("pattern.attribution", "gradient", "input_t_gradient", "lrp", "lrp.epsilon")
+SAID = ("pattern.net", "lrp.z_plus", "deep_taylor", "lrp.alpha_2_beta_1")
+UNCHANGED = ("pattern.attribution", "gradient", "input_t_gradient", "lrp", "lrp.epsilon", "lrp.epsilon_plus")
 
 
 @pytest.mark.parametrize("name", SAID)
@@ -106,6 +106,18 @@ def test_what_is_said_of_negative_logits(eager, caplog):
         analyzer.analyze(X)
     (record,) = caplog.records
     assert "20 of 20 explained logits are negative" in record.message and "PatternNet" in record.message
+
+
+@pytest.mark.parametrize(
+    "bias, units, said", [("split", 4, True), ("shared", 4, True), ("ignore", 4, False), ("split", 1, False)]
+)
+def test_what_is_said_of_the_bias_in_both_sums_of_alpha_beta(bias, units, said, caplog):
+    """A single output has no other that a softmax could hold it against."""
+    with caplog.at_level(logging.WARNING, "innvest_lite"):
+        innvest_lite.LRP(network(units=units, head=None), [(rules.kind("linear"), rules.AlphaBeta(bias=bias))])
+    assert [record.message.startswith("The rule AlphaBeta counts the bias of dense") for record in caplog.records] == [
+        True
+    ] * said
 
 
 def test_what_is_said_of_maps_of_zeros(eager, caplog):

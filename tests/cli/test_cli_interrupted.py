@@ -166,9 +166,10 @@ def test_at_any_moment_of_a_fit(data, tmp_path, share, program):
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
-        assert "Traceback" not in errors
+        # Of a function an interruption is an exception, and TensorFlow prints those that its compiled code meets.
+        assert program == AS_FUNCTION or "Traceback" not in errors
         if (tmp_path / "p.h5").read_bytes() == b"from before":
-            assert process.returncode == 130 and "innvest-lite: interrupted" in errors
+            assert process.returncode == 130 and errors.endswith("innvest-lite: interrupted\n")
         else:
             # All was done: the signal met Python while it ended.
             assert process.returncode in (0, 130, -signal.SIGINT)
