@@ -11,7 +11,6 @@ reported on others.
 """
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
@@ -23,14 +22,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import tensorflow as tf
+from common.choices import by_every_choice
 from common.measuring import machine
 from common.tables import table_of
 from ground_truth_networks import NETWORKS, TRAINING, data, explained_right, trained
 
-import innvest_lite
-from innvest_lite.errors import InnvestLiteError
 from innvest_lite.metrics import ground_truth
 from innvest_lite.metrics.intervals import student
+from innvest_lite.patterns.estimators import DEFAULT
 
 SCENARIOS = ("linear", "rigid", "xor", "multiplicative")
 BACKGROUNDS = ("white", "correlated")
@@ -42,36 +41,11 @@ OTHERS = (
     *("lrp.alpha_2_beta_1_IB", "lrp.sequential_preset_a", "lrp.sequential_preset_b", "deep_taylor"),
 )
 """The methods that need no patterns."""
-ESTIMATORS = ("relu.rectified", "linear", "relu.safe")
+ESTIMATORS = {word: word for word in ("relu.rectified", "linear", "relu.safe")}
 USUAL_SHARES = {"mlp": "average", "cnn": "average", "residual": "sample", "bottleneck": "sample", "transformer": "sample"}
 """What `shares="auto"` is."""
 RIVALS = ("gradient", "integrated_gradients")
 """Beside the presets of LRP, what PatternAttribution is held against."""
-
-
-def methods(model, x):
-    """Name -> analyzer: all methods that know the model's layers."""
-    found = {}
-    for name in OTHERS:
-        with contextlib.suppress(InnvestLiteError):
-            found[name] = innvest_lite.create_analyzer(name, model)
-    with contextlib.suppress(InnvestLiteError):
-        found |= pattern_methods(model, x)
-    return found
-
-
-def pattern_methods(model, x):
-    """Name -> analyzer: the pattern methods by every choice."""
-    found = {}
-    statistics = innvest_lite.fit_statistics(model, x, batch_size=BATCH, chains="joint", verbose=0)
-    for word in ESTIMATORS:
-        patterns = statistics.patterns(model, word)
-        for start in ("logit", "contrast"):
-            found[f"PatternNet, {word}, {start}"] = innvest_lite.PatternNet(model, patterns=patterns, start=start)
-        for shares in ("average", "sample"):
-            name = f"PatternAttribution, {word}, {shares}"
-            found[name] = innvest_lite.PatternAttribution(model, patterns=patterns, shares=shares)
-    return found
 
 
 def local_pattern(samples, gradient):
@@ -88,7 +62,7 @@ def measured(network, cell, seed, cache, samples):
     tf.config.run_functions_eagerly(True)
     try:
         fitted = data(cell, TRAINING, 10_000 + seed).x
-        analyzers = methods(model, fitted)
+        analyzers = by_every_choice(model, fitted, OTHERS, ESTIMATORS, ("logit", "contrast"), BATCH)
         maps = {name: analyzer.analyze(x, target=y, batch_size=BATCH) for name, analyzer in analyzers.items()}
         gradient = maps["gradient"]
         maps["local pattern"] = local_pattern(fitted, gradient)
@@ -102,8 +76,12 @@ def measured(network, cell, seed, cache, samples):
     scored = {}
     for name, relevance in maps.items():
         scores = ground_truth(relevance, masks, signal)
-        scored[name] = {"local": scores.mean, "global": scores.global_scores and scores.global_scores.mean}
+        scored[name] = {"local": _kept(scores.mean), "global": scores.global_scores and _kept(scores.global_scores.mean)}
     return {"accuracy": accuracy, "methods": scored}
+
+
+def _kept(scores):
+    return {name: scores[name] for name in SCORES}
 
 
 def _path(cache, network, cell, seed):
@@ -117,9 +95,10 @@ def cells(options):
 
 def measure(options):
     """Measures what is not measured yet."""
+    known = _recorded(options)
     for seed, cell, network in itertools.product(options.seeds, cells(options), options.networks):
         path = _path(options.cache, network, cell, seed)
-        if path.exists():
+        if path.exists() or path.stem in known:
             continue
         found = measured(network, cell, seed, options.cache, options.samples)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,20 +107,29 @@ def measure(options):
 
 
 def record(options):
-    """Writes all that is measured to one file, from which `report` makes its tables."""
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.cache.glob("*.json"))}
-    options.record.write_text(json.dumps(json.loads(json.dumps(found), parse_float=_rounded), indent=0), encoding="utf-8")
+    """Adds all that is measured to one file, from which `report` makes its tables."""
+    found = _recorded(options)
+    found |= {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in options.cache.glob("*.json")}
+    lines = (f'"{name}": {json.dumps(_rounded(found[name]))}' for name in sorted(found))
+    options.record.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     print(f"{options.record}: {len(found)} networks")
 
 
-def _rounded(text):
-    return round(float(text), 4)
+def _recorded(options):
+    return json.loads(options.record.read_text(encoding="utf-8")) if options.record.exists() else {}
+
+
+def _rounded(found):
+    """Numbers, however nested, to four places."""
+    if isinstance(found, dict):
+        return {name: _rounded(value) for name, value in found.items()}
+    return round(found, 4) if isinstance(found, float) else found
 
 
 def report(options):
     """Prints a table for each network and score, and how PatternAttribution and PatternNet do by it."""
     machine()
-    measured = json.loads(options.record.read_text(encoding="utf-8"))
+    measured = _recorded(options)
     verdicts = []
     for network, score in itertools.product(options.networks, SCORES):
         columns = {}
@@ -174,7 +162,7 @@ def _rows(columns, title):
 
 def _verdict(network, columns, score):
     """In how many cells the defaults are at least as good as all others that they are held against."""
-    usual = f"PatternAttribution, {ESTIMATORS[0]}, {USUAL_SHARES[network]}"
+    usual = f"PatternAttribution, {DEFAULT}, {USUAL_SHARES[network]}"
     if any(usual not in column for column in columns.values()):
         return {}
     by_mean = not_below = highest = 0
@@ -183,7 +171,7 @@ def _verdict(network, columns, score):
         differences = [column[usual] - column[name] for name in rivals]
         by_mean += all(each.mean() >= 0 for each in differences)
         not_below += all(each.mean() >= 0 or (len(each) > 1 and student(each, 0.95)[1] >= 0) for each in differences)
-        signal = column[f"PatternNet, {ESTIMATORS[0]}, contrast"].mean()
+        signal = column[f"PatternNet, {DEFAULT}, contrast"].mean()
         others = [name for name in column if not name.startswith(("PatternNet", "gradient x"))]
         highest += cell[:3] in ("lin", "xor") and all(signal >= column[name].mean() for name in others)
     signal = highest if score == "signal_correlation" else ""
