@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+import keras
+
 from innvest_lite.forms.base import LinearForm
 from innvest_lite.forms.joint import Chain
 from innvest_lite.forms.linear import Dense
@@ -60,6 +62,9 @@ def _alone(graph, node):
     before = graph.producer(value)
     spec = node.input_specs[0]
     if before is None or value in graph.outputs or len(graph.consumers[value]) > 1 or len(before.output_specs) > 1:
+        return None
+    if not keras.backend.is_float_dtype(spec.dtype):
+        # A comparison, or numbers that were rounded: moved on as they are, but no linear map.
         return None
     return None if spec.masked or None in (*spec.shape[1:], *before.input_specs[0].shape[1:]) else before
 

@@ -9,11 +9,16 @@ import dataclasses
 import math
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms.base import Form, LinearForm, weighted
 from innvest_lite.graph import Node
+
+# Options by which layers with the same weights are other maps.
+_OPTIONS = ("epsilon", "scale", "offset", "strides", "padding", "dilation_rate", "pool_size", "groups", "depth_multiplier")
 
 
 class Chain:
@@ -53,25 +58,31 @@ class ChainForm(LinearForm):
     @property
     def weights_key(self) -> tuple[Any, ...]:
         """Equal for chains of the same shared layers."""
-        forms = self.node.operation.forms
-        return tuple(key for form in forms for key in (form.weights_key if isinstance(form, LinearForm) else (form.name,)))
+        # What stands between layers with weights has a name of its own at each call; its operation is the same.
+        return tuple(
+            key
+            for form in self.node.operation.forms
+            for key in (form.weights_key if form.kind == "linear" else (id(form.node.operation), form.node.part))
+        )
 
     def raw_kernel(self) -> Any:
         """The product of all its maps: how each output changes with each input."""
-        x = ops.zeros((self._units, *self._sizes), self.node.input_specs[0].dtype)
+        x = ops.zeros((self._units, *self._sizes), self._dtype)
         output, pullback = backend.vjp(self.node.operation, x)
         (kernel,) = pullback(ops.eye(self._units, dtype=output.dtype))
         return ops.moveaxis(kernel, 0, -1)
 
     def raw_bias(self) -> Any:
         """What it makes of zeros."""
-        return self.node.operation(ops.zeros((1, *self._sizes), self.node.input_specs[0].dtype))[0]
+        return self.node.operation(ops.zeros((1, *self._sizes), self._dtype))[0]
 
     def fingerprinted(self) -> tuple[list, list]:
         """The weights and options of all layers."""
         chain = self.node.operation
-        fused = [form.node.batchnorm for form in chain.forms if form.node.batchnorm is not None]
-        return chain.weights, [repr(layer.epsilon) for layer in fused]
+        holders = [holder for form in chain.forms for holder in (form.node.operation, form.node.batchnorm)]
+        found = [getattr(holder, name) for holder in holders for name in _OPTIONS if hasattr(holder, name)]
+        # As lists, since files make lists of tuples.
+        return chain.weights, [repr(np.ravel(value).tolist()) for value in found]
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, ...) to (batch, units)."""
@@ -96,6 +107,12 @@ class ChainForm(LinearForm):
     @property
     def _sizes(self):
         return self.node.input_specs[0].shape[1:]
+
+    @property
+    def _dtype(self):
+        # Of whole numbers there is no gradient.
+        dtype = self.node.input_specs[0].dtype
+        return dtype if keras.backend.is_float_dtype(dtype) else "float32"
 
     @property
     def _units(self):

@@ -101,6 +101,10 @@ NO_CHAINS = {
     "a value that is an output": lambda x: [y := layers.Dense(4)(x), layers.Dense(2)(y)],
     "a maximum between": lambda x: layers.Dense(2)(layers.GlobalMaxPooling1D()(layers.Dense(4)(layers.Reshape((5, 2))(x)))),
     "a vector at each position": lambda x: layers.Dense(2)(layers.Dense(4)(layers.Reshape((5, 2))(x))),
+    "a comparison between": lambda x: layers.Dense(2)(keras.ops.cast(layers.Dense(4)(x) > 0, "float32")),
+    "a mean of what a mask leaves": lambda x: layers.Dense(2)(
+        layers.GlobalAveragePooling1D()(layers.Dense(4)(layers.Masking()(layers.Reshape((5, 2))(x))))
+    ),
     "one layer and a pooling": lambda x: layers.Dense(2)(layers.GlobalAveragePooling1D()(layers.Reshape((5, 2))(x))),
 }
 
@@ -150,6 +154,48 @@ def test_other_weights_anywhere_in_a_chain_are_noticed(changed):
         analyzer.analyze(x[:2])
 
 
+def scaled_chain(scale):
+    x = keras.Input((12,))
+    return models.randomize(
+        keras.Model(x, layers.Dense(3, name="b")(layers.Rescaling(scale)(layers.Dense(9, name="a")(x)))), seed=5
+    )
+
+
+def test_patterns_of_a_chain_of_another_scale_are_refused():
+    """The same weights and another map: w * a would sum to 2."""
+    patterns = innvest_lite.fit_patterns(scaled_chain(2.0), correlated((12,)), chains="joint", verbose=0)
+    assert innvest_lite.PatternNet(scaled_chain(2.0), patterns=patterns).patterns.keys() == patterns.keys()
+    with pytest.raises(PatternMismatchError):
+        innvest_lite.PatternNet(scaled_chain(4.0), patterns=patterns)
+
+
+def test_a_chain_that_is_used_twice_has_one_pattern():
+    """Of the data of both: as if all samples had gone through one."""
+    i, j, inner = keras.Input((12,)), keras.Input((12,)), keras.Input((12,))
+    stack = layers.Dense(4)(layers.Dropout(0.5)(layers.Rescaling(3.0)(layers.Dense(9)(inner))))
+    shared = keras.Model(inner, stack)
+    model = models.randomize(keras.Model([i, j], layers.Subtract()([shared(i), shared(j)])), seed=5)
+    x, y = correlated((12,)), correlated((12,))[::-1] + 1
+    found = innvest_lite.fit_patterns(model, [x, y], "linear", chains="joint", verbose=0)
+    expected = innvest_lite.fit_patterns(shared, np.concatenate([x, y]), "linear", chains="joint", verbose=0)
+    (name,), (twin,) = ([each for each in patterns if ".." in each] for patterns in (found, expected))
+    np.testing.assert_allclose(found[name], expected[twin], rtol=1e-3, atol=1e-5)
+
+
+def test_a_chain_may_take_whole_numbers():
+    x = keras.Input((3, 4), dtype="uint8")
+    chained = layers.Dense(2)(layers.Dense(6)(layers.Flatten()(x)))
+    model = models.randomize(keras.Model(x, chained), seed=5)
+    twin = keras.Sequential([keras.Input((12,)), layers.Dense(6), layers.Dense(2)])
+    twin.set_weights(model.get_weights())
+    numbers = np.random.default_rng(0).integers(0, 256, (60, 3, 4), np.uint8)
+    (found,), (expected,) = (
+        innvest_lite.fit_patterns(each, data, chains="joint", verbose=0).values()
+        for each, data in ((model, numbers), (twin, numbers.reshape(60, 12).astype("float32")))
+    )
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_an_analyzer_of_a_chain_is_saved_and_loaded(tmp_path):
     model, x = models.randomize(convolutional_chain(), seed=5), correlated((6, 6, 2), 50)
     analyzer = innvest_lite.PatternNet(model).fit(x, batch_size=400, verbose=0)
@@ -171,6 +217,16 @@ def test_patterns_of_before_there_were_chains_are_taken():
     analyzer = innvest_lite.PatternNet(model, patterns=older)
     assert analyzer.chains == "split"
     np.testing.assert_array_equal(analyzer.analyze(x[:2]), innvest_lite.PatternNet(model, patterns=now).analyze(x[:2]))
+
+
+def test_samples_of_a_chain_have_weights():
+    """Whole numbers, and 0: as if each sample came so often. What fills up the last batch of a compiled fit has 0."""
+    model, x = models.randomize(dense_chain(), seed=5), correlated((12,), 40)
+    weights = np.arange(40) % 4
+    found = innvest_lite.fit_patterns(model, x, chains="joint", sample_weight=weights.astype("float32"), verbose=0)
+    expected = innvest_lite.fit_patterns(model, np.repeat(x, weights, axis=0), chains="joint", verbose=0)
+    (name,) = found
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-5)
 
 
 def test_statistics_of_a_chain_are_merged_and_checked(tmp_path):
