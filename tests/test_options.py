@@ -74,6 +74,7 @@ GIVEN = {
     "Format.checks": lambda word: Format(".txt", ("serve",), print, checks=word),
     "Format.echoes": lambda word: Format(".txt", ("serve",), print, echoes=word),
     "Gradient.grows": lambda word: rules.Gradient(grows=word),
+    "Elementwise.gates": lambda word: rules.Elementwise(gates=word),
     "GatedSignal.inverse": lambda word: rules.GatedSignal(inverse=word),
     "TokenSum.times_input": lambda word: rules.TokenSum(times_input=word),
     "Epsilon.bias": lambda word: rules.Epsilon(bias=word),

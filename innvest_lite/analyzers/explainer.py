@@ -26,6 +26,7 @@ from innvest_lite.forms import Form
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Value
 from innvest_lite.graph.graph import Spec
+from innvest_lite.graph.recognized import is_sigmoid
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import positive
 from innvest_lite.rules.composite import Plan
@@ -68,6 +69,12 @@ class Explainer:
     def output(self) -> Spec:
         """Shape and dtype of the explained output, the logits."""
         return self.graph.spec(self.graph.outputs[0])
+
+    @property
+    def has_rivals(self) -> bool:
+        """Whether outputs are classes of which one wins, so that a constant that is added to all of them says nothing."""
+        axis = -1 if self.targets.axis is None else self.targets.axis
+        return self.targets.shape[axis] != 1 and not (self.head and is_sigmoid(self.head[0].node))
 
     # On tensors -------------------------------------------------------------------------------------------------------
 

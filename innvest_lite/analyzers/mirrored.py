@@ -15,9 +15,10 @@ from innvest_lite.rules.composite import Plan, Step
 from innvest_lite.rules.first_layer import Flat, WSquare
 from innvest_lite.rules.gradient import Gradient
 from innvest_lite.rules.lrp import Epsilon, Zero
+from innvest_lite.rules.pattern import Pattern, PatternShares
 
-# To these, the network that puts out -z and a weight of -1 are the same.
-_ODD = (Gradient, Zero, Epsilon, Flat, WSquare)
+# To these, the network that puts out -z and a weight of -1 are the same; w * a of both networks is.
+_ODD = (Gradient, Zero, Epsilon, Flat, WSquare, Pattern, PatternShares)
 
 
 def mirrored(plan: Plan) -> Plan | None:
@@ -31,7 +32,7 @@ def mirrored(plan: Plan) -> Plan | None:
         layers with weights.
     """
     last, between = plan.ends()
-    if not last or all(step.rule.needs_kernel or isinstance(step.rule, _ODD) for step in last):
+    if not last or all(isinstance(step.rule, _ODD) for step in last):
         return None
     users = {
         user.name

@@ -30,7 +30,7 @@ _COMMON = (
 class PatternNet(PatternAnalyzer):
     """The signal that the explained output sees, in input units with colour channels (arXiv 1705.05598, section 4).
 
-    The gradient's backward pass with every kernel replaced by its pattern a+.
+    The gradient's backward pass with every kernel replaced by its pattern, a+ where a rectifier follows.
     Started from the logit, as in the paper, the signal of a negative logit is turned round; `start="contrast"` starts from
     the logit less the mean of all logits, which is never negative for the class that is predicted. `patterns=`,
     `estimator=` and the other options are those of `innvest_lite.analyzers.pattern.PatternAnalyzer`.
@@ -81,7 +81,8 @@ class PatternAttribution(PatternAnalyzer):
             of a dense layer behind a Flatten, also knows on average what speaks for a unit, so there each of the two
             counts half (`rules.PatternEvidence`). "auto": "average" of networks like the paper's, of convolutions, dense
             layers, rectifiers and pooling; "sample" of those with BatchNormalization, with sums or products, or with
-            depthwise or grouped convolutions, where the average shares say little (docs/evidence.md).
+            depthwise or grouped convolutions, where the average shares say little (docs/evidence.md); linear layers with
+            one pattern for all (`chains`) count as one dense layer.
         **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
@@ -109,9 +110,9 @@ class PatternAttribution(PatternAnalyzer):
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
         sample = [
             (rules.unshared(), rules.PatternEvidence()),
-            (rules.kind("sum", "average"), rules.PatternMagnitudes()),
+            (rules.kind("sum", "average") & rules.kernel_bearing(), rules.PatternMagnitudes()),
             (rules.kernel_bearing(), rules.PatternShares()),
-            (rules.kind("rectifier", "activation"), rules.Elementwise()),
+            (rules.kind("rectifier", "activation"), rules.Elementwise(gates=True)),
         ]
         by_sample = self.shares == "sample" or (self.shares == "auto" and self._layout.is_beyond_the_papers)
         return [

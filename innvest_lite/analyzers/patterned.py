@@ -1,7 +1,7 @@
 """PatternNet and PatternAttribution (Kindermans et al. 2017, arXiv 1705.05598).
 
 Both need patterns: from `fit`, or `patterns=`. Then an explanation is the gradient's backward pass with every kernel
-replaced. The analyzer keeps the replaced kernels, a or w * a, as its weights, so that nothing is multiplied per call.
+replaced. The analyzer keeps the replaced kernels, a or w * a, as its weights.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class PatternAnalyzer(ReverseAnalyzer):
         model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
         start: "logit": the explained logit, as in the paper, with which a map of a negative logit is turned round.
             "contrast": the logit less the mean of all logits, which like a softmax does not depend on a constant that is
-            added to all of them; of a model with one output, or with sigmoids, the logit itself. The two differ by one
-            factor for each sample.
+            added to all of them; of a model with one output, or with sigmoids, the logit itself. For one class the two
+            differ by one factor for each sample. Of several numbers that are no classes, as in regression, 0 means
+            something, and so does their mean: take "logit".
         patterns: `Patterns` or any mapping from layer name to an array in its kernel's shape; None to `fit` later.
         estimator: how `fit` estimates patterns, see `fit_patterns`.
         separable: whether separable convolutions have a pattern for each of the two linear maps that they are made of
@@ -258,7 +259,7 @@ class PatternAnalyzer(ReverseAnalyzer):
     @property
     def turns_with_the_logit(self) -> bool:
         """See `Analyzer`."""
-        return not self.starts_centred
+        return not (self.starts_centred and self.explainer.has_rivals)
 
     def _patterned_names(self) -> list[str]:
         return list(dict.fromkeys(self._layout.owners[form.name] for form in self.plan().kernel_forms))
@@ -337,8 +338,9 @@ class PatternAnalyzer(ReverseAnalyzer):
     @classmethod
     def from_config(cls, config: dict) -> PatternAnalyzer:
         """An analyzer from `get_config`; its weights are loaded afterwards."""
-        # Analyzers that were saved before there were chains have a pattern for each of their layers.
-        config = {"chains": "split", **config}
+        # Analyzers that were saved before there were chains have a pattern for each of their layers, and those of before
+        # there was a choice start from the logit.
+        config = {"chains": "split", "start": "logit", **config}
         fitted = config.pop("fitted", None)
         analyzer = super().from_config(config)
         if fitted is not None:

@@ -17,7 +17,6 @@ from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.graph import Graph
-from innvest_lite.graph.recognized import is_sigmoid
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan
@@ -52,10 +51,9 @@ class Sweep(Strategy):
         A softmax does not see a constant that is added to all logits, so that an explanation should not either: less their
         mean, the logits do not depend on it. A sigmoid sees it, and of a single output nothing would be left.
         """
-        head = explainer.head
-        axis = len(logits.shape) - 1 if explainer.targets.axis is None else explainer.targets.axis
-        if not self.centred or logits.shape[axis] == 1 or (head and is_sigmoid(head[0].node)):
+        if not (self.centred and explainer.has_rivals):
             return logits
+        axis = len(logits.shape) - 1 if explainer.targets.axis is None else explainer.targets.axis
         return logits - ops.mean(logits, axis=axis, keepdims=True)
 
     def sides(self, explainer: Explainer) -> tuple:

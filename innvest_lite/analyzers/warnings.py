@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from innvest_lite.rules.composite import Plan
 
 _log = logging.getLogger("innvest_lite")
+_AMONG_RIVALS = (
+    ", although a softmax does not see a constant that is added to all logits. Weights as target= contrast it with others; "
+    'start="contrast" of the pattern methods and LRP\'s epsilon do not depend on it.'
+)
 
 
 def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
@@ -33,12 +37,11 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
     if negative.any() and "turned" not in told and analyzer.turns_with_the_logit:
         told.add("turned")
         _log.warning(
-            "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round, "
-            "although a softmax does not see a constant that is added to all logits. Weights as target= contrast it with "
-            'others; start="contrast" of the pattern methods and LRP\'s epsilon do not depend on it.',
+            "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round%s",
             negative.sum(),
             len(negative),
             type(analyzer).__name__,
+            _AMONG_RIVALS if analyzer.explainer.has_rivals else ".",
         )
 
 

@@ -68,7 +68,10 @@ class Layout:
 
     @functools.cached_property
     def is_beyond_the_papers(self) -> bool:
-        """Whether there is more than the paper's networks have: plain linear layers, rectifiers and pooling."""
+        """Whether there is more than the paper's networks have: plain linear layers, rectifiers and pooling.
+
+        Layers with one pattern for all (`chains="joint"`) count as the one linear layer that they are.
+        """
         return any(map(_is_beyond_the_papers, self.forms.values()))
 
     def values(self, tensors: Sequence[Any]) -> dict[Value, Any]:

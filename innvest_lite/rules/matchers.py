@@ -148,10 +148,10 @@ def one_position() -> Matcher:
 
 
 def unshared() -> Matcher:
-    """Matches linear nodes whose units see the whole of what they take, such as dense layers behind a Flatten.
+    """Matches linear nodes whose kernel is used at one position alone, such as dense layers behind a Flatten.
 
-    Their weights are used once, at a place of their own; those of a convolution, or of a dense layer along a sequence, are
-    used at every position.
+    Their weights have a place of their own; those of a convolution, or of a dense layer along a sequence, are used at
+    every position. It depends on the size of what they take: a convolution whose output is a single position matches.
     """
     return _Unshared()
 

@@ -10,6 +10,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.forms import KINDS, LinearForm
 from innvest_lite.forms.structure import Mixture
+from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
 from innvest_lite.rules.shares import Magnitudes, nowhere, own, require_number, stabilized, times, wide
 
@@ -154,24 +155,35 @@ class Elementwise(Rule):
 
     R_in = (f(x) - f(0)) / f(x) R_out: f(0) is no contribution of the input, and a sink like a bias; where it is 0, as for a
     ReLU (Bach et al. 2015, doi 10.1371/journal.pone.0130140), R_in = R_out.
+
+    Attributes:
+        gates: whether nothing passes where f(x) is 0, as behind a closed ReLU. An input of 0 has a share of its own where
+            something is added to it, as by a BatchNormalization.
     """
 
-    kinds = ("rectifier", "activation")
+    kinds: ClassVar[tuple[str, ...]] = ("rectifier", "activation")
+    gates: bool = False
+
+    def __post_init__(self) -> None:
+        truth(self.gates, "gates")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = (f(x) - f(0)) / f(x) R_out."""
-        at_zero = self._at_zero(call)
+        at_zero, arrived = self._at_zero(call), relevance[0]
+        if self.gates:
+            arrived = ops.where(ops.equal(call.outputs[0], 0), ops.zeros_like(arrived), arrived)
         if at_zero is None:
-            return (relevance[0],)
-        arrived, total = wide(relevance[0]), wide(call.outputs[0])
+            return (arrived,)
+        arrived, total = wide(arrived), wide(call.outputs[0])
         return (arrived - backend.divide_no_nan(arrived, total) * at_zero,)
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
-        """The share of f(0)."""
+        """The share of f(0), and what arrived where nothing passes."""
         at_zero = self._at_zero(call)
         arrived, total = wide(relevance[0]), wide(call.outputs[0])
         nothing = ops.zeros_like(arrived)
-        return {"bias": nothing if at_zero is None else backend.divide_no_nan(arrived, total) * at_zero}
+        kept = nothing if at_zero is None else backend.divide_no_nan(arrived, total) * at_zero
+        return {"bias": kept, "gate": ops.where(ops.equal(total, 0), arrived, nothing) if self.gates else nothing}
 
     def _at_zero(self, call):
         if not getattr(call.form, "constant", False):

@@ -80,6 +80,24 @@ def test_a_contrast_is_the_logit_less_the_mean(eager):
     np.testing.assert_allclose(contrast.check(X).start, largest - mean, rtol=1e-5)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_the_contrast_of_a_dense_output_is_with_the_classes_of_a_position(first, eager):
+    """By hand: the last axis has the classes, or, behind a softmax along it, the second one has."""
+    x = keras.Input((4, 4, 3))
+    y = layers.Conv2D(3, 1, use_bias=False, name="classes")(x)
+    y = layers.Softmax(axis=1)(layers.Permute((3, 1, 2))(y)) if first else layers.Softmax()(y)
+    model = keras.Model(x, y)
+    weights = np.random.default_rng(2).normal(size=(1, 1, 3, 3)).astype("float32")
+    model.set_weights([weights])
+    samples = np.random.default_rng(3).normal(size=(2, 4, 4, 3)).astype("float32")
+    logits = samples @ weights[0, 0]
+    start = (logits - logits.mean(-1, keepdims=True))[:, 1, 2, 0]
+    analyzer = PatternAttribution(model, patterns={"classes": 1 / (3 * weights)}, chains="split")
+    found = analyzer.analyze(samples, target=(1, 2, 0))
+    np.testing.assert_allclose(found[:, 1, 2], np.repeat(start[:, None] / 3, 3, axis=1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.sum((1, 2, 3)), start, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("head, units", [("sigmoid", 3), (None, 1), ("sigmoid", 1)])
 def test_where_zero_means_something_the_logit_is_explained(head, units, eager):
     """Of sigmoids a constant changes what they say; of a single output nothing would be left."""
@@ -96,6 +114,21 @@ def test_the_start_is_saved(tmp_path, eager):
     np.testing.assert_array_equal(loaded.analyze(X), analyzer.analyze(X))
     with pytest.raises(innvest_lite.InvalidInputError, match="start should be one of"):
         PatternAttribution(model, start="mean")
+
+
+@pytest.mark.parametrize("head, units", [("sigmoid", 3), (None, 1)])
+def test_a_contrast_that_is_the_logit_itself_says_when_that_is_negative(head, units, eager, caplog):
+    with caplog.at_level(logging.WARNING, "innvest_lite"):
+        model = network(-30.0, units, head)
+        PatternAttribution(model, patterns=kernels(model)).analyze(X, target=0)
+    (record,) = caplog.records
+    assert record.message.endswith("its sign is turned round.")
+
+
+def test_an_analyzer_of_before_there_was_a_choice_starts_from_the_logit():
+    config = PatternAttribution(network()).get_config()
+    del config["start"]
+    assert PatternAttribution.from_config(config).start_choice == "logit"
 
 
 def test_what_is_said_of_negative_logits(eager, caplog):

@@ -475,12 +475,14 @@ def test_another_estimator_of_a_single_unit_is_what_it_says(estimator, expected,
     assert innvest_lite.fit_patterns(model, samples, {"rectified": "relu"}, verbose=0).report()["out"].estimator == "linear"
 
 
-@pytest.mark.parametrize("method", [PatternAttribution, PatternNet])
-def test_patterns_explain_what_two_logits_would(method, eager, eager_fits):
+@pytest.mark.parametrize(
+    "method, options", [(PatternAttribution, {}), (PatternAttribution, {"shares": "sample"}), (PatternNet, {})]
+)
+def test_patterns_explain_what_two_logits_would(method, options, eager, eager_fits):
     """Two logits whose patterns are estimated as those of a single unit are."""
     model, (samples, target) = centred(), (normal(60, 8, 8, 2, seed=5), np.array([0, 1, 1, 0, 1, 0]))
-    one = method(model).fit(samples, verbose=0)
-    two = method(twin(model, 0.5), estimator={"output": "linear"}).fit(samples, verbose=0)
+    one = method(model, **options).fit(samples, verbose=0)
+    two = method(twin(model, 0.5), estimator={"output": "linear"}, **options).fit(samples, verbose=0)
     for chosen in (0, 1, target, None):
         expected = two.analyze(X, chosen)
         # Of PatternAttribution, half: -z / 2 and z / 2 are contrasted.

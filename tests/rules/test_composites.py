@@ -217,7 +217,7 @@ def test_the_first_match_wins():
 
 
 def test_the_users_pairs_stand_before_what_all_nodes_do():
-    assert rules_of("conv_bn", "zero")["relu1"] == "Elementwise"
+    assert rules_of("conv_bn", "zero")["relu1"] == "Elementwise(gates=False)"
     found = rules_of("conv_bn", [(kind("rectifier"), rules.Gradient()), (LINEAR, Zero())])
     assert found["relu1"] == "Gradient"
 
@@ -225,7 +225,11 @@ def test_the_users_pairs_stand_before_what_all_nodes_do():
 def test_a_pair_speaks_only_of_the_nodes_that_its_rule_is_for():
     """`layer` matches the activation too, and `anything` all."""
     found = rules_of("dense", [(layer("Dense") & until(1), Flat()), (anything(), Zero())])
-    assert found["first"] == "Flat" and found["first/activation"] == "Elementwise" and found["out"] == "Zero(bias=True)"
+    assert (
+        found["first"] == "Flat"
+        and found["first/activation"] == "Elementwise(gates=False)"
+        and found["out"] == "Zero(bias=True)"
+    )
 
 
 def test_no_match_lists_all_nodes():

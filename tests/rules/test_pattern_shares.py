@@ -142,6 +142,36 @@ def test_a_kernel_that_serves_one_position_goes_by_evidence():
     assert step.rule == rules.PatternShares()
 
 
+def test_sums_without_a_pattern_are_left_to_what_knows_them():
+    """Of a network for segmentation: bilinear upsampling has coefficients, and no pattern."""
+    i = keras.Input((8, 8, 2))
+    x = skip = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(i)))
+    x = layers.UpSampling2D(interpolation="bilinear")(layers.MaxPooling2D()(x))
+    x = layers.Conv2D(3, 1, name="out")(layers.Concatenate()([skip, x]))
+    model, data = models.randomize(keras.Model(i, x), seed=4), models.normal(40, 8, 8, 2)
+    analyzer = innvest_lite.PatternAttribution(model).fit(data, verbose=0)
+    found = {step.node.name: type(step.rule) for step in analyzer.plan().steps if step.form.kind in ("average", "sum")}
+    assert found == {"up_sampling2d": rules.Coefficients}
+    assert np.isfinite(analyzer.analyze(data[:2])).all() and analyzer.check(data[:2]).unexplained.max() < 1e-4
+
+
+def test_nothing_passes_a_closed_rectifier_behind_which_something_is_added():
+    """By hand: BatchNormalization makes 1 of a closed unit's 0, which so has a share of the logit; the unit has none."""
+    x = keras.Input((2,))
+    y = layers.Dense(2, activation="relu", name="hidden")(x)
+    model = keras.Model(x, layers.Dense(2, name="out")(layers.BatchNormalization(epsilon=0.0)(y)))
+    scaled = [np.ones(2), np.ones(2), np.zeros(2), np.ones(2)]
+    weights = [np.eye(2), [-10, 0], *scaled, [[1, 0], [1, 0]], np.zeros(2)]
+    model.set_weights([np.float32(weight) for weight in weights])
+    patterns = {"hidden": np.eye(2, dtype="float32"), "out": np.full((2, 2), 0.5, "float32")}
+    analyzer = innvest_lite.PatternAttribution(model, patterns=patterns, shares="sample", start="logit", chains="split")
+    sample = np.float32([[3, 2]])
+    # Of the logit, 0 + 1 and 2 + 1, half goes by this sample, 1 to 3, and half on average, 1 to 1.
+    np.testing.assert_allclose(analyzer.analyze(sample), [[0, 4 * (3 / 4 + 1 / 2) / 2]], rtol=1e-5)
+    checked = analyzer.check(sample)
+    np.testing.assert_allclose(checked.unexplained, 0, atol=1e-5)
+
+
 @pytest.mark.parametrize("beyond", [False, True])
 def test_by_default_networks_like_the_papers_have_average_shares(beyond, tmp_path):
     """Also one that was saved before there was the choice, whatever it has."""
