@@ -81,7 +81,7 @@ def measured(network, cell, seed, cache, samples):
 
 
 def _kept(scores):
-    return {name: scores[name] for name in SCORES}
+    return [scores[name] for name in SCORES]
 
 
 def _path(cache, network, cell, seed):
@@ -123,6 +123,8 @@ def _rounded(found):
     """Numbers, however nested, to four places."""
     if isinstance(found, dict):
         return {name: _rounded(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_rounded(value) for value in found]
     return round(found, 4) if isinstance(found, float) else found
 
 
@@ -140,7 +142,8 @@ def report(options):
             name = f"{cell[0][:3]} {cell[1][:4]}{' d' if cell[2] else ''}"
             if found and found[0]["gradient"][options.scope]:
                 columns[f"{name} ({len(found)})"] = {
-                    method: np.array([each[method][options.scope][score] for each in found]) for method in found[0]
+                    method: np.array([each[method][options.scope][SCORES.index(score)] for each in found])
+                    for method in found[0]
                 }
         if columns:
             print(f"\n{table_of(_rows(columns, f'{network}: {score}'), '.2f')}")
