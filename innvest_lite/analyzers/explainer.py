@@ -71,10 +71,14 @@ class Explainer:
         return self.graph.spec(self.graph.outputs[0])
 
     @property
+    def class_axis(self) -> int:
+        """The axis of the output along which its classes lie."""
+        return -1 if self.targets.axis is None else self.targets.axis
+
+    @property
     def has_rivals(self) -> bool:
         """Whether outputs are classes of which one wins, so that a constant that is added to all of them says nothing."""
-        axis = -1 if self.targets.axis is None else self.targets.axis
-        return self.targets.shape[axis] != 1 and not (self.head and is_sigmoid(self.head[0].node))
+        return self.targets.shape[self.class_axis] != 1 and not (self.head and is_sigmoid(self.head[0].node))
 
     # On tensors -------------------------------------------------------------------------------------------------------
 

@@ -53,8 +53,7 @@ class Sweep(Strategy):
         """
         if not (self.centred and explainer.has_rivals):
             return logits
-        axis = len(logits.shape) - 1 if explainer.targets.axis is None else explainer.targets.axis
-        return logits - ops.mean(logits, axis=axis, keepdims=True)
+        return logits - ops.mean(logits, axis=explainer.class_axis, keepdims=True)
 
     def sides(self, explainer: Explainer) -> tuple:
         """The sweeps whose relevance adds up: the numbers that `swept` takes.

@@ -108,9 +108,8 @@ def chosen(estimator: str | Mapping[str, str], kind: str) -> str:
     """The estimator of a choice for layers of a kind; the default for a kind that a mapping leaves out.
 
     "relu.rectified" is "relu.safe" where a rectifier, or another activation, decides which values pass. Elsewhere values of
-    both signs pass, and it
-    is "linear": also at outputs, whose signal is what tells the classes apart, and where it is above 0 there is little but
-    one of them.
+    both signs pass, and it is "linear": also at outputs, whose signal is what tells the classes apart, and where it is
+    above 0 there is little but one of them.
     A single unit counts as an output where nothing else is said of it. It has no positive regime of its own: its negative
     values are the other class, so that "relu.safe" takes all of them, "linear".
     """
