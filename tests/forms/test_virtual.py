@@ -110,13 +110,12 @@ def test_a_merge_of_ones_own_is_not_taken_for_keras_own():
         def _merge_function(self, inputs):
             return inputs[0] + inputs[1]
 
-    for merge in (Difference(), Total()):
+    for merge, as_keras, right in ((Difference(), np.add, [1, -1]), (Total(), np.multiply, [1, 1])):
         a, b = keras.Input((4,)), keras.Input((4,))
         model = keras.Model([a, b], merge([a, b]))
         given = [models.normal(2, 4, seed=seed) for seed in (1, 2)]
         # The layers do compute something else, and their gradient is known.
-        assert not np.allclose(model(given), given[0] + given[1] if merge.name == "difference" else given[0] * given[1])
+        assert not np.allclose(model(given), as_keras(*given))
         with pytest.raises(UnsupportedLayerError, match=type(merge).__name__):
             LRP(model)
-        signs = [float(x[0, 0]) for x in Gradient(model).analyze(given, target=0)]
-        assert signs == ([1, -1] if merge.name == "difference" else [1, 1])
+        assert [float(x[0, 0]) for x in Gradient(model).analyze(given, target=0)] == right

@@ -146,12 +146,12 @@ def test_sums_without_a_pattern_are_left_to_what_knows_them():
     """Of a network for segmentation: bilinear upsampling has coefficients, and no pattern."""
     i = keras.Input((8, 8, 2))
     x = skip = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(i)))
-    x = layers.UpSampling2D(interpolation="bilinear")(layers.MaxPooling2D()(x))
+    x = layers.UpSampling2D(interpolation="bilinear", name="larger")(layers.MaxPooling2D()(x))
     x = layers.Conv2D(3, 1, name="out")(layers.Concatenate()([skip, x]))
     model, data = models.randomize(keras.Model(i, x), seed=4), models.normal(40, 8, 8, 2)
     analyzer = innvest_lite.PatternAttribution(model).fit(data, verbose=0)
     found = {step.node.name: type(step.rule) for step in analyzer.plan().steps if step.form.kind in ("average", "sum")}
-    assert found == {"up_sampling2d": rules.Coefficients}
+    assert found == {"larger": rules.Coefficients}
     assert np.isfinite(analyzer.analyze(data[:2])).all() and analyzer.check(data[:2]).unexplained.max() < 1e-4
 
 
