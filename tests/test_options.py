@@ -75,6 +75,7 @@ GIVEN = {
     "Format.echoes": lambda word: Format(".txt", ("serve",), print, echoes=word),
     "Gradient.grows": lambda word: rules.Gradient(grows=word),
     "Elementwise.gates": lambda word: rules.Elementwise(gates=word),
+    "PatternShares.rectified": lambda word: rules.PatternShares(rectified=word),
     "GatedSignal.inverse": lambda word: rules.GatedSignal(inverse=word),
     "TokenSum.times_input": lambda word: rules.TokenSum(times_input=word),
     "Epsilon.bias": lambda word: rules.Epsilon(bias=word),

@@ -15,10 +15,11 @@ from innvest_lite.rules.composite import Plan, Step
 from innvest_lite.rules.first_layer import Flat, WSquare
 from innvest_lite.rules.gradient import Gradient
 from innvest_lite.rules.lrp import Epsilon, Zero
-from innvest_lite.rules.pattern import Pattern, PatternShares
+from innvest_lite.rules.pattern import Pattern
+from innvest_lite.rules.pattern_shares import PatternEvidence, PatternShares
 
 # To these, the network that puts out -z and a weight of -1 are the same; w * a of both networks is.
-_ODD = (Gradient, Zero, Epsilon, Flat, WSquare, Pattern, PatternShares)
+_ODD = (Gradient, Zero, Epsilon, Flat, WSquare, Pattern, PatternEvidence, PatternShares)
 
 
 def mirrored(plan: Plan) -> Plan | None:

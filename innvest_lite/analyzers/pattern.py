@@ -75,13 +75,14 @@ class PatternAttribution(PatternAnalyzer):
         model: a Functional or Sequential `keras.Model`.
         start: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`; here, "contrast" is the default.
         shares: "average": an input gets the share w * a of a unit's relevance, what it contributes on average, as in the
-            paper. "sample": where one kernel serves many positions, what it contributes in this sample, as far as the
-            pattern takes it for signal: in proportion to the positive part of x * w * a (`rules.PatternShares`), at sums
-            and means to its magnitude (`rules.PatternMagnitudes`). A kernel that serves one position alone, such as that
-            of a dense layer behind a Flatten, also knows on average what speaks for a unit, so there each of the two
-            counts half (`rules.PatternEvidence`). "auto": "average" of networks like the paper's, of convolutions, dense
-            layers, rectifiers and pooling; "sample" of those with BatchNormalization, with sums or products, or with
-            depthwise or grouped convolutions, where the average shares say little (docs/evidence.md); linear layers with
+            paper. "sample": what it contributes in this sample, as far as the pattern takes it for signal: with
+            v = sign(w) (w a)+, by the contributions x * v that have the sign of the unit's value (`rules.PatternShares`);
+            where a kernel serves one position alone, such as that of a dense layer behind a Flatten, and at the last
+            layers, by all of them with their sign (`rules.PatternEvidence`), and so at sums and means
+            (`rules.PatternMagnitudes`). There, what is red speaks for the explained output, also where that is negative.
+            "auto": "average" of networks like the paper's, of convolutions, dense layers, rectifiers and pooling; "sample"
+            of those with BatchNormalization, with sums or products, or with depthwise or grouped convolutions, where the
+            average shares say little (docs/evidence.md); linear layers with
             one pattern for all (`chains`) count as one dense layer.
         **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
@@ -106,18 +107,28 @@ class PatternAttribution(PatternAnalyzer):
         # One that was saved before there was the choice had average shares.
         return super().from_config({"shares": "average", **config})
 
+    @property
+    def starts_directed(self) -> bool:
+        """Whether shares are those of the sample, whose signs go by what made a value what it is; see `ReverseAnalyzer`."""
+        return self.shares == "sample" or (self.shares == "auto" and self._layout.is_beyond_the_papers)
+
+    @property
+    def turns_with_the_logit(self) -> bool:
+        """See `Analyzer`."""
+        return super().turns_with_the_logit and not self.starts_directed
+
     def composite(self) -> list:
         """W * a at linear nodes, which is 1 at diagonal ones, the gradient where values only move."""
         sample = [
-            (rules.unshared(), rules.PatternEvidence()),
+            (rules.unshared() | rules.last(), rules.PatternEvidence()),
             (rules.kind("sum", "average") & rules.kernel_bearing(), rules.PatternMagnitudes()),
+            (rules.rectified(), rules.PatternShares(rectified=True)),
             (rules.kernel_bearing(), rules.PatternShares()),
             (rules.kind("rectifier", "activation"), rules.Elementwise(gates=True)),
         ]
-        by_sample = self.shares == "sample" or (self.shares == "auto" and self._layout.is_beyond_the_papers)
         return [
             *self._at_sums(),
-            *(sample if by_sample else []),
+            *(sample if self.starts_directed else []),
             (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale"), rules.Pass()),
             (rules.gated(), rules.GatedSignal()),

@@ -32,6 +32,8 @@ class Sweep(Strategy):
         kernels: gives node name -> the kernel that rules with `needs_kernel` back-project with.
         accounts: see `Strategy`.
         centred: whether `start` is given by how much the outputs exceed their mean, in place of their values.
+        directed: whether that has the sign of the output itself, for rules that give relevance of the sign of R to what
+            made a value what it is: of a negative value, that is what speaks against it.
         unsigned: whether the two classes of a single unit have the same explanation: z times its signal is -z times the
             signal of -z.
     """
@@ -41,6 +43,7 @@ class Sweep(Strategy):
     kernels: Callable[[], dict]
     accounts: bool = True
     centred: bool = False
+    directed: bool = False
     unsigned: bool = False
 
     sweeps = True
@@ -53,7 +56,8 @@ class Sweep(Strategy):
         """
         if not (self.centred and explainer.has_rivals):
             return logits
-        return logits - ops.mean(logits, axis=explainer.class_axis, keepdims=True)
+        above = logits - ops.mean(logits, axis=explainer.class_axis, keepdims=True)
+        return ops.where(logits >= 0, ops.abs(above), -ops.abs(above)) if self.directed else above
 
     def sides(self, explainer: Explainer) -> tuple:
         """The sweeps whose relevance adds up: the numbers that `swept` takes.
@@ -120,6 +124,7 @@ class ReverseAnalyzer(Analyzer):
 
     starts_from_logit = False
     starts_centred = False
+    starts_directed: Any = False
     starts_unsigned = False
     accounts = True
     #: What stands in where `fallback` lets the gradient do so: `(matcher, rule)`.
@@ -169,7 +174,15 @@ class ReverseAnalyzer(Analyzer):
 
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""
-        return Sweep(self.start, self.finish, self.kernels, self.accounts, self.starts_centred, self.starts_unsigned)
+        return Sweep(
+            self.start,
+            self.finish,
+            self.kernels,
+            self.accounts,
+            centred=self.starts_centred,
+            directed=self.starts_directed,
+            unsigned=self.starts_unsigned,
+        )
 
     @property
     def rescales(self) -> bool:

@@ -23,18 +23,12 @@ from innvest_lite.rules.matchers import (
     monotone,
     named,
     one_position,
+    rectified,
     unshared,
     until,
 )
-from innvest_lite.rules.pattern import (
-    GatedSignal,
-    InverseScale,
-    Pass,
-    Pattern,
-    PatternEvidence,
-    PatternMagnitudes,
-    PatternShares,
-)
+from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern
+from innvest_lite.rules.pattern_shares import PatternEvidence, PatternMagnitudes, PatternShares
 from innvest_lite.rules.presets import PRESETS, preset
 from innvest_lite.rules.weightless import Coefficients, Contributions, Elementwise, Magnitude, Norm
 
@@ -86,6 +80,7 @@ __all__ = [
     "named",
     "one_position",
     "preset",
+    "rectified",
     "register_rule",
     "unshared",
     "until",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
 from innvest_lite.forms import KINDS, Form, LinearForm
+from innvest_lite.forms.structure import activation_name
 from innvest_lite.graph.recognized import is_affine
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Site:
         form: what the node is.
         first: whether it is a linear node to which the input comes through no other one.
         before_first: whether the input comes to it through no linear node.
+        users: the nodes that take what it puts out.
         last: whether it is a linear node from which the output comes through no other one.
         place: the index of its layer in `model.layers`, followed by those inside nested models.
         places: the name of every layer -> its place.
@@ -41,6 +43,7 @@ class Site:
     first: bool = False
     last: bool = False
     before_first: bool = False
+    users: tuple[Any, ...] = ()
     place: tuple[int, ...] = ()
     places: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
@@ -156,6 +159,11 @@ def unshared() -> Matcher:
     return _Unshared()
 
 
+def rectified() -> Matcher:
+    """Matches linear nodes whose values go to nothing but ReLUs, so that no relevance comes back to negative units."""
+    return _Rectified()
+
+
 def last() -> Matcher:
     """Matches the linear nodes that make the output: no other linear node lies behind them."""
     return _Last()
@@ -189,6 +197,7 @@ MAKERS = (
     before_first,
     one_position,
     unshared,
+    rectified,
     last,
     until,
 )
@@ -280,6 +289,12 @@ class _Unshared(Matcher):
 
 
 @dataclasses.dataclass(frozen=True)
+class _Rectified(Matcher):
+    def __call__(self, site):
+        return site.kind == "linear" and bool(site.users) and all(map(_closes, site.users))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Last(Matcher):
     def __call__(self, site):
         return site.last
@@ -349,12 +364,17 @@ def sites_of(graph: Graph, forms: Mapping[str, Form]) -> list[Site]:
                 linear and not behind_linear.intersection(node.inputs),
                 linear and not before_linear.intersection(node.values),
                 not linear and not behind_linear.intersection(node.inputs),
+                tuple(user for value in node.values for user in graph.consumers.get(value, ())),
                 # The parts into which passes cut a layer have the layer's place.
                 graph.places[node.name.removesuffix(f"/{node.part}")],
                 graph.places,
             )
         )
     return sites
+
+
+def _closes(node):
+    return activation_name(node) in ("relu", "relu6")
 
 
 def _reached_through_linear(nodes, forms, sources, targets):

@@ -189,7 +189,8 @@ def test_every_rule_in_use_is_registered():
         rules.lrp.PositiveShares,
         rules.first_layer.InputlessRule,
         rules.Norm,
-        rules.pattern.SharesByPattern,
+        rules.pattern_shares.SharesByPattern,
+        rules.pattern_shares.SharesByMagnitude,
     }
     subclasses = {cls for family in families for cls in family.__subclasses__()} - families
     ours = {cls for cls in subclasses if cls.__module__.startswith("innvest_lite")}
