@@ -51,7 +51,7 @@ DEGRADATION = {"patch": 4, "steps": 49, "batch_size": BATCH}
 INPUT, REFERENCE = "input", "input_t_gradient"
 LRPS = ("lrp.epsilon", "lrp.z_plus", "lrp.epsilon_plus_flat", "lrp.sequential_preset_a")
 METHODS = (INPUT, "gradient", REFERENCE, "integrated_gradients", *LRPS)
-DEFAULT, BEST_LRP = "default", "best LRP"
+DEFAULT, BEFORE, BEST_LRP = "default", "first release", "best LRP"
 COMPARED = (RANDOM, INPUT, REFERENCE, BEST_LRP, DEFAULT)
 
 
@@ -64,6 +64,7 @@ class Setting:
         shares: PatternAttribution's.
         regime: what decides whether a unit is in the positive regime.
         separable: whether separable convolutions are two linear maps or one.
+        chains: whether linear layers with no rectifier between them have one pattern for all.
         merge: whether sums have patterns, or hand all of their relevance to each branch, as the gradient does.
         least: the share of var[y] below which the denominator of a+ is too small: the linear pattern takes its place.
     """
@@ -72,14 +73,16 @@ class Setting:
     shares: str = "auto"
     regime: str = "rectifier"
     separable: str = "split"
+    chains: str = "joint"
     merge: bool = True
     least: float = estimators.ILL_CONDITIONED["relu.safe"]
 
 
 SETTINGS = {
     DEFAULT: Setting(),
-    "as before: relu.safe, average": Setting("relu.safe", "average"),
-    "the paper's: relu, average": Setting("relu", "average"),
+    BEFORE: Setting("relu.safe", "average", chains="split"),
+    "the paper's: relu, average": Setting("relu", "average", chains="split"),
+    "chains: split": Setting(chains="split"),
     **{f"shares: {word}": Setting(shares=word) for word in ("average", "sample")},
     **{f"all: {word}": Setting(word) for word in ("relu", "relu.safe", "linear", "filter")},
     "unrectified: relu.safe": Setting({"unrectified": "relu.safe"}),
@@ -109,33 +112,34 @@ def rho(model, digits, samples):
     return rows
 
 
-def explained(model, digits, samples, rank_by):
+def explained(model, digits, samples, arguments):
     """Method (and setting) -> what the samples' patches are ranked by: attributions, or magnitudes of signals."""
 
     def ranked(analyzer):
         values = analyzer.analyze(samples, batch_size=BATCH)
-        return np.abs(values) if ranking_of(analyzer, rank_by) == "magnitude" else values
+        return np.abs(values) if ranking_of(analyzer, arguments.rank_by) == "magnitude" else values
 
     found = {method: ranked(innvest_lite.create_analyzer(method, model)) for method in METHODS}
 
     @functools.cache
-    def statistics(regime, separable):
-        options = {"regime": regime, "separable": separable, "batch_size": BATCH, "verbose": 0}
+    def statistics(regime, separable, chains):
+        options = {"regime": regime, "separable": separable, "chains": chains, "batch_size": BATCH, "verbose": 0}
         return innvest_lite.fit_statistics(model, digits, **options)
 
-    for name, setting in SETTINGS.items():
-        gathered = statistics(setting.regime, setting.separable)
+    for name in arguments.settings:
+        setting = SETTINGS[name]
+        gathered = statistics(setting.regime, setting.separable, setting.chains)
         with mock.patch.dict(estimators.ILL_CONDITIONED, {"relu.safe": setting.least}):
             patterns = gathered.patterns(model, setting.estimator)
-        options = {"patterns": patterns, "separable": setting.separable, "merge_patterns": setting.merge}
+        options = {"patterns": patterns, "merge_patterns": setting.merge}
         found[f"{ATTRIBUTION}, {name}"] = ranked(innvest_lite.PatternAttribution(model, shares=setting.shares, **options))
         found[f"{NET}, {name}"] = ranked(innvest_lite.PatternNet(model, **options))
     return found
 
 
-def degraded(model, digits, samples, rank_by):
+def degraded(model, digits, samples, arguments):
     """Method (and setting) -> `Degradation`."""
-    found, places, different = explained(model, digits, samples, rank_by), {}, {}
+    found, places, different = explained(model, digits, samples, arguments), {}, {}
     for label, attributions in found.items():
         # A setting about layers that a network has none of explains as the default does, and a scale orders nothing.
         key = (attributions / (np.abs(attributions).max() or 1)).tobytes()
@@ -189,8 +193,22 @@ def _as_interval(gain):
 def networks_table(found, over, method):
     """Gains of a pattern method over one of `COMPARED`, a column a network; `found` maps them to rows of `compared`."""
     gains = [{row["method"]: row["gains"].get(over) for row in rows} for rows in found.values()]
-    cells = [(name, *(_starred(column[f"{method}, {name}"]) for column in gains)) for name in SETTINGS]
+    names = [name for name in SETTINGS if f"{method}, {name}" in gains[0]]
+    cells = [(name, *(_starred(column[f"{method}, {name}"]) for column in gains)) for name in names]
     return table((f"{method}: gain over {over}", *found), cells)
+
+
+def methods_table(found):
+    """Gains over the random order: all methods and the pattern methods' settings, a column a network, the best first."""
+    gains = {
+        net: {row["method"]: row["gains"][RANDOM][0] for row in rows if RANDOM in row["gains"]}
+        for net, rows in found.items()
+    }
+    made = []
+    for method in next(iter(gains.values())):
+        row = {net: of_net[method] for net, of_net in gains.items()}
+        made.append({"gain over random order": method, **row, "mean": float(np.mean(list(row.values())))})
+    return table_of(sorted(made, key=lambda row: -row["mean"]), "+.3f")
 
 
 def _starred(gain):
@@ -220,7 +238,7 @@ def run(arguments):
             quality = rho(model, shown.seen, samples)
             print(f"\nrho, {label} ({time.perf_counter() - start:.0f} s)\n{table_of(quality, '.3g')}\n", flush=True)
             start = time.perf_counter()
-            found[label] = degraded(model, shown.seen, samples, arguments.rank_by)
+            found[label] = degraded(model, shown.seen, samples, arguments)
             print(f"degradation, {label}: {time.perf_counter() - start:.0f} s", flush=True)
             written["rho"] += [{"net": label, **row} for row in quality]
             written["degradation"] += csv_rows(label, compared(found[label]))
@@ -232,6 +250,7 @@ def run(arguments):
     if len(arguments.nets) > 1:
         print(f"degradation, mean of {len(found)} networks\n{comparison_table(compared(averaged([*found.values()])))}")
     rows = {label: compared(results) for label, results in found.items()}
+    print(f"\n{methods_table(rows)}")
     for method in PATTERN_METHODS:
         for over in COMPARED:
             print(f"\n{networks_table(rows, over, method)}")
@@ -247,6 +266,9 @@ def main():
     parser.add_argument("--light", type=float, default=0.0, help="the standard deviation of the waves at each pixel")
     parser.add_argument(
         "--rank-by", choices=("auto", "signed"), default="auto", help="as in metrics.degradation (%(default)s)"
+    )
+    parser.add_argument(
+        "--settings", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS), help="of the pattern methods"
     )
     parser.add_argument("--cache", type=pathlib.Path, metavar="DIR", help="keep trained networks here")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="write CSV files here")

@@ -27,11 +27,10 @@ from common.choices import by_every_choice
 from common.measuring import machine
 from common.tables import table_of
 from ground_truth_networks import NETWORKS, TRAINING, data, explained_right, trained
-from ground_truth_tables import SCORES, tables
+from ground_truth_tables import SCORES, interval, tables
 
 import innvest_lite
 from innvest_lite.metrics import ground_truth
-from innvest_lite.metrics.intervals import student
 
 SCENARIOS = ("linear", "rigid", "xor", "multiplicative")
 BACKGROUNDS = ("white", "correlated")
@@ -128,7 +127,7 @@ def _rounded(found):
 
 
 def report(options):
-    """Prints a table for each network and score, and how PatternAttribution and PatternNet do by it."""
+    """Prints what all methods have of each score, and how PatternAttribution and PatternNet do by it."""
     machine()
     measured, chosen = _recorded(options), cells(options)
     records = {
@@ -152,10 +151,10 @@ def published(options):
         found = [_globally(cell, seed, options) for seed in options.seeds]
         for method, theirs in PUBLISHED.items():
             ours = np.array([each[method] for each in found])
-            low, high = student(ours, 0.95) if len(ours) > 1 else (float("nan"),) * 2
+            low, high = interval(ours)
             row = {"linear": f"{cell[1]}{', distractors' if cell[2] else ''}", "method": method, "ours": float(ours.mean())}
             rows.append({**row, "95 % from": low, "to": high, "published": theirs[place]})
-    print(f"\n{table_of(rows, '.2f')}")
+    print(f"\n{table_of(rows, '.3f')}")
 
 
 def _globally(cell, seed, options):
@@ -183,6 +182,7 @@ def main():
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--accuracy", type=float, default=0.8, help="networks below it are left out (%(default)s)")
     parser.add_argument("--every-choice", action="store_true", help="report the pattern methods by every choice")
+    parser.add_argument("--cells", action="store_true", help="report cell by cell, too")
     parser.add_argument("--scope", choices=("local", "global"), default="local")
     options = parser.parse_args()
     # Of negative logits and maps of zeros, which are scored as they are, once for each of hundreds of networks.

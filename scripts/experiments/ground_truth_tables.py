@@ -11,7 +11,9 @@ from innvest_lite.patterns.estimators import DEFAULT
 SCORES = ("precision", "mass_accuracy", "signal_correlation")
 RIVALS = ("gradient", "integrated_gradients")
 """Beside the presets of LRP, what PatternAttribution is held against."""
-_USUAL_SHARES = {"mlp": "average", "cnn": "average", "residual": "sample", "bottleneck": "sample"}
+PRODUCT = "multiplicative"
+"""The scenario without a signal that adds to anything; its cells stand apart."""
+_USUAL_SHARES = {"mlp": "average", "cnn": "average"}
 _SIGNAL = f"PatternNet, {DEFAULT}, contrast"
 
 
@@ -40,22 +42,50 @@ def columns_of(records, cells, scope, score):
     return columns
 
 
-def means(columns, title, every_choice=False):
+def interval(values):
+    """`(low, high)` of the mean of a few seeds, with a confidence of 95 % (Student); no numbers of a single one."""
+    return student(values, 0.95) if len(values) > 1 else (float("nan"), float("nan"))
+
+
+def named(network, every_choice=False):
+    """A function from a method's name in the record to that in a table; None: it is not shown."""
+    known = {usual(network): "PatternAttribution", _SIGNAL: "PatternNet from contrast"}
+    known |= {f"PatternNet, {DEFAULT}, logit": "PatternNet", f"gradient x {_SIGNAL}": "gradient x PatternNet"}
+    return lambda name: known.get(name, name if every_choice or "Pattern" not in name else None)
+
+
+def overview(columns, title, every_choice=False):
+    """Methods in rows, networks in columns: means over cells, after those over seeds; the highest mean of all first.
+
+    Args:
+        columns: network -> as `columns_of` gives them.
+        title: of the column of names.
+        every_choice: also the pattern methods by other choices than the defaults.
+    """
+    rows = {}
+    for network, cells in columns.items():
+        shown = named(network, every_choice)
+        for name in dict.fromkeys(name for cell in cells.values() for name in cell if shown(name)):
+            mean = float(np.mean([cell[name].mean() for cell in cells.values() if name in cell]))
+            rows.setdefault(shown(name), {})[f"{network} ({len(cells)})"] = mean
+    made = [{title: name, **row, "mean": float(np.mean(list(row.values())))} for name, row in rows.items()]
+    return table_of(sorted(made, key=lambda row: -row["mean"]), ".2f")
+
+
+def means(columns, network, score, every_choice=False):
     """Methods in rows, cells in columns, means over seeds; the highest mean over cells first.
 
     Args:
         columns: as `columns_of` gives them.
-        title: of the column of names, which begins with the network.
+        network: its name.
+        score: one of `SCORES`.
         every_choice: also the pattern methods by other choices than the defaults.
     """
-    network = title.split(":")[0]
-    named = {usual(network): "PatternAttribution", _SIGNAL: "PatternNet from contrast"}
-    named |= {f"PatternNet, {DEFAULT}, logit": "PatternNet", f"gradient x {_SIGNAL}": "gradient x PatternNet"}
-    rows = []
-    for name in dict.fromkeys(name for column in columns.values() for name in column):
-        if every_choice or "Pattern" not in name or name in named:
-            found = {cell: float(column[name].mean()) for cell, column in columns.items() if name in column}
-            rows.append({title: named.get(name, name), **found, "mean": float(np.mean(list(found.values())))})
+    shown, rows = named(network, every_choice), []
+    for name in dict.fromkeys(name for column in columns.values() for name in column if shown(name)):
+        found = {cell: float(column[name].mean()) for cell, column in columns.items() if name in column}
+        row = {f"{network}: {score}": shown(name), **found}
+        rows.append({**row, "mean": float(np.mean(list(found.values())))})
     return table_of(sorted(rows, key=lambda row: -row["mean"]), ".2f")
 
 
@@ -65,7 +95,7 @@ def against(columns, network, score):
     for cell, column in columns.items():
         best = max((name for name in column if _is_rival(name)), key=lambda name: column[name].mean())
         difference = column[usual(network)] - column[best]
-        low, high = student(difference, 0.95) if len(difference) > 1 else (float("nan"),) * 2
+        low, high = interval(difference)
         row = {f"{network}: {score}": cell, "seeds": len(difference), "best rival": best, "its": float(column[best].mean())}
         rows.append({**row, "PatternAttribution less it": float(difference.mean()), "95 % from": low, "to": high})
     return table_of(rows, ".2f")
@@ -77,7 +107,7 @@ def verdict(columns, network, score):
     for column in columns.values():
         differences = [column[usual(network)] - column[name] for name in column if _is_rival(name)]
         by_mean += all(each.mean() >= 0 for each in differences)
-        not_below += all(each.mean() >= 0 or (len(each) > 1 and student(each, 0.95)[1] >= 0) for each in differences)
+        not_below += all(each.mean() >= 0 or interval(each)[1] >= 0 for each in differences)
     row = {"network": network, "score": score, "cells": len(columns)}
     row |= {"PatternAttribution at least as good": by_mean, "interval not below": not_below}
     return {**row, "PatternNet's the highest": _highest(columns) if score == "signal_correlation" else ""}
@@ -99,20 +129,37 @@ def _is_rival(name):
 
 
 def tables(records, options, cells):
-    """All tables of a report, as text, one after the other.
+    """All tables of a report, as text, one after the other: an overview, the verdicts, and with --cells cell by cell.
 
     Args:
         records: network -> cell -> what was measured, a list over seeds.
         options: of the command line.
         cells: the cells.
     """
-    verdicts = []
-    for network, score in itertools.product(options.networks, SCORES):
-        columns = columns_of(records[network], cells, options.scope, score)
-        if not columns:
-            continue
-        yield means(columns, f"{network}: {score}", options.every_choice)
-        if all(usual(network) in column for column in columns.values()):
-            yield against(columns, network, score)
-            verdicts.append(verdict(columns, network, score))
-    yield table_of(verdicts, ".2f") if verdicts else "nothing is measured"
+    found = {
+        score: {network: columns_of(records[network], cells, options.scope, score) for network in options.networks}
+        for score in SCORES
+    }
+    added = {score: _of_scenario(columns, False) for score, columns in found.items()}
+    product = {score: _of_scenario(columns, True) for score, columns in found.items()}
+    titled = [*added.items(), *((f"{score}, {PRODUCT}", product[score]) for score in SCORES[:2])]
+    for title, columns in titled:
+        if columns:
+            yield overview(columns, title, options.every_choice)
+    every = [(network, score) for network, score in itertools.product(options.networks, SCORES) if network in added[score]]
+    if not every:
+        yield "nothing is measured"
+        return
+    yield table_of([verdict(added[score][network], network, score) for network, score in every], ".2f")
+    for network, score in every if options.cells else ():
+        yield means(found[score][network], network, score, options.every_choice)
+        yield against(found[score][network], network, score)
+
+
+def _of_scenario(columns, product):
+    """Network -> the columns of cells of the scenario `PRODUCT`, or of all others; without networks that have none."""
+    chosen = {
+        network: {name: column for name, column in cells.items() if name.startswith(PRODUCT[:3]) is product}
+        for network, cells in columns.items()
+    }
+    return {network: cells for network, cells in chosen.items() if cells}
