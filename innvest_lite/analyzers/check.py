@@ -37,8 +37,8 @@ class CheckRow:
         bias: what its bias absorbed; 0 for rules that ignore the bias.
         epsilon: what a stabilizer absorbed, and what arrived where the rule divides by 0.
         gate: what closed (or squashing) activations kept, and maxima with a constant.
-        kernel: what the back-projecting kernel's sum over the fan-in is short of 1: in PatternAttribution dead units, in
-            PatternNet and the gradient family the change of units.
+        kernel: what the back-projecting kernel's sum over the fan-in is short of 1: in PatternAttribution dead units, and
+            what speaks against a unit in shares of the sample; in PatternNet and the gradient family the change of units.
         padding: what went to positions outside the image.
         rest: what none of these explains: rounding.
     """

@@ -3,8 +3,9 @@
 Usage: `python scripts/checks/patterns.py [NAME ...]`. Each model runs in a process of its own, with random weights, at the
 smallest input it allows: a line each, exit code 1 if one is bad. A model is good if its patterns are finite, its
 explanations finite and not all 0; if `check` explains the gap of PatternAttribution to 1e-3 (of the largest sum of
-relevance, and of the gap) and node by node to float32's rounding; and if sums of live units, maxima, scales, products and
-whatever only moves values hand on all that arrives.
+relevance, and of the gap) and node by node to float32's rounding; and if sums of live units (but for what speaks against
+them, where shares are those of the sample), maxima, scales, products and whatever only moves values hand on all that
+arrives.
 
 Where layers have no pattern, the line says which, and the gradient stands in there (`fallback="gradient"`). The gap and its
 reasons are shares of the explained logit, means over the samples.
@@ -110,15 +111,16 @@ def followed(plan, report, magnitudes, fitted, unsupported):
     steps = {step.node.name: step for step in plan.steps}
     without_rule = {node for node, step in steps.items() if step.node.kind in unsupported}
 
-    def share(row, word):
-        return float(np.max(np.abs(getattr(row, word)) / np.maximum(magnitudes[row.node], 1e-300)))
+    def share(row, amount):
+        return float(np.max(np.abs(amount) / np.maximum(magnitudes[row.node], 1e-300)))
 
-    rests = {row.node: share(row, "rest") for row in report.rows}
+    rests = {row.node: share(row, row.rest) for row in report.rows}
     worst = max(rests, key=rests.get)
     sums = [row for row in report.rows if steps[row.node].form.kind == "sum"]
     live = [row for row in sums if row.node in fitted and not fitted[row.node].dead]
     others = [row for row in report.rows if loses_nothing(steps[row.node]) and row.node not in without_rule]
-    lost, moved = (max((share(row, "lost") for row in rows), default=0.0) for rows in (live, others))
+    lost = max((share(row, unsaid(row, steps[row.node].rule)) for row in live), default=0.0)
+    moved = max((share(row, row.lost) for row in others), default=0.0)
     unexplained = float(report.unexplained.max())
     of_gap = float(np.max(sum(np.abs(row.rest) for row in report.rows) / np.abs(report.gap)))
     texts = [
@@ -141,6 +143,13 @@ def reasons(report, without_rule):
     parts["bias/rest"] = sum(parts.pop(word) for word in ("bias", "epsilon", "rest"))
     listing = ", ".join(f"{reason} {value:.2g}" for reason, value in parts.items())
     return f"{np.mean(report.gap / report.start):.2g} ({listing})"
+
+
+def unsaid(row, rule):
+    """What a sum loses, but for what speaks against it in this sample."""
+    from innvest_lite import rules
+
+    return row.lost - row.kernel if isinstance(rule, rules.PatternMagnitudes) else row.lost
 
 
 def loses_nothing(step):
