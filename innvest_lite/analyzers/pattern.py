@@ -124,11 +124,13 @@ class PatternAttribution(PatternAnalyzer):
             (rules.kind("sum", "average") & rules.kernel_bearing(), rules.PatternMagnitudes()),
             (rules.rectified(), rules.PatternShares(rectified=True)),
             (rules.kernel_bearing(), rules.PatternShares()),
-            (rules.kind("rectifier", "activation"), rules.Elementwise(gates=True)),
+            (rules.monotone(), rules.Magnitude(signed=True)),
+            (rules.kind("rectifier", "activation"), rules.Elementwise(signed=True)),
         ]
+        # Without their patterns, sums share by what adds up in this sample.
+        sums = [] if self.merge_patterns else [(rules.kind("sum"), rules.Magnitude(signed=True))]
         return [
-            *self._at_sums(),
-            *(sample if self.starts_directed else []),
+            *([*sums, *sample] if self.starts_directed else self._at_sums()),
             (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale"), rules.Pass()),
             (rules.gated(), rules.GatedSignal()),

@@ -62,7 +62,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         chains: whether linear layers with no rectifier between them have one pattern for all ("joint") or one each
             ("split"), see `fit_statistics`. None: as the patterns were fitted; where there are none yet, "joint".
         merge_patterns: whether the patterns of a sum decide how much of its relevance each branch gets; if not, each gets
-            all of it, as the gradient hands it on.
+            all of it, as the gradient hands it on, or with shares of the sample what it adds.
         dtype: in which the analyzer keeps its kernels: "float32", or "bfloat16", which takes half the memory and leaves 8
             bits of each number (about 0.4 %). It computes in float32.
         **options: as in `ReverseAnalyzer` and `Analyzer`.

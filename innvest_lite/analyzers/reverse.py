@@ -10,6 +10,7 @@ from keras import ops
 
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.analyzers.constants import constants_of, relative
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.mirrored import mirrored
@@ -85,8 +86,11 @@ class Sweep(Strategy):
         weights = explainer.targets.at(logits, weights)
         weights = ops.relu(side * weights) if side else weights
         weights = ops.abs(weights) if self.unsigned and explainer.targets.two_classes else weights
+        constants = constants_of(plan, calls)
         start = self.start(weights, self.starting_values(explainer, put_out))
-        return start, sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan)), logits
+        start = relative(start, put_out, constants.get(plan.graph.outputs[0]))
+        found = sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan), constants=constants)
+        return start, found, logits
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""

@@ -12,6 +12,7 @@ from typing import Any
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.analyzers.constants import above
 from innvest_lite.graph import Value
 from innvest_lite.graph.interpret import interpret
 from innvest_lite.rules import Call, Plan, Rule
@@ -114,6 +115,8 @@ def backward(
     kernels: Mapping[str, Any],
     keep: Sequence[Value] = (),
     rescale: bool = False,
+    *,
+    constants: Mapping[Value, Any] | None = None,
 ) -> Swept:
     """Hands relevance from the output back to the inputs.
 
@@ -124,11 +127,12 @@ def backward(
         kernels: node name -> the kernel that a rule with `needs_kernel` back-projects with.
         keep: values whose relevance is wanted besides the inputs'.
         rescale: keep all relevance under way near 1, sample by sample, by powers of two.
+        constants: `Value` -> the constant that is taken off it before a rule sees it, see `constants`.
 
     Returns:
         A `Swept`.
     """
-    wanted = (*plan.graph.inputs, *keep)
+    wanted, constants = (*plan.graph.inputs, *keep), constants or {}
     pending = {plan.graph.outputs[0]: [start]}
     exponent = ops.zeros(ops.shape(start)[:1], "int32")
     kept, passages, grown, interval = {}, [], 0, _rescaling_interval(plan)
@@ -144,6 +148,7 @@ def backward(
         taken, outputs, pullback, prepared = calls[step.node.name]
         kernel = kernels.get(step.node.name)
         call = Call(step.form, taken, outputs, pullback, kernel, step.nonnegative, prepared)
+        call = above(call, tuple(map(constants.get, step.node.inputs)), tuple(map(constants.get, step.node.values)))
         handed_on = step.rule.reverse(call, arrived)
         passages.append(Passage(step.rule, call, arrived, handed_on, exponent))
         _add(pending, step.node.inputs, handed_on)

@@ -155,7 +155,7 @@ class Layout:
                     form = self.forms[node.name]
                     if form.kind in ("rectifier", "activation"):
                         return node
-                    if _is_elementwise(form):
+                    if _is_elementwise(form, current):
                         following.append(node.values[0])
             frontier = following
         return None
@@ -170,10 +170,11 @@ def _is_beyond_the_papers(form):
     return form.kind == "linear" and not form.units_share_inputs
 
 
-def _is_elementwise(form: Form) -> bool:
+def _is_elementwise(form: Form, value: Value) -> bool:
     """Whether a node changes a value's numbers but not which unit is which."""
-    # A sum that broadcasts its first input spreads one unit over many positions.
-    if form.node.input_specs[0].shape != form.node.output_specs[0].shape:
+    # A sum that broadcasts the value spreads one unit over many positions.
+    specs = zip(form.node.inputs, form.node.input_specs, strict=True)
+    if any(source == value and spec.shape != form.node.output_specs[0].shape for source, spec in specs):
         return False
     return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
 

@@ -30,6 +30,7 @@ class Call:
         nonnegative: whether no input can be negative, whatever the model's input.
         prepared: what the rule's `prepare` left for `reverse`, or None.
         kernel: for rules with `needs_kernel`, the kernel to back-project with; else None.
+        constants: in plans with a rule that is `relative`, for each input the constant that was taken off, or None.
     """
 
     form: Any
@@ -39,6 +40,7 @@ class Call:
     kernel: Any = None
     nonnegative: bool = False
     prepared: Any = None
+    constants: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +53,14 @@ class Rule:
         needs_bounds: whether it has bounds of the model's input, and finds those of the node's input as
             `call.prepared`, where they are others.
         grows: whether relevance can grow without bound from layer to layer, so that a deep network leaves float32.
+        relative: whether relevance goes by what a value has above the constant that the network adds to it: such a rule's
+            plan takes constants off all inputs and outputs, see `innvest_lite.analyzers.constants`.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ()
     needs_kernel: ClassVar[bool] = False
     needs_bounds: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
 
     @property
     def grows(self) -> bool:

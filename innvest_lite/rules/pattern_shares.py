@@ -24,6 +24,7 @@ class SharesByPattern(Rule):
     """What the rules of this module share: a kernel of the analyzer's, w * a, and relevance in its dtype, float32."""
 
     needs_kernel = True
+    relative = True
 
     @property
     def grows(self) -> bool:

@@ -148,6 +148,13 @@ def nowhere(relevance: Any, total: Any) -> Any:
     return ops.where(ops.equal(total, 0), wide(relevance), 0)
 
 
+def share_above(value: Any, constant: Any) -> Any:
+    """(v - c) / (|v - c| + |c|) with the sign of v: 1 where c is 0."""
+    part = value - constant
+    signed = ops.where(value >= 0, part, -part)
+    return backend.divide_no_nan(signed, ops.abs(part) + ops.abs(constant))
+
+
 def require(condition: bool, message: str) -> None:
     """Raises InvalidInputError with the message unless the condition holds."""
     if not condition:

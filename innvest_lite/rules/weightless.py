@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 from keras import ops
@@ -12,7 +13,7 @@ from innvest_lite.forms import KINDS, LinearForm
 from innvest_lite.forms.structure import Mixture
 from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
-from innvest_lite.rules.shares import Magnitudes, nowhere, own, require_number, stabilized, times, wide
+from innvest_lite.rules.shares import Magnitudes, nowhere, own, require_number, share_above, stabilized, times, wide
 
 
 @register_rule
@@ -49,9 +50,8 @@ class Norm(Rule):
         total = wide(call.outputs[0])
         denominator = stabilized(total, self.epsilon) if self.epsilon else total
         cotangent = backend.divide_no_nan(wide(relevance[0]), denominator)
-        nothing = (ops.zeros_like(x) if backend.is_float(x) else x for x in call.inputs)
         # For inputs of 0 an affine map gives its constant: an offset, or a fixed mean.
-        (constant,) = call.form.affine(*call.inputs)(*nothing)
+        (constant,) = call.form.affine(*call.inputs)(*map(_nothing, call.inputs))
         return {"bias": cotangent * wide(constant), "epsilon": wide(relevance[0]) - cotangent * total}
 
     def _back(self, call, cotangent):
@@ -84,12 +84,20 @@ class Contributions(Norm):
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """What the constant part of the node keeps, and what arrived at 0."""
-        constants = call.form.forward(*(ops.zeros_like(x) if backend.is_float(x) else x for x in call.inputs))
+        constants = call.form.forward(*map(_nothing, call.inputs))
         parts = [
             (wide(r), wide(z), wide(o)) for r, z, o in zip(relevance, call.outputs, constants, strict=True) if r is not None
         ]
         kept = [backend.divide_no_nan(r, z) * o for r, z, o in parts]
         return {"bias": _side_by_side(kept), "epsilon": _side_by_side([nowhere(r, z) for r, z, _ in parts])}
+
+
+def _nothing(x):
+    return ops.zeros_like(x) if backend.is_float(x) else x
+
+
+def _with_sign(share, call):
+    return ops.where(call.outputs[0] >= 0, share, -share)
 
 
 def _side_by_side(tensors):
@@ -104,14 +112,27 @@ class Magnitude(Norm):
     R_i = sum_j |c_ij| / sum_i |c_ij| R_j, the constant of a diagonal map being one more contribution; so do Hui and Binder
     2019 (doi 10.1007/978-3-030-20518-8_63) at BatchNormalization. Equal to `Norm` where
     all contributions have one sign; else no denominator is smaller than its parts, as where the addends of a sum cancel.
+
+    Attributes:
+        signed: whether contributions of the other sign than the whole get relevance of the other sign, c in place of |c|.
     """
 
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        truth(self.signed, "signed")
+
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
-        """R_in = |c| / (sum |c| + |o|) R."""
+        """R_in = |c| / (sum |c| + |o|) R, or sign(z) c in place of |c|."""
         if not self._differs(call):
             return super().reverse(call, relevance)
         parts = Magnitudes(call)
-        return parts.back(backend.divide_no_nan(wide(relevance[0]), parts.total))
+        share = backend.divide_no_nan(wide(relevance[0]), parts.total)
+        if not self.signed:
+            return parts.back(share)
+        back = self._back(call, _with_sign(share, call))
+        return tuple(None if part is None else times((x,), (part,))[0] for x, part in zip(call.inputs, back, strict=True))
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """The constant's share; all relevance is lost where there is no contribution."""
@@ -119,7 +140,12 @@ class Magnitude(Norm):
             return super().absorbed(call, relevance)
         parts = Magnitudes(call)
         share = backend.divide_no_nan(wide(relevance[0]), parts.total)
-        return {"bias": share * parts.constant, "epsilon": nowhere(relevance[0], parts.total)}
+        lost = {"bias": share * parts.constant, "epsilon": nowhere(relevance[0], parts.total)}
+        if not self.signed:
+            return lost
+        (constant,) = call.form.affine(*call.inputs)(*map(_nothing, call.inputs))
+        shared = _with_sign(share, call) * (wide(call.outputs[0]) - wide(constant))
+        return {**lost, "kernel": wide(relevance[0]) - lost["bias"] - lost["epsilon"] - shared}
 
     def _differs(self, call):
         """Whether contributions can have both signs, and it is known how large each is."""
@@ -157,35 +183,33 @@ class Elementwise(Rule):
     ReLU (Bach et al. 2015, doi 10.1371/journal.pone.0130140), R_in = R_out.
 
     Attributes:
-        gates: whether nothing passes where f(x) is 0, as behind a closed ReLU. An input of 0 has a share of its own where
-            something is added to it, as by a BatchNormalization.
+        signed: by size, (f(x) - f(0)) / (|f(x) - f(0)| + |f(0)|) with the sign of f(x), which is between -1 and 1 where the
+            other is without bound; of inputs from which a constant was taken (`Call.constants`), f(c) in place of f(0).
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("rectifier", "activation")
-    gates: bool = False
+    signed: bool = False
 
     def __post_init__(self) -> None:
-        truth(self.gates, "gates")
+        truth(self.signed, "signed")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
-        """R_in = (f(x) - f(0)) / f(x) R_out."""
-        at_zero, arrived = self._at_zero(call), relevance[0]
-        if self.gates:
-            arrived = ops.where(ops.equal(call.outputs[0], 0), ops.zeros_like(arrived), arrived)
-        if at_zero is None:
-            return (arrived,)
-        arrived, total = wide(arrived), wide(call.outputs[0])
-        return (arrived - backend.divide_no_nan(arrived, total) * at_zero,)
+        """R_in = (f(x) - f(0)) / f(x) R_out, or by size."""
+        share = self._share(call)
+        return (relevance[0] if share is None else wide(relevance[0]) * share,)
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
-        """The share of f(0), and what arrived where nothing passes."""
-        at_zero = self._at_zero(call)
-        arrived, total = wide(relevance[0]), wide(call.outputs[0])
-        nothing = ops.zeros_like(arrived)
-        kept = nothing if at_zero is None else backend.divide_no_nan(arrived, total) * at_zero
-        return {"bias": kept, "gate": ops.where(ops.equal(total, 0), arrived, nothing) if self.gates else nothing}
+        """The share of f(0), with what the sign turns round."""
+        arrived, share = wide(relevance[0]), self._share(call)
+        return {"bias": ops.zeros_like(arrived) if share is None else arrived * (1 - share)}
 
-    def _at_zero(self, call):
-        if not getattr(call.form, "constant", False):
-            return None
-        return wide(call.form.forward(ops.zeros_like(call.inputs[0][:1]))[0])
+    def _share(self, call):
+        """What of the relevance is the input's: a tensor; None: all."""
+        shares, total = [], wide(call.outputs[0])
+        if getattr(call.form, "constant", False):
+            at_zero = wide(call.form.forward(ops.zeros_like(call.inputs[0][:1]))[0])
+            shares.append(share_above(total, at_zero) if self.signed else 1 - backend.divide_no_nan(at_zero, total))
+        if self.signed and call.constants and call.constants[0] is not None:
+            constant = wide(call.constants[0])
+            shares.append(share_above(wide(call.inputs[0]) + constant, constant))
+        return math.prod(shares[1:], start=shares[0]) if shares else None

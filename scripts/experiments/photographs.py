@@ -1,10 +1,12 @@
 """Explanations of photographs, by networks of VGG's, ResNet's and MobileNetV2's blocks that are trained here.
 
-Usage: `pip install scikit-image scikit-learn`, then `python scripts/experiments/photographs.py pictures --out
-photographs.png` or `... measure --seeds 0 1`, with `--cache folder` to keep the networks; five minutes a network.
+Usage: `pip install scikit-image scikit-learn`, then `python scripts/experiments/photographs.py sheet --out
+photographs.jpg`, `... pictures` or `... measure --seeds 0 1`, with `--cache folder` to keep the networks; five minutes a
+network.
 
-The networks tell from which of twelve photographs a piece of 64 x 64 pixels is; patterns are fitted on pieces. `pictures`
-shows whole photographs by every choice. `measure` asks for one class in mosaics of four pieces of different classes (the
+The networks tell from which of twelve photographs a piece of 64 x 64 pixels is; patterns are fitted on pieces. `sheet`
+shows whole photographs by a few methods, on a VGG-like and a residual network side by side, `pictures` by every choice, a
+file a network. `measure` asks for one class in mosaics of four pieces of different classes (the
 grid pointing game: Boehle et al. 2021, arXiv 2104.00032), so that its cell is known to hold what speaks for the class:
 precision and mass accuracy of what speaks for it, and of a signal's magnitude. There are no other photographs, so that the
 networks know these by heart.
@@ -25,10 +27,12 @@ from common.tables import table_of
 from photograph_networks import CLASSES, NETWORKS, SIZE, mosaics, pieces, trained, whole
 from PIL import Image
 
+import innvest_lite
 from innvest_lite import visualize
 from innvest_lite.metrics import ground_truth
 
 FITTED, CELL = 2000, 112
+ON_THE_SHEET = (("vgg", "VGG-like"), ("resnet", "residual"))
 SHOWN = ("astronaut", "cat", "coffee", "motorcycle", "temple", "dahlia")
 ESTIMATORS = {word: word for word in ("relu.rectified", "linear", "relu.safe")}
 OTHERS = (
@@ -61,6 +65,29 @@ def pictures(options):
         print(path)
 
 
+def sheet(options):
+    """Writes one sheet: photographs in rows, a few methods in columns, by the networks of `ON_THE_SHEET`."""
+    chosen = list(map(CLASSES.index, SHOWN[:-1]))
+    images = whole(2 * SIZE)[chosen]
+    columns = {"input": visualize.project(images)}
+    for network, title in ON_THE_SHEET:
+        model = trained(network, options.seeds[0], options.cache, 2 * SIZE)
+        patterns = innvest_lite.fit_patterns(model, pieces(FITTED, [options.seeds[0], 2_000], size=2 * SIZE)[0], verbose=0)
+        methods = {
+            "gradient": innvest_lite.Gradient(model),
+            "LRP": innvest_lite.create_analyzer("lrp.epsilon_plus_flat", model),
+            "PatternNet": innvest_lite.PatternNet(model, patterns=patterns),
+            "PatternAttribution": innvest_lite.PatternAttribution(model, patterns=patterns),
+        }
+        for name, analyzer in methods.items():
+            draw = visualize.project if name == "PatternNet" else visualize.heatmap
+            columns[f"{name}, {title}"] = draw(analyzer.analyze(images, target=chosen))
+    cells = [list(row) for row in zip(*columns.values(), strict=True)]
+    picture = visualize.grid(cells, SHOWN[:-1], list(columns), cell=CELL)
+    Image.fromarray(picture).save(options.out, quality=85, subsampling=0)
+    print(options.out)
+
+
 def measure(options):
     """Prints a table: methods in rows, networks and seeds in columns, local precision and mass accuracy."""
     machine()
@@ -85,14 +112,14 @@ def measure(options):
 def main():
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("pictures", "measure"))
+    parser.add_argument("what", choices=("sheet", "pictures", "measure"))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("photograph_networks"))
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("photographs.png"))
     options = parser.parse_args()
-    (pictures if options.what == "pictures" else measure)(options)
+    {"sheet": sheet, "pictures": pictures, "measure": measure}[options.what](options)
 
 
 if __name__ == "__main__":

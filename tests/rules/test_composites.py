@@ -217,7 +217,7 @@ def test_the_first_match_wins():
 
 
 def test_the_users_pairs_stand_before_what_all_nodes_do():
-    assert rules_of("conv_bn", "zero")["relu1"] == "Elementwise(gates=False)"
+    assert rules_of("conv_bn", "zero")["relu1"] == "Elementwise(signed=False)"
     found = rules_of("conv_bn", [(kind("rectifier"), rules.Gradient()), (LINEAR, Zero())])
     assert found["relu1"] == "Gradient"
 
@@ -227,7 +227,7 @@ def test_a_pair_speaks_only_of_the_nodes_that_its_rule_is_for():
     found = rules_of("dense", [(layer("Dense") & until(1), Flat()), (anything(), Zero())])
     assert (
         found["first"] == "Flat"
-        and found["first/activation"] == "Elementwise(gates=False)"
+        and found["first/activation"] == "Elementwise(signed=False)"
         and found["out"] == "Zero(bias=True)"
     )
 

@@ -236,12 +236,12 @@ def test_sums_without_a_pattern_are_left_to_what_knows_them():
     model, data = models.randomize(keras.Model(i, x), seed=4), models.normal(40, 8, 8, 2)
     analyzer = innvest_lite.PatternAttribution(model).fit(data, verbose=0)
     found = {step.node.name: type(step.rule) for step in analyzer.plan().steps if step.form.kind in ("average", "sum")}
-    assert found == {"larger": rules.Coefficients}
+    assert found == {"larger": rules.Magnitude}
     assert np.isfinite(analyzer.analyze(data[:2])).all() and analyzer.check(data[:2]).unexplained.max() < 1e-4
 
 
 def test_nothing_passes_a_closed_rectifier_behind_which_something_is_added():
-    """By hand: BatchNormalization makes 1 of a closed unit's 0, which so has a share of the logit; the unit has none."""
+    """By hand: BatchNormalization makes 1 of a closed unit's 0, and 3 of the open one's 2; of the logit 4, that has all."""
     x = keras.Input((2,))
     y = layers.Dense(2, activation="relu", name="hidden")(x)
     model = keras.Model(x, layers.Dense(2, name="out")(layers.BatchNormalization(epsilon=0.0)(y)))
@@ -251,8 +251,7 @@ def test_nothing_passes_a_closed_rectifier_behind_which_something_is_added():
     patterns = {"hidden": np.eye(2, dtype="float32"), "out": np.full((2, 2), 0.5, "float32")}
     analyzer = innvest_lite.PatternAttribution(model, patterns=patterns, shares="sample", start="logit", chains="split")
     sample = np.float32([[3, 2]])
-    # The logit is 4, of the units' 0 + 1 and 2 + 1: the closed unit's quarter goes nowhere.
-    np.testing.assert_allclose(analyzer.analyze(sample), [[0, 3]], rtol=1e-5)
+    np.testing.assert_allclose(analyzer.analyze(sample), [[0, 4]], rtol=1e-5)
     checked = analyzer.check(sample)
     np.testing.assert_allclose(checked.unexplained, 0, atol=1e-5)
 

@@ -1,0 +1,79 @@
+"""Constants that a network adds to its values, such as those of a BatchNormalization behind a ReLU, taken off them.
+
+A linear layer behind such a constant sees x = x' + c. What c contributes is a bias, of which no input has a share; by x
+itself, closed units would have one, and share and value could differ in sign. So rules that are `relative` see x' in place
+of x, and relevance is that of what a value has above its constant. Called by the sweep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras import ops
+
+from innvest_lite.graph import Value
+from innvest_lite.rules import Call, Plan
+from innvest_lite.rules.shares import share_above, wide
+
+# Of these nodes, what a value has above its constant is what the node makes of that of its inputs.
+_HAND_ON = ("scale", "sum", "average", "max", "route")
+
+
+def constants_of(plan: Plan, calls: Mapping[str, tuple[Any, ...]]) -> dict[Value, Any]:
+    """The constant parts of values.
+
+    Diagonal maps behind a layer with weights add it (before the first, they are preprocessing, and belong to the input);
+    sums, means, maxima and what moves values hand it on; layers with weights and activations take it in.
+
+    Args:
+        plan: a `Plan`.
+        calls: node name -> `(inputs, ...)`, as they were evaluated.
+
+    Returns:
+        `Value` -> a tensor in the shape of one sample of it, (1, ...); none where no rule of the plan is relative.
+    """
+    found: dict[Value, Any] = {}
+    if not any(step.rule.relative for step in plan.steps):
+        return found
+    behind: set[Value] = set()
+    for step in plan.steps:
+        node, kind = step.node, step.form.kind
+        if kind == "linear" or behind.intersection(node.inputs):
+            behind.update(node.values)
+        adds = kind == "scale" and behind.intersection(node.inputs)
+        if node.name in calls and kind in _HAND_ON and (adds or found.keys() & set(node.inputs)):
+            taken = zip(node.inputs, calls[node.name][0], strict=True)
+            given = (found.get(value, _nothing(x)) for value, x in taken)
+            found.update(zip(node.values, step.form.forward(*given), strict=True))
+    return found
+
+
+def above(call: Call, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> Call:
+    """A call of what inputs and outputs have above their constants, each a tensor or None."""
+    if all(constant is None for constant in (*inputs, *outputs)):
+        return call
+    shifted = all(constant is None for constant in inputs)
+    return dataclasses.replace(
+        call,
+        inputs=_less(call.inputs, inputs),
+        outputs=_less(call.outputs, outputs),
+        nonnegative=call.nonnegative and shifted,
+        constants=inputs,
+    )
+
+
+def relative(relevance: Any, value: Any, constant: Any) -> Any:
+    """Relevance of a value as that of what it has above its constant, which keeps a share of its own by its size."""
+    if constant is None:
+        return relevance
+    return wide(relevance) * share_above(wide(value), wide(constant))
+
+
+def _less(values, constants):
+    return tuple(x if constant is None else x - constant for x, constant in zip(values, constants, strict=True))
+
+
+def _nothing(x):
+    return ops.zeros_like(x[:1])
