@@ -76,6 +76,7 @@ notebooks/README
 :caption: Trust
 Which to trust <docs/trust>
 Evaluation <docs/evaluation>
+Where the truth is known <docs/ground_truth>
 Beyond the paper's networks <docs/evidence>
 Speed <docs/speed>
 ```

@@ -30,8 +30,12 @@ NOT_RUN = {
         "python -m sphinx -W",
     ],
     "docs/evidence.md": [
-        *("python scripts/experiments/evidence.py", "python scripts/experiments/faces.py pictures"),
-        *("python scripts/experiments/faces.py measure", "python scripts/experiments/denominators.py"),
+        *("python scripts/experiments/faces.py pictures", "python scripts/experiments/faces.py measure"),
+        *("python scripts/experiments/photographs.py measure", "python scripts/experiments/photographs.py sheet"),
+        *("python scripts/experiments/evidence.py", "python scripts/experiments/denominators.py"),
+    ],
+    "docs/ground_truth.md": [
+        f"python scripts/experiments/ground_truth.py {what}" for what in ("measure", "record", "report", "published")
     ],
     "docs/serving.md": [
         *("docker run", "curl -d", "python scripts/examples/service", "curl --data-binary"),
