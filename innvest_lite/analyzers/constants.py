@@ -54,12 +54,12 @@ def above(call: Call, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> Call
     """A call of what inputs and outputs have above their constants, each a tensor or None."""
     if all(constant is None for constant in (*inputs, *outputs)):
         return call
-    shifted = all(constant is None for constant in inputs)
+    unshifted = all(constant is None for constant in inputs)
     return dataclasses.replace(
         call,
         inputs=_less(call.inputs, inputs),
         outputs=_less(call.outputs, outputs),
-        nonnegative=call.nonnegative and shifted,
+        nonnegative=call.nonnegative and unshifted,
         constants=inputs,
     )
 

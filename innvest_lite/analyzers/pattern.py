@@ -82,8 +82,8 @@ class PatternAttribution(PatternAnalyzer):
             (`rules.PatternMagnitudes`). There, what is red speaks for the explained output, also where that is negative.
             "auto": "average" of networks like the paper's, of convolutions, dense layers, rectifiers and pooling; "sample"
             of those with BatchNormalization, with sums or products, or with depthwise or grouped convolutions, where the
-            average shares say little (docs/evidence.md); linear layers with
-            one pattern for all (`chains`) count as one dense layer.
+            average shares say little (docs/evidence.md); linear layers with one pattern for all (`chains`) count as one
+            dense layer.
         **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:

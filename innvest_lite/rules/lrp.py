@@ -256,27 +256,9 @@ class AlphaBeta(LinearRule):
         return call.form.spread(above), call.form.spread(below)
 
 
-@dataclasses.dataclass(frozen=True)
-class PositiveShares(Rule):
-    """What z+ and its like share: an input gets its share of the positive contributions. Subclasses say which these are."""
-
-    def contributions(self, call: Call) -> Signed:
-        """The positive contributions."""
-        raise NotImplementedError
-
-    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
-        """R_in = x+ W+'s + x- W-'s with s = R / z+."""
-        forward = self.contributions(call)
-        return forward.back(backend.divide_no_nan(wide(relevance[0]), forward.output))
-
-    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
-        """All relevance is lost where a unit has no positive contribution."""
-        return {"epsilon": nowhere(relevance[0], self.contributions(call).output)}
-
-
 @register_rule
 @dataclasses.dataclass(frozen=True)
-class ZPlus(PositiveShares, LinearRule):
+class ZPlus(LinearRule):
     """The z+ rule of Deep Taylor decomposition (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, eq. 15).
 
     R_i = sum_j c_ij+ / z_j+ R_j without the bias: alpha-beta with alpha 1, beta 0.
@@ -290,8 +272,16 @@ class ZPlus(PositiveShares, LinearRule):
     def __post_init__(self) -> None:
         require_bool(self.fast, "fast")
 
-    def contributions(self, call: Call) -> Signed:
-        """Those of the node's own kernel."""
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
+        """R_in = x+ W+'s + x- W-'s with s = R / z+."""
+        forward = self._contributions(call)
+        return forward.back(backend.divide_no_nan(wide(relevance[0]), forward.output))
+
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
+        """All relevance is lost where a unit has no positive contribution."""
+        return {"epsilon": nowhere(relevance[0], self._contributions(call).output)}
+
+    def _contributions(self, call):
         kernel = kernel_of(call)
         positive = ops.relu(kernel)
         return Signed(call, positive, positive if self.fast else -ops.relu(-kernel), together=self.fast)

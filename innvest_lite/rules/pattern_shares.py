@@ -16,7 +16,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
-from innvest_lite.rules.shares import Signed, nowhere, times
+from innvest_lite.rules.shares import Signed, nowhere, times, with_sign_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ class SharesByMagnitude(SharesByPattern):
 
     def _factor(self, call, relevance, kernel):
         arrived = ops.cast(relevance[0], kernel.dtype)
-        return backend.divide_no_nan(ops.where(call.outputs[0] >= 0, arrived, -arrived), self._total(call, kernel))
+        return backend.divide_no_nan(with_sign_of(call.outputs[0], arrived), self._total(call, kernel))
 
     def _total(self, call, kernel):
         return call.form.apply(tuple(ops.abs(ops.cast(x, kernel.dtype)) for x in call.inputs), ops.abs(kernel))

@@ -151,8 +151,12 @@ def nowhere(relevance: Any, total: Any) -> Any:
 def share_above(value: Any, constant: Any) -> Any:
     """(v - c) / (|v - c| + |c|) with the sign of v: 1 where c is 0."""
     part = value - constant
-    signed = ops.where(value >= 0, part, -part)
-    return backend.divide_no_nan(signed, ops.abs(part) + ops.abs(constant))
+    return backend.divide_no_nan(with_sign_of(value, part), ops.abs(part) + ops.abs(constant))
+
+
+def with_sign_of(value: Any, tensor: Any) -> Any:
+    """A tensor times the sign of a value, that of 0 being 1."""
+    return ops.where(value >= 0, tensor, -tensor)
 
 
 def require(condition: bool, message: str) -> None:

@@ -13,7 +13,17 @@ from innvest_lite.forms import KINDS, LinearForm
 from innvest_lite.forms.structure import Mixture
 from innvest_lite.options import truth
 from innvest_lite.rules.base import Call, Rule, register_rule
-from innvest_lite.rules.shares import Magnitudes, nowhere, own, require_number, share_above, stabilized, times, wide
+from innvest_lite.rules.shares import (
+    Magnitudes,
+    nowhere,
+    own,
+    require_number,
+    share_above,
+    stabilized,
+    times,
+    wide,
+    with_sign_of,
+)
 
 
 @register_rule
@@ -96,10 +106,6 @@ def _nothing(x):
     return ops.zeros_like(x) if backend.is_float(x) else x
 
 
-def _with_sign(share, call):
-    return ops.where(call.outputs[0] >= 0, share, -share)
-
-
 def _side_by_side(tensors):
     return ops.concatenate([ops.reshape(tensor, (ops.shape(tensor)[0], -1)) for tensor in tensors], axis=1)
 
@@ -131,7 +137,7 @@ class Magnitude(Norm):
         share = backend.divide_no_nan(wide(relevance[0]), parts.total)
         if not self.signed:
             return parts.back(share)
-        back = self._back(call, _with_sign(share, call))
+        back = self._back(call, with_sign_of(call.outputs[0], share))
         return tuple(None if part is None else times((x,), (part,))[0] for x, part in zip(call.inputs, back, strict=True))
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
@@ -144,7 +150,7 @@ class Magnitude(Norm):
         if not self.signed:
             return lost
         (constant,) = call.form.affine(*call.inputs)(*map(_nothing, call.inputs))
-        shared = _with_sign(share, call) * (wide(call.outputs[0]) - wide(constant))
+        shared = with_sign_of(call.outputs[0], share) * (wide(call.outputs[0]) - wide(constant))
         return {**lost, "kernel": wide(relevance[0]) - lost["bias"] - lost["epsilon"] - shared}
 
     def _differs(self, call):

@@ -186,7 +186,6 @@ def test_every_rule_in_use_is_registered():
     families = {
         Rule,
         rules.lrp.LinearRule,
-        rules.lrp.PositiveShares,
         rules.first_layer.InputlessRule,
         rules.Norm,
         rules.pattern_shares.SharesByPattern,
