@@ -18,35 +18,44 @@ from innvest_lite.rules import Call, Plan
 from innvest_lite.rules.shares import share_above, wide
 
 # Of these nodes, what a value has above its constant is what the node makes of that of its inputs.
-_HAND_ON = ("scale", "sum", "average", "max", "route")
+_HAND_ON = ("scale", "normalization", "sum", "average", "max", "route")
+# These add a constant of their own.
+_ADD = ("scale", "normalization")
 
 
 def constants_of(plan: Plan, calls: Mapping[str, tuple[Any, ...]]) -> dict[Value, Any]:
     """The constant parts of values.
 
-    Diagonal maps behind a layer with weights add it (before the first, they are preprocessing, and belong to the input);
-    sums, means, maxima and what moves values hand it on; layers with weights and activations take it in.
+    Diagonal maps and normalizations behind a layer with weights add it (before the first, they are preprocessing, and
+    belong to the input); sums, means, maxima and what moves values hand it on; layers with weights and activations take it
+    in. To a normalization, the sample's standard deviation is a constant.
 
     Args:
         plan: a `Plan`.
         calls: node name -> `(inputs, ...)`, as they were evaluated.
 
     Returns:
-        `Value` -> a tensor in the shape of one sample of it, (1, ...); none where no rule of the plan is relative.
+        `Value` -> a tensor in the shape of one sample of it, (1, ...), or behind a normalization of all samples; none where
+        no rule of the plan is relative.
     """
     found: dict[Value, Any] = {}
     if not any(step.rule.relative for step in plan.steps):
         return found
     behind: set[Value] = set()
+    # Values whose constants differ from sample to sample.
+    several: set[Value] = set()
     for step in plan.steps:
         node, kind = step.node, step.form.kind
         if kind == "linear" or behind.intersection(node.inputs):
             behind.update(node.values)
-        adds = kind == "scale" and behind.intersection(node.inputs)
+        adds = kind in _ADD and behind.intersection(node.inputs)
         if node.name in calls and kind in _HAND_ON and (adds or found.keys() & set(node.inputs)):
-            taken = zip(node.inputs, calls[node.name][0], strict=True)
-            given = (found.get(value, _nothing(x)) for value, x in taken)
-            found.update(zip(node.values, step.form.forward(*given), strict=True))
+            taken = calls[node.name][0]
+            given = [found.get(value, _nothing(x)) for value, x in zip(node.inputs, taken, strict=True)]
+            if kind == "normalization" or several.intersection(node.inputs):
+                several.update(node.values)
+                given = [ops.broadcast_to(constant, ops.shape(x)) for constant, x in zip(given, taken, strict=True)]
+            found.update(zip(node.values, step.form.affine(*taken)(*given), strict=True))
     return found
 
 

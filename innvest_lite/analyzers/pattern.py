@@ -52,7 +52,7 @@ class PatternNet(PatternAnalyzer):
         return [
             *self._at_sums(),
             (rules.kernel_bearing(), rules.Pattern()),
-            (rules.kind("scale"), rules.InverseScale()),
+            (rules.kind("scale", "normalization"), rules.InverseScale()),
             (rules.gated(), rules.GatedSignal(inverse=True)),
             *_COMMON,
         ]
@@ -132,7 +132,7 @@ class PatternAttribution(PatternAnalyzer):
         return [
             *([*sums, *sample] if self.starts_directed else self._at_sums()),
             (rules.kernel_bearing(), rules.Pattern()),
-            (rules.kind("scale"), rules.Pass()),
+            (rules.kind("scale", "normalization"), rules.Pass()),
             (rules.gated(), rules.GatedSignal()),
             *_COMMON,
         ]

@@ -24,7 +24,7 @@ class Normalization(Form):
         # In float32 at least, in which Keras takes these statistics, too.
         dtype = "float64" if x.dtype == "float64" else "float32"
         grouped, axes = _grouped(layer, ops.cast(x, dtype))
-        centres = not isinstance(layer, keras.layers.RMSNormalization | keras.layers.UnitNormalization)
+        centres = _centres(layer)
         rms_scaling = getattr(layer, "rms_scaling", False)
         inverse = _inverse(layer, grouped, axes, centres)
         gamma, beta = _weights(layer, x.shape, dtype)
@@ -36,6 +36,26 @@ class Normalization(Form):
             return (ops.cast(values, x.dtype),)
 
         return frozen
+
+    def weight(self, *inputs: Any) -> Any:
+        """The weight of the diagonal map that it is with its statistics, the mean too, as constants.
+
+        Args:
+            *inputs: the tensor that it takes.
+
+        Returns:
+            Gamma over the standard deviation (or the norm), in the shape of the input, float32 or wider.
+        """
+        layer, (x,) = self.node.operation, inputs
+        dtype = "float64" if x.dtype == "float64" else "float32"
+        grouped, axes = _grouped(layer, ops.cast(x, dtype))
+        inverse = _inverse(layer, grouped, axes, _centres(layer))
+        return ops.reshape(ops.ones_like(grouped) * inverse, ops.shape(x)) * _weights(layer, x.shape, dtype)[0]
+
+
+def _centres(layer):
+    """Whether the mean is taken off."""
+    return not isinstance(layer, keras.layers.RMSNormalization | keras.layers.UnitNormalization)
 
 
 def _grouped(layer, x):

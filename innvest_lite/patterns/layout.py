@@ -162,7 +162,7 @@ class Layout:
 
 
 def _is_beyond_the_papers(form):
-    if form.kind in ("sum", "product") or form.node.batchnorm is not None:
+    if form.kind in ("sum", "product", "normalization") or form.node.batchnorm is not None:
         return True
     if isinstance(form.node.operation, keras.layers.BatchNormalization):
         return True

@@ -39,13 +39,16 @@ class Pattern(Rule):
 class InverseScale(Rule):
     """The closed pattern of a diagonal map, for PatternNet: a = 1/w, and 0 where w is 0.
 
-    It follows from w'a = 1 of Kindermans et al. 2017, arXiv 1705.05598.
+    It follows from w'a = 1 of Kindermans et al. 2017, arXiv 1705.05598. A normalization is a diagonal map whose weight is
+    the sample's own, its statistics being constants, as in Achtibat et al. 2024 (arXiv 2402.05602).
     """
 
-    kinds = ("scale",)
+    kinds = ("scale", "normalization")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = R_out / w."""
+        if call.form.kind == "normalization":
+            return (_divided(relevance[0], call.form.weight(*call.inputs)),)
         # The VJP of ones is w, whatever layer makes the diagonal map: BatchNormalization, Rescaling, LayerScale, ...
         (weight,) = call.pullback((ops.ones_like(call.outputs[0]),))
         return (_divided(relevance[0], weight),)
@@ -54,12 +57,14 @@ class InverseScale(Rule):
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class Pass(Rule):
-    """Hands relevance on unchanged: at activations in LRP; w * a = 1 of a diagonal map, for PatternAttribution.
+    """Hands relevance on unchanged: at activations in LRP; w * a = 1 of a diagonal map or a normalization with its
+    statistics as constants, for PatternAttribution.
 
-    As Bach et al. 2015 (doi 10.1371/journal.pone.0130140) do, and as Kindermans et al. 2017 (arXiv 1705.05598) implies.
+    As Bach et al. 2015 (doi 10.1371/journal.pone.0130140) do, and Achtibat et al. 2024 (arXiv 2402.05602) at
+    normalizations, and as Kindermans et al. 2017 (arXiv 1705.05598) implies.
     """
 
-    kinds = ("scale", "rectifier", "activation")
+    kinds = ("scale", "normalization", "rectifier", "activation")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_in = R_out."""

@@ -9,7 +9,8 @@ from keras import layers, ops
 from untraced import eager_fits  # noqa: F401  (a fixture)
 
 import innvest_lite
-from innvest_lite.analyzers.constants import above
+from innvest_lite.analyzers import sweep
+from innvest_lite.analyzers.constants import above, constants_of
 from innvest_lite.patterns.layout import Layout
 from innvest_lite.rules import Call
 
@@ -102,6 +103,54 @@ def test_a_twin_whose_constants_are_biases(between):
     target = (0, *(0 for _ in model.output_shape[1:-1]))[-1]
     assert_close(second.analyze(data[:6], target=target), analyzer.analyze(data[:6], target=target), 1e-4)
     assert np.abs(np.asarray(constant)).max() > 0.1 and analyzer.check(data[:6], target=target).unexplained.max() < 1e-5
+
+
+def normalized_beside(groups, lifted=True):
+    """A normalization by groups, behind a BatchNormalization or not, and beside it a value without such constants."""
+    i = keras.Input((6, 6, 2))
+    y = layers.Conv2D(4, 3, activation="relu", name="first")(i)
+    y = layers.BatchNormalization(name="norm")(y) if lifted else y
+    y = layers.GroupNormalization(groups, name="own")(y)
+    aside = layers.Reshape((1, 1, 3))(layers.Dense(3, name="aside")(layers.Flatten()(i)))
+    y = layers.Flatten(name="both")(layers.Concatenate()([layers.MaxPooling2D(4)(y), aside]))
+    return models.randomize(keras.Model(i, layers.Dense(2, name="out")(y)), seed=5), models.normal(40, 6, 6, 2)
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_what_a_normalization_adds_may_be_a_bias(lifted):
+    """Its beta, written as a bias of the layer behind; of each channel on its own, it takes off what was added before."""
+    model, data = normalized_beside(4, lifted)
+    analyzer = innvest_lite.PatternAttribution(model, start="logit").fit(data, verbose=0)
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    gamma, beta = model.get_layer("own").get_weights()
+    if lifted:
+        norm = twin.get_layer("norm")
+        norm.set_weights([norm.gamma, np.zeros(4), np.zeros(4), norm.moving_variance])
+    twin.get_layer("own").set_weights([gamma, np.zeros(4)])
+    weights, bias = model.get_layer("out").get_weights()
+    twin.get_layer("out").set_weights([weights, bias + beta @ weights[:4]])
+    assert_close(twin.predict(data, verbose=0), model.predict(data, verbose=0), 1e-4)
+    arrays = {name: np.asarray(array) for name, array in analyzer.patterns.items()}
+    second = innvest_lite.PatternAttribution(twin, start="logit", patterns=arrays)
+    assert_close(second.analyze(data[:4], target=0), analyzer.analyze(data[:4], target=0), 1e-4)
+    assert analyzer.check(data[:4]).unexplained.max() < 1e-5 and np.abs(beta @ weights[:4]).max() > 0.1
+
+
+def test_constants_behind_a_normalization_are_those_of_each_sample():
+    """By the formula, with the standard deviation that the sample's groups have."""
+    model, data = normalized_beside(2)
+    analyzer = innvest_lite.PatternAttribution(model).fit(data, verbose=0)
+    plan = analyzer.plan()
+    _, calls = sweep.forward(plan, [ops.convert_to_tensor(data[:3])])
+    found = {value.node: np.asarray(constant) for value, constant in constants_of(plan, calls).items()}
+    norm, own = model.get_layer("norm"), model.get_layer("own")
+    hidden = np.asarray(keras.Model(model.input, own.input)(data[:3])).reshape(3, 16, 2, 2)
+    deviation = np.sqrt(hidden.var(axis=(1, 3)) + own.epsilon).repeat(2, axis=1)
+    before = np.asarray(norm.beta - norm.moving_mean * norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon))
+    expected = np.asarray(own.gamma) * (before - before.reshape(2, 2).mean(1).repeat(2)) / deviation + np.asarray(own.beta)
+    assert_close(found["own"], np.broadcast_to(expected[:, None, None], (3, 4, 4, 4)), 1e-4)
+    assert_close(found["both"], np.concatenate([expected, np.zeros((3, 3))], axis=1), 1e-4)
 
 
 @pytest.mark.parametrize("activation", ["softplus", "sigmoid", "exponential", "tanh", "gelu", "leaky_relu"])

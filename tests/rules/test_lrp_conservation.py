@@ -15,7 +15,22 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import passes, trace
-from innvest_lite.rules import PRESETS, AlphaBeta, Box, Call, Epsilon, Flat, Gamma, Norm, WSquare, Zero, ZPlus, kind
+from innvest_lite.rules import (
+    PRESETS,
+    AlphaBeta,
+    Box,
+    Call,
+    Epsilon,
+    Flat,
+    Gamma,
+    InverseScale,
+    Norm,
+    Pass,
+    WSquare,
+    Zero,
+    ZPlus,
+    kind,
+)
 
 # Float32; relative to the largest relevance that arrives at any node of the sample.
 IN_FLOAT32 = 1e-4
@@ -287,6 +302,40 @@ def conserves_but_for_beta(name):
 
 def test_a_normalization_conserves_but_for_beta():
     assert offenders(conserves_but_for_beta, NORMALIZATIONS) == {}
+
+
+# The axes over which each takes statistics, with the channels in so many groups.
+STATISTICS = {
+    "layer, positions too": (1, (1, 2, 3)),
+    "layer, first axis": (6, (1,)),
+    "layer, bare": (1, (1, 2, 3)),
+    "group": (3, (1, 3)),
+    "group, no gamma": (2, (1, 3)),
+    "group, no beta": (2, (1, 3)),
+    "group, one": (1, (1, 3)),
+    "group, each channel": (6, (1,)),
+    "group, -1": (6, (1,)),
+    "rms, positions too": (1, (1, 2, 3)),
+    "unit, first axis": (6, (1,)),
+    "unit, all": (1, (1, 2, 3)),
+}
+
+
+def inverse_scale_undoes_a_step_without_mean(name):
+    """By a step that leaves the mean as it is, so that the standard deviation alone is held."""
+    form, x, other = normalization(name)
+    groups, axes = STATISTICS.get(name, (1, (3,)))
+    step = tf.reshape(other, (3, 4, groups, 6 // groups))
+    step = tf.reshape(step - tf.reduce_mean(step, axes, keepdims=True), x.shape)
+    frozen = form.affine(x)
+    moved = frozen(x + step)[0] - frozen(x)[0]
+    (found,) = InverseScale().reverse(Call(form, (x,), form.forward(x), None), (moved,))
+    assert_close(found, step, FLOAT64)
+    assert_close(Pass().reverse(Call(form, (x,), form.forward(x), None), (moved,))[0], moved, FLOAT64)
+
+
+def test_to_patterns_a_normalization_is_a_diagonal_map():
+    assert offenders(inverse_scale_undoes_a_step_without_mean, NORMALIZATIONS) == {}
 
 
 # What cannot be negative ----------------------------------------------------------------------------------------------

@@ -283,6 +283,7 @@ def test_by_default_networks_like_the_papers_have_average_shares(beyond, tmp_pat
         layers.SeparableConv2D(4, 3),
         layers.Conv2D(4, 3, groups=2),
         layers.BatchNormalization(),
+        layers.LayerNormalization(),
     ],
 )
 def test_what_is_beyond_the_papers_networks(more):

@@ -347,9 +347,9 @@ def test_no_match_lists_all_offenders():
 
 def test_pattern_methods_list_what_they_cannot_explain():
     model = models.case("opaque").model
-    with pytest.raises(UnsupportedLayerError, match="PatternNet has no rule for 3.*") as error:
+    with pytest.raises(UnsupportedLayerError, match="PatternNet has no rule for 2.*") as error:
         innvest_lite.PatternNet(model)
-    assert all(name in str(error.value) for name in ("attention", "norm", "lstm"))
+    assert all(name in str(error.value) for name in ("attention", "lstm"))
 
 
 @pytest.mark.parametrize("method", [innvest_lite.PatternNet, innvest_lite.PatternAttribution])
@@ -370,7 +370,8 @@ def test_fallback_is_the_gradient_and_only_where_nothing_else_matches():
     model = models.case("opaque").model
     plan = innvest_lite.PatternNet(model, fallback="gradient").plan()
     found = {step.node.name: step.rule for step in plan.steps}
-    assert found == {**dict.fromkeys(("attention", "norm", "lstm"), rules.Gradient()), "out": rules.Pattern()}
+    closed = {"norm": rules.InverseScale(), "out": rules.Pattern()}
+    assert found == {**dict.fromkeys(("attention", "lstm"), rules.Gradient()), **closed}
     with pytest.raises(InvalidInputError, match="fallback should be None or 'gradient', but is 'zero'"):
         innvest_lite.PatternNet(model, fallback="zero")
 
