@@ -17,7 +17,7 @@ from innvest_lite.analyzers.check import CheckReport, check
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Strategy
-from innvest_lite.analyzers.warnings import tell, tell_of_bounds, tell_of_exponents
+from innvest_lite.analyzers.warnings import tell, tell_of_exponents, tell_of_inputs
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output
 from innvest_lite.graph import Graph
@@ -61,6 +61,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
     zeros_mean = ""
     #: Whether the sign of the explained logit turns the whole explanation round.
     turns_with_the_logit: Any = False
+    explains_number = False  # of no class; found before the bindings are asked for
 
     def __init__(
         self,
@@ -221,7 +222,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         arrays, weights = explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
         relevance, kept, exponent, explained = explainer.run(arrays, weights, keep, batch_size, verbose)
         tell(self, relevance, explained)
-        tell_of_bounds(self, arrays)
+        tell_of_inputs(self, arrays)
         if not return_exponent:
             tell_of_exponents(exponent)
         result = [explainer.inputs.packed(x, relevance)]

@@ -68,11 +68,14 @@ def bound(analyzer: Analyzer) -> Explainer:
     inputs = input_spec(analyzer.model, graph, analyzer.preprocessor)
     _tell_of_codes(inputs, method, analyzer.hands_back)
     forms = tuple(form_of(node, whole) for node in head)
+    targets = Targets.of(graph, forms, analyzer.neuron_selection_mode)
+    # Known before the analyzer is asked for its bindings, which may go by it.
+    analyzer.explains_number = targets.classes == 1
     return Explainer(
         method=method,
         plan=bind(graph, analyzer.bindings(), method),
         inputs=inputs,
-        targets=Targets.of(graph, forms, analyzer.neuron_selection_mode),
+        targets=targets,
         head=forms,
         strategy=analyzer.strategy(graph, inputs),
         jit_compile=analyzer.jit_compile,

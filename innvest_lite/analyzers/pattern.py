@@ -80,10 +80,10 @@ class PatternAttribution(PatternAnalyzer):
             where a kernel serves one position alone, such as that of a dense layer behind a Flatten, and at the last
             layers, by all of them with their sign (`rules.PatternEvidence`), and so at sums and means
             (`rules.PatternMagnitudes`). There, what is red speaks for the explained output, also where that is negative.
-            "auto": "average" of networks like the paper's, of convolutions, dense layers, rectifiers and pooling; "sample"
-            of those with BatchNormalization, with sums or products, or with depthwise or grouped convolutions, where the
-            average shares say little (docs/evidence.md); linear layers with one pattern for all (`chains`) count as one
-            dense layer.
+            "auto": "average" of networks like the paper's, of convolutions, dense layers, rectifiers and pooling, that end
+            in classes; "sample" of those with normalizations, with sums or products, or with depthwise or grouped
+            convolutions, where the average shares say little (docs/evidence.md), and of a single number, as in regression,
+            of which they do not know the sign; linear layers with one pattern for all (`chains`) count as one dense layer.
         **options: as in `innvest_lite.analyzers.pattern.PatternAnalyzer`.
 
     Example:
@@ -110,7 +110,9 @@ class PatternAttribution(PatternAnalyzer):
     @property
     def starts_directed(self) -> bool:
         """Whether shares are those of the sample, whose signs go by what made a value what it is; see `ReverseAnalyzer`."""
-        return self.shares == "sample" or (self.shares == "auto" and self._layout.is_beyond_the_papers)
+        return self.shares == "sample" or (
+            self.shares == "auto" and (self._layout.is_beyond_the_papers or self.explains_number)
+        )
 
     @property
     def turns_with_the_logit(self) -> bool:

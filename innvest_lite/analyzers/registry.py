@@ -185,6 +185,8 @@ def method_of(name: str) -> Method:
     Raises:
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest.
     """
+    if isinstance(name, keras.Model):
+        raise InvalidInputError("The name of the method comes first: create_analyzer(name, model).")
     if not isinstance(name, str) or name not in ANALYZERS:
         hint = did_you_mean(str(name).lower(), {known.lower(): known for known in ANALYZERS})
         raise InvalidInputError(f"There is no analyzer {name!r}.{hint} There are: {', '.join(ANALYZERS)}.")

@@ -21,6 +21,7 @@ from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan
+from innvest_lite.rules.shares import with_sign_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,16 +50,20 @@ class Sweep(Strategy):
 
     sweeps = True
 
-    def starting_values(self, explainer: Explainer, logits: Any) -> Any:
+    def starting_values(self, explainer: Explainer, logits: Any, weights: Any) -> Any:
         """What the start sees of the outputs' values, a tensor of their shape.
 
         A softmax does not see a constant that is added to all logits, so that an explanation should not either: less their
-        mean, the logits do not depend on it. A sigmoid sees it, and of a single output nothing would be left.
+        mean, the logits do not depend on it. A sigmoid sees it, and of a single output, or of all with one weight
+        (`target="all"`), nothing would be left.
         """
         if not (self.centred and explainer.has_rivals):
             return logits
-        above = logits - ops.mean(logits, axis=explainer.class_axis, keepdims=True)
-        return ops.where(logits >= 0, ops.abs(above), -ops.abs(above)) if self.directed else above
+        axis = explainer.class_axis
+        above = logits - ops.mean(logits, axis=axis, keepdims=True)
+        above = with_sign_of(logits, ops.abs(above)) if self.directed else above
+        differ = ops.any(weights != ops.take(weights, [0], axis=axis), axis=axis, keepdims=True)
+        return ops.where(differ, above, logits)
 
     def sides(self, explainer: Explainer) -> tuple:
         """The sweeps whose relevance adds up: the numbers that `swept` takes.
@@ -87,7 +92,7 @@ class Sweep(Strategy):
         weights = ops.relu(side * weights) if side else weights
         weights = ops.abs(weights) if self.unsigned and explainer.targets.two_classes else weights
         constants = constants_of(plan, calls)
-        start = self.start(weights, self.starting_values(explainer, put_out))
+        start = self.start(weights, self.starting_values(explainer, put_out, weights))
         start = relative(start, put_out, constants.get(plan.graph.outputs[0]))
         found = sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan), constants=constants)
         return start, found, logits

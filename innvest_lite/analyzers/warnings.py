@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from innvest_lite.rules.composite import Plan
 
 _log = logging.getLogger("innvest_lite")
+# Of an image of 8 bits, some pixel is brighter; labels, counts and board positions are not.
+_BRIGHT = 64
 _AMONG_RIVALS = (
     ", although a softmax does not see a constant that is added to all logits. Weights as target= contrast it with others; "
     'start="contrast" of the pattern methods and LRP\'s epsilon do not depend on it.'
@@ -45,13 +47,19 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
         )
 
 
-def tell_of_bounds(analyzer: Analyzer, arrays: Sequence[np.ndarray]) -> None:
-    """Warns, once, of inputs outside of the bounds that a rule at the first layer was given.
+def tell_of_inputs(analyzer: Analyzer, arrays: Sequence[np.ndarray]) -> None:
+    """Warns, once, of inputs outside of a rule's bounds, and of 8-bit images that nothing scales.
 
     Args:
         analyzer: what explains them.
         arrays: an array per input, samples first.
     """
+    _tell_of_bounds(analyzer, arrays)
+    _tell_of_bytes(analyzer, arrays)
+
+
+def _tell_of_bounds(analyzer, arrays):
+    """Of inputs outside of the bounds that a rule at the first layer was given."""
     explainer = analyzer.explainer
     if "bounds" in explainer.told:
         return
@@ -71,6 +79,26 @@ def tell_of_bounds(analyzer: Analyzer, arrays: Sequence[np.ndarray]) -> None:
                 rule.high,
             )
             return
+
+
+def _tell_of_bytes(analyzer, arrays):
+    """Where the first sample looks like an 8-bit image and nothing scales it, neither in the model nor before it."""
+    explainer = analyzer.explainer
+    if "bytes" in explainer.told or analyzer.preprocessor is not None:
+        return
+    explainer.told.add("bytes")
+    forms = [step.form for step in explainer.plan.steps if explainer.plan.before(step.node) is not None]
+    if any(form.kind == "scale" for form in forms):
+        return
+    for array, name in zip(arrays, explainer.inputs.names, strict=True):
+        one = array[:1] if array.ndim == 4 and array.dtype.kind == "f" else array[:0]
+        if one.size and one.min() >= 0 and _BRIGHT < one.max() <= 255 and (one == np.rint(one)).all():
+            _log.warning(
+                "Input %r holds whole numbers up to %d, like an 8-bit image, and the model scales nothing itself. If it "
+                "was trained on other numbers, such as 0 to 1, give it those, or let preprocessor= make them.",
+                name,
+                one.max(),
+            )
 
 
 def _bounded(plan: Plan, arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Any, int]]:

@@ -358,8 +358,9 @@ def _starts(subject, number, generator, starts):
     """Weights on the outputs that make the relevance there normal; methods that start from the logit multiply by it."""
     weights = generator.normal(size=(starts, subject.logits.shape[1]))
     if subject.analyzer.starts_from_logit:
-        logits = subject.logits[number].reshape(1, *subject.explainer.output.shape[1:])
-        values = np.asarray(subject.explainer.strategy.starting_values(subject.explainer, logits)).reshape(-1)
+        shape = (1, *subject.explainer.output.shape[1:])
+        logits, first = subject.logits[number].reshape(shape), weights[0].reshape(shape)
+        values = np.asarray(subject.explainer.strategy.starting_values(subject.explainer, logits, first)).reshape(-1)
         weights /= np.where(values == 0, 1, values)
     return weights.astype("float32").reshape(starts, *subject.explainer.output.shape[1:])
 

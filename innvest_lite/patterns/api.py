@@ -31,6 +31,8 @@ from innvest_lite.tables import printable
 __all__ = ["PatternFits", "fit_patterns", "fit_statistics"]
 
 _log = logging.getLogger("innvest_lite")
+# Of fewer samples, a covariance says next to nothing: its standard error is a fifth of the deviations.
+_FEW = 30
 
 
 def fit_patterns(
@@ -212,6 +214,8 @@ class _Fits:
         if data is None:
             raise InvalidInputError("Patterns are fitted on data: pass samples like those that the model is used on.")
         shard, replicas = shard_of(shard), self._replicas
+        if getattr(batch_size, "ndim", 0) or isinstance(batch_size, list | tuple):
+            raise InvalidInputError("Patterns need no labels: pass samples alone. What follows them is the batch size.")
         size = positive(batch_size, "batch_size")
         source = source_of(data, self._inputs, size, sample_weight=sample_weight, preprocess=preprocess)
         statistics.batch_size = source.batch_size
@@ -237,6 +241,11 @@ class _Fits:
         if not statistics.parts:
             # A part may be empty: of 60 images in batches of 32, the third of three is.
             fitter.need_samples(statistics)
+            if statistics.samples < _FEW:
+                _log.warning(
+                    "Patterns were fitted on %d samples. They are covariances of what units see: take some hundred.",
+                    statistics.samples,
+                )
         return statistics
 
     def _gatherer_for(self, statistics):

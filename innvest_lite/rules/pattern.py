@@ -57,11 +57,11 @@ class InverseScale(Rule):
 @register_rule
 @dataclasses.dataclass(frozen=True)
 class Pass(Rule):
-    """Hands relevance on unchanged: at activations in LRP; w * a = 1 of a diagonal map or a normalization with its
-    statistics as constants, for PatternAttribution.
+    """Hands relevance on unchanged: at activations in LRP; w * a = 1 of a diagonal map, for PatternAttribution.
 
-    As Bach et al. 2015 (doi 10.1371/journal.pone.0130140) do, and Achtibat et al. 2024 (arXiv 2402.05602) at
-    normalizations, and as Kindermans et al. 2017 (arXiv 1705.05598) implies.
+    So it does at a normalization, with its statistics as constants. As Bach et al.
+    2015 (doi 10.1371/journal.pone.0130140) do, and Achtibat et al. 2024 (arXiv 2402.05602) at normalizations, and as
+    Kindermans et al. 2017 (arXiv 1705.05598) implies.
     """
 
     kinds = ("scale", "normalization", "rectifier", "activation")

@@ -47,6 +47,18 @@ def test_bad_samples(use):
     assert refusals(uses, InvalidInputError) == {}
 
 
+def test_what_is_missing_is_said():
+    analyzer = Gradient(keras.Sequential([keras.Input((6, 5, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]))
+    for shape, hint in {
+        (4, 6, 5): r"Grey images need a channel axis: x\[..., None\]",
+        (6, 5, 1): r"batch axis: x\[None\]",
+    }.items():
+        with pytest.raises(InvalidInputError, match=hint):
+            analyzer.analyze(np.zeros(shape))
+    with pytest.raises(InvalidInputError, match=r"got \(6, 5\)\.$"):
+        analyzer.analyze(np.zeros((6, 5)))
+
+
 def test_bad_samples_of_two_inputs():
     analyzer, (a, b) = fitted(Gradient, "two_inputs"), models.case("two_inputs").x
     for given, message in (

@@ -109,7 +109,8 @@ def test_inputs_out_of_bounds_are_said(eager, caplog):
     network, x = body((6, 6, 3)), keras.Input((6, 6, 3))
     inside = keras.Model(x, network(layers.Rescaling(1 / 127.5, offset=-1)(x)))
     raw = RNG.integers(0, 256, (4, 6, 6, 3)).astype("float32")
-    raw[0, 0, 0] = 255
+    # No whole number, which would be said, too.
+    raw[0, 0, 0], raw[0, 0, 1] = 255, 0.5
     of_pixels = {"low": 0, "high": 255}
     cases = {
         "of pixels": (innvest_lite.LRP(inside, "epsilon_gamma_box", composite_options=of_pixels), ""),
@@ -134,3 +135,27 @@ def test_bounds_of_a_layer_that_sees_other_things_are_its_own():
     model = body((3,))
     hidden = [(kind("linear"), Box(-1.0, 1.0))]
     assert np.isfinite(innvest_lite.LRP(model, hidden).analyze(RNG.normal(size=(3, 3)))).all()
+
+
+def test_8_bit_images_that_nothing_scales_are_said(eager, caplog):
+    network, x = body((6, 6, 3)), keras.Input((6, 6, 3))
+    scaled = keras.Model(x, network(layers.Rescaling(1 / 127.5, offset=-1)(x)))
+    images = RNG.integers(0, 250, (2, 6, 6, 3)).astype("uint8")
+    images[0, 0, 0] = 250
+    made = innvest_lite.Gradient
+    cases = {
+        "bytes": (made(network), images, True),
+        "as floats": (made(network), images.astype("float32"), True),
+        "scaled inside": (made(scaled), images, False),
+        "scaled before": (made(network, preprocessor=lambda batch: batch / 255.0), images, False),
+        "scaled by hand": (made(network), images / 255, False),
+        "labels": (made(network), images // 4, False),
+        "standardized": (made(network), images.astype("float32") - 100, False),
+        "beyond 8 bits": (made(network), images.astype("float32") * 4, False),
+        "a table": (made(body((3,))), images[0, 0], False),
+    }
+    for case, (analyzer, given, said) in cases.items():
+        caplog.clear()
+        analyzer.analyze(given)
+        analyzer.analyze(given)
+        assert ["up to 250, like an 8-bit image" in record.message for record in caplog.records] == [True] * said, case

@@ -347,6 +347,11 @@ def test_an_unknown_name_suggests_the_nearest():
     assert refusals(uses, InvalidInputError) == {}
 
 
+def test_the_name_comes_first():
+    with pytest.raises(InvalidInputError, match=r"name of the method comes first: create_analyzer\(name, model\)"):
+        create_analyzer(model(), "gradient")
+
+
 WRONG = [
     ("gradient", {"neuron_selection_mode": "largest"}, "neuron_selection_mode should be one of .* is 'largest'"),
     ("gradient", {"postprocess": "root"}, "postprocess should be one of .* is 'root'"),

@@ -98,6 +98,21 @@ def test_the_contrast_of_a_dense_output_is_with_the_classes_of_a_position(first,
     np.testing.assert_allclose(found.sum((1, 2, 3)), start, rtol=1e-4, atol=1e-6)
 
 
+def test_of_all_outputs_there_is_no_contrast(eager):
+    """Their sum is explained; weights that differ are a contrast as before."""
+    model = network()
+    contrast, logit = (PatternAttribution(model, patterns=kernels(model), start=start) for start in ("contrast", "logit"))
+    expected = logit.analyze(X, target="all")
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(contrast.analyze(X, target="all"), expected, rtol=1e-5)
+    logits = innvest_lite.create_analyzer("gradient", model).explainer.logits([X]).numpy()
+    weights = np.float32([[1, 1, 1, 0.5]]) * np.ones((20, 1), "float32")
+    above = weights * (logits - logits.mean(axis=1, keepdims=True)) / logits
+    np.testing.assert_allclose(
+        contrast.analyze(X, target=weights), logit.analyze(X, target=above.astype("float32")), rtol=1e-3, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("head, units", [("sigmoid", 3), (None, 1), ("sigmoid", 1)])
 def test_where_zero_means_something_the_logit_is_explained(head, units, eager):
     """Of sigmoids a constant changes what they say; of a single output nothing would be left."""
@@ -116,11 +131,11 @@ def test_the_start_is_saved(tmp_path, eager):
         PatternAttribution(model, start="mean")
 
 
-@pytest.mark.parametrize("head, units", [("sigmoid", 3), (None, 1)])
+@pytest.mark.parametrize("head, units", [("sigmoid", 3), ("sigmoid", 1)])
 def test_a_contrast_that_is_the_logit_itself_says_when_that_is_negative(head, units, eager, caplog):
     with caplog.at_level(logging.WARNING, "innvest_lite"):
         model = network(-30.0, units, head)
-        PatternAttribution(model, patterns=kernels(model)).analyze(X, target=0)
+        PatternAttribution(model, patterns=kernels(model)).analyze(X, target=1 if units == 1 else 0)
     (record,) = caplog.records
     assert record.message.endswith("its sign is turned round.")
 

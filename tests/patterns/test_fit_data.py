@@ -51,6 +51,21 @@ def test_every_data_source_of_two_inputs(subtests):
             assert_same(fits(source(a, b), batch_size=8, verbose=0), expected)
 
 
+@pytest.mark.parametrize("labels", [np.zeros(SAMPLES), [0, 1], ()])
+def test_labels_are_no_batch_size(labels):
+    with pytest.raises(InvalidInputError, match="Patterns need no labels: pass samples alone"):
+        PatternNet(dense()).fit(data(), labels)
+
+
+@pytest.mark.parametrize("count", [29, 30])
+def test_few_samples_are_said(count, caplog):
+    fit_dense(np.resize(data(), (count, *data().shape[1:])))
+    said = [record.message for record in caplog.records if "some hundred" in record.message]
+    assert said == (
+        ["Patterns were fitted on 29 samples. They are covariances of what units see: take some hundred."] * (count < 30)
+    )
+
+
 def test_empty_data(feed, subtests):
     for source in ("array", "list", "tf.data", "generator", "PyDataset"):
         with subtests.test(source):

@@ -293,6 +293,20 @@ def test_what_is_beyond_the_papers_networks(more):
     assert Layout.of(keras.Model(i, more(plain))).is_beyond_the_papers
 
 
+@pytest.mark.parametrize(
+    "units, head, sample",
+    [(1, None, True), (1, "sigmoid", False), (3, "sigmoid", False), (3, None, False), (2, "softmax", False)],
+)
+def test_of_a_single_number_shares_are_those_of_the_sample(units, head, sample):
+    """By default, also through a plain network; its values mean something below 0, too."""
+    i = keras.Input((6, 6, 4))
+    y = layers.Dense(units, activation=head)(layers.Flatten()(layers.Conv2D(4, 1, activation="relu")(i)))
+    analyzer = innvest_lite.PatternAttribution(keras.Model(i, y))
+    rules_in_use = {type(step.rule).__name__ for step in analyzer.plan().steps}
+    assert ("PatternShares" in rules_in_use) == sample
+    assert not (sample and analyzer.turns_with_the_logit)
+
+
 def test_the_shares_are_an_option_that_is_kept(tmp_path):
     model, x = residual_network(), models.normal(60, 8, 8, 2)
     analyzer = innvest_lite.PatternAttribution(model, shares="average").fit(x, verbose=0)
