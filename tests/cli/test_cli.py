@@ -130,8 +130,9 @@ def test_inspect_all_and_one(capsys):
 
 def test_inspect_lists_all_that_is_unsupported(tmp_path, capsys):
     inputs = keras.Input((8, 8, 1))
-    x = keras.layers.LayerNormalization(name="norm_a")(keras.layers.Conv2D(2, 3)(inputs))
-    outputs = keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.LayerNormalization(name="norm_b")(x)))
+    # Along another axis than the last, their groups are not known.
+    x = keras.layers.GroupNormalization(2, axis=1, name="norm_a")(keras.layers.Conv2D(2, 3)(inputs))
+    outputs = keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.GroupNormalization(2, axis=1, name="norm_b")(x)))
     keras.Model(inputs, outputs).save(tmp_path / "model.keras")
     with pytest.raises(innvest_lite.UnsupportedLayerError, match="norm_a, norm_b") as coverage:
         innvest_lite.PatternAttribution(keras.Model(inputs, outputs))
