@@ -18,7 +18,9 @@ from innvest_lite.rules import Call, Plan
 from innvest_lite.rules.shares import share_above, wide
 
 # Of these nodes, what a value has above its constant is what the node makes of that of its inputs.
-_HAND_ON = ("scale", "normalization", "sum", "average", "max", "route")
+_HAND_ON = ("scale", "normalization", "product", "sum", "average", "max", "route")
+# What these make of a constant depends on the sample: on its standard deviation, on its gates.
+_BY_SAMPLE = ("normalization", "product")
 # These add a constant of their own.
 _ADD = ("scale", "normalization")
 
@@ -27,15 +29,15 @@ def constants_of(plan: Plan, calls: Mapping[str, tuple[Any, ...]]) -> dict[Value
     """The constant parts of values.
 
     Diagonal maps and normalizations behind a layer with weights add it (before the first, they are preprocessing, and
-    belong to the input); sums, means, maxima and what moves values hand it on; layers with weights and activations take it
-    in. To a normalization, the sample's standard deviation is a constant.
+    belong to the input); sums, means, maxima, gates and what moves values hand it on; layers with weights and activations
+    take it in. A sample's gates, and the standard deviation in its normalizations, are constants.
 
     Args:
         plan: a `Plan`.
         calls: node name -> `(inputs, ...)`, as they were evaluated.
 
     Returns:
-        `Value` -> a tensor in the shape of one sample of it, (1, ...), or behind a normalization of all samples; none where
+        `Value` -> a tensor in the shape of one sample of it, (1, ...), or where samples differ of all of them; none where
         no rule of the plan is relative.
     """
     found: dict[Value, Any] = {}
@@ -49,14 +51,21 @@ def constants_of(plan: Plan, calls: Mapping[str, tuple[Any, ...]]) -> dict[Value
         if kind == "linear" or behind.intersection(node.inputs):
             behind.update(node.values)
         adds = kind in _ADD and behind.intersection(node.inputs)
-        if node.name in calls and kind in _HAND_ON and (adds or found.keys() & set(node.inputs)):
+        if node.name in calls and kind in _HAND_ON and (adds or found.keys() & _sources(step)):
             taken = calls[node.name][0]
             given = [found.get(value, _nothing(x)) for value, x in zip(node.inputs, taken, strict=True)]
-            if kind == "normalization" or several.intersection(node.inputs):
+            if kind in _BY_SAMPLE or several.intersection(node.inputs):
                 several.update(node.values)
                 given = [ops.broadcast_to(constant, ops.shape(x)) for constant, x in zip(given, taken, strict=True)]
             found.update(zip(node.values, step.form.affine(*taken)(*given), strict=True))
     return found
+
+
+def _sources(step):
+    """The values from which a node may have a constant; where nothing tells the signal from its gates, none is known."""
+    if step.form.kind != "product":
+        return set(step.node.inputs)
+    return set() if step.form.signal is None else {step.node.inputs[step.form.signal]}
 
 
 def above(call: Call, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> Call:

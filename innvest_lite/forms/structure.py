@@ -6,6 +6,7 @@ These need no class of their own: a rule uses their kind, their forward value an
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -83,6 +84,13 @@ class Product(Form):
     """
 
     signal: int | None = None
+
+    def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
+        """The product as a map of its signal, with the gates that these inputs have."""
+        place = self.signal
+        if place is None:
+            return self.forward
+        return lambda *given: self.forward(*inputs[:place], given[place], *inputs[place + 1 :])
 
 
 def activation_name(node: Node) -> str | None:

@@ -137,6 +137,39 @@ def test_what_a_normalization_adds_may_be_a_bias(lifted):
     assert analyzer.check(data[:4]).unexplained.max() < 1e-5 and np.abs(beta @ weights[:4]).max() > 0.1
 
 
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_a_gated_constant_may_be_a_bias(squeezed):
+    """Of one sample, whose gates are given: what they let through of a constant, written as a bias of the layer behind."""
+    i = keras.Input((6, 6, 2))
+    y = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, activation="relu", name="first")(i))
+    # The gates of squeeze and excitation see the constant, too; those of another branch do not.
+    seen = y if squeezed else layers.Conv2D(4, 3, name="other")(i)
+    gates = layers.Dense(4, activation="sigmoid", name="gates")(layers.GlobalAveragePooling2D(name="mean")(seen))
+    y = layers.Multiply()([y, layers.Reshape((1, 1, 4))(gates)])
+    model = models.randomize(keras.Model(i, layers.Dense(2, name="out")(layers.GlobalMaxPooling2D()(y))), seed=5)
+    data = models.normal(40, 6, 6, 2)
+    analyzer = innvest_lite.PatternAttribution(model, start="logit").fit(data, verbose=0)
+    norm = model.get_layer("norm")
+    added = np.asarray(norm.beta - norm.moving_mean * norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon))
+    let_through = keras.Model(i, gates).predict(data[:4], verbose=0)
+    found = analyzer.analyze(data[:4], target=0)
+    arrays = {name: np.asarray(array) for name, array in analyzer.patterns.items()}
+    for sample, expected, passed in zip(data[:4], found, let_through, strict=True):
+        twin = keras.models.clone_model(model)
+        twin.set_weights(model.get_weights())
+        twin.get_layer("norm").set_weights([norm.gamma, np.zeros(4), np.zeros(4), norm.moving_variance])
+        weights, bias = model.get_layer("out").get_weights()
+        twin.get_layer("out").set_weights([weights, bias + (passed * added) @ weights])
+        if squeezed:
+            # What the gates' layer sees less of, its bias makes up for.
+            weights, bias = model.get_layer("gates").get_weights()
+            twin.get_layer("gates").set_weights([weights, bias + added @ weights])
+        assert_close(twin(sample[None]), model(sample[None]), 1e-4)
+        second = innvest_lite.PatternAttribution(twin, start="logit", patterns=arrays)
+        assert_close(second.analyze(sample[None], target=0)[0], expected, 1e-4)
+    assert analyzer.check(data[:4]).unexplained.max() < 1e-5 and np.abs(added).max() > 0.1
+
+
 def test_constants_behind_a_normalization_are_those_of_each_sample():
     """By the formula, with the standard deviation that the sample's groups have."""
     model, data = normalized_beside(2)
