@@ -192,8 +192,9 @@ def check_shape(
         unbatched: what the message advises where only the batch axis is missing.
     """
     if not _fits(given, shape):
-        hints = {(1, *given): f" {unbatched}", (*given, 1): " Grey images need a channel axis: x[..., None]."}
-        hint = next((hint for longer, hint in hints.items() if _fits(longer, shape)), "")
+        hint = f" {unbatched}" if _fits((1, *given), shape) else ""
+        if len(shape) == 4 and len(given) == 3 and _fits((*given, 1), shape):
+            hint = " Grey images need a channel axis: x[..., None]."
         raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {given}.{hint}")
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from keras import ops
 
+from innvest_lite import backend
 from innvest_lite.graph import Value
 from innvest_lite.rules import Call, Plan
 from innvest_lite.rules.shares import share_above, wide
 
 # Of these nodes, what a value has above its constant is what the node makes of that of its inputs.
 _HAND_ON = ("scale", "normalization", "product", "sum", "average", "max", "route")
-# What these make of a constant depends on the sample: on its standard deviation, on its gates.
+# What these make of a constant depends on the sample: on its mean and standard deviation, on its gates.
 _BY_SAMPLE = ("normalization", "product")
 # These add a constant of their own.
 _ADD = ("scale", "normalization")
@@ -30,7 +31,7 @@ def constants_of(plan: Plan, calls: Mapping[str, tuple[Any, ...]]) -> dict[Value
 
     Diagonal maps and normalizations behind a layer with weights add it (before the first, they are preprocessing, and
     belong to the input); sums, means, maxima, gates and what moves values hand it on; layers with weights and activations
-    take it in. A sample's gates, and the standard deviation in its normalizations, are constants.
+    take it in. A sample's gates, and the mean and standard deviation of its normalizations, are constants.
 
     Args:
         plan: a `Plan`.
@@ -54,11 +55,19 @@ def constants_of(plan: Plan, calls: Mapping[str, tuple[Any, ...]]) -> dict[Value
         if node.name in calls and kind in _HAND_ON and (adds or found.keys() & _sources(step)):
             taken = calls[node.name][0]
             given = [found.get(value, _nothing(x)) for value, x in zip(node.inputs, taken, strict=True)]
-            if kind in _BY_SAMPLE or several.intersection(node.inputs):
+            if kind in _BY_SAMPLE or several.intersection(node.inputs) or not all(map(backend.is_float, taken)):
                 several.update(node.values)
                 given = [ops.broadcast_to(constant, ops.shape(x)) for constant, x in zip(given, taken, strict=True)]
-            found.update(zip(node.values, step.form.affine(*taken)(*given), strict=True))
+            differ = bool(several.intersection(node.values))
+            found.update(zip(node.values, _handed_on(step.form, taken, given, differ), strict=True))
     return found
+
+
+def _handed_on(form, taken, given, differ):
+    """What a node makes of the constants of its inputs; of maxima, those of the values that are the largest."""
+    if form.kind == "max" and differ:
+        return backend.jvp(form.forward, taken, [ops.cast(c, x.dtype) for c, x in zip(given, taken, strict=True)])
+    return form.held(*taken)(*given)
 
 
 def _sources(step):
@@ -94,4 +103,5 @@ def _less(values, constants):
 
 
 def _nothing(x):
-    return ops.zeros_like(x[:1])
+    """A constant of 0; what is no float, such as a condition, is what it is in each sample."""
+    return ops.zeros_like(x[:1]) if backend.is_float(x) else x

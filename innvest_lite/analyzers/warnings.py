@@ -86,19 +86,30 @@ def _tell_of_bytes(analyzer, arrays):
     explainer = analyzer.explainer
     if "bytes" in explainer.told or analyzer.preprocessor is not None:
         return
-    explainer.told.add("bytes")
-    forms = [step.form for step in explainer.plan.steps if explainer.plan.before(step.node) is not None]
-    if any(form.kind == "scale" for form in forms):
-        return
-    for array, name in zip(arrays, explainer.inputs.names, strict=True):
-        one = array[:1] if array.ndim == 4 and array.dtype.kind == "f" else array[:0]
-        if one.size and one.min() >= 0 and _BRIGHT < one.max() <= 255 and (one == np.rint(one)).all():
+    for value, array, name in zip(explainer.graph.inputs, arrays, explainer.inputs.names, strict=True):
+        one = array[:1]
+        if array.ndim != 4 or array.dtype.kind != "f" or not one.size or (one != np.rint(one)).any():
+            continue
+        if one.min() >= 0 and _BRIGHT < one.max() <= 255 and not _is_changed(explainer.plan, value):
+            explainer.told.add("bytes")
             _log.warning(
                 "Input %r holds whole numbers up to %d, like an 8-bit image, and the model scales nothing itself. If it "
                 "was trained on other numbers, such as 0 to 1, give it those, or let preprocessor= make them.",
                 name,
                 one.max(),
             )
+
+
+def _is_changed(plan, value):
+    """Whether the numbers of an input are computed with before a layer with weights sees them."""
+    same = {value}
+    for step in plan.steps:
+        if same.intersection(step.node.inputs) and step.form.kind != "linear":
+            # What is moved, resized or pooled is still as large.
+            if step.form.kind not in ("route", "average", "max"):
+                return True
+            same.update(step.node.values)
+    return False
 
 
 def _bounded(plan: Plan, arrays: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Any, int]]:

@@ -64,6 +64,13 @@ def vjp(function: Callable[..., Any], *inputs: Any) -> tuple[Any, Callable[[Any]
     return outputs, pullback
 
 
+def jvp(function: Callable[..., Any], inputs: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
+    """The derivatives of a function's outputs along tangents, one for each input, in its shape, as of `jax.jvp`."""
+    with tf.autodiff.ForwardAccumulator(list(inputs), list(tangents)) as forward:
+        outputs = _listed(function(*inputs))
+    return tuple(forward.jvp(output, tf.UnconnectedGradients.ZERO) for output in outputs)
+
+
 def _listed(values):
     return list(values) if isinstance(values, list | tuple) else [values]
 

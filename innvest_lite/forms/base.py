@@ -64,6 +64,10 @@ class Form:
         """A function that equals `forward` at these inputs and is affine in them: statistics count as constants."""
         return self.forward
 
+    def held(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
+        """As `affine`, but all statistics are constants: of a normalization, the mean too."""
+        return self.affine(*inputs)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LinearForm(Form):

@@ -33,12 +33,22 @@ class Normalization(Form):
             values, _ = _grouped(layer, ops.cast(x, dtype))
             values = values - ops.mean(values, axes, keepdims=True) if centres and not rms_scaling else values
             values = ops.reshape(values * inverse, ops.shape(x)) * gamma + beta
-            return (ops.cast(values, x.dtype),)
+            return (ops.cast(values, self.node.output_specs[0].dtype),)
+
+        return frozen
+
+    def held(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
+        """The diagonal map that it is with the mean and the standard deviation that these inputs have."""
+        weight, (x,), (output,) = self.weight(*inputs), inputs, self.forward(*inputs)
+
+        def frozen(given):
+            step = ops.cast(given, weight.dtype) - ops.cast(x, weight.dtype)
+            return (output + ops.cast(weight * step, output.dtype),)
 
         return frozen
 
     def weight(self, *inputs: Any) -> Any:
-        """The weight of the diagonal map that it is with its statistics, the mean too, as constants.
+        """The weight of that diagonal map.
 
         Args:
             *inputs: the tensor that it takes.

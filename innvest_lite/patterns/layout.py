@@ -122,7 +122,7 @@ class Layout:
         Args:
             form: a linear form.
             choice: "rectifier": what goes into the activation that the node's value reaches through
-                BatchNormalization, sums and dropout; the node's own value where it reaches none. "own": always that.
+                normalizations, sums and dropout; the node's own value where it reaches none. "own": always that.
         """
         # A unit whose value reaches no rectifier, as in a linear bottleneck or an output, has its own sign.
         own = form.node.values[0]
@@ -176,7 +176,7 @@ def _is_elementwise(form: Form, value: Value) -> bool:
     specs = zip(form.node.inputs, form.node.input_specs, strict=True)
     if any(source == value and spec.shape != form.node.output_specs[0].shape for source, spec in specs):
         return False
-    return form.kind in ("scale", "sum") or isinstance(form.node.operation, ELEMENTWISE)
+    return form.kind in ("scale", "normalization", "sum") or isinstance(form.node.operation, ELEMENTWISE)
 
 
 def _holder_of_others(node, form):

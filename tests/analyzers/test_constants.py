@@ -105,36 +105,127 @@ def test_a_twin_whose_constants_are_biases(between):
     assert np.abs(np.asarray(constant)).max() > 0.1 and analyzer.check(data[:6], target=target).unexplained.max() < 1e-5
 
 
-def normalized_beside(groups, lifted=True):
-    """A normalization by groups, behind a BatchNormalization or not, and beside it a value without such constants."""
+NORMALIZATIONS = {
+    "one group": lambda: layers.GroupNormalization(1, name="own"),
+    "groups": lambda: layers.GroupNormalization(2, name="own"),
+    "each channel": lambda: layers.GroupNormalization(-1, name="own"),
+    "norm": lambda: layers.UnitNormalization(axis=[1, 2, 3], name="own"),
+}
+
+
+def normalized_beside(layer, lifted=True):
+    """A normalization, behind a BatchNormalization or not, and beside it a value without constants."""
     i = keras.Input((6, 6, 2))
     y = layers.Conv2D(4, 3, activation="relu", name="first")(i)
     y = layers.BatchNormalization(name="norm")(y) if lifted else y
-    y = layers.GroupNormalization(groups, name="own")(y)
     aside = layers.Reshape((1, 1, 3))(layers.Dense(3, name="aside")(layers.Flatten()(i)))
-    y = layers.Flatten(name="both")(layers.Concatenate()([layers.MaxPooling2D(4)(y), aside]))
+    y = layers.Flatten(name="both")(layers.Concatenate()([layers.MaxPooling2D(4, name="largest")(layer(y)), aside]))
     return models.randomize(keras.Model(i, layers.Dense(2, name="out")(y)), seed=5), models.normal(40, 6, 6, 2)
 
 
 @pytest.mark.parametrize("lifted", [False, True])
-def test_what_a_normalization_adds_may_be_a_bias(lifted):
-    """Its beta, written as a bias of the layer behind; of each channel on its own, it takes off what was added before."""
-    model, data = normalized_beside(4, lifted)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_a_normalization_is_a_batch_normalization_with_the_samples_statistics(name, lifted):
+    model, data = normalized_beside(NORMALIZATIONS[name](), lifted)
     analyzer = innvest_lite.PatternAttribution(model, start="logit").fit(data, verbose=0)
-    twin = keras.models.clone_model(model)
-    twin.set_weights(model.get_weights())
-    gamma, beta = model.get_layer("own").get_weights()
-    if lifted:
-        norm = twin.get_layer("norm")
-        norm.set_weights([norm.gamma, np.zeros(4), np.zeros(4), norm.moving_variance])
-    twin.get_layer("own").set_weights([gamma, np.zeros(4)])
-    weights, bias = model.get_layer("out").get_weights()
-    twin.get_layer("out").set_weights([weights, bias + beta @ weights[:4]])
-    assert_close(twin.predict(data, verbose=0), model.predict(data, verbose=0), 1e-4)
-    arrays = {name: np.asarray(array) for name, array in analyzer.patterns.items()}
-    second = innvest_lite.PatternAttribution(twin, start="logit", patterns=arrays)
-    assert_close(second.analyze(data[:4], target=0), analyzer.analyze(data[:4], target=0), 1e-4)
-    assert analyzer.check(data[:4]).unexplained.max() < 1e-5 and np.abs(beta @ weights[:4]).max() > 0.1
+    found, own = analyzer.analyze(data[:4], target=0), model.get_layer("own")
+    assert analyzer.check(data[:4]).unexplained.max() < 1e-5
+    arrays = {key: np.asarray(array) for key, array in analyzer.patterns.items()}
+    groups = {"one group": 1, "groups": 2, "each channel": 4, "norm": 1}[name]
+    for sample, expected in zip(data[:4], found, strict=True):
+        hidden = np.asarray(keras.Model(model.input, own.input)(sample[None])).reshape(16, groups, 4 // groups)
+        mean, variance = hidden.mean(axis=(0, 2)), hidden.var(axis=(0, 2)) + 1e-3
+        weights = own.get_weights() or [np.ones(4), np.zeros(4)]
+        if name == "norm":
+            mean, variance = np.zeros(1), (hidden**2).sum()[None]
+        twin, _ = normalized_beside(layers.BatchNormalization(epsilon=0.0, name="own"), lifted)
+        for layer in model.layers:
+            if layer.weights and layer is not own:
+                twin.get_layer(layer.name).set_weights(layer.get_weights())
+        twin.get_layer("own").set_weights([*weights, mean.repeat(4 // groups), variance.repeat(4 // groups)])
+        assert_close(twin(sample[None]), model(sample[None]), 1e-4)
+        second = innvest_lite.PatternAttribution(twin, start="logit", patterns=arrays)
+        assert_close(second.analyze(sample[None], target=0)[0], expected, 1e-3)
+
+
+def test_nothing_arrives_at_units_that_are_closed_before_a_normalization():
+    i = keras.Input((6, 6, 2))
+    y = layers.LayerNormalization()(layers.Conv2D(4, 3, activation="relu", name="first")(i))
+    y = layers.Conv2D(5, 2, activation="relu")(y)
+    model, data = models.randomize(keras.Model(i, layers.Dense(2)(layers.Flatten()(y))), seed=5), models.normal(40, 6, 6, 2)
+    analyzer = innvest_lite.PatternAttribution(model).fit(data, verbose=0)
+    _, kept = analyzer.analyze(data[:8], keep=["first"])
+    closed = keras.Model(i, model.get_layer("first").output).predict(data[:8], verbose=0) == 0
+    largest = np.abs(kept["first"]).max()
+    assert closed.mean() > 0.2 and largest > 0.01 and np.abs(kept["first"][closed]).max() < 1e-5 * largest
+
+
+@pytest.mark.parametrize("dtypes", [("mixed_float16", "float32"), ("float32", "mixed_bfloat16"), ("float32", "float64")])
+def test_a_normalization_of_another_precision(dtypes):
+    def network(conv, norm):
+        i = keras.Input((6, 6, 2))
+        y = layers.LayerNormalization(dtype=norm)(layers.Conv2D(4, 3, activation="relu", dtype=conv)(i))
+        y = layers.Flatten()(layers.Conv2D(3, 2, dtype=conv)(y))
+        return keras.Model(i, layers.Dense(3, dtype="float32")(y))
+
+    plain, other = network("float32", "float32"), network(*dtypes)
+    models.randomize(plain, seed=2)
+    other.set_weights(plain.get_weights())
+    data = models.normal(40, 6, 6, 2)
+    analyzers = [innvest_lite.PatternAttribution(model).fit(data, verbose=0) for model in (plain, other)]
+    expected, found = (np.asarray(analyzer.analyze(data[:5], target=1), "float64") for analyzer in analyzers)
+    assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.98
+
+
+def constants_in(model, data):
+    """Node name -> the constants of some samples, and all values likewise."""
+    plan = innvest_lite.PatternAttribution(model).fit(data, verbose=0).plan()
+    values, calls = sweep.forward(plan, [ops.convert_to_tensor(data[:3])])
+    found = constants_of(plan, calls)
+    return ({value.node: np.asarray(array) for value, array in arrays.items()} for arrays in (found, values))
+
+
+def offset_of(norm):
+    """What a BatchNormalization adds, one number a channel."""
+    return np.asarray(norm.beta - norm.moving_mean * norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_constant_of_a_maximum_is_that_of_the_largest(gated):
+    """By hand, where it differs from place to place: behind a gate for each position, and with the statistics of each."""
+    if gated:
+        i = keras.Input((6, 6, 2))
+        y = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, activation="relu", name="first")(i))
+        y = layers.Multiply(name="own")([y, layers.Conv2D(1, 3, activation="sigmoid", name="gates")(i)])
+        y = layers.Flatten()(layers.MaxPooling2D(4, name="largest")(y))
+        model, data = models.randomize(keras.Model(i, layers.Dense(2)(y)), seed=5), models.normal(40, 6, 6, 2)
+    else:
+        model, data = normalized_beside(layers.RMSNormalization(name="own"))
+    found, values = constants_in(model, data)
+    if gated:
+        factors = values["gates/activation"]
+    else:
+        own = model.get_layer("own")
+        factors = np.asarray(own.scale) / np.sqrt((values["norm"] ** 2).mean(axis=-1, keepdims=True) + own.epsilon)
+    at_each = (offset_of(model.get_layer("norm")) * factors).reshape(3, 16, 4)
+    largest = values["own"].reshape(3, 16, 4).argmax(axis=1)
+    expected = np.take_along_axis(at_each, largest[:, None], axis=1)
+    assert_close(found["own"].reshape(3, 16, 4), at_each, 1e-4)
+    assert_close(found["largest"].reshape(3, 1, 4), expected, 1e-4)
+    assert np.abs(at_each.max(axis=1) - expected[:, 0]).max() > 0.1
+    if not gated:
+        assert_close(found["both"], np.concatenate([expected[:, 0], np.zeros((3, 3))], axis=1), 1e-4)
+
+
+def test_the_constant_of_a_choice_is_that_of_what_was_chosen():
+    i = keras.Input((6,))
+    y = layers.BatchNormalization(name="norm")(layers.Dense(4, activation="relu")(i))
+    chosen = ops.where(ops.greater(layers.Dense(4, name="by")(i), 0.0), y, 2.0 * y)
+    model = models.randomize(keras.Model(i, layers.Dense(2)(chosen)), seed=5)
+    found, values = constants_in(model, models.normal(40, 6))
+    (name,) = (node for node in found if node.startswith("where"))
+    expected = offset_of(model.get_layer("norm")) * np.where(values["by"] > 0, 1, 2)
+    assert_close(found[name], expected, 1e-4)
 
 
 @pytest.mark.parametrize("squeezed", [False, True])
@@ -146,11 +237,13 @@ def test_a_gated_constant_may_be_a_bias(squeezed):
     seen = y if squeezed else layers.Conv2D(4, 3, name="other")(i)
     gates = layers.Dense(4, activation="sigmoid", name="gates")(layers.GlobalAveragePooling2D(name="mean")(seen))
     y = layers.Multiply()([y, layers.Reshape((1, 1, 4))(gates)])
-    model = models.randomize(keras.Model(i, layers.Dense(2, name="out")(layers.GlobalMaxPooling2D()(y))), seed=5)
+    # Beside it lies a value whose constant is none.
+    y = layers.Concatenate()([layers.GlobalMaxPooling2D()(y), layers.Dense(3, name="aside")(layers.Flatten()(i))])
+    model = models.randomize(keras.Model(i, layers.Dense(2, name="out")(y)), seed=5)
     data = models.normal(40, 6, 6, 2)
     analyzer = innvest_lite.PatternAttribution(model, start="logit").fit(data, verbose=0)
     norm = model.get_layer("norm")
-    added = np.asarray(norm.beta - norm.moving_mean * norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon))
+    added = offset_of(norm)
     let_through = keras.Model(i, gates).predict(data[:4], verbose=0)
     found = analyzer.analyze(data[:4], target=0)
     arrays = {name: np.asarray(array) for name, array in analyzer.patterns.items()}
@@ -159,7 +252,7 @@ def test_a_gated_constant_may_be_a_bias(squeezed):
         twin.set_weights(model.get_weights())
         twin.get_layer("norm").set_weights([norm.gamma, np.zeros(4), np.zeros(4), norm.moving_variance])
         weights, bias = model.get_layer("out").get_weights()
-        twin.get_layer("out").set_weights([weights, bias + (passed * added) @ weights])
+        twin.get_layer("out").set_weights([weights, bias + (passed * added) @ weights[:4]])
         if squeezed:
             # What the gates' layer sees less of, its bias makes up for.
             weights, bias = model.get_layer("gates").get_weights()
@@ -168,22 +261,6 @@ def test_a_gated_constant_may_be_a_bias(squeezed):
         second = innvest_lite.PatternAttribution(twin, start="logit", patterns=arrays)
         assert_close(second.analyze(sample[None], target=0)[0], expected, 1e-4)
     assert analyzer.check(data[:4]).unexplained.max() < 1e-5 and np.abs(added).max() > 0.1
-
-
-def test_constants_behind_a_normalization_are_those_of_each_sample():
-    """By the formula, with the standard deviation that the sample's groups have."""
-    model, data = normalized_beside(2)
-    analyzer = innvest_lite.PatternAttribution(model).fit(data, verbose=0)
-    plan = analyzer.plan()
-    _, calls = sweep.forward(plan, [ops.convert_to_tensor(data[:3])])
-    found = {value.node: np.asarray(constant) for value, constant in constants_of(plan, calls).items()}
-    norm, own = model.get_layer("norm"), model.get_layer("own")
-    hidden = np.asarray(keras.Model(model.input, own.input)(data[:3])).reshape(3, 16, 2, 2)
-    deviation = np.sqrt(hidden.var(axis=(1, 3)) + own.epsilon).repeat(2, axis=1)
-    before = np.asarray(norm.beta - norm.moving_mean * norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon))
-    expected = np.asarray(own.gamma) * (before - before.reshape(2, 2).mean(1).repeat(2)) / deviation + np.asarray(own.beta)
-    assert_close(found["own"], np.broadcast_to(expected[:, None, None], (3, 4, 4, 4)), 1e-4)
-    assert_close(found["both"], np.concatenate([expected, np.zeros((3, 3))], axis=1), 1e-4)
 
 
 @pytest.mark.parametrize("activation", ["softplus", "sigmoid", "exponential", "tanh", "gelu", "leaky_relu"])
@@ -258,6 +335,19 @@ def test_in_any_precision(policy):
     analyzers = [innvest_lite.PatternAttribution(model).fit(data, verbose=0) for model in (plain, other)]
     expected, found = (np.asarray(analyzer.analyze(data[:5], target=1), "float64") for analyzer in analyzers)
     assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > (0.9999 if policy == "float64" else 0.99)
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.BatchNormalization, layers.LayerNormalization, lambda: layers.GroupNormalization(2)]
+)
+def test_a_rectifier_behind_a_normalization_decides_the_regime(layer):
+    i = keras.Input((6, 6, 2))
+    y = layers.ReLU()(layer()(layers.Conv2D(4, 3, name="c")(i)))
+    layout = Layout.of(keras.Model(i, layers.Dense(2)(layers.Flatten()(y))))
+    form = layout.forms["c"]
+    assert layout.activation(form) == "relu" and layout.kind(form) == "rectified"
+    (rectifier,) = (node for node in layout.graph.nodes if layout.forms[node.name].kind == "rectifier")
+    assert layout.regime(form, "rectifier") == rectifier.inputs[0]
 
 
 @pytest.mark.parametrize("order", [0, 1])

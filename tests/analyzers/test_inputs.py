@@ -59,6 +59,12 @@ def test_what_is_missing_is_said():
         analyzer.analyze(np.zeros((6, 5)))
 
 
+def test_what_is_no_image_lacks_no_channel():
+    analyzer = Gradient(keras.Sequential([keras.Input((6, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]))
+    with pytest.raises(InvalidInputError, match=r"got \(4, 6\)\.$"):
+        analyzer.analyze(np.zeros((4, 6)))
+
+
 def test_bad_samples_of_two_inputs():
     analyzer, (a, b) = fitted(Gradient, "two_inputs"), models.case("two_inputs").x
     for given, message in (

@@ -140,8 +140,14 @@ def test_bounds_of_a_layer_that_sees_other_things_are_its_own():
 def test_8_bit_images_that_nothing_scales_are_said(eager, caplog):
     network, x = body((6, 6, 3)), keras.Input((6, 6, 3))
     scaled = keras.Model(x, network(layers.Rescaling(1 / 127.5, offset=-1)(x)))
+    shrunk = layers.AveragePooling2D(1)(x)
+    shrunk = keras.Model(x, network(layers.Rescaling(1 / 127.5, offset=-1)(shrunk)))
+    pooled = keras.Model(x, network(layers.AveragePooling2D(1)(x)))
+    own = keras.Model(x, network(layers.LayerNormalization()(x)))
+    behind = keras.Model(x, layers.Rescaling(0.1)(network(x)))
     images = RNG.integers(0, 250, (2, 6, 6, 3)).astype("uint8")
     images[0, 0, 0] = 250
+    volume = keras.Sequential([keras.Input((1, 6, 6, 3)), layers.Flatten(), layers.Dense(2)])
     made = innvest_lite.Gradient
     cases = {
         "bytes": (made(network), images, True),
@@ -150,6 +156,11 @@ def test_8_bit_images_that_nothing_scales_are_said(eager, caplog):
         "scaled before": (made(network, preprocessor=lambda batch: batch / 255.0), images, False),
         "scaled by hand": (made(network), images / 255, False),
         "labels": (made(network), images // 4, False),
+        "scaled behind a resizing": (made(shrunk), images, False),
+        "resized alone": (made(pooled), images, True),
+        "by its own statistics": (made(own), images, False),
+        "scaled behind the weights": (made(behind), images, True),
+        "a volume": (made(volume), images[:, None], False),
         "standardized": (made(network), images.astype("float32") - 100, False),
         "beyond 8 bits": (made(network), images.astype("float32") * 4, False),
         "a table": (made(body((3,))), images[0, 0], False),
@@ -159,3 +170,11 @@ def test_8_bit_images_that_nothing_scales_are_said(eager, caplog):
         analyzer.analyze(given)
         analyzer.analyze(given)
         assert ["up to 250, like an 8-bit image" in record.message for record in caplog.records] == [True] * said, case
+    # The first sample alone is looked at, whenever there is one.
+    caplog.clear()
+    analyzer = made(network)
+    for given in (images[:0], images[:1] // 200, np.concatenate([images[:1] // 200, images[1:]])):
+        analyzer.analyze(given)
+    assert not caplog.records
+    analyzer.analyze(images)
+    assert len(caplog.records) == 1

@@ -98,6 +98,17 @@ def test_the_contrast_of_a_dense_output_is_with_the_classes_of_a_position(first,
     np.testing.assert_allclose(found.sum((1, 2, 3)), start, rtol=1e-4, atol=1e-6)
 
 
+def test_of_equal_weights_there_is_no_contrast_sample_by_sample(eager):
+    model = network()
+    analyzer = PatternAttribution(model, patterns=kernels(model))
+    weights = np.float32([[1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0], [2, 2, 2, 2]])
+    found = analyzer.analyze(X[:4], target=weights)
+    np.testing.assert_allclose(found[0], analyzer.analyze(X[:1], target="all")[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], analyzer.analyze(X[1:2], target=1)[0], rtol=1e-5)
+    np.testing.assert_allclose(found[3], 2 * analyzer.analyze(X[3:4], target="all")[0], rtol=1e-5)
+    assert not found[2].any()
+
+
 def test_of_all_outputs_there_is_no_contrast(eager):
     """Their sum is explained; weights that differ are a contrast as before."""
     model = network()

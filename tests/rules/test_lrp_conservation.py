@@ -334,6 +334,13 @@ def inverse_scale_undoes_a_step_without_mean(name):
     assert_close(Pass().reverse(Call(form, (x,), form.forward(x), None), (moved,))[0], moved, FLOAT64)
 
 
+def test_channels_that_a_normalization_closes_hand_nothing_back():
+    form, x, relevance = normalization("layer")
+    form.node.operation.gamma.assign([0.0, 1.0, -2.0, 0.0, 1.0, 1.0])
+    (found,) = InverseScale().reverse(Call(form, (x,), form.forward(x), None), (relevance,))
+    assert np.isfinite(found).all() and not found.numpy()[..., [0, 3]].any() and found.numpy()[..., [1, 2, 4, 5]].all()
+
+
 def test_to_patterns_a_normalization_is_a_diagonal_map():
     assert offenders(inverse_scale_undoes_a_step_without_mean, NORMALIZATIONS) == {}
 
