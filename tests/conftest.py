@@ -14,6 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # TensorFlow leaves oneDNN off on processors without instructions for neural networks, and has no convolution of channels
 # first on a CPU without it.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is a worker for each core: threads for all cores in each of them would wait for one another.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PATHS = os.pathsep.join(map(str, (_ROOT, _ROOT / "tests" / "support")))
