@@ -55,10 +55,10 @@ def constants_of(plan: Plan, calls: Mapping[str, tuple[Any, ...]]) -> dict[Value
         if node.name in calls and kind in _HAND_ON and (adds or found.keys() & _sources(step)):
             taken = calls[node.name][0]
             given = [found.get(value, _nothing(x)) for value, x in zip(node.inputs, taken, strict=True)]
-            if kind in _BY_SAMPLE or several.intersection(node.inputs) or not all(map(backend.is_float, taken)):
+            differ = kind in _BY_SAMPLE or several.intersection(node.inputs) or not all(map(backend.is_float, taken))
+            if differ:
                 several.update(node.values)
                 given = [ops.broadcast_to(constant, ops.shape(x)) for constant, x in zip(given, taken, strict=True)]
-            differ = bool(several.intersection(node.values))
             found.update(zip(node.values, _handed_on(step.form, taken, given, differ), strict=True))
     return found
 

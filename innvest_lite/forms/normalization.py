@@ -20,19 +20,14 @@ class Normalization(Form):
 
     def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """The normalization with the standard deviation (or norm) that these inputs have; the mean stays linear."""
-        layer, (x,) = self.node.operation, inputs
-        # In float32 at least, in which Keras takes these statistics, too.
-        dtype = "float64" if x.dtype == "float64" else "float32"
-        grouped, axes = _grouped(layer, ops.cast(x, dtype))
-        centres = _centres(layer)
-        rms_scaling = getattr(layer, "rms_scaling", False)
-        inverse = _inverse(layer, grouped, axes, centres)
-        gamma, beta = _weights(layer, x.shape, dtype)
+        layer, weight = self.node.operation, self.weight(*inputs)
+        _, beta = _weights(layer, weight.shape, weight.dtype)
+        centres = _centres(layer) and not getattr(layer, "rms_scaling", False)
 
         def frozen(x):
-            values, _ = _grouped(layer, ops.cast(x, dtype))
-            values = values - ops.mean(values, axes, keepdims=True) if centres and not rms_scaling else values
-            values = ops.reshape(values * inverse, ops.shape(x)) * gamma + beta
+            values, axes = _grouped(layer, ops.cast(x, weight.dtype))
+            values = values - ops.mean(values, axes, keepdims=True) if centres else values
+            values = weight * ops.reshape(values, ops.shape(x)) + beta
             return (ops.cast(values, self.node.output_specs[0].dtype),)
 
         return frozen
@@ -57,10 +52,12 @@ class Normalization(Form):
             Gamma over the standard deviation (or the norm), in the shape of the input, float32 or wider.
         """
         layer, (x,) = self.node.operation, inputs
+        # In float32 at least, in which Keras takes these statistics, too.
         dtype = "float64" if x.dtype == "float64" else "float32"
         grouped, axes = _grouped(layer, ops.cast(x, dtype))
         inverse = _inverse(layer, grouped, axes, _centres(layer))
-        return ops.reshape(ops.ones_like(grouped) * inverse, ops.shape(x)) * _weights(layer, x.shape, dtype)[0]
+        gamma, _ = _weights(layer, x.shape, dtype)
+        return ops.reshape(ops.ones_like(grouped) * inverse, ops.shape(x)) * gamma
 
 
 def _centres(layer):
