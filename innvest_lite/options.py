@@ -28,6 +28,28 @@ def as_array(given: Any, what: str) -> np.ndarray:
         raise InvalidInputError(f"{what} cannot be read as an array: {error}") from error
 
 
+def checked_shapes(given: Any) -> Any:
+    """The shape of a sample, a tuple of sizes, or a list or a dict of them; None stays None.
+
+    Raises:
+        InvalidInputError: it is none of these.
+    """
+    if given is None or (isinstance(given, list | tuple) and all(_is_size(size) for size in given)):
+        return None if given is None else tuple(given)
+    if isinstance(given, dict) and given:
+        return {key: checked_shapes(one) for key, one in given.items()}
+    if isinstance(given, list | tuple):
+        return [checked_shapes(one) for one in given]
+    raise InvalidInputError(
+        "input_shape should be the shape of a sample, such as (224, 224, 3), or a list or a dict of shapes, but is "
+        f"{given!r}."
+    )
+
+
+def _is_size(size):
+    return size is None or (isinstance(size, int) and not isinstance(size, bool) and size > 0)
+
+
 def refuse_masked(given: Any, what: str) -> None:
     """Raises InvalidInputError where entries of a masked array, or of one in a list, are masked.
 

@@ -14,6 +14,7 @@ from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus
 from innvest_lite.analyzers.binding import BoundWhenMade, bound, snake_case
 from innvest_lite.analyzers.check import CheckReport, check
+from innvest_lite.analyzers.configured import Configured
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Strategy
@@ -22,7 +23,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
-from innvest_lite.options import names_of, one_of, positive, truth, truth_or
+from innvest_lite.options import checked_shapes, names_of, one_of, positive, truth, truth_or
 from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.rules import Evaluated, Gradient, anything
 from innvest_lite.rules.composite import Plan
@@ -30,11 +31,11 @@ from innvest_lite.targets import SELECTION_MODES
 from innvest_lite.visualize.colormaps import DEFAULT as DEFAULT_COLORMAP
 
 
-class Analyzer(keras.Model, metaclass=BoundWhenMade):
+class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
     """The base of all analyzers.
 
     Args:
-        model: a Functional or Sequential `keras.Model`. It is read, never changed.
+        model: a `keras.Model`, subclassed ones too. It is read, never changed.
         output: the name of the output to explain, where the model has several.
         jit_compile: True or False to compile with XLA or not; "auto" does on GPU and TPU, and not on CPU, where
             TensorFlow's own kernels are faster.
@@ -43,6 +44,9 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         preprocessor: what makes the model's inputs of the images that come: a name that `innvest_lite.images.preprocess`
             takes, such as "vgg16", or a function of a batch, such as a KerasHub task's `preprocessor`. Explanations have
             the shape of what it gives. None: samples come as the model takes them.
+        input_shape: the shape of a sample, `(128,)` or `(224, 224, 3)`, or a list or a dict of them for several inputs: for
+            models that leave sizes open, as texts do, which are then explained for inputs of this shape, and for subclassed
+            models that were never called, which are built by it.
         name: the analyzer's name, as of any Keras model.
 
     Raises:
@@ -71,6 +75,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         jit_compile: bool | str = "auto",
         neuron_selection_mode: str = "max_activation",
         preprocessor: Any = None,
+        input_shape: Any = None,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name or snake_case(type(self).__name__))
@@ -78,6 +83,7 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         self._preprocessing = self.preprocessor and self.preprocessor.layer  # an attribute, so that its weights are saved
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
         self.model, self.output_choice = model, output
+        self.input_shape_choice = backend.Untracked(checked_shapes(input_shape))
         self.jit_choice = truth_or(jit_compile, "auto", "jit_compile")
         self.jit_compile = backend.has_accelerator() if self.jit_choice == "auto" else bool(self.jit_choice)
         self._explainer: Explainer | None = None
@@ -377,24 +383,3 @@ class Analyzer(keras.Model, metaclass=BoundWhenMade):
         self.require_ready()
         found = export.stablehlo(self.explainer, batch, one_of(target, export.TARGETS, "target"))
         return found if return_weights else found[0]
-
-    def get_config(self) -> dict:
-        """The model and the options, as Keras serializes them."""
-        model = keras.saving.serialize_keras_object(self.model)
-        # How the model was trained does not matter here, and its loss may be a function that no file can hold.
-        model.pop("compile_config", None)
-        choices = {"output": self.output_choice, "jit_compile": self.jit_choice, "name": self.name}
-        choices["neuron_selection_mode"] = self.neuron_selection_mode
-        return {"model": model, **choices, "preprocessor": self.preprocessor and self.preprocessor.config()}
-
-    @classmethod
-    def from_config(cls, config: dict) -> Analyzer:
-        """An analyzer from `get_config`; a model file's custom layers come through `custom_objects`, as in Keras."""
-        model = config["model"]
-        model = model if isinstance(model, keras.Model) else keras.saving.deserialize_keras_object(model)
-        preprocessor = Preprocessor.from_config(config.get("preprocessor"))
-        return cls(**{**config, "model": model, "preprocessor": preprocessor})
-
-    def for_model(self, model: Any) -> Analyzer:
-        """An analyzer of the same method and options for another model."""
-        return type(self).from_config({**self.get_config(), "model": model, "preprocessor": self.preprocessor})

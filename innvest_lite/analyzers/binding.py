@@ -56,7 +56,7 @@ def bound(analyzer: Analyzer) -> Explainer:
         UnsupportedLayerError: the model cannot be explained by this method.
         InvalidInputError: an option does not fit the model.
     """
-    traced, method = trace(analyzer.model), type(analyzer).__name__
+    traced, method = trace(analyzer.model, analyzer.input_shape_choice.value), type(analyzer).__name__
     # The head is looked for before anything is fused or cut further: it is to give the model's own predictions.
     whole = passes.select_output(passes.split_activations(traced), analyzer.output_choice)
     _require_an_output(whole, method)

@@ -20,7 +20,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.positions import Places
 from innvest_lite.forms.windows import WHOLE
 from innvest_lite.graph import Graph
-from innvest_lite.graph.trace import mask_of
+from innvest_lite.graph.masks import mask_of
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
 

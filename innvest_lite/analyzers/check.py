@@ -14,9 +14,10 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers.batches import padded
+from innvest_lite.analyzers.samples import by_sample
 from innvest_lite.analyzers.sweep import Swept
 from innvest_lite.forms import LinearForm
-from innvest_lite.graph import Value
+from innvest_lite.graph import Spec, Value
 from innvest_lite.tables import table
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def _by_node(explainer, arrays, weights, batch_size):
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(CheckRow))[2:]
+# Of the inputs and the output, in which samples lie along the first axis.
+_PLAIN = Spec((), "float32")
 # No nodes are called so.
 _START, _INPUT = " start", " input"
 
@@ -163,10 +166,11 @@ def measured(start: Any, swept: Swept, inputs: Sequence[Value]) -> dict[str, Any
         swept: a `Swept`.
         inputs: the graph's input values.
     """
-    numbers = {_START: _sum((start,)), _INPUT: ops.zeros_like(_sum((start,)))}
+    total = _sum((start,), (_PLAIN,))
+    numbers = {_START: total, _INPUT: ops.zeros_like(total)}
     for value in inputs:
         if value in swept.relevance:
-            numbers[_INPUT] += backend.scale_wide(_sum((swept.relevance[value],)), swept.exponents[value])
+            numbers[_INPUT] += backend.scale_wide(_sum((swept.relevance[value],), (_PLAIN,)), swept.exponents[value])
     for passage in swept.passages:
         row = _row(passage)
         fields = ops.stack([row[field] for field in _FIELDS], axis=1)
@@ -175,14 +179,17 @@ def measured(start: Any, swept: Swept, inputs: Sequence[Value]) -> dict[str, Any
 
 
 def _row(passage):
-    arrived, handed_on = _sum(passage.arrived), _sum(passage.handed_on)
+    node = passage.call.form.node
+    arrived, handed_on = _sum(passage.arrived, node.output_specs), _sum(passage.handed_on, node.input_specs)
+    arrived = ops.zeros_like(handed_on) if arrived is None else arrived
+    handed_on = ops.zeros_like(arrived) if handed_on is None else handed_on
     zero = ops.zeros_like(arrived)
     row = dict.fromkeys(_FIELDS, zero)
     row.update(arrived=arrived, handed_on=handed_on)
     kind, lost = passage.call.form.kind, arrived - handed_on
     absorbed = passage.rule.absorbed(passage.call, passage.arrived)
     if absorbed is not None:
-        row.update({reason: _sum((tensor,)) for reason, tensor in absorbed.items()})
+        row.update({reason: _sum((tensor,), node.output_specs) for reason, tensor in absorbed.items()})
         row["rest"] = lost - sum(row[reason] for reason in absorbed)
     elif passage.call.kernel is not None and isinstance(passage.call.form, LinearForm):
         row.update(_kernel_losses(passage, arrived, handed_on))
@@ -205,12 +212,14 @@ def _kernel_losses(passage, arrived, handed_on):
     call, relevance = passage.call, ops.cast(passage.arrived[0], "float64")
     kernel = ops.cast(call.kernel, "float64")
     ones = tuple(ops.ones_like(x, dtype="float64") for x in call.inputs)
-    whole = _sum((relevance * call.form.spread(ops.sum(kernel, axis=call.form.fan_in)),))
-    inside = _sum((relevance * call.form.apply(ones, kernel),))
+    specs = call.form.node.output_specs
+    whole = _sum((relevance * call.form.spread(ops.sum(kernel, axis=call.form.fan_in)),), specs)
+    inside = _sum((relevance * call.form.apply(ones, kernel),), specs)
     return {"kernel": arrived - whole, "padding": whole - inside, "rest": inside - handed_on}
 
 
-def _sum(relevances):
-    """Sums over everything but the samples, in float64."""
-    sums = [ops.sum(ops.cast(r, "float64"), axis=tuple(range(1, len(r.shape)))) for r in relevances if r is not None]
-    return sum(sums[1:], sums[0])
+def _sum(relevances, specs):
+    """Sums over everything but the samples, in float64; None where there is nothing to sum."""
+    pairs = [(r, spec) for r, spec in zip(relevances, specs, strict=False) if r is not None]
+    sums = [ops.sum(by_sample(ops.cast(r, "float64"), spec), axis=1) for r, spec in pairs]
+    return sum(sums[1:], sums[0]) if sums else None

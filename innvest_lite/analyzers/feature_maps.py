@@ -10,8 +10,11 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 
+import keras
+
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms import Form, LinearForm, forms_of
+from innvest_lite.forms.inputs import MASK
 from innvest_lite.forms.positions import LOST, Places, is_keras, places_of, places_of_input, pools_everything
 from innvest_lite.forms.windows import windows_of
 from innvest_lite.graph import Graph, Node, Value
@@ -59,7 +62,9 @@ def feature_maps(graph: Graph, inputs: InputSpec, layer: str | None, input: str 
     if input is not None and input not in inputs.names:
         raise InvalidInputError(f"input={input!r} names no input of the model; they are {', '.join(inputs.names)}.")
     forms, found, problems = forms_of(graph), [], []
-    for number in range(len(inputs.names)) if input is None else [inputs.names.index(input)]:
+    # A map over a mask says nothing, and what is behind it is behind what it hides, too.
+    shown = [number for number, kind in enumerate(inputs.kinds) if kind != MASK] or range(len(inputs.names))
+    for number in shown if input is None else [inputs.names.index(input)]:
         walk = _Walk(graph, forms, number, inputs.names[number], method)
         try:
             found.append(walk.last() if layer is None else walk.named(layer))
@@ -248,8 +253,13 @@ class _Walk:
         raise self._nowhere(f"The network pools {', '.join(map(self._name_of, values))} side by side")
 
     def _name_of(self, value: Value) -> str:
-        """The name of the layer that hands a value on; the innermost of nested models."""
+        """The name of the layer that hands a value on; the innermost of nested models and of layers made of others."""
         names = [name for name, given in self.graph.layer_values.items() if given == value]
+        node = self.graph.producer(value)
+        # What a composite layer ends with, if that is no layer, has the composite's name.
+        wholes = [name for name in names if value.node.startswith(f"{name}/")]
+        if node is not None and not isinstance(node.operation, keras.Layer) and wholes:
+            return max(wholes, key=len)
         return value.node if value.node in names or not names else names[0]
 
     def _nowhere(self, why: str) -> _Nowhere:

@@ -115,8 +115,7 @@ def weights_of(graph: Graph) -> list:
     """The Keras variables of a graph's layers, each once; states such as those of seeds are none of them."""
     found = {}
     for node in graph.nodes:
-        for holder in (node.operation, node.batchnorm):
-            found.update({id(weight): weight for weight in getattr(holder, "weights", ())})
+        found.update({id(weight): weight for weight in node.weights})
     return list(found.values())
 
 

@@ -99,7 +99,7 @@ class PatternAnalyzer(ReverseAnalyzer):
         self.splits_separable, self.joins_chains = self.separable == "split", self.chains == "joint"
         super().__init__(model, **options)
         self._given: Any = backend.Untracked(patterns)
-        self._layout = Layout.of(model, self.separable, self.chains)
+        self._layout = Layout.of(model, self.separable, self.chains, self.input_shape_choice.value)
         self._fitted: Any = None
         self._awaits_kernels = self._asked_for_shapes = False
         self._backward_kernels: dict[str, Any] = {}
@@ -172,6 +172,7 @@ class PatternAnalyzer(ReverseAnalyzer):
             chains=self.chains,
             jit_compile=self.jit_compile,
             preprocessor=self.preprocessor,
+            input_shape=self.input_shape_choice.value,
         )
         self._take(patterns, patterns.fingerprints)
         return self

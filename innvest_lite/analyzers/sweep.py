@@ -13,6 +13,7 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.analyzers.constants import above
+from innvest_lite.analyzers.samples import by_sample, scaled
 from innvest_lite.graph import Value
 from innvest_lite.graph.interpret import interpret
 from innvest_lite.rules import Call, Plan, Rule
@@ -154,7 +155,7 @@ def backward(
         _add(pending, step.node.inputs, handed_on)
         grown += step.rule.grows
         if rescale and step.rule.grows and grown % interval == 0:
-            pending, exponent = _rescaled(pending, exponent)
+            pending, exponent = _rescaled(pending, exponent, plan.graph)
     kept.update({value: (_total(pending[value]), exponent) for value in wanted if value in pending})
     relevance = {value: tensor for value, (tensor, _) in kept.items()}
     exponents = {value: then for value, (_, then) in kept.items()}
@@ -233,11 +234,16 @@ def _total(relevances):
     return backend.add_up(relevances)
 
 
-def _rescaled(pending, exponent):
+def _rescaled(pending, exponent, graph):
     pending = {value: _total(relevances) for value, relevances in pending.items()}
-    shift = backend.exponents(_magnitude(pending.values()))
-    scaled = backend.scale_by_powers_of_two(pending.values(), -shift)
-    return {value: [tensor] for value, tensor in zip(pending, scaled, strict=True)}, exponent + shift
+    specs = list(map(graph.spec, pending))
+    if any(spec.samples is None for spec in specs):
+        # Of what holds nothing of one sample alone, later.
+        return {value: [tensor] for value, tensor in pending.items()}, exponent
+    tensors = list(pending.values())
+    shift = backend.exponents(_magnitude([by_sample(x, spec) for x, spec in zip(tensors, specs, strict=True)]))
+    tensors = scaled(tensors, specs, -shift)
+    return {value: [tensor] for value, tensor in zip(pending, tensors, strict=True)}, exponent + shift
 
 
 def _magnitude(tensors):

@@ -1,9 +1,11 @@
 """What the rest of the package uses of TensorFlow; the only room that imports it.
 
-`tensorflow` has reverse mode, compilation, replicas and exact powers of two; `portable` and `formats` make files of
-compiled functions; `summaries` writes for TensorBoard. All else is written with `keras.ops`.
+`tensorflow` has reverse mode, compilation, replicas and exact powers of two; `recorded` keeps what is made of weights;
+`portable` and `formats` make files of compiled functions; `summaries` writes for TensorBoard. All else is written with
+`keras.ops`.
 """
 
+from innvest_lite.backend.recorded import Captured, recorded, shapes_of, variable_of, with_weights
 from innvest_lite.backend.tensorflow import (
     VERSION,
     OperationError,
@@ -39,6 +41,7 @@ from innvest_lite.backend.tensorflow import (
 
 __all__ = [
     "VERSION",
+    "Captured",
     "OperationError",
     "Replicas",
     "Untracked",
@@ -57,15 +60,19 @@ __all__ = [
     "known",
     "loop",
     "numpy_dtype",
+    "recorded",
     "require_within",
     "scale_by_powers_of_two",
     "scale_wide",
+    "shapes_of",
     "shifted",
     "stablehlo",
     "tensor_spec",
     "to_numpy",
+    "variable_of",
     "view",
     "vjp",
+    "with_weights",
     "within",
     "words",
 ]

@@ -13,8 +13,9 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.forms.base import Form, LinearForm, weighted
 from innvest_lite.graph import Node
+from innvest_lite.graph.masks import carry_mask
 from innvest_lite.graph.passes import LINEAR_MAPS, einsum_axes, einsum_bias_axes, unit_axes
-from innvest_lite.graph.trace import carry_mask
+from innvest_lite.graph.weighted import Linear
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +26,12 @@ class LayerForm(LinearForm):
     def layer(self) -> Any:
         """The Keras layer."""
         return self.node.operation
+
+    @property
+    def weights_key(self) -> tuple[Any, ...]:
+        """See `LinearForm.weights_key`; what no layer holds is known by its variables."""
+        own = super().weights_key
+        return (self.layer.weights_key, *own[1:]) if isinstance(self.layer, Linear) else own
 
     def raw_kernel(self) -> Any:
         """The layer's kernel."""
@@ -331,6 +338,11 @@ _FORMS = {
     "separable": separable,
 }
 LAYERS = {layer: _FORMS[name] for layer, name in LINEAR_MAPS.items()}
+
+
+def of_weights(node: Node) -> Form:
+    """The form of a linear map by weights that no layer of Keras's own holds."""
+    return _FORMS[node.operation.map](node)
 
 
 def _axes_of_both(equation):

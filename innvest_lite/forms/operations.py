@@ -15,13 +15,22 @@ from keras import ops
 
 from innvest_lite.forms import structure, virtual
 from innvest_lite.forms.base import Form
-from innvest_lite.graph import Graph, Node, Slot
+from innvest_lite.graph import Graph, Node, Samples, Slot
+from innvest_lite.graph.arguments import Given, Sized
+from innvest_lite.graph.masks import DropMask, LeaveMask
 from innvest_lite.graph.passes import einsum_axes
+from innvest_lite.graph.source import Source
+from innvest_lite.graph.steps import Fold, Unfold
 from innvest_lite.graph.trace import Cast
 
 _KERAS = "keras.src.ops."
 # Values are moved or copied from several inputs, or to several outputs.
 _ROUTES = ("Concatenate", "Stack", "Append", "Hstack", "Vstack", "Split", "Unstack", "Where", "Cast")
+# The same, of one: what is tried tells, but for whole numbers, and where samples do not lie along the first axis.
+_MOVING = ("Reshape", "ExpandDims", "Squeeze", "Transpose", "Swapaxes", "Moveaxis", "Ravel", "GetItem", "Flip", "Roll")
+_WITH_FUNCTIONS = ("Map", "VectorizedMap", "Scan", "AssociativeScan", "ForiLoop", "WhileLoop", "Cond", "Switch")
+# Each value with a weight of its own.
+_ONE_BY_ONE = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide")
 _SUMS = {"Add": (1.0, 1.0), "Subtract": (1.0, -1.0)}
 _MAXIMA = ("MaxPool", "AdaptiveMaxPool", "Max", "Amax", "Maximum", "Min", "Amin", "Minimum")
 
@@ -48,20 +57,28 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
         node: a `Node`.
         graph: the `Graph` that it is in.
     """
-    if isinstance(node.operation, Cast):
+    if isinstance(node.operation, Cast | Fold | Unfold | DropMask | LeaveMask | Source):
         return Form(node, "route")
     # What gives truth values, such as the mask of an embedding, carries no relevance.
     if all(spec.dtype == "bool" for spec in node.output_specs):
         return Form(node, "route")
     # A user's own operation may be called as one of Keras's.
-    name = type(node.operation).__name__ if type(node.operation).__module__.startswith(_KERAS) else ""
+    operation = node.operation.operation if isinstance(node.operation, Sized) else node.operation
+    name = type(operation).__name__ if type(operation).__module__.startswith(_KERAS) else ""
     if name in _ROUTES:
         return Form(node, "route")
+    if name in _WITH_FUNCTIONS:
+        # What it computes stands in a function, with weights that nobody sees.
+        return Form(node, "opaque")
     if name == "StopGradient":
         # What it computes and its gradient disagree: relevance that follows the gradient is lost.
         return Form(node, "opaque")
     if len(node.inputs) > 1:
         return _of_several(node, graph, name)
+    if name in _MOVING and not _can_be_tried(node):
+        return Form(node, "route")
+    if (name in _ONE_BY_ONE and _takes_weight(node)) or (name == "Einsum" and _scales(node)):
+        return Form(node, "scale")
     if name in _LINEAR:
         form = _LINEAR[name](node)
         if form is not None:
@@ -71,6 +88,27 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
     if form.kind == "opaque" and name in _MAXIMA and node.output_specs[0].shape[:1] == node.input_specs[0].shape[:1]:
         return Form(node, "max")
     return form
+
+
+def _takes_weight(node):
+    """Whether an operation adds a weight to each value, or multiplies it by one."""
+    args, kwargs = node.arguments
+    divides = type(node.operation).__name__.endswith("ivide") and not isinstance(args[0], Slot)
+    same = node.input_specs[0].shape == node.output_specs[0].shape
+    return same and not kwargs and len(args) == 2 and bool(node.weights) and not divides
+
+
+def _scales(node):
+    """Whether a sum of products sums nothing: it multiplies each value by a weight."""
+    given, _, output = node.operation.subscripts.replace(" ", "").partition("->")
+    pairs = list(zip(node.arguments[0], given.split(","), strict=False))
+    taken = [letters for one, letters in pairs if isinstance(one, Slot)]
+    return len(pairs) == 2 and taken == [output] and bool(node.weights)
+
+
+def _can_be_tried(node):
+    specs = (*node.input_specs, *node.output_specs)
+    return all(spec.samples == Samples() and keras.backend.is_float_dtype(spec.dtype) for spec in specs)
 
 
 def _of_several(node, graph, name):
@@ -107,7 +145,13 @@ def _average_pool(node):
 def _product(node):
     """A matrix product of the input with a constant matrix."""
     first, *rest = node.arguments[0]
-    if not isinstance(first, Slot) or len(rest) != 1 or len(np.shape(rest[0])) != 2 or len(node.input_specs[0].shape) < 2:
+    if (
+        not isinstance(first, Slot)
+        or len(rest) != 1
+        or isinstance(rest[0], Given)
+        or len(np.shape(rest[0])) != 2
+        or len(node.input_specs[0].shape) < 2
+    ):
         return None
     if type(node.operation).__name__ == "Tensordot" and node.operation.axes != 1:
         return None
@@ -117,7 +161,7 @@ def _product(node):
 def _einsum(node):
     """A sum of products of the input with one constant."""
     operands, equation = list(node.arguments[0]), node.operation.subscripts.replace(" ", "")
-    if len(operands) != 2 or "->" not in equation:
+    if len(operands) != 2 or "->" not in equation or any(isinstance(one, Given) for one in operands):
         return None
     parts, output = equation.split("->")
     parts = parts.split(",")

@@ -7,6 +7,7 @@ value over the input. Padding, strides and pooling change how many positions the
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from innvest_lite.forms.base import Form, LinearForm
 from innvest_lite.forms.inputs import spatial_axes
 from innvest_lite.graph import Graph, Spec, Value, all_layers
+from innvest_lite.graph.arguments import Given, leaves_of
+from innvest_lite.graph.steps import Fold, Unfold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +101,16 @@ def places_of(graph: Graph, forms: Mapping[str, Form], source: Value) -> dict[Va
 
 
 def _followed(node, form, taken, spec):
-    if is_keras(node.operation) and isinstance(node.operation, _ATTENTION):
+    name = type(node.operation).__name__ if is_keras(node.operation) else ""
+    if isinstance(node.operation, Fold | Unfold):
+        return LOST
+    if name == "DotProductAttention" or (name and isinstance(node.operation, _ATTENTION)):
         # Its output stands where its queries do; keys and values are pooled.
+        taken = taken[:1]
+    if name in ("Einsum", "Matmul") and len(taken) == 2:
+        return _multiplied(node, taken)
+    if name == "Softmax" and len(taken) == 2:
+        # What is masked stays where it is.
         taken = taken[:1]
     known = [(places, given) for places, given in zip(taken, node.input_specs, strict=False) if places and places.axes]
     beside = form.kind in ("sum", "product", "max", "route")
@@ -108,7 +119,6 @@ def _followed(node, form, taken, spec):
     places, given = max(known, key=lambda each: len(each[1].shape))
     if any(other.axes != places.axes for other, _ in known):
         return LOST
-    name = type(node.operation).__name__ if is_keras(node.operation) else ""
     if name == "Stack":
         return _stacked(node, places, len(spec.shape))
     if form.kind == "embedding":
@@ -119,9 +129,50 @@ def _followed(node, form, taken, spec):
         return LOST
     if name in _MOVING:
         return _moved(node, places, given.shape, spec.shape)
+    if name == "EinsumDense" and "." not in node.operation.equation:
+        return _by_letters(node.operation.equation, places)
     if len(spec.shape) != len(places.axes):
         return _GONE if len(spec.shape) < len(places.axes) and not _hides_layers(node.operation) else LOST
     return _kept(node, form, places, given.shape, spec.shape)
+
+
+def _by_letters(equation, places):
+    """Of an EinsumDense layer: positions stay along the axes whose letters it keeps."""
+    taken, output = re.match(r"(\w+),\w+->(\w+)", equation.replace(" ", "")).groups()
+    axes = dict(zip(taken, places.axes, strict=True))
+    kept = tuple(axes.get(letter, ()) for letter in output)
+    return Places(kept, places.sizes) if any(kept) else _GONE
+
+
+def _multiplied(node, taken):
+    """Of a sum of products of two values: positions stay along the axes that are not summed over."""
+    ranks = [len(spec.shape) for spec in node.input_specs]
+    operands, output = _letters(node, ranks)
+    if LOST in taken or operands is None:
+        return LOST if len(output or operands or "abc") > 2 else _GONE
+    along: dict[str, tuple[int, ...]] = {}
+    for letters, places in zip(operands, taken, strict=True):
+        for letter, here in zip(letters, places.axes, strict=False):
+            if here and along.setdefault(letter, here) != here:
+                return LOST
+    axes = tuple(along.get(letter, ()) for letter in output)
+    sizes = {place: size for places in taken for place, size in places.sizes.items()}
+    return Places(axes, sizes) if any(axes) else _GONE
+
+
+def _letters(node, ranks):
+    """A letter for each axis of both operands, and of the output; None where the equation does not say them."""
+    if type(node.operation).__name__ == "Matmul":
+        if min(ranks) < 2:
+            return None, ""
+        alphabet = "abcdefgh"[: max(ranks) - 2]
+        leading = [alphabet[len(alphabet) - rank + 2 :] for rank in ranks]
+        return (leading[0] + "xy", leading[1] + "yz"), alphabet + "xz"
+    equation = node.operation.subscripts.replace(" ", "")
+    if "->" not in equation or "." in equation:
+        return None, ""
+    operands, output = equation.split("->")
+    return tuple(operands.split(",")), output
 
 
 def _kept(node, form, places, before, after):
@@ -176,7 +227,7 @@ def _stacked(node, places, rank):
 
 def _moved(node, places, before, after):
     """Of what moves values: each position's numbers, which must rise along one axis as they did."""
-    if len(node.inputs) > 1:
+    if len(node.inputs) > 1 or any(isinstance(leaf, Given) for leaf in leaves_of(node.arguments)):
         return LOST
     shape = [2] + [7 if size is None else size for size in before[1:]]
     axes = [()] * len(after)

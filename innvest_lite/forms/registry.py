@@ -16,7 +16,9 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import joint, linear, normalization, operations, structure, virtual
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
+from innvest_lite.graph.composites import keep_whole
 from innvest_lite.graph.plain import is_plain
+from innvest_lite.graph.weighted import Linear, LookUp
 
 _Builder = TypeVar("_Builder", bound=Callable[[Node], Form])
 
@@ -46,6 +48,7 @@ def register_form(layer_class: type) -> Callable[[_Builder], _Builder]:
 
     def register(builder: _Builder) -> _Builder:
         _BUILDERS[layer_class] = builder
+        keep_whole(layer_class)
         return builder
 
     return register
@@ -71,6 +74,10 @@ def form_of(node: Node, graph: Graph) -> Form:
     operation = node.operation
     if isinstance(operation, joint.Chain):
         return joint.chain(node)
+    if isinstance(operation, Linear):
+        return linear.of_weights(node)
+    if isinstance(operation, LookUp):
+        return Form(node, "embedding")
     if not isinstance(operation, keras.Layer):
         return operations.form_of_operation(node, graph)
     for cls in type(operation).__mro__:
@@ -90,11 +97,11 @@ def form_of(node: Node, graph: Graph) -> Form:
 def _by_behaviour(node):
     """The form of a layer that no table knows, by what it does, if that can be all that there is to it."""
     # What depends on weights is not said by trying, unless it is a function of each value: two weights may cancel.
-    if getattr(node.operation, "weights", None) and not _may_be_diagonal(node):
+    if node.weights and not _may_be_diagonal(node):
         return Form(node, "opaque")
     form = structure.tried_form(node)
     diagonal = form.kind in ("scale", "activation", "rectifier")
-    return form if diagonal or not node.operation.weights else Form(node, "opaque")
+    return form if diagonal or not node.weights else Form(node, "opaque")
 
 
 def _may_be_diagonal(node):

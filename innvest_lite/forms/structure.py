@@ -15,9 +15,9 @@ import numpy as np
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.behaviour import GRID, behaviour_of
+from innvest_lite.graph.masks import carry_mask
 from innvest_lite.graph.passes import IDLE
 from innvest_lite.graph.recognized import curves, is_softmax, same_curve
-from innvest_lite.graph.trace import carry_mask
 
 _layers = keras.layers
 
@@ -112,7 +112,7 @@ def tried_form(node: Node) -> Form:
         return Activation(node, "opaque")
     if seen.diagonal:
         # What weights make of 0 is looked at when it is needed.
-        weighted = node.part != "activation" and bool(getattr(node.operation, "weights", None))
+        weighted = node.part != "activation" and bool(node.weights)
         return Activation(node, _kind_of_one_value(seen), constant=seen.constant or weighted)
     if not seen.affine:
         return Activation(node, "opaque")

@@ -16,8 +16,10 @@ import keras
 import numpy as np
 
 from innvest_lite import backend
-from innvest_lite.graph.graph import Node, Slot, Spec
+from innvest_lite.graph.arguments import Given, Slot
+from innvest_lite.graph.graph import Node, Spec
 from innvest_lite.graph.plain import is_plain
+from innvest_lite.graph.weights import random_weights
 
 OPEN_SIZES = (8, 16, 32, 64, 12, 7)
 """Sizes that are tried in place of open ones: multiples of the patches and poolings that people use."""
@@ -156,7 +158,7 @@ def behaviour_of(node: Node, try_layers: bool = False) -> Behaviour:
     if node not in _seen_nodes:
         seen = _behaviour(node)
         # Other weights, another function: of a layer with weights it is only seen which places meet.
-        weighted = node.part != "activation" and getattr(node.operation, "weights", None)
+        weighted = node.part != "activation" and node.weights
         _seen_nodes[node] = Behaviour(seen.works, seen.diagonal) if weighted else seen
     return _seen_nodes[node]
 
@@ -194,7 +196,8 @@ def _behaviour(node):
         known = function or (node.operation.call if isinstance(node.operation, keras.Layer) else node.call)
         return of_curve(known)
     if function is None:
-        return tried(node.call, node.input_specs[0])
+        # What a scale of 0 hides is seen with other weights.
+        return tried(functools.partial(node.call_with, random_weights(node.weights)), node.input_specs[0])
     return _tried_once(function, node.input_specs[0])
 
 
@@ -212,7 +215,8 @@ def _is_operation(node):
     if isinstance(node.operation, keras.Layer) or type(node.operation).__module__ not in _MODULES:
         return False
     # A constant of several numbers does something else at each place.
-    constants = (np.shape(leaf) == () for leaf in keras.tree.flatten(node.arguments) if not isinstance(leaf, Slot))
+    others = [leaf for leaf in keras.tree.flatten(node.arguments) if not isinstance(leaf, Slot)]
+    constants = (np.shape(leaf) == () and not isinstance(leaf, Given) for leaf in others)
     return type(node.operation).__name__ in _OPERATIONS and all(constants)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from innvest_lite.graph.arguments import Given, StandIn, filled
+from innvest_lite.graph.weights import AS_THEY_ARE, Weights
 from innvest_lite.tables import table
 
 
@@ -26,19 +28,38 @@ class Value:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slot:
-    """Where a node's stored call arguments take its input number `index`."""
+class Samples:
+    """Where the samples lie in a value: nearly always along its first axis, one after the other.
 
-    index: int
+    Attributes:
+        axis: the axis.
+        rows: how many entries of it one sample has: as many as a layer cuts it in windows, else 1.
+    """
+
+    axis: int = 0
+    rows: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Shape (None where it may vary; the batch first) and dtype of a value; `masked` if Keras masks it."""
+    """What is known of a value before there is one.
+
+    Attributes:
+        shape: its shape, None where it may vary, such as along the axis of the samples.
+        dtype: its dtype.
+        mask: the shape of its Keras mask; None where it has none.
+        samples: where the samples lie; None where it holds nothing of one sample alone.
+    """
 
     shape: tuple[int | None, ...]
     dtype: str
-    masked: bool = False
+    mask: tuple[int | None, ...] | None = None
+    samples: Samples | None = Samples()
+
+    @property
+    def masked(self) -> bool:
+        """Whether Keras masks it."""
+        return self.mask is not None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,6 +76,7 @@ class Node:
         batchnorm: the BatchNormalization layer fused into this linear node, or None.
         input_specs: a `Spec` for each input.
         output_specs: a `Spec` for each output.
+        closed: why tracing did not look into a layer that is made of others, the end of a sentence; else "".
     """
 
     name: str
@@ -65,6 +87,7 @@ class Node:
     output_specs: tuple[Spec, ...]
     part: str = ""
     batchnorm: Any = None
+    closed: str = ""
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -76,30 +99,47 @@ class Node:
         """The class name of the layer or operation, with the part: "Conv2D", "Dense (linear)"."""
         fused = " + BatchNormalization" if self.batchnorm is not None else ""
         part = f" ({self.part})" if self.part else ""
-        return type(self.operation).__name__ + part + fused
+        operation = self.operation.operation if isinstance(self.operation, StandIn) else self.operation
+        return type(operation).__name__ + part + fused
 
     def call(self, *inputs: Any) -> tuple[Any, ...]:
         """Evaluates the whole call as the model's `predict` does, without side effects on the user's layers."""
-        args, kwargs = keras.tree.map_structure(
-            lambda leaf: inputs[leaf.index] if isinstance(leaf, Slot) else leaf, self.arguments
-        )
-        if _takes_training(type(self.operation)):  # type: ignore[arg-type]  # the checker takes no class for hashable
-            kwargs = {**kwargs, "training": False}
+        return self.call_with(AS_THEY_ARE, *inputs)
+
+    def call_with(self, weights: Weights, *inputs: Any) -> tuple[Any, ...]:
+        """As `call`, with other weights."""
         # Losses of activity regularizers and new states of seeds or of recurrent layers stay in the scope. Within a scope
         # of names, a layer's name may begin with an underscore.
-        with keras.StatelessScope(collect_losses=True), keras.name_scope("node"):
-            outputs = self.operation(*args, **kwargs)
-        return tuple(keras.tree.flatten(outputs))
+        with weights.of(self.weights).scope(), keras.name_scope("node"):
+            args, kwargs = keras.tree.map_structure(lambda leaf: filled(leaf, inputs), self.arguments)
+            operation = filled(self.operation, inputs)
+            if takes_training(operation):
+                kwargs = {**kwargs, "training": False}
+            outputs = operation(*args, **kwargs)
+        return tuple(one for one in keras.tree.flatten(outputs) if one is not None)
+
+    @property
+    def weights(self) -> list[Any]:
+        """The variables that the node reads: those of its layers, and those among its arguments."""
+        found = [*getattr(self.operation, "weights", ()), *getattr(self.batchnorm, "weights", ())]
+        for leaf in keras.tree.flatten(self.arguments):
+            found.extend(leaf.variables if isinstance(leaf, Given) else ())
+        return found
 
     def replace(self, **changes: Any) -> Node:
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
 
+def takes_training(operation: Any) -> bool:
+    """Whether an operation is a layer with a `training` argument in its `call`."""
+    # The checker takes no class for hashable.
+    return isinstance(operation, keras.Layer) and _has_training(type(operation))  # type: ignore[arg-type]
+
+
 @functools.cache
-def _takes_training(operation_class):
-    call = operation_class.call
-    return issubclass(operation_class, keras.Layer) and "training" in inspect.signature(call).parameters
+def _has_training(layer_class):
+    return "training" in inspect.signature(layer_class.call).parameters
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from innvest_lite.graph.graph import Graph, Node, Value
-from innvest_lite.graph.trace import copy_mask
+from innvest_lite.graph.masks import copy_mask
 
 
 def interpret(

@@ -12,11 +12,13 @@ from typing import Any
 import keras
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.graph.arguments import Slot
 from innvest_lite.graph.behaviour import behaviour_of
-from innvest_lite.graph.graph import Graph, Node, Slot, Value
+from innvest_lite.graph.graph import Graph, Node, Value
 from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import is_sigmoid, is_softmax
 from innvest_lite.graph.trace import Cast
+from innvest_lite.graph.weighted import Linear
 
 IDLE = (
     *(keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
@@ -56,6 +58,8 @@ def _is_linear_layer(layer, rank):
         layer: a Keras layer.
         rank: of its output.
     """
+    if isinstance(layer, Linear):
+        return True
     if not is_plain(layer, LINEAR_LAYERS):
         return False
     return not isinstance(layer, keras.layers.EinsumDense) or einsum_bias_axes(layer, rank) is not None
@@ -287,7 +291,7 @@ def unit_axes(node: Node) -> tuple[int, ...]:
     """The output axes of a linear node along which its units lie; one axis for all but EinsumDense."""
     rank = len(node.output_specs[0].shape)
     layer = node.operation
-    if isinstance(layer, keras.layers.EinsumDense):
+    if isinstance(layer, keras.layers.EinsumDense) or (isinstance(layer, Linear) and layer.map == "einsum"):
         return einsum_axes(layer.equation, rank)[2]
     return (1,) if getattr(layer, "data_format", None) == "channels_first" else (rank - 1,)
 

@@ -18,5 +18,11 @@ def is_plain(layer: Any, classes: Collection[type]) -> bool:
     )
 
 
+def is_keras_own(layer: Any) -> bool:
+    """Whether what a layer computes is written in Keras: its `call`, and what `call` asks and is made to be replaced."""
+    owners = (next((cls for cls in type(layer).__mro__ if name in vars(cls)), None) for name in _REPLACEABLE)
+    return all(owner is None or owner.__module__.startswith("keras.src.layers.") for owner in owners)
+
+
 def _same_method(layer_class, cls, name):
     return getattr(layer_class, name, None) is getattr(cls, name, None)

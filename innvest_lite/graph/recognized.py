@@ -43,7 +43,7 @@ def is_softmax(node: Node) -> bool:
         or node.part not in ("", "activation")
     ):
         return False
-    has_weights = node.part != "activation" and getattr(node.operation, "weights", None)
+    has_weights = node.part != "activation" and node.weights
     if node.output_specs[0].shape != node.input_specs[0].shape or has_weights:
         return False
     if node not in _seen_softmaxes:

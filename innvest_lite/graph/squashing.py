@@ -47,9 +47,7 @@ def _squashes_alone(node: Node) -> bool:
 
 
 def _has_weights(node: Node) -> bool:
-    return is_linear_part(node) or (
-        node.part != "activation" and isinstance(node.operation, keras.Layer) and bool(node.operation.weights)
-    )
+    return is_linear_part(node) or (node.part != "activation" and bool(node.weights))
 
 
 def _is_bounded_behind_weights(graph: Graph) -> bool:

@@ -7,45 +7,106 @@ the fitter. Each private attribute used here has a canary test that names it (te
 from __future__ import annotations
 
 import collections
+import inspect
 import itertools
 from typing import Any
 
 import keras
 
+from innvest_lite import backend
 from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
-from innvest_lite.graph.graph import Graph, Node, Slot, Spec, Value
-from innvest_lite.graph.plain import is_plain
+from innvest_lite.graph.arguments import Slot
+from innvest_lite.graph.behaviour import FAILURES
+from innvest_lite.graph.composites import unwrapped
+from innvest_lite.graph.graph import Graph, Node, Spec, Value
+from innvest_lite.graph.masks import mask_of
+from innvest_lite.graph.merging import NotOpened
+from innvest_lite.graph.opening import Known, opened
+from innvest_lite.graph.proof import prove
+from innvest_lite.graph.steps import folded, is_stepwise
+from innvest_lite.graph.weighted import with_linear_maps
 
 
-def trace(model: keras.Model) -> Graph:
+def trace(model: keras.Model, input_shape: Any = None) -> Graph:
     """The graph of a model's calls.
 
     Args:
-        model: a Functional or a built Sequential `keras.Model`.
+        model: a `keras.Model`. Functional and Sequential models are walked; of others, and of layers that are made of
+            others, the `call` is looked into.
+        input_shape: the shapes of its inputs without the batch, in their structure, for a model without a graph that was
+            never called, or one of open sizes; None: its own.
 
     Returns:
-        A `Graph`; the model is not changed and none of its layers is called.
+        A `Graph`; the model is not changed. What cannot be looked into is one node, which says why (`Node.closed`).
 
     Raises:
-        UnsupportedLayerError: the model is a subclass with a `call` of its own, a Sequential that was never built, or
-            has Lambda layers (also inside nested models).
+        UnsupportedLayerError: it is no model, or not known what it takes.
     """
-    function = _function_of(model)
-    tracer = _Tracer()
+    if not isinstance(model, keras.Model):
+        raise UnsupportedLayerError(f"An analyzer explains a keras.Model, but got {type(model).__name__}.")
+    tracer = _Tracer(model)
+    function = _function_of(model) if input_shape is None else None
+    if function is None:
+        return tracer.called(model, taken_by(model, input_shape))
     inputs = tuple(Value(tensor._keras_history.operation.name) for tensor in function.inputs)
     outputs = tracer.run(model, inputs)
-    _refuse_lambdas(tracer.nodes)
     layers = tuple(tensor._keras_history.operation.name for tensor in function.outputs)
-    return Graph(
-        inputs=inputs,
-        outputs=outputs,
-        nodes=tuple(tracer.nodes),
-        input_specs=tuple(_spec(tensor) for tensor in function.inputs),
-        output_names=_keys(function) or layers,
-        output_layers=layers,
-        layer_values={**{node.name: node.values[0] for node in tracer.nodes}, **tracer.models},
-        places=tracer.places,
-    )
+    specs = tuple(_spec(tensor) for tensor in function.inputs)
+    return tracer.graph(inputs, specs, outputs, _keys(function) or layers, layers)
+
+
+def taken_by(model: keras.Model, input_shape: Any = None) -> Any:
+    """What a model takes, a nest of symbolic tensors.
+
+    Raises:
+        UnsupportedLayerError: that is not known.
+    """
+    function = _function_of(model)
+    if function is not None:
+        return _of_inputs(function, input_shape)
+    if input_shape is not None:
+        return _of_shapes(input_shape)
+    if isinstance(model, keras.Function) or hasattr(model, "inputs"):
+        # A Functional model whose class has a `call` of its own.
+        return model.input
+    needed = [one for one in inspect.signature(model.call).parameters.values() if one.default is one.empty]
+    if sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in needed) > 1:
+        raise UnsupportedLayerError(
+            f"Model {model.name!r} ({type(model).__name__}) is called with several arguments, which Keras's own `predict` "
+            "does not do. Write its call as `call(self, inputs)`, of a list or a dict of tensors."
+        )
+    config = model.get_build_config() or {}
+    shape = config.get("input_shape")
+    if shape is None:
+        raise UnsupportedLayerError(
+            f"Model {model.name!r} ({type(model).__name__}) has no graph yet, because what it takes is unknown. Call it "
+            "once on a batch of samples. (Where that was done, its `call` asks for values while Keras traces it, and no "
+            "explanation can be compiled of it.)"
+        )
+    return _of_shapes(shape, batched=True)
+
+
+def _of_inputs(function, shapes):
+    """What a model with a graph takes, of given shapes."""
+    flat = iter(function.inputs)
+    names = keras.tree.map_structure(lambda _: next(flat), function.input)
+    if isinstance(names, dict) and isinstance(shapes, dict):
+        return {key: _sized(names[key], shapes[key]) for key in names}
+    if isinstance(names, (list, tuple)):
+        return [_sized(one, shape) for one, shape in zip(names, shapes, strict=True)]
+    return _sized(names, shapes)
+
+
+def _sized(tensor, shape):
+    return keras.KerasTensor((None, *shape), tensor.dtype, name=tensor._keras_history.operation.name)
+
+
+def _of_shapes(shapes, batched=False, name="input"):
+    if isinstance(shapes, dict):
+        return {key: _of_shapes(one, batched, str(key)) for key, one in shapes.items()}
+    if isinstance(shapes, (list, tuple)) and shapes and all(isinstance(one, (list, tuple)) for one in shapes):
+        return [_of_shapes(one, batched, f"{name}_{index}") for index, one in enumerate(shapes, 1)]
+    return keras.KerasTensor((None, *(shapes[1:] if batched else shapes)), keras.config.floatx(), name=name)
 
 
 def _keys(function):
@@ -61,35 +122,68 @@ def is_nested(operation: Any) -> bool:
     return isinstance(operation, keras.Model) and _keeps_keras_call(operation)
 
 
-def carry_mask(layer: Any, source: Any, output: Any) -> Any:
-    """Hands the Keras mask of `source` on to `output`, as `layer.__call__` would have done."""
-    mask = getattr(source, "_keras_mask", None)
-    if mask is not None and layer.supports_masking:
-        output._keras_mask = mask
-    return output
-
-
-def mask_of(tensor: Any) -> Any:
-    """The Keras mask of a tensor; None where it has none."""
-    return getattr(tensor, "_keras_mask", None)
-
-
-def copy_mask(source: Any, output: Any) -> Any:
-    """Hands the Keras mask of `source`, if it has one, on to `output`."""
-    mask = getattr(source, "_keras_mask", None)
-    if mask is not None:
-        output._keras_mask = mask
-    return output
-
-
 class _Tracer:
     """Collects nodes; `run` walks through one model's calls and calls itself for nested models."""
 
-    def __init__(self):
+    def __init__(self, model):
+        layers = [model, *all_layers(model)]
+        self.untouched = _Untouched(layers)
+        self.known = Known(frozenset(map(id, layers)), self.untouched.touch, all_layers)
         self.nodes = []
         self.models = {}
         self.places = {}
         self.calls = collections.Counter()
+
+    def graph(self, inputs, specs, outputs, names, layers):
+        graph = Graph(
+            inputs=inputs,
+            outputs=outputs,
+            nodes=tuple(self.nodes),
+            input_specs=specs,
+            output_names=names,
+            output_layers=layers,
+            layer_values={**{node.name: node.values[0] for node in self.nodes}, **self.models},
+            places=self.places,
+        )
+        return with_linear_maps(graph)
+
+    def called(self, model, given):
+        """The graph of a model whose `call` is Python code."""
+        tensors = keras.tree.flatten(given)
+        inputs, specs = tuple(Value(tensor.name) for tensor in tensors), tuple(map(_spec, tensors))
+        places = iter(range(len(tensors)))
+        arguments = ((keras.tree.map_structure(lambda _: Slot(next(places)), given),), {})
+        if not model.built:
+            with backend.eagerly():
+                model(keras.tree.map_structure(lambda one: keras.ops.zeros((1, *one.shape[1:]), one.dtype), given))
+        call = Node(model.name, model, inputs, arguments, specs, ())
+        self.places[model.name] = ()
+        # A node may not be called as an input is.
+        self.calls.update(tensor.name for tensor in tensors)
+        try:
+            found = self._open(call, "")
+            outputs, values = found.given, found.outputs
+        except NotOpened as reason:
+            outputs = self._outputs(model, given, str(reason))
+            flat = tuple(_spec(one) for one in keras.tree.flatten(outputs) if one is not None)
+            self.nodes = [call.replace(output_specs=flat, closed=str(reason))]
+            values = self.nodes[0].values
+        layers = tuple(value.node for value in values)
+        keys = tuple(sorted(key for key, one in outputs.items() if one is not None)) if isinstance(outputs, dict) else ()
+        return self.graph(inputs, specs, values, keys if len(keys) == len(values) else layers, layers)
+
+    @staticmethod
+    def _outputs(model, given, reason):
+        """What a model gives that cannot be looked into."""
+        try:
+            return backend.shapes_of(model, (given,), {})
+        except FAILURES as error:
+            raise UnsupportedLayerError(
+                f"Model {model.name!r} ({type(model).__name__}) can only be called on tensors with values, so that it "
+                f"cannot be compiled, as every explanation is: {reason}.",
+                [UnsupportedNode(model.name, type(model).__name__, reason)],
+                "Write what depends on values with keras.ops.where or keras.ops.cond.",
+            ) from error
 
     def run(self, model, inputs, prefix="", outer=()):
         """Adds the nodes of one model, at the place `outer`, whose inputs are `inputs`; returns its output values."""
@@ -110,7 +204,8 @@ class _Tracer:
         return tuple(values[id(tensor)] for tensor in function.outputs)
 
     def _add(self, node, name, taken, values):
-        if is_nested(node.operation):
+        # A nested model's own graph does not know of a mask that comes in; looked into as any layer, it does.
+        if is_nested(node.operation) and not any(mask_of(tensor) is not None for tensor in node.input_tensors):
             return self._inline(node, name, values)
         # `input_tensors` lists the tensors among the arguments in the order of `keras.tree`, repetitions included.
         position = itertools.count()
@@ -120,14 +215,50 @@ class _Tracer:
         )
         traced = Node(
             name=name,
-            operation=_unwrapped(node.operation),
+            operation=node.operation,
             inputs=taken,
             arguments=arguments,
             input_specs=tuple(_spec(tensor) for tensor in node.input_tensors),
             output_specs=tuple(_spec(tensor) for tensor in node.outputs),
         )
-        self.nodes.append(traced)
-        return traced.values
+        return self._place(unwrapped(traced))
+
+    def _place(self, node):
+        """Adds a node, or what it consists of; returns the values that it gives."""
+        if is_stepwise(node):
+            parts = folded(node)
+            try:
+                prove(node, parts, parts[-1].values)
+            except NotOpened as reason:
+                self.nodes.append(node.replace(closed=str(reason)))
+                return node.values
+            fold, call, unfold = parts
+            self.nodes.append(fold)
+            self.places[call.name] = self.places[fold.name] = self.places[node.name]
+            node = unfold.replace(inputs=self._place(call))
+        elif self.known.opens(node):
+            try:
+                return self._open(node, f"{node.name}/").outputs
+            except NotOpened as reason:
+                node = node.replace(closed=str(reason))
+        self.nodes.append(node)
+        return node.values
+
+    def _open(self, call, prefix):
+        """Adds what a composite layer calls, behind its name."""
+        try:
+            found = opened(call, prefix, self.calls, self.known)
+        finally:
+            self.untouched.put_back()
+        self.calls = found.calls
+        self.models.update({**found.wholes, call.name: found.outputs[0]})
+        for index, node in enumerate(found.nodes):
+            self.places[node.name] = (*self.places[call.name], index)
+            if is_stepwise(node):
+                self._place(node)
+            else:
+                self.nodes.append(node)
+        return found
 
     def _inline(self, node, name, values):
         function = _function_of(node.operation)
@@ -167,6 +298,26 @@ class _Tracer:
         return name if self.calls[name] == 1 else f"{name}#{self.calls[name]}"
 
 
+class _Untouched:
+    """Takes the nodes that Keras makes of calls with symbolic tensors off the layers, and gives them back their losses."""
+
+    def __init__(self, layers):
+        self.counts = {}
+        self.losses = [(layer, list(layer._losses), set(layer._loss_ids)) for layer in layers if layer._losses]
+
+    def touch(self, layer):
+        """Counts the nodes of a layer that is about to be called."""
+        self.counts.setdefault(id(layer), (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)))
+
+    def put_back(self):
+        for layer, inbound, outbound in self.counts.values():
+            del layer._inbound_nodes[inbound:], layer._outbound_nodes[outbound:]
+        for layer, losses, numbers in self.losses:
+            layer._losses[:] = losses
+            layer._loss_ids.clear()
+            layer._loss_ids.update(numbers)
+
+
 class Cast:
     """The change of dtype and rank at the door of a nested model, as an operation."""
 
@@ -183,42 +334,21 @@ class Cast:
     __call__ = call
 
 
-def _unwrapped(operation):
-    """The layer inside a wrapper that does nothing but call it, outside of training; else the operation itself."""
-    if is_plain(operation, (keras.layers.SpectralNormalization,)):
-        return _unwrapped(operation.layer)
-    # On the last axis alone, a dense layer does the same to each step.
-    steps_alike = is_plain(operation, (keras.layers.TimeDistributed,)) and is_plain(operation.layer, (keras.layers.Dense,))
-    return operation.layer if steps_alike else operation
-
-
 def _spec(tensor):
-    return Spec(tuple(tensor.shape), tensor.dtype, masked=getattr(tensor, "_keras_mask", None) is not None)
+    mask = mask_of(tensor)
+    return Spec(tuple(tensor.shape), tensor.dtype, None if mask is None else tuple(mask.shape))
 
 
-def all_layers(model: keras.Model) -> list[Any]:
-    """Every layer of a model, also inside nested models and inside layers made of others."""
+def all_layers(model: Any) -> list[Any]:
+    """Every layer of a model or of a layer, also inside nested models and inside layers made of others."""
     return model._flatten_layers(include_self=False)
 
 
 def _function_of(model):
-    """The Keras object that holds a model's calls (`_nodes_by_depth`)."""
-    if not isinstance(model, keras.Model):
-        raise UnsupportedLayerError(
-            f"An analyzer explains a keras.Model, but got {type(model).__name__}. Pass a Functional or Sequential model."
-        )
+    """The Keras object that holds a model's calls (`_nodes_by_depth`); None where Keras keeps none."""
     if not _keeps_keras_call(model):
-        raise UnsupportedLayerError(
-            f"Model {model.name!r} is of class {type(model).__name__}, whose `call` is Python code, so Keras keeps no "
-            "graph of its layers to walk. Build the same computation as a Functional model: keras.Model(inputs, outputs)."
-        )
-    function = model._functional if isinstance(model, keras.Sequential) else model
-    if function is None:
-        raise UnsupportedLayerError(
-            f"Sequential model {model.name!r} has no graph yet, because its input shape is unknown. Give it an "
-            "`Input` as its first layer, or call `model.build(input_shape)` once."
-        )
-    return function
+        return None
+    return model._functional if isinstance(model, keras.Sequential) else model
 
 
 def _keeps_keras_call(model):
@@ -226,14 +356,3 @@ def _keeps_keras_call(model):
     # Keras does not export the class of Functional models under a name of its own, so the name stands here.
     owner = next(cls for cls in type(model).__mro__ if "call" in vars(cls))
     return owner.__module__.startswith("keras.src.models.") and owner.__name__ in ("Functional", "Sequential")
-
-
-def _refuse_lambdas(nodes):
-    lambdas = [node for node in nodes if isinstance(node.operation, keras.layers.Lambda)]
-    if lambdas:
-        raise UnsupportedLayerError(
-            "Lambda layers hold arbitrary Python code, which cannot be explained:",
-            [UnsupportedNode(node.name, node.kind, "its code is arbitrary Python") for node in lambdas],
-            "Replace each with the Keras layer or the keras.ops call that does the same, e.g. `x * 2` or "
-            "keras.layers.Rescaling(2).",
-        )

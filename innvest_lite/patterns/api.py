@@ -16,7 +16,7 @@ from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.files import check_output
 from innvest_lite.folders import ImageFolder
 from innvest_lite.inputs import input_spec
-from innvest_lite.options import one_of, positive, shard_of, truth, truth_or
+from innvest_lite.options import checked_shapes, one_of, positive, shard_of, truth, truth_or
 from innvest_lite.patterns import fitter
 from innvest_lite.patterns.data import source_of
 from innvest_lite.patterns.estimators import DEFAULT, checked_choice, chosen
@@ -43,7 +43,7 @@ def fit_patterns(
     Fit once, use in both: `PatternNet(model, patterns=...)` and `PatternAttribution(model, patterns=...)`.
 
     Args:
-        model: a Functional or Sequential `keras.Model`; not changed.
+        model: a `keras.Model`; not changed.
         data: samples that the model sees in use, preprocessed as it expects: an array (also on disk: memory-mapped,
             HDF5), a tensor, a batched `tf.data.Dataset`, a `keras.utils.PyDataset`, an iterable of batches, or the path of
             a folder of images. A batch is x, (x, y), of which x is used, or (x, y, sample_weight).
@@ -91,12 +91,13 @@ def fit_statistics(
     callbacks: Any = None,
     jit_compile: bool | str = "auto",
     preprocessor: Any = None,
+    input_shape: Any = None,
     exact: bool | None = None,
 ) -> PatternStatistics:
     """Gathers the sums behind the patterns: for data in parts, on many machines, to be merged.
 
     Args:
-        model: a Functional or Sequential `keras.Model`; not changed. Made in the scope of a `tf.distribute` strategy, its
+        model: a `keras.Model`; not changed. Made in the scope of a `tf.distribute` strategy, its
             batches are divided among the replicas; of n workers each takes every n-th batch, and all of them end with
             the sums over the whole data.
         data: see `fit_patterns`.
@@ -122,6 +123,7 @@ def fit_statistics(
         callbacks: as in `keras.Model.fit`; the batch hooks and those of one epoch are called.
         jit_compile: as in an analyzer.
         preprocessor: as in an analyzer, for data of any kind.
+        input_shape: as in an analyzer.
         exact: the former name of `approximate`, with the opposite meaning.
 
     Returns:
@@ -131,7 +133,7 @@ def fit_statistics(
         As `fit_patterns` does.
     """
     choices = {"approximate": approximate, "exact": exact, "regime": regime, "separable": separable, "chains": chains}
-    fits = _Fits(model, estimator, **choices, jit_compile=jit_compile, preprocessor=preprocessor)
+    fits = _Fits(model, estimator, **choices, jit_compile=jit_compile, preprocessor=preprocessor, input_shape=input_shape)
     options = {"batch_size": batch_size, "steps": steps, "sample_weight": sample_weight, "preprocess": preprocess}
     statistics = fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
     fits.release()
@@ -146,7 +148,8 @@ class PatternFits:
     Args:
         model: as in `fit_patterns`; its weights may change between fits.
         estimator: as in `fit_patterns`.
-        **options: `approximate`, `regime`, `separable`, `chains`, `jit_compile`, `preprocessor`, as in `fit_statistics`.
+        **options: `approximate`, `regime`, `separable`, `chains`, `jit_compile`, `preprocessor`, `input_shape`, as in
+            `fit_statistics`.
 
     Example:
         >>> import keras, numpy as np
@@ -180,10 +183,11 @@ class _Fits:
         chains="split",
         jit_compile="auto",
         preprocessor=None,
+        input_shape=None,
         exact=None,
     ):
         self._estimator, self._approximate = estimator, _approximate(approximate, exact)
-        self._layout = Layout.of(model, separable, chains)
+        self._layout = Layout.of(model, separable, chains, checked_shapes(input_shape))
         self._settings = {"regime": one_of(regime, REGIMES, "regime"), "separable": separable, "chains": chains}
         jit_compile = truth_or(jit_compile, "auto", "jit_compile")
         self._jit_compile = backend.has_accelerator() if jit_compile == "auto" else bool(jit_compile)

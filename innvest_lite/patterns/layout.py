@@ -41,18 +41,19 @@ class Layout:
     owners: dict[str, str]
 
     @classmethod
-    def of(cls, model: keras.Model, separable: str = "split", chains: str = "split") -> Layout:
+    def of(cls, model: keras.Model, separable: str = "split", chains: str = "split", input_shape: Any = None) -> Layout:
         """The layout of a model.
 
         Args:
-            model: a Functional or Sequential `keras.Model`.
+            model: a `keras.Model`.
             separable: whether a separable convolution is the two linear maps that it consists of ("split"), or their
                 product, one linear map ("joint").
             chains: likewise of linear layers with no rectifier between them, see `forms.chains`.
+            input_shape: as of an analyzer.
         """
         split = one_of(separable, SEPARABLE, "separable") == "split"
         # BatchNormalization is fused, because the rectifier sees the normalized value, and its sign is the regime.
-        graph = passes.rewrite(trace(model), fuse=True, split=split)
+        graph = passes.rewrite(trace(model, input_shape), fuse=True, split=split)
         graph = with_chains(graph) if one_of(chains, CHAINS, "chains") == "joint" else graph
         forms = forms_of(graph)
         # A pattern belongs to the weights: all calls of a shared layer have one (docs/design.md, decision 3).

@@ -180,6 +180,22 @@ def _no_rule_for(forms, method):
     )
     return UnsupportedLayerError(
         f"{method} has no rule for {len(forms)} of the model's nodes:",
-        [UnsupportedNode(form.name, form.node.kind, f"no rule is for a node of kind {form.kind!r}") for form in forms],
-        hint + advice if open_size else advice,
+        [UnsupportedNode(form.name, form.node.kind, _reason(form)) for form in forms],
+        _of_closed(forms) + (hint + advice if open_size else advice),
+    )
+
+
+def _reason(form):
+    return form.node.closed or f"no rule is for a node of kind {form.kind!r}"
+
+
+def _of_closed(forms):
+    """Why tracing did not look into layers that are made of others: a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for form in forms:
+        if form.node.closed:
+            reasons.setdefault(form.node.closed, []).append(form.name)
+    lines = [f"Tracing could not look into {', '.join(names)}: {reason}.\n" for reason, names in reasons.items()]
+    return "".join(lines) + (
+        "A call that is written with keras.ops and Keras layers can be looked into.\n" if lines else ""
     )

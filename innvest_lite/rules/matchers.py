@@ -247,7 +247,9 @@ class _LayerClass(Matcher):
     names: tuple
 
     def __call__(self, site):
-        return any(cls.__name__ in self.names for cls in type(site.operation).__mro__)
+        # What computes as a layer does is matched as one.
+        like = getattr(site.operation, "like", object)
+        return any(cls.__name__ in self.names for cls in (*type(site.operation).__mro__, *like.__mro__))
 
 
 @dataclasses.dataclass(frozen=True)

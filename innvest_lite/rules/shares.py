@@ -9,7 +9,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import LinearForm
-from innvest_lite.graph.trace import copy_mask
+from innvest_lite.graph.masks import copy_mask
 from innvest_lite.options import is_number, truth
 from innvest_lite.rules.base import Call
 

@@ -318,7 +318,11 @@ def test_kinds():
     assert kinds("gate")["gated"] == "product"
     assert kinds("text")["embedding"] == "embedding"
     assert kinds("masked_text")["gap"] == "average"  # but no linear form: it has another kernel for every sample
-    assert kinds("opaque") == {"attention": "opaque", "norm": "normalization", "lstm": "opaque", "out": "linear"}
+    attention = dict.fromkeys(
+        ("attention/query", "attention/key", "attention/value", "attention/attention_output"), "linear"
+    )
+    attention["attention/dot_product_attention"] = "opaque"
+    assert kinds("opaque") == {**attention, "norm": "normalization", "lstm": "opaque", "out": "linear"}
     inline = kinds("inline")
     assert inline["relu/activation"] == "rectifier"
     assert inline["gelu/activation"] == inline["hard_silu/activation"] == "activation"

@@ -92,7 +92,8 @@ class Summed(layers.Layer):
         self.factor = self.add_weight(shape=(), initializer="ones")
 
     def call(self, x):
-        return self.factor * ops.cumsum(x, axis=-1)
+        # Of TensorFlow, so that it cannot be looked into.
+        return self.factor * tf.cumsum(x, axis=-1)
 
 
 # What is called, the kind of its form, and the name of the function of Keras's that it computes.
@@ -234,4 +235,4 @@ def test_affine_whatever_weights_it_has():
     assert not is_affine(node)
     one, two = keras.Input((4,)), keras.Input((4,))
     graph = trace(keras.Model([one, two], layers.Dot(axes=1)([one, two])))
-    assert not is_affine(graph.nodes[-1])
+    assert not is_affine(next(node for node in graph.nodes if node.kind == "Matmul"))

@@ -6,6 +6,7 @@ The oracles are formulas in NumPy, one unit at a time.
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from comparing import assert_close
 
 import innvest_lite
@@ -140,14 +141,14 @@ def test_what_a_function_makes_of_zero_is_a_sink(name, eager):
 
 
 class Blended(keras.Layer):
-    """A matrix of weights in a layer that the package does not know; linear, with a constant."""
+    """A matrix of weights in a layer that cannot be looked into; linear, with a constant."""
 
     def build(self, shape):
         self.matrix = self.add_weight(shape=(shape[-1], 3))
         self.offset = self.add_weight(shape=(3,), initializer="ones")
 
     def call(self, x):
-        return ops.matmul(x, self.matrix) + self.offset
+        return tf.matmul(x, self.matrix) + self.offset
 
 
 def test_fallback_stays_in_logits(eager):

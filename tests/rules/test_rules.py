@@ -370,8 +370,9 @@ def test_fallback_is_the_gradient_and_only_where_nothing_else_matches():
     model = models.case("opaque").model
     plan = innvest_lite.PatternNet(model, fallback="gradient").plan()
     found = {step.node.name: step.rule for step in plan.steps}
-    closed = {"norm": rules.InverseScale(), "out": rules.Pattern()}
-    assert found == {**dict.fromkeys(("attention", "lstm"), rules.Gradient()), **closed}
+    inside = {f"attention/{name}": rules.Pattern() for name in ("query", "key", "value", "attention_output")}
+    closed = {"norm": rules.InverseScale(), "out": rules.Pattern(), **inside}
+    assert found == {**dict.fromkeys(("attention/dot_product_attention", "lstm"), rules.Gradient()), **closed}
     with pytest.raises(InvalidInputError, match="fallback should be None or 'gradient', but is 'zero'"):
         innvest_lite.PatternNet(model, fallback="zero")
 

@@ -1,0 +1,49 @@
+"""Tensors by sample, wherever the samples lie in them. Called by the sweep, which keeps them near 1, and by `check`.
+
+Nearly all values have them along the first axis. Inside layers that cut pictures in windows, or move heads to the front, a
+sample is several rows, or lies along another axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.graph import Samples, Spec
+
+_FIRST = Samples()
+
+
+def by_sample(x: Any, spec: Spec) -> Any:
+    """A tensor with the samples along its first axis, and all else of them along the second: (batch, numbers).
+
+    Args:
+        x: a tensor that belongs to a value, such as its relevance.
+        spec: of the value, with `samples`.
+    """
+    samples = spec.samples or _FIRST
+    if not len(x.shape):
+        return ops.reshape(x, (1, 1))
+    x = ops.moveaxis(x, samples.axis, 0) if samples.axis else x
+    return ops.reshape(x, (ops.shape(x)[0] // samples.rows, -1))
+
+
+def scaled(tensors: Sequence[Any], specs: Sequence[Spec], exponent: Any) -> list[Any]:
+    """Each tensor times `2**exponent` of its sample, see `backend.scale_by_powers_of_two`.
+
+    Args:
+        tensors: tensors that belong to values.
+        specs: of these values.
+        exponent: int32 (batch,).
+    """
+    found = []
+    for x, spec in zip(tensors, specs, strict=True):
+        samples = spec.samples or _FIRST
+        moved = ops.moveaxis(x, samples.axis, 0) if samples.axis else x
+        each = ops.repeat(exponent, samples.rows) if samples.rows > 1 else exponent
+        (moved,) = backend.scale_by_powers_of_two([moved], each)
+        found.append(ops.moveaxis(moved, 0, samples.axis) if samples.axis else moved)
+    return found

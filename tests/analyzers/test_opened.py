@@ -1,0 +1,213 @@
+"""Models made of layers of one's own against the same network written flat: every method gives the same."""
+
+import composites
+import keras
+import models
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+import innvest_lite
+from innvest_lite.errors import UnsupportedLayerError
+
+SAMPLES = models.normal(4, 9, 9, 2)
+METHODS = (
+    *("gradient", "input_t_gradient", "integrated_gradients", "smoothgrad", "guided_backprop", "occlusion", "gradcam"),
+    *(
+        "lrp.epsilon",
+        "lrp.epsilon_plus_flat",
+        "lrp.alpha_2_beta_1_IB",
+        "lrp.w_square",
+        "pattern.net",
+        "pattern.attribution",
+    ),
+)
+
+
+def flat():
+    """The network of `composites.Net`, as a Functional model with the same weights."""
+    net, _ = composites.case("net")
+    x = keras.Input((9, 9, 2))
+    stem = layers.Conv2D(4, 3, activation="relu", name="stem")(x)
+    first = layers.Conv2D(6, 3, padding="same", use_bias=False, name="first")(stem)
+    first = layers.ReLU(name="relu")(layers.BatchNormalization(name="first_bn")(first))
+    second = layers.Conv2D(6, 3, padding="same", use_bias=False, name="second")(layers.Dropout(0.5, name="drop")(first))
+    second = layers.BatchNormalization(name="second_bn")(second)
+    both = layers.Add(name="add")([layers.Conv2D(6, 1, name="short")(stem), second])
+    hidden = layers.Dense(8, activation="relu", name="hidden")(
+        layers.GlobalAveragePooling2D(name="pool")(layers.ReLU(name="last")(both))
+    )
+    model = keras.Model(x, layers.Dense(3, activation="softmax", name="head")(hidden))
+    own = {layer.name: layer for layer in net._flatten_layers(include_self=False)}
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(own[layer.name].get_weights())
+    return model
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return composites.case("net")[0], flat()
+
+
+def explained(name, model):
+    analyzer = innvest_lite.create_analyzer(name, model)
+    if name.startswith("pattern."):
+        analyzer.fit(models.normal(96, 9, 9, 2, seed=3), verbose=0)
+    return analyzer.analyze(SAMPLES)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_as_written_flat(name, pair):
+    one, other = (explained(name, model) for model in pair)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * np.abs(other).max())
+
+
+def test_patterns_as_written_flat(pair):
+    """Those of weights that no layer of Keras's own holds, too."""
+    data = models.normal(96, 9, 9, 2, seed=3)
+    one, other = (innvest_lite.fit_patterns(model, data, verbose=0) for model in pair)
+    names = {"stem": "stem/conv", "hidden": "hidden/matmul", "head": "head", "pool": "pool"}
+    names |= {name: f"block/{name}" for name in ("first", "second", "short", "add")}
+    assert {names[name] for name in other} == set(one)
+    for name in other:
+        np.testing.assert_allclose(one[names[name]], other[name], rtol=0, atol=1e-6 * np.abs(other[name]).max())
+
+
+def test_weights_that_change_are_noticed():
+    """Also those that only stand among the arguments of an operation."""
+    model = composites.Net(name="own")
+    model(SAMPLES)
+    analyzer = innvest_lite.PatternNet(models.randomize(model, seed=1)).fit(models.normal(32, 9, 9, 2), verbose=0)
+    analyzer.analyze(SAMPLES)
+    model.hidden.w.assign(2 * model.hidden.w)
+    with pytest.raises(innvest_lite.PatternMismatchError, match="hidden/matmul"):
+        analyzer.analyze(SAMPLES)
+
+
+def test_a_shared_composite_has_one_pattern():
+    """The statistics of all calls are merged, as of a shared layer."""
+
+    class Shared(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.own, self.head = composites.Linear(4, "relu", name="own"), layers.Dense(2, name="head")
+
+        def call(self, x):
+            return self.head(self.own(self.own(x)))
+
+    model = Shared()
+    model(models.normal(2, 4))
+    patterns = innvest_lite.fit_patterns(models.randomize(model, seed=1), models.normal(64, 4), verbose=0)
+    assert set(patterns) == {"own/matmul", "head"}
+
+
+def test_relevance_is_conserved_through_a_composite():
+    """LRP-0 without biases: the sum is the logit."""
+
+    class Bare(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.convs = [layers.Conv2D(4, 3, padding="same", use_bias=False) for _ in range(2)]
+            self.head = layers.Dense(3, use_bias=False)
+
+        def call(self, x):
+            first = ops.relu(self.convs[0](x))
+            return self.head(ops.mean(ops.relu(self.convs[1](first) + first), axis=(1, 2)))
+
+    model = Bare()
+    logits = np.max(models.randomize(built(model), seed=2)(SAMPLES), axis=1)
+    found = innvest_lite.LRP(model, "zero").analyze(SAMPLES)
+    np.testing.assert_allclose(found.sum((1, 2, 3)), logits, rtol=1e-5)
+
+
+def built(model):
+    model(SAMPLES)
+    return model
+
+
+def test_gradcam_sees_inside_a_block(pair):
+    one = innvest_lite.GradCAM(pair[0], layer="block/first_bn").analyze(SAMPLES)
+    other = innvest_lite.GradCAM(pair[1], layer="first_bn").analyze(SAMPLES)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * np.abs(other).max())
+    assert innvest_lite.GradCAM(pair[0]).layer == "block"
+
+
+def test_what_cannot_be_looked_into_is_refused_with_its_reason():
+    class Raw(keras.Model):
+        def __init__(self):
+            super().__init__(name="raw")
+            self.dense = layers.Dense(3)
+
+        def call(self, x):
+            return ops.tanh(self.dense(layers.Flatten()(x))) if ops.is_tensor(x) else len(x)
+
+    model = models.randomize(built(Raw()), seed=1)
+    with pytest.raises(UnsupportedLayerError, match="(?s)could not look into raw: .*TypeError.*keras.ops") as error:
+        innvest_lite.LRP(model)
+    assert [(node.name, node.layer) for node in error.value.nodes] == [("raw", "Raw")]
+    assert "TypeError" in error.value.nodes[0].reason
+    # Methods that need the function alone explain it.
+    with tf.GradientTape() as tape:
+        x = ops.convert_to_tensor(SAMPLES)
+        tape.watch(x)
+        logit = ops.sum(ops.max(model(x), axis=1))
+    expected = tape.gradient(logit, x)
+    np.testing.assert_allclose(innvest_lite.Gradient(model).analyze(SAMPLES), expected, rtol=0, atol=1e-6)
+    assert np.abs(innvest_lite.Occlusion(model, window=3, stride=3).analyze(SAMPLES)).max() > 0
+
+
+class Places(layers.Layer):
+    """Adds a table of places, as long as the text is."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(9, shape[-1]), name="table", initializer="random_normal")
+
+    def call(self, x):
+        return x + ops.slice(self.table, (0, 0), (ops.shape(x)[1], x.shape[2]))
+
+
+def open_text():
+    x = keras.Input((None,), dtype="int32", name="x")
+    value = Places(name="places")(layers.Embedding(20, 6, name="tokens")(x))
+    value = layers.GlobalAveragePooling1D(name="pool")(layers.Dense(4, activation="relu", name="dense")(value))
+    return models.randomize(keras.Model(x, layers.Dense(2, name="out")(value)), seed=1)
+
+
+def test_input_shape_fixes_what_a_model_leaves_open(tmp_path):
+    """Occlusion wants to know how many tokens there are, LRP what a layer does with them."""
+    model, tokens = open_text(), composites.tokens(3, 7).astype("int32")
+    with pytest.raises(innvest_lite.InvalidInputError, match="fixed size"):
+        innvest_lite.Occlusion(model)
+    base = np.asarray(model(tokens))
+    chosen = base.argmax(1)
+    expected = np.zeros((3, 7))
+    for place in range(7):
+        hidden = tokens.copy()
+        hidden[:, place] = 0
+        expected[:, place] = (base - np.asarray(model(hidden)))[range(3), chosen]
+    found = innvest_lite.Occlusion(model, input_shape=(7,)).analyze(tokens)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    analyzer = innvest_lite.LRP(model, "epsilon", input_shape=(7,))
+    assert "places/add" in str(analyzer.plan())
+    with pytest.raises(innvest_lite.InvalidInputError, match=r"should have shape \(None, 7\)"):
+        analyzer.analyze(tokens[:, :5])
+    assert analyzer.get_config()["input_shape"] == (7,)
+
+
+@pytest.mark.parametrize("shape", [7, (7, 0), (7.5,), "7", {}, [(7,), "x"]])
+def test_input_shapes_that_are_none(shape):
+    with pytest.raises(innvest_lite.InvalidInputError, match="input_shape should be the shape of a sample"):
+        innvest_lite.Gradient(open_text(), input_shape=shape)
+
+
+def test_patterns_of_a_given_size():
+    """The layers that are looked into have patterns, whoever fits them."""
+    tokens = composites.tokens(60, 7).astype("int32")
+    model = open_text()
+    analyzer = innvest_lite.PatternNet(model, input_shape=(7,)).fit(tokens, verbose=0)
+    patterns = innvest_lite.fit_patterns(model, tokens, verbose=0, input_shape=(7,))
+    assert set(patterns) == {"dense", "pool", "out"}
+    again = innvest_lite.PatternNet(model, patterns=patterns, input_shape=(7,), chains=analyzer.chains)
+    assert analyzer.analyze(tokens[:3]).shape == again.analyze(tokens[:3]).shape == (3, 7)
