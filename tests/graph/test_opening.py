@@ -173,27 +173,22 @@ def closed(layer, *shape):
     return {node.name: node.closed for node in graph.nodes if node.closed}
 
 
+class Raw(layers.Layer):
+    """Asks TensorFlow, which takes no tensors without values."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = layers.Dense(3)
+
+    def call(self, x):
+        return tf.math.l2_normalize(self.dense(x), axis=-1)
+
+
 def test_what_does_not_trace_is_one_node_and_says_why():
-    class Raw(layers.Layer):
-        def __init__(self, **options):
-            super().__init__(**options)
-            self.dense = layers.Dense(3)
-
-        def call(self, x):
-            return tf.math.l2_normalize(self.dense(x), axis=-1)
-
     assert closed(Raw(name="raw"), 4)["raw"] == "its call uses functions of TensorFlow or NumPy in place of keras.ops"
 
 
 def test_only_what_does_not_trace_stays_closed():
-    class Raw(layers.Layer):
-        def __init__(self, **options):
-            super().__init__(**options)
-            self.dense = layers.Dense(3)
-
-        def call(self, x):
-            return tf.math.l2_normalize(self.dense(x), axis=-1)
-
     class Outer(layers.Layer):
         def __init__(self, **options):
             super().__init__(**options)
