@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         patterns as patterns,
         report as report,
         rules as rules,
+        texts as texts,
         visualize as visualize,
     )
     from innvest_lite.analyzers import (
@@ -108,7 +109,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = (
     *("analyzers", "callbacks", "data", "datasets", "errors", "forms", "graph", "images", "metrics", "patterns", "report"),
-    *("rules", "visualize"),
+    *("rules", "texts", "visualize"),
 )
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

@@ -30,9 +30,10 @@ class InputSpec:
         shapes: the shape of each, batch axis first, None where it may vary.
         dtypes: the dtype in which the analyzer computes with each.
         vocabularies: how many tokens the embedding of each knows; None for an input that feeds none.
-        preprocessor: applied to the only input first; None: the data comes as the model takes it.
+        preprocessor: makes the inputs of what comes; None: the data comes as the model takes it.
         kinds: what each holds, one of the words of `forms.inputs.kinds_of`.
         batch: how many samples the model takes at a time, where its inputs fix that; else None.
+        named: whether the model takes a dict of inputs.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class InputSpec:
     preprocessor: Preprocessor | None = None
     kinds: tuple[str, ...] = ()
     batch: int | None = None
+    named: bool = False
 
     @property
     def signature(self) -> list[Any]:
@@ -61,10 +63,18 @@ class InputSpec:
             InvalidInputError: number, names, shapes or dtypes do not fit, a value is NaN or infinite, or the arrays
                 have different numbers of samples.
         """
-        given = self.in_order(x) if self.preprocessor is None else [self.preprocessor(self.in_order(x)[0])]
+        given = self.raw(x)
+        given = given if self.preprocessor is None else self._prepared(self.preprocessor(*given))
         arrays = [self._one(place, one, finite, unbatched) for place, one in enumerate(given)]
         _check_counts(arrays)
         return arrays
+
+    def sizes(self, x: Any) -> Any:
+        """The shape of a sample of `x`, as an analyzer's `input_shape` says it."""
+        shapes = [tuple(array.shape[1:]) for array in self.flat(x, finite=False)]
+        if len(shapes) == 1:
+            return shapes[0]
+        return dict(zip(self.names, shapes, strict=True)) if self.named else shapes
 
     def check_shapes(self, arrays: Sequence[Any]) -> None:
         """Raises InvalidInputError where the shapes of arrays, in the model's order, do not fit; no value is read."""
@@ -79,8 +89,8 @@ class InputSpec:
         Raises:
             InvalidInputError: number, names or shapes do not fit.
         """
-        given = self.in_order(x)
-        given = given if self.preprocessor is None else [self.preprocessor.tensors(given[0])]
+        given = self.raw(x)
+        given = given if self.preprocessor is None else self._prepared(self.preprocessor.tensors(*given))
         for tensor, name, shape in zip(given, self.names, self.shapes, strict=True):
             check_shape(tuple(tensor.shape), name, shape)
         pairs = zip(given, self.dtypes, strict=True)
@@ -156,9 +166,25 @@ class InputSpec:
             )
         return list(x)
 
+    def raw(self, x: Any) -> list[Any]:
+        """What is given, as a list: for each input, or the one thing that the preprocessor makes all inputs of."""
+        if self.preprocessor is None or (isinstance(x, dict) and len(self.names) == 1):
+            return self.in_order(x)
+        refuse_masked(x, f"Input {', '.join(self.names)}")
+        one = isinstance(x, list | tuple) and len(x) == 1 and hasattr(x[0], "shape") and len(x[0].shape)
+        return [x[0] if one else x]
+
+    def _prepared(self, prepared):
+        if len(self.names) > 1 and not isinstance(prepared, list | tuple | dict):
+            raise InvalidInputError(
+                "A preprocessor that gives one array is for models with one input, but this one has "
+                f"{len(self.names)}: give a list of their arrays, or a dict by their names, {list(self.names)}."
+            )
+        return self.in_order(prepared)
+
     def packed(self, x: Any, arrays: Sequence[Any]) -> Any:
-        """The arrays in the structure that `x` came in."""
-        if isinstance(x, dict):
+        """The arrays in the structure that `x` came in; behind a preprocessor of several inputs, a dict of them."""
+        if isinstance(x, dict) or (self.preprocessor is not None and len(arrays) > 1):
             return dict(zip(self.names, arrays, strict=True))
         if len(arrays) == 1:
             return type(x)(arrays) if self.in_order(x)[0] is not x else arrays[0]
@@ -233,13 +259,7 @@ def _fits(shape, expected):
 
 
 def input_spec(model: keras.Model, graph: Graph, preprocessor: Preprocessor | None = None) -> InputSpec:
-    """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers.
-
-    Raises:
-        InvalidInputError: there is a preprocessor, of one input, and the model has several.
-    """
-    if preprocessor is not None and len(graph.inputs) != 1:
-        raise InvalidInputError(f"A preprocessor is for models with one input, but this one has {len(graph.inputs)}.")
+    """The `InputSpec` of a model: names as the keys of a dict of inputs, else as its input layers."""
     structure = getattr(model, "input", None)
     names = sorted(structure) if isinstance(structure, dict) else [value.node for value in graph.inputs]
     forms = forms_of(graph)
@@ -247,4 +267,5 @@ def input_spec(model: keras.Model, graph: Graph, preprocessor: Preprocessor | No
     vocabularies = tuple(vocabulary(graph, forms, value) for value in graph.inputs)
     shapes = tuple((None, *spec.shape[1:]) for spec in graph.input_specs)
     batch = next((spec.shape[0] for spec in graph.input_specs if spec.shape[0] is not None), None)
-    return InputSpec(tuple(names), shapes, dtypes, vocabularies, preprocessor, kinds_of(graph, forms), batch)
+    kinds, named = kinds_of(graph, forms), isinstance(structure, dict)
+    return InputSpec(tuple(names), shapes, dtypes, vocabularies, preprocessor, kinds, batch, named)

@@ -1,7 +1,7 @@
-"""From images as people have them to what a model takes: `preprocessor=` of analyzers and of fits.
+"""From images and texts as people have them to what a model takes: `preprocessor=` of analyzers and of fits.
 
-Comes in: a name of `keras.applications`, a Keras layer such as the preprocessor of a KerasHub task, or any function of a
-batch. Goes out: a `Preprocessor`, which an `InputSpec` applies to its inputs.
+Comes in: a name of `keras.applications`, a Keras layer such as TextVectorization or the preprocessor of a KerasHub task, or
+any function of a batch. Goes out: a `Preprocessor`, which an `InputSpec` applies to its inputs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from innvest_lite import backend
+from innvest_lite import backend, functions
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import as_array
 from innvest_lite.scalings import canonical, scaling
@@ -37,7 +37,8 @@ class Preprocessor:
     """A preprocessor: a name or a function.
 
     Attributes:
-        given: a name as in `innvest_lite.images.preprocess`, or a function of a batch of images, such as a Keras layer.
+        given: a name as in `innvest_lite.images.preprocess`, or a function of a batch of images or texts, such as a Keras
+            layer.
 
     Raises:
         InvalidInputError: there is no such name, or it cannot be called.
@@ -49,7 +50,7 @@ class Preprocessor:
         self.check(3)
         if not isinstance(self.given, str) and not callable(self.given):
             raise InvalidInputError(
-                f"preprocessor should be a name, such as 'vgg16', or a function of images, but is {self.given!r}."
+                f"preprocessor should be a name, such as 'vgg16', or a function of images or texts, but is {self.given!r}."
             )
 
     @classmethod
@@ -64,21 +65,16 @@ class Preprocessor:
     @classmethod
     def from_config(cls, config: Any) -> Preprocessor | None:
         """The preprocessor that `config` described; None for None."""
-        return cls.of(keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config)
+        return cls.of(functions.from_config(config))
 
     def config(self) -> Any:
         """What a file can hold: the name, or Keras's config of a layer or a registered function; else what was given."""
-        known = inspect.isroutine(self.given) and keras.saving.get_registered_name(self.given) != self.given.__name__
-        return keras.saving.serialize_keras_object(self.given) if self.layer is not None or known else self.given
+        return self.given if isinstance(self.given, str) else functions.config_of(self.given)
 
     @property
     def name(self) -> str:
         """Its name in messages, descriptions and pattern files."""
-        if isinstance(self.given, str):
-            return canonical(self.given)
-        if inspect.isroutine(self.given):
-            return f"{self.given.__module__}.{self.given.__qualname__}"
-        return type(self.given).__qualname__
+        return canonical(self.given) if isinstance(self.given, str) else functions.name_of(self.given)
 
     @property
     def layer(self) -> Any:
@@ -87,25 +83,22 @@ class Preprocessor:
 
     def check_saveable(self) -> None:
         """Raises InvalidInputError where Keras could save it but not load it again."""
-        if self.layer is None and not isinstance(self.given, str) and self.config() is self.given:
-            raise InvalidInputError(
-                f"The preprocessor {self.name!r} cannot be saved: give it a name, or make it a layer or function that is "
-                "registered with @keras.saving.register_keras_serializable()."
-            )
+        if not isinstance(self.given, str) and self.layer is None:
+            functions.check_saveable(self.given, "The preprocessor")
 
     def check(self, channels: int) -> None:
         """Raises InvalidInputError where it is known not to accept images with this number of channels."""
         if isinstance(self.given, str):
             scaling(self.given, channels)
 
-    def __call__(self, images: Any) -> np.ndarray:
-        """A batch of images as the model takes it.
+    def __call__(self, images: Any) -> Any:
+        """A batch of images or texts as the model takes it.
 
         Args:
-            images: an array `(samples, height, width, channels)`, as the preprocessor takes it.
+            images: an array `(samples, height, width, channels)`, or a list of texts, as the preprocessor takes it.
 
         Returns:
-            A NumPy array.
+            A NumPy array, or a list or a dict of them.
 
         Raises:
             InvalidInputError: it is not an array, the preprocessor refuses it, or changes the number of samples.
@@ -117,24 +110,36 @@ class Preprocessor:
             )
         images = as_array(images, "Images")
         if not images.ndim:
-            raise InvalidInputError(f"Images should be an array, not {images!r}; innvest_lite.images reads files.")
+            raise InvalidInputError(
+                f"Images should be an array, and texts a list, not {images!r}; innvest_lite.images reads files, and one "
+                "text is a list of one."
+            )
         self._look_at(images)
-        starts = range(0, max(len(images), 1), _BATCH)
-        return np.concatenate([self._prepared(images[start : start + _BATCH]) for start in starts])
+        # Texts go together: they may be filled up to the longest.
+        size = max(len(images), 1) if images.dtype.kind in "OUS" else _BATCH
+        parts = [self._prepared(images[start : start + size]) for start in range(0, max(len(images), 1), size)]
+        return keras.tree.map_structure(lambda *each: np.concatenate(each), *parts)
 
     def _prepared(self, images):
         """Some images; the function gets a copy, because Keras's own preprocessing edits its argument."""
         try:
-            prepared = np.asarray(self.tensors(np.array(images)))
+            given = np.array(images)
+            if images.dtype.kind in "OUS":
+                # KerasHub's preprocessors take no arrays of texts; functions of one's own get str.
+                given = [one.decode() if isinstance(one, bytes) else one for one in images.tolist()]
+                given = keras.ops.convert_to_tensor(given) if self.layer is not None else given
+            prepared = keras.tree.map_structure(_as_array, self.tensors(given))
         except FOREIGN_ERRORS as error:
+            what = "texts" if images.dtype.kind in "OUS" else "images"
             raise InvalidInputError(
-                f"The preprocessor {self.name!r} refuses the images, {images.dtype} of shape {images.shape}: {error}"
+                f"The preprocessor {self.name!r} refuses the {what}, {images.dtype} of shape {images.shape}: {error}"
             ) from error
-        if prepared.shape[:1] != images.shape[:1]:
-            raise InvalidInputError(
-                f"The preprocessor {self.name!r} turned shape {images.shape} into {prepared.shape}; it should keep the "
-                "number of samples."
-            )
+        for one in keras.tree.flatten(prepared):
+            if one.shape[:1] != images.shape[:1]:
+                raise InvalidInputError(
+                    f"The preprocessor {self.name!r} turned shape {images.shape} into {one.shape}; it should keep the "
+                    "number of samples."
+                )
         return prepared
 
     def _look_at(self, images):
@@ -151,6 +156,11 @@ class Preprocessor:
             return self.given(images)
         floats = np.array(images, "float32") if isinstance(images, np.ndarray) else keras.ops.cast(images, "float32")
         return scaling(self.given, images.shape[-1])(floats)
+
+
+def _as_array(given):
+    """What a preprocessor gives, as an array; ragged texts are filled up to the longest."""
+    return np.asarray(given.to_tensor() if hasattr(given, "to_tensor") else given)
 
 
 def differing(fitted: str | None, used: str | None) -> str:

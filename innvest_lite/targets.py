@@ -18,6 +18,7 @@ from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import Form
 from innvest_lite.forms.inputs import class_axis
+from innvest_lite.functions import refuse_function
 from innvest_lite.graph import Graph
 from innvest_lite.graph.recognized import is_sigmoid
 from innvest_lite.options import as_array
@@ -69,7 +70,7 @@ class Targets:
     axis: int | None = None
 
     @classmethod
-    def of(cls, graph: Graph, head: tuple[Form, ...], mode: str) -> Targets:
+    def of(cls, graph: Graph, head: tuple[Form, ...], mode: str = "max_activation") -> Targets:
         """What may be explained of a graph's only output.
 
         Args:
@@ -103,8 +104,9 @@ class Targets:
         """The target, said in our word or in iNNvestigate's, or what the mode stands for; None for the predicted output.
 
         Raises:
-            InvalidInputError: both words were used, or none where the mode asks for one.
+            InvalidInputError: both words were used, or none where the mode asks for one, or it is a function.
         """
+        refuse_function(target)
         if neuron_selection is not None:
             if target is not None or self.mode != "index":
                 found = f"here the mode is {self.mode!r}. Say analyze(x, target=...) instead."
@@ -295,7 +297,7 @@ class Targets:
         by_class = ops.moveaxis(logits, self.axis, -1)
         winners = ops.cast(by_class[..., 0] >= 0, "int32") if self.two_classes else backend.argmax(by_class)
         rank = len(self.shape) - 1
-        mine = ops.cast(ops.equal(winners, _beside(ops.cast(classes, "int32"), rank)), "float32")
+        mine = ops.cast(ops.equal(winners, ops.reshape(ops.cast(classes, "int32"), (-1, *[1] * (rank - 1)))), "float32")
         anywhere = ops.max(mine, axis=tuple(range(1, rank)), keepdims=True)
         return self._over(ops.maximum(mine, 1 - anywhere), classes)
 
@@ -384,11 +386,6 @@ def _fits(shape, expected):
     return len(shape) == len(expected) and all(
         want is None or size is None or size == want for size, want in zip(shape, expected, strict=True)
     )
-
-
-def _beside(values, rank):
-    """Numbers (samples,) in a shape that broadcasts against (samples, ...) of this rank."""
-    return ops.reshape(values, (-1, *[1] * (rank - 1)))
 
 
 def _one_hot(classes, shape, signed):

@@ -116,7 +116,7 @@ def test_what_is_refused(tmp_path):
     model = network()
     with pytest.raises(InvalidInputError, match="Did you mean 'vgg1"):
         innvest_lite.Gradient(model, preprocessor="vgg61")
-    with pytest.raises(InvalidInputError, match="a function of images, but is 3"):
+    with pytest.raises(InvalidInputError, match="a function of images or texts, but is 3"):
         innvest_lite.Gradient(model, preprocessor=3)
     with pytest.raises(InvalidInputError, match=r"should have shape \(None, 16, 16, 3\), but got \(2, 8, 8, 3\)"):
         innvest_lite.Gradient(model, preprocessor=Halves()).analyze(IMAGES[:2])
@@ -133,7 +133,7 @@ def test_what_is_refused(tmp_path):
             measure()
     two = keras.Model(inputs := [keras.Input((2,)), keras.Input((2,))], keras.layers.Add()(inputs))
     with pytest.raises(InvalidInputError, match="models with one input, but this one has 2"):
-        innvest_lite.Gradient(two, preprocessor=Halves())
+        innvest_lite.Gradient(two, preprocessor=Halves()).analyze(IMAGES[:2])
 
 
 def test_weights_of_a_preprocessor_are_saved(tmp_path, eager):

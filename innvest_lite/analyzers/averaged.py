@@ -19,9 +19,9 @@ from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.samples import grouped, ungrouped
 from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
-from innvest_lite.analyzers.tokens import by_token, points_of
-from innvest_lite.forms.inputs import is_integer
+from innvest_lite.analyzers.tokens import points_of, tokens_at_inputs
 from innvest_lite.graph import Graph, Value
 
 
@@ -56,14 +56,14 @@ class Sampler:
         """Raises InvalidInputError where the sampler does not fit the samples."""
 
     def origins(self, explainer: Explainer, inputs: list, points: tuple) -> list:
-        """Where the path to each point starts, float32 with a batch axis of 1; None for samplers without a path.
+        """Where the path to each point (`flattened`) starts, float32, one sample; None for samplers without a path.
 
         Args:
             explainer: the explainer.
             inputs: a tensor per input.
             points: for each input, the values that are altered for it.
         """
-        return [None for of_input in points for _ in of_input]
+        return [None for _ in flattened(points)]
 
     def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
         """Altered samples (batch * together, ...) of a point, from the clean ones, x (batch, ...)."""
@@ -136,19 +136,23 @@ class AveragedGradients(Strategy):
         """See `Strategy.explain`."""
         plan, together, flat = explainer.plan, around.together, self.flat
         values, _ = sweep.forward(plan, inputs)
-        logits = values[plan.graph.outputs[0]]
+        logits, specs = values[plan.graph.outputs[0]], [plan.graph.spec(point) for point in flat]
         # The class is the clean sample's, at all altered ones.
         many_weights = repeated(explainer.targets.at(logits, weights), together)
-        clean = [ops.cast(values[point], "float32") for point in flat]
+        clean = [grouped(ops.cast(values[point], "float32"), spec) for point, spec in zip(flat, specs, strict=True)]
         origins = self.sampler.origins(explainer, inputs, self.points)
         many = [repeated(x, together) for x in inputs]
 
         def gradients(altered: list) -> list:
-            given = {point: ops.cast(x, values[point].dtype) for point, x in zip(flat, altered, strict=True)}
+            each = zip(flat, altered, specs, strict=True)
+            given = {point: ops.cast(ungrouped(x, spec), values[point].dtype) for point, x, spec in each}
             _, calls = sweep.forward(plan, many, given)
-            swept = sweep.backward(plan, calls, many_weights, {}, flat)
+            swept = sweep.backward(plan, calls, [(plan.graph.outputs[0], many_weights)], {}, flat)
             found = [swept.relevance.get(point) for point in flat]
-            return [ops.zeros_like(x) if g is None else ops.cast(g, "float32") for g, x in zip(found, altered, strict=True)]
+            return [
+                ops.zeros_like(x) if g is None else grouped(ops.cast(g, "float32"), spec)
+                for g, x, spec in zip(found, altered, specs, strict=True)
+            ]
 
         def at_clean() -> list:
             return [by_sample(g, together)[:, 0] for g in gradients([repeated(x, together) for x in clean])]
@@ -168,18 +172,21 @@ class AveragedGradients(Strategy):
     @property
     def flat(self) -> tuple[Value, ...]:
         """The points of all inputs, one after the other."""
-        return tuple(point for of_input in self.points for point in of_input)
+        return flattened(self.points)
 
     def _folded(self, explainer: Explainer, averaged: list, inputs: Any) -> list:
         """From points to inputs: the embeddings of a token make one number; what has no points gets zeros."""
-        results, rest = [], list(averaged)
-        for points, spec, x in zip(self.points, explainer.graph.input_specs, inputs, strict=True):
-            mine, rest = rest[: len(points)], rest[len(points) :]
-            if not mine:
-                results.append(ops.zeros_like(x, dtype="float32"))
-            else:
-                results.append(by_token(mine, self.tokens) if is_integer(spec.dtype) else mine[0])
-        return results
+        found = dict(zip(self.flat, averaged, strict=True))
+        tokens = tokens_at_inputs(explainer, inputs, self.points, found, self.tokens)
+        return [
+            ops.zeros_like(x, dtype="float32") if not points else tokens[value] if value in tokens else found[points[0]]
+            for value, points, x in zip(explainer.graph.inputs, self.points, inputs, strict=True)
+        ]
+
+
+def flattened(points: tuple) -> tuple[Value, ...]:
+    """The points of all inputs, one after the other, each once: several inputs may go into one embedding."""
+    return tuple(dict.fromkeys(point for of_input in points for point in of_input))
 
 
 def along(numbers: Any, rank: int) -> Any:

@@ -12,7 +12,7 @@ import keras
 
 from innvest_lite import backend, export
 from innvest_lite.analyzers import quantus
-from innvest_lite.analyzers.binding import BoundWhenMade, bound, snake_case
+from innvest_lite.analyzers.binding import BoundWhenMade, bound, engine_for, snake_case
 from innvest_lite.analyzers.check import CheckReport, check
 from innvest_lite.analyzers.configured import Configured
 from innvest_lite.analyzers.explainer import Explainer
@@ -21,6 +21,7 @@ from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.analyzers.warnings import tell, tell_of_exponents, tell_of_inputs
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output
+from innvest_lite.functions import checked_function
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import checked_shapes, names_of, one_of, positive, truth, truth_or
@@ -41,6 +42,9 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
             TensorFlow's own kernels are faster.
         neuron_selection_mode: what `analyze` explains where it is not told: "max_activation", what is predicted; "all",
             the sum of all logits; "index", what `analyze(x, neuron_selection=...)` says (iNNvestigate's way).
+        target: a function of the model's outputs (of the one named `output`) that gives a number for each sample,
+            (samples,), which is explained in place of an output. Methods that start from logits start from each by its
+            share, logit times gradient. Functions that Keras knows (`register_keras_serializable`) are saved.
         preprocessor: what makes the model's inputs of the images that come: a name that `innvest_lite.images.preprocess`
             takes, such as "vgg16", or a function of a batch, such as a KerasHub task's `preprocessor`. Explanations have
             the shape of what it gives. None: samples come as the model takes them.
@@ -74,19 +78,22 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
         output: str | None = None,
         jit_compile: bool | str = "auto",
         neuron_selection_mode: str = "max_activation",
+        target: Any = None,
         preprocessor: Any = None,
         input_shape: Any = None,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name or snake_case(type(self).__name__))
         self.preprocessor = Preprocessor.of(preprocessor)
-        self._preprocessing = self.preprocessor and self.preprocessor.layer  # an attribute, so that its weights are saved
         self.neuron_selection_mode = one_of(neuron_selection_mode, SELECTION_MODES, "neuron_selection_mode")
-        self.model, self.output_choice = model, output
+        self.model, self.output_choice, self.target_choice = model, output, backend.Untracked(checked_function(target))
+        self._preprocessing = self.preprocessor and self.preprocessor.layer  # attributes, so that their weights are saved
+        self._targeting = target if isinstance(target, keras.Layer) else None
         self.input_shape_choice = backend.Untracked(checked_shapes(input_shape))
         self.jit_choice = truth_or(jit_compile, "auto", "jit_compile")
         self.jit_compile = backend.has_accelerator() if self.jit_choice == "auto" else bool(self.jit_choice)
         self._explainer: Explainer | None = None
+        self._explainers: Any = backend.Untracked({})
         self.built = True
 
     def bindings(self) -> list:
@@ -118,8 +125,12 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
     def explainer(self) -> Explainer:
         """The engine: graph, plan, inputs, targets, and the explanation as functions of tensors. Bound on first use."""
         if self._explainer is None:
-            self._explainer = bound(self)
+            self._explainer = bound(self, self.target_choice.value)
         return self._explainer
+
+    def _explaining(self, target: Any, x: Any = None) -> tuple[Explainer, Any]:
+        """`(explainer, target)` for a `target` and samples `x`; where neither asks for another engine, its own."""
+        return engine_for(self, target, x, self._explainers.value)
 
     def plan(self) -> Plan:
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
@@ -165,8 +176,8 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
             Tensors of the inputs' shapes and structure.
         """
         self.require_ready()
-        explainer, targets = self.explainer, self.explainer.targets
-        tensors = explainer.inputs.tensors(inputs)
+        explainer, target = self._explaining(target)
+        tensors, targets = explainer.inputs.tensors(inputs), explainer.targets
         weights = targets.tensor(targets.selected(target), tensors[0], lambda: explainer.logits(tensors))
         return explainer.inputs.packed(inputs, explainer.explain(tensors, weights).relevance)
 
@@ -204,6 +215,7 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
                 Of dense outputs, such as (samples, height, width, classes), a class is summed over the positions where it
                 wins, or over all where it wins nowhere in a sample; `(class, mask)` sums it where booleans (height, width)
                 or (samples, height, width) say, `(row, column, class)` names one position, None is the largest value.
+                A function of the outputs, see the class: for each, a program is compiled.
             batch_size: how many samples are explained at a time; of methods that evaluate each sample many times, how many
                 evaluations.
             verbose: 1 shows a progress bar.
@@ -213,9 +225,9 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
             neuron_selection: iNNvestigate's word, where `neuron_selection_mode` is "index": the number of a unit.
 
         Returns:
-            float32 arrays (float64 for a model with float64 inputs) of the shape and structure of `x`, in the method's
-            unit. With `keep`, also a dict from name to array. With `return_exponent`, also int32 `(samples,)`: the true
-            values of a sample are `result * 2**exponent`; not 0 only where they leave float32's range.
+            float32 arrays (float64 for float64 inputs) of the shape and structure of `x`, in the method's unit. With
+            `keep`, also a dict from name to array. With `return_exponent`, also int32 `(samples,)`: the true values of a
+            sample are `result * 2**exponent`; not 0 only where they leave float32's range.
 
         Raises:
             InvalidInputError: `x`, `target` or `keep` does not fit the model.
@@ -224,11 +236,12 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
         """
         # Its programs look at the weights themselves, batch by batch: a look of its own would read all of them twice.
         self.require_ready(look=False)
-        keep, explainer, return_exponent = names_of(keep), self.explainer, truth(return_exponent, "return_exponent")
+        keep, return_exponent = names_of(keep), truth(return_exponent, "return_exponent")
+        explainer, target = self._explaining(target, x)
         arrays, weights = explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
         relevance, kept, exponent, explained = explainer.run(arrays, weights, keep, batch_size, verbose)
-        tell(self, relevance, explained)
-        tell_of_inputs(self, arrays)
+        tell(self, relevance, explained, explainer)
+        tell_of_inputs(self, arrays, explainer)
         if not return_exponent:
             tell_of_exponents(exponent)
         result = [explainer.inputs.packed(x, relevance)]
@@ -251,7 +264,8 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
         """
         self.require_ready()
         batch_size = positive(batch_size, "batch_size")
-        return check(self.explainer, *self.explainer.checked(x, target, neuron_selection, batch_size), batch_size)
+        explainer, target = self._explaining(target, x)
+        return check(explainer, *explainer.checked(x, target, neuron_selection, batch_size), batch_size)
 
     def as_explain_func(self) -> Any:
         """This analyzer as the `explain_func` of Quantus, `explain(model, inputs, targets, **kwargs)`.
@@ -287,8 +301,7 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
             InvalidInputError: another format was asked for, or the preprocessor is a function that Keras does not know.
             PatternMismatchError: the model's weights have changed since the patterns were fitted.
         """
-        if self.preprocessor is not None:
-            self.preprocessor.check_saveable()
+        self.check_saveable()
         if not str(filepath).endswith(".keras"):
             raise InvalidInputError(f"An analyzer is saved as a .keras file, but the path is {str(filepath)!r}.")
         check_output(filepath)
@@ -314,11 +327,11 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
 
         Its signatures (LiteRT and ONNX have the first alone), of named tensors:
 
-        - `serve`: from `x` (for several inputs, one argument for each, by name), with `target="input"` also `target`, int32
-          (samples,), and for random methods `seed`, an int64 scalar; to `attributions` (`attributions_NAME` for several
-          inputs), as `analyze` gives them, `target`, int32 (samples,), and `predictions`, what the model itself puts out.
-          Prediction and explanation share one forward pass. A target that the model does not have is an error; in LiteRT
-          and ONNX, whose programs cannot stop, that sample's attributions are then NaN.
+        - `serve`: from `x` (of texts, tokens; for several inputs, one for each, by name), with `target="input"` also
+          `target`, int32 (samples,), and for random methods `seed`, an int64 scalar; to `attributions` (`attributions_NAME`
+          for several inputs), as `analyze` gives them, `target`, int32 (samples,), and `predictions`, what the model itself
+          puts out. Prediction and explanation share one forward pass. A target that the model does not have is an error; in
+          LiteRT and ONNX, whose programs cannot stop, its attributions are NaN.
         - `explain`: the same without `predictions`; `predict`: from the inputs to `predictions`.
 
         Where `analyze` would return an exponent, the values come divided by that power of two. ONNX does not hand out a

@@ -42,7 +42,8 @@ class ActivationMap(Sweep):
         graph, value, places = explainer.graph, self.maps.value, self.maps.places
         values, calls = sweep.forward(explainer.plan, inputs)
         logits, features = values[graph.outputs[0]], values[value]
-        swept = sweep.backward(explainer.plan, calls, explainer.targets.at(logits, weights), {}, (value, *keep))
+        starts = [(graph.outputs[0], explainer.targets.at(logits, weights))]
+        swept = sweep.backward(explainer.plan, calls, starts, {}, (value, *keep))
         gradient = swept.relevance.get(value, ops.zeros_like(features))
         features, gradient = ops.cast(features, "float32"), ops.cast(gradient, "float32")
         weight = self.channel_weights(features, gradient, places.positions)

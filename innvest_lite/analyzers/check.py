@@ -128,8 +128,8 @@ def _by_node(explainer, arrays, weights, batch_size):
         inputs = tensors[: len(arrays)]
         weights, strategy, found = tensors[-1] if with_target else None, explainer.strategy, {}
         for side in strategy.sides(explainer):
-            start, swept, _ = strategy.swept(explainer, inputs, weights, side=side)
-            for name, value in measured(start, swept, explainer.graph.inputs).items():
+            starts, swept, _ = strategy.swept(explainer, inputs, weights, side=side)
+            for name, value in measured(starts, swept, explainer.graph.inputs).items():
                 found[name] = found[name] + value if name in found else value
         return found
 
@@ -158,15 +158,16 @@ _PLAIN = Spec((), "float32")
 _START, _INPUT = " start", " input"
 
 
-def measured(start: Any, swept: Swept, inputs: Sequence[Value]) -> dict[str, Any]:
+def measured(starts: Sequence[tuple[Value, Any]], swept: Swept, inputs: Sequence[Value]) -> dict[str, Any]:
     """The numbers of a sweep as float64 tensors: node -> (batch, fields), and the totals (batch,).
 
     Args:
-        start: the relevance at the output.
+        starts: the relevance at the outputs, see `sweep.backward`.
         swept: a `Swept`.
         inputs: the graph's input values.
     """
-    total = _sum((start,), (_PLAIN,))
+    tensors = [start for _, start in starts]
+    total = _sum(tensors, [_PLAIN] * len(tensors))
     numbers = {_START: total, _INPUT: ops.zeros_like(total)}
     for value in inputs:
         if value in swept.relevance:

@@ -49,6 +49,7 @@ class Explainer:
         strategy: how the method explains tensors.
         jit_compile: whether XLA compiles its programs.
         guard: what looks whether the weights are still those that patterns were fitted for.
+        rivals: where a function of the model's outputs is explained, for each of them as `rivals_of` says; else empty.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Explainer:
     strategy: Strategy
     jit_compile: bool
     guard: Any = Unguarded()
+    rivals: tuple[int | None, ...] = ()
 
     @property
     def graph(self) -> Graph:
@@ -71,14 +73,9 @@ class Explainer:
         return self.graph.spec(self.graph.outputs[0])
 
     @property
-    def class_axis(self) -> int:
-        """The axis of the output along which its classes lie."""
-        return -1 if self.targets.axis is None else self.targets.axis
-
-    @property
     def has_rivals(self) -> bool:
         """Whether outputs are classes of which one wins, so that a constant that is added to all of them says nothing."""
-        return self.targets.shape[self.class_axis] != 1 and not (self.head and is_sigmoid(self.head[0].node))
+        return rivals_of(self.targets, self.head) is not None
 
     # On tensors -------------------------------------------------------------------------------------------------------
 
@@ -108,14 +105,7 @@ class Explainer:
 
     def predictions(self, logits: Any) -> Any:
         """What the model itself puts out, from its logits."""
-        if len(self.head) < 2:
-            return self.head[0].forward(logits)[0] if self.head else logits
-        # What follows may have changed the shape, which the softmax must not see.
-        sizes = [-1 if size is None else size for size in self.head[0].node.input_specs[0].shape[1:]]
-        outputs = ops.reshape(ops.cast(logits, self.head[0].node.input_specs[0].dtype), (ops.shape(logits)[0], *sizes))
-        for form in self.head:
-            (outputs,) = form.forward(outputs)
-        return outputs
+        return finished(self.head, logits)
 
     def weights_of_classes(self, inputs: Any, classes: Any) -> Any:
         """Weights that explain a class of each sample, see `Targets.of_classes`.
@@ -210,11 +200,7 @@ class Explainer:
 
     def _tell_of_no_numbers(self, finite: np.ndarray) -> None:
         weights = [one.path for one in weights_of(self.graph) if not np.isfinite(backend.to_numpy(one)).all()]
-        cause = (
-            f"The weights {', '.join(weights[:10])} hold such values."
-            if weights
-            else "No weight does, so values overflow on the way: check that samples are preprocessed as the model expects."
-        )
+        cause = f"The weights {', '.join(weights[:10])} hold such values." if weights else self.strategy.no_numbers
         _log.warning(
             "%s explains nothing of %d of %d samples: their logits or explanations hold NaN or infinite values. %s",
             self.method,
@@ -300,3 +286,21 @@ class Explainer:
     def told(self) -> set:
         """What the user has been told of, so that it is said once."""
         return set()
+
+
+def rivals_of(targets: Targets, head: tuple[Form, ...]) -> int | None:
+    """The axis of an output along which classes lie of which one wins; None where there are none."""
+    axis = -1 if targets.axis is None else targets.axis
+    return None if targets.shape[axis] == 1 or (head and is_sigmoid(head[0].node)) else axis
+
+
+def finished(head: tuple[Form, ...], logits: Any) -> Any:
+    """What a model puts out, from its logits and the head that was taken off."""
+    if len(head) < 2:
+        return head[0].forward(logits)[0] if head else logits
+    # What follows may have changed the shape, which the softmax must not see.
+    sizes = [-1 if size is None else size for size in head[0].node.input_specs[0].shape[1:]]
+    outputs = ops.reshape(ops.cast(logits, head[0].node.input_specs[0].dtype), (ops.shape(logits)[0], *sizes))
+    for form in head:
+        (outputs,) = form.forward(outputs)
+    return outputs

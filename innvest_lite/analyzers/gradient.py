@@ -12,8 +12,9 @@ from innvest_lite import rules
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.reverse import ReverseAnalyzer, Sweep
+from innvest_lite.analyzers.samples import grouped
 from innvest_lite.analyzers.strategy import Round, Strategy
-from innvest_lite.analyzers.tokens import REDUCTIONS, by_token, points_of, tell_of_zero_sums
+from innvest_lite.analyzers.tokens import REDUCTIONS, points_of, tell_of_zero_sums, tokens_at_inputs
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
@@ -39,16 +40,15 @@ class TokenNorms(Sweep):
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
-        specs = explainer.graph.input_specs
-        pairs = zip(self.points, specs, strict=True)
-        embedded = [point for points, spec in pairs if is_integer(spec.dtype) for point in points]
+        graph = explainer.graph
+        pairs = zip(self.points, graph.input_specs, strict=True)
+        embedded = dict.fromkeys(point for points, spec in pairs if is_integer(spec.dtype) for point in points)
         found = super().explain(explainer, inputs, weights, (*keep, *embedded), around)
-        arrived, relevance = found.kept[len(keep) :], []
-        for points, spec, whole in zip(self.points, specs, found.relevance, strict=True):
-            if is_integer(spec.dtype) and points:
-                mine, arrived = arrived[: len(points)], arrived[len(points) :]
-                (whole,) = self.finish([], [by_token(mine, "norm")])
-            relevance.append(whole)
+        arrived = dict(zip(embedded, found.kept[len(keep) :], strict=True))
+        arrived = {point: grouped(x, graph.spec(point)) for point, x in arrived.items()}
+        tokens = tokens_at_inputs(explainer, inputs, self.points, arrived, "norm")
+        pairs = zip(graph.inputs, found.relevance, strict=True)
+        relevance = [self.finish([], [tokens[value]])[0] if value in tokens else whole for value, whole in pairs]
         return dataclasses.replace(found, relevance=relevance, kept=found.kept[: len(keep)])
 
 

@@ -16,11 +16,12 @@ from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, 
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
+from innvest_lite.analyzers.samples import grouped, ungrouped
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.forms.values import values_of
-from innvest_lite.graph import Graph
+from innvest_lite.graph import Graph, Value
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import one_of, positive, truth
 
@@ -77,14 +78,14 @@ class Path(Sampler):
         values = (
             values_of(graph, explainer.plan.forms, tensors) if tokens else dict(zip(graph.inputs, tensors, strict=True))
         )
-        found = []
+        found: dict[Value, Any] = {}
         for of_input, spec in zip(points, graph.input_specs, strict=True):
             # No token means nothing; an embedding of zeros does.
             nothing = is_integer(spec.dtype) and self.references is None
             for point in of_input:
-                value = ops.cast(values[point], "float32")
-                found.append(ops.zeros_like(value) if nothing else value)
-        return found
+                value = grouped(ops.cast(values[point], "float32"), graph.spec(point))
+                found[point] = ops.zeros_like(value) if nothing else value
+        return list(found.values())
 
     def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
         """See `Sampler.altered`."""
@@ -193,11 +194,12 @@ class IntegratedGradients(Analyzer):
         if not return_gap:
             return found
         result = found if return_exponent else (found,)
-        return (*result, self._gap(x, self.explainer.inputs.in_order(result[0]), target, neuron_selection, batch_size))
+        return (*result, self._gap(x, result[0], target, neuron_selection, batch_size))
 
-    def _gap(self, x: Any, attributions: list, target: Any, neuron_selection: Any, batch_size: int) -> np.ndarray:
+    def _gap(self, x: Any, attributions: Any, target: Any, neuron_selection: Any, batch_size: int) -> np.ndarray:
         """What the sum of the attributions leaves unexplained: float32 (samples,)."""
-        explainer = self.explainer
+        explainer, target = self._explaining(target)
+        attributions = explainer.inputs.in_order(attributions)
         arrays, weights = explainer.checked(x, target, neuron_selection, batch_size)
         with_target, count = weights is not None, len(arrays)
 
@@ -262,8 +264,10 @@ def _at_reference(explainer: Explainer, inputs: Any) -> Any:
     strategy: Any = explainer.strategy
     values, _ = sweep.forward(plan, inputs)
     origins = strategy.sampler.origins(explainer, inputs, strategy.points)
-    points = zip(strategy.flat, origins, strict=True)
-    given = {point: ops.cast(ops.broadcast_to(x0, ops.shape(values[point])), values[point].dtype) for point, x0 in points}
+    given = {}
+    for point, x0 in zip(strategy.flat, origins, strict=True):
+        spec, value = plan.graph.spec(point), values[point]
+        given[point] = ops.cast(ungrouped(ops.broadcast_to(x0, ops.shape(grouped(value, spec))), spec), value.dtype)
     return sweep.forward(plan, inputs, given)[0][plan.graph.outputs[0]]
 
 

@@ -125,7 +125,7 @@ class PatternAttribution(PatternAnalyzer):
             (rules.unshared() | rules.last(), rules.PatternEvidence()),
             (rules.kind("sum", "average") & rules.kernel_bearing(), rules.PatternMagnitudes()),
             (rules.rectified(), rules.PatternShares(rectified=True)),
-            (rules.kernel_bearing(), rules.PatternShares()),
+            (rules.kind("linear") & rules.kernel_bearing(), rules.PatternShares()),
             (rules.monotone(), rules.Magnitude(signed=True)),
             (rules.kind("rectifier", "activation"), rules.Elementwise(signed=True)),
         ]

@@ -19,7 +19,7 @@ from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.masks import Grids, Masks, Windows
 from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.forms.inputs import MASK, spatial_axes
+from innvest_lite.forms.inputs import MASK, input_axes
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import finite, one_of, positive, seed_of
@@ -34,14 +34,20 @@ class MaskedOutputs(Strategy):
     Attributes:
         masks: for each input, what is hidden of it; None for masks and texts, which get zeros.
         sizes: for each input, the number of its positions along each spatial axis.
+        channels: for each input, its axis of channels; None where it has none.
         fill: what hidden values become.
         score: what is watched, a word of `SCORES`.
     """
 
     masks: tuple
     sizes: tuple
+    channels: tuple
     fill: float
     score: str
+    no_numbers = (
+        "No weight does: the model gives none for samples of which parts are hidden, such as a mean over tokens of which a "
+        "mask leaves none, or values overflow on the way. fill= hides them otherwise."
+    )
 
     def evaluations(self) -> int:
         """See `Strategy.evaluations`."""
@@ -70,7 +76,7 @@ class MaskedOutputs(Strategy):
         x, sizes, together, masks = inputs[number], self.sizes[number], around.together, self.masks[number]
         if masks is None:
             return ops.zeros_like(x, dtype="float32")
-        axes, channel = spatial_axes(explainer.graph, len(x.shape))
+        channel = self.channels[number]
         count, clean = masks.count(sizes), ops.cast(self._score(explainer, logits, weights), "float32")
         many, many_weights = [repeated(other, together) for other in inputs], repeated(weights, together)
 
@@ -93,6 +99,26 @@ class MaskedOutputs(Strategy):
         if channel is None:
             return heat
         return ops.broadcast_to(ops.expand_dims(heat, channel) / x.shape[channel], ops.shape(x))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OpenSizes(Strategy):
+    """Stands where a model leaves sizes open: how many windows there are, the samples tell.
+
+    Attributes:
+        method: its name.
+    """
+
+    method: str
+    sized = False
+
+    def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
+        """Refuses tensors, which `analyze` would have seen as arrays."""
+        shapes = [spec.shape for spec in explainer.graph.input_specs]
+        raise InvalidInputError(
+            f"{self.method} wants inputs of a fixed size, and this model's are open, {shapes}: take analyze, which sees "
+            f"the size of the samples, or say it, {self.method}(model, input_shape=...)."
+        )
 
 
 class Perturbation(Analyzer):
@@ -119,15 +145,15 @@ class Perturbation(Analyzer):
         """See `Analyzer.strategy`."""
         shapes = [spec.shape for spec in graph.input_specs]
         if any(None in shape[1:] for shape in shapes):
-            raise InvalidInputError(f"{type(self).__name__} wants inputs of a fixed size; this model's are open.")
-        axes = [spatial_axes(graph, len(shape)) for shape in shapes]
-        sizes = tuple(tuple(shape[axis] for axis in one) for shape, (one, _) in zip(shapes, axes, strict=True))
+            return OpenSizes(type(self).__name__)
         hidden = [kind != MASK and dtype != "string" for kind, dtype in zip(inputs.kinds, inputs.dtypes, strict=True)]
+        axes = [input_axes(graph, *each) for each in zip(shapes, inputs.kinds, strict=True)]
+        sizes = tuple(tuple(shape[axis] for axis in one) for shape, (one, _) in zip(shapes, axes, strict=True))
         masks = tuple(
             self.masks_of().suited(channel is not None) if one else None
             for (_, channel), one in zip(axes, hidden, strict=True)
         )
-        strategy = MaskedOutputs(masks, sizes, self.fill, self.score)
+        strategy = MaskedOutputs(masks, sizes, tuple(channel for _, channel in axes), self.fill, self.score)
         # What does not fit the model is told now: the fill, and windows with another number of axes.
         for place in [place for place, one in enumerate(hidden) if one]:
             inputs.sample(place, self.fill, "fill")

@@ -8,16 +8,19 @@ from typing import Any
 
 from keras import ops
 
+from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.constants import constants_of, relative
 from innvest_lite.analyzers.explained import Explained
-from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.explainer import Explainer, rivals_of
 from innvest_lite.analyzers.mirrored import mirrored
 from innvest_lite.analyzers.strategy import Round, Strategy
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.analyzers.tokens import looked_up
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
-from innvest_lite.graph import Graph
+from innvest_lite.graph import Graph, Value
+from innvest_lite.graph.ending import ending_of
 from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Contributions, affine
 from innvest_lite.rules.composite import Plan
@@ -50,16 +53,20 @@ class Sweep(Strategy):
 
     sweeps = True
 
-    def starting_values(self, explainer: Explainer, logits: Any, weights: Any) -> Any:
+    def starting_values(self, axis: int | None, logits: Any, weights: Any) -> Any:
         """What the start sees of the outputs' values, a tensor of their shape.
 
         A softmax does not see a constant that is added to all logits, so that an explanation should not either: less their
         mean, the logits do not depend on it. A sigmoid sees it, and of a single output, or of all with one weight
         (`target="all"`), nothing would be left.
+
+        Args:
+            axis: see `rivals_of`.
+            logits: the outputs.
+            weights: of them, in their shape.
         """
-        if not (self.centred and explainer.has_rivals):
+        if not self.centred or axis is None:
             return logits
-        axis = explainer.class_axis
         above = logits - ops.mean(logits, axis=axis, keepdims=True)
         above = with_sign_of(logits, ops.abs(above)) if self.directed else above
         differ = ops.any(weights != ops.take(weights, [0], axis=axis), axis=axis, keepdims=True)
@@ -74,8 +81,10 @@ class Sweep(Strategy):
 
     def swept(
         self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple = (), side: int = 0
-    ) -> tuple[Any, sweep.Swept, Any]:
-        """The forward and the backward sweep: the relevance that it starts from, a `Swept`, and the logits.
+    ) -> tuple[list[tuple[Value, Any]], sweep.Swept, Any]:
+        """The forward and the backward sweep: where it starts, see `sweep.backward`, a `Swept`, and the logits.
+
+        Of a function of the model's outputs, it starts from these, with the function's gradient as their weights.
 
         Args:
             explainer: whose strategy this is.
@@ -92,17 +101,28 @@ class Sweep(Strategy):
         weights = ops.relu(side * weights) if side else weights
         weights = ops.abs(weights) if self.unsigned and explainer.targets.two_classes else weights
         constants = constants_of(plan, calls)
-        start = self.start(weights, self.starting_values(explainer, put_out, weights))
-        start = relative(start, put_out, constants.get(plan.graph.outputs[0]))
-        found = sweep.backward(plan, calls, start, self.kernels(), keep, rescales(plan), constants=constants)
-        return start, found, logits
+        ending = ending_of(plan.graph)
+        if ending is None:
+            outputs = [(plan.graph.outputs[0], put_out, weights, rivals_of(explainer.targets, explainer.head))]
+        else:
+            taken, _, pullback, _ = calls[ending.name]
+            outputs = list(zip(ending.inputs, taken, pullback((weights,)), explainer.rivals, strict=True))
+        starts = []
+        for value, output, given, axis in outputs:
+            # Whole numbers have no gradient, and what a function does not depend on has one of 0.
+            if given is not None or backend.is_float(output):
+                given = ops.zeros_like(output) if given is None else given
+                start = self.start(given, self.starting_values(axis, output, given))
+                starts.append((value, relative(start, output, constants.get(value))))
+        found = sweep.backward(plan, calls, starts, self.kernels(), keep, rescales(plan), constants=constants)
+        return starts, found, logits
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
         graph, found = explainer.graph, []
         for side in self.sides(explainer):
-            start, swept, logits = self.swept(explainer, inputs, weights, keep, side)
-            found.append((start, sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept))
+            starts, swept, logits = self.swept(explainer, inputs, weights, keep, side)
+            found.append((starts, sweep.undo_rescaling(swept) if rescales(explainer.plan) else swept))
         swept = sweep.added(found)
         _refuse_unfollowed(graph, swept)
         relevance = [_arrived(swept, value, x) for value, x in zip(graph.inputs, inputs, strict=True)]
@@ -219,15 +239,7 @@ def _refuse_unfollowed(graph: Graph, swept: sweep.Swept) -> None:
         return
     for value, spec in zip(graph.inputs, graph.input_specs, strict=True):
         if is_integer(spec.dtype) and graph.consumers.get(value):
-            users = ", ".join(node.name for node in graph.consumers[value])
-            raise UnsupportedLayerError(
-                f"Input {value.node!r} holds {_content(spec.dtype)} and feeds {users}, through which no relevance can be "
-                "followed. Explain the model from the first layer that computes with floats."
-            )
-
-
-def _content(dtype: str) -> str:
-    return "texts" if dtype == "string" else "integers"
+            raise looked_up(value, spec.dtype, graph.consumers[value], "no relevance can be followed through them")
 
 
 def _single(tensor: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tensors by sample, wherever the samples lie in them. Called by the sweep, which keeps them near 1, and by `check`.
+"""Tensors by sample, wherever the samples lie in them. Called by the sweep, which keeps them near 1, by `check` and more.
 
 Nearly all values have them along the first axis. Inside layers that cut pictures in windows, or move heads to the front, a
 sample is several rows, or lies along another axis.
@@ -29,6 +29,23 @@ def by_sample(x: Any, spec: Spec) -> Any:
         return ops.reshape(x, (1, 1))
     x = ops.moveaxis(x, samples.axis, 0) if samples.axis else x
     return ops.reshape(x, (ops.shape(x)[0] // samples.rows, -1))
+
+
+def grouped(x: Any, spec: Spec) -> Any:
+    """A tensor with one entry a sample along its first axis; where a sample has several rows, they lie along the second."""
+    samples = spec.samples or _FIRST
+    x = ops.moveaxis(x, samples.axis, 0) if samples.axis else x
+    if samples.rows == 1:
+        return x
+    sizes = ops.shape(x)
+    return ops.reshape(x, (sizes[0] // samples.rows, samples.rows, *sizes[1:]))
+
+
+def ungrouped(x: Any, spec: Spec) -> Any:
+    """The reverse of `grouped`, of any number of samples."""
+    samples = spec.samples or _FIRST
+    x = ops.reshape(x, (-1, *ops.shape(x)[2:])) if samples.rows > 1 else x
+    return ops.moveaxis(x, 0, samples.axis) if samples.axis else x
 
 
 def scaled(tensors: Sequence[Any], specs: Sequence[Spec], exponent: Any) -> list[Any]:

@@ -45,6 +45,10 @@ class Strategy:
     sweeps = False
     #: Whether the explanation depends on the model.
     depends = True
+    #: Why there are no numbers where all weights are numbers.
+    no_numbers = "No weight does, so values overflow on the way: check that samples are preprocessed as the model expects."
+    #: Whether the model takes what it is to explain; else it is bound anew to the sizes of the samples.
+    sized = True
     #: Whether what the sweep hands back at the input is the attribution itself, which `check` can then account for.
     accounts = False
 

@@ -82,10 +82,25 @@ def forward(
 def _evaluated(step, inputs):
     """`(outputs, pullback, prepared)` of a node, in its rule's way where that has one, else in the form's."""
     ready = step.rule.prepare(step.form, inputs, step.nonnegative)
+    if ready is None and step.form.kind == "route" and any(map(backend.is_whole, inputs)):
+        outputs = step.form.forward(*inputs)
+        if all(map(backend.is_whole, outputs)):
+            return outputs, _moved_back(step.form, inputs), None
     if ready is None:
         return *backend.vjp(step.form.forward, *inputs), None
     outputs, prepared = ready
     return outputs, None, prepared
+
+
+def _moved_back(form, inputs):
+    """The pullback of what moves whole numbers: relevance of tokens goes back as that of floats in their places."""
+
+    def pullback(arrived):
+        floats = [ops.cast(x, "float32") if backend.is_whole(x) else x for x in inputs]
+        _, back = backend.vjp(form.moved, *floats)
+        return back(arrived)
+
+    return pullback
 
 
 def _bounds(plan, step, inputs):
@@ -112,7 +127,7 @@ def _bounds(plan, step, inputs):
 def backward(
     plan: Plan,
     calls: Mapping[str, tuple[Any, ...]],
-    start: Any,
+    starts: Sequence[tuple[Value, Any]],
     kernels: Mapping[str, Any],
     keep: Sequence[Value] = (),
     rescale: bool = False,
@@ -124,7 +139,7 @@ def backward(
     Args:
         plan: a `Plan`.
         calls: what `forward` returned.
-        start: the relevance of the graph's (only) output, in its shape.
+        starts: where it begins: values, those of the outputs, and the relevance of each, in its shape.
         kernels: node name -> the kernel that a rule with `needs_kernel` back-projects with.
         keep: values whose relevance is wanted besides the inputs'.
         rescale: keep all relevance under way near 1, sample by sample, by powers of two.
@@ -134,8 +149,9 @@ def backward(
         A `Swept`.
     """
     wanted, constants = (*plan.graph.inputs, *keep), constants or {}
-    pending = {plan.graph.outputs[0]: [start]}
-    exponent = ops.zeros(ops.shape(start)[:1], "int32")
+    pending: dict[Value, list] = {}
+    _add(pending, *zip(*starts, strict=True))
+    exponent = ops.zeros(ops.shape(starts[0][1])[:1], "int32")
     kept, passages, grown, interval = {}, [], 0, _rescaling_interval(plan)
     for step in reversed(plan.steps):
         if not any(value in pending for value in step.node.values):
@@ -172,13 +188,14 @@ def undo_rescaling(swept: Swept) -> Swept:
     return dataclasses.replace(swept, relevance=relevance, exponents=dict.fromkeys(relevance, left), exponent=left)
 
 
-def added(found: Sequence[tuple[Any, Swept]]) -> Swept:
-    """The sum of sweeps that `undo_rescaling` gave or that need none, each with what it started from; without passages.
+def added(found: Sequence[tuple[Sequence[tuple[Value, Any]], Swept]]) -> Swept:
+    """The sum of sweeps that `undo_rescaling` gave or that need none, each with its starts; without passages.
 
     A sample whose first start is 0 everywhere has the exponent of the second.
     """
-    (start, first), *others = found
+    (starts, first), *others = found
     for _, second in others:
+        ((_, start),) = starts
         begins = ops.any(ops.not_equal(ops.reshape(start, (ops.shape(start)[0], -1)), 0), axis=1)
         exponent = ops.where(begins, first.exponent, second.exponent)
         relevance = {

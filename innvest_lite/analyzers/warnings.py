@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from innvest_lite.graph.ending import ending_of
+
 if TYPE_CHECKING:
     from innvest_lite.analyzers.base import Analyzer
+    from innvest_lite.analyzers.explainer import Explainer
     from innvest_lite.rules.composite import Plan
 
 _log = logging.getLogger("innvest_lite")
@@ -21,46 +24,50 @@ _AMONG_RIVALS = (
 )
 
 
-def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray) -> None:
+def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray, explainer: Explainer) -> None:
     """Warns, once, of maps of zeros, and of maps that a negative logit turned round.
 
     Args:
         analyzer: whose explanations they are.
         relevance: an array per input, samples first.
         explained: the explained output of each sample.
+        explainer: the engine that made them.
     """
-    told = analyzer.explainer.told
+    told = explainer.told
     empty = np.all([~array.any(axis=tuple(range(1, array.ndim))) for array in relevance], axis=0)
     if empty.any() and "empty" not in told:
         told.add("empty")
         why = analyzer.zeros_mean if (explained[empty] <= 0).any() else ""
         _log.warning("The explanations of %d of %d samples are all 0%s.", empty.sum(), len(empty), why)
     negative = explained < 0
-    if negative.any() and "turned" not in told and analyzer.turns_with_the_logit:
+    # Of a function of the outputs it starts from each output by itself.
+    turns = analyzer.turns_with_the_logit and ending_of(explainer.graph) is None
+    if negative.any() and "turned" not in told and turns:
         told.add("turned")
         _log.warning(
             "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round%s",
             negative.sum(),
             len(negative),
             type(analyzer).__name__,
-            _AMONG_RIVALS if analyzer.explainer.has_rivals else ".",
+            _AMONG_RIVALS if explainer.has_rivals else ".",
         )
 
 
-def tell_of_inputs(analyzer: Analyzer, arrays: Sequence[np.ndarray]) -> None:
+def tell_of_inputs(analyzer: Analyzer, arrays: Sequence[np.ndarray], explainer: Explainer) -> None:
     """Warns, once, of inputs outside of a rule's bounds, and of 8-bit images that nothing scales.
 
     Args:
         analyzer: what explains them.
         arrays: an array per input, samples first.
+        explainer: the engine.
     """
-    _tell_of_bounds(analyzer, arrays)
-    _tell_of_bytes(analyzer, arrays)
+    _tell_of_bounds(explainer, arrays)
+    if analyzer.preprocessor is None:
+        _tell_of_bytes(explainer, arrays)
 
 
-def _tell_of_bounds(analyzer, arrays):
+def _tell_of_bounds(explainer, arrays):
     """Of inputs outside of the bounds that a rule at the first layer was given."""
-    explainer = analyzer.explainer
     if "bounds" in explainer.told:
         return
     for array, rule, axis in _bounded(explainer.plan, arrays):
@@ -81,10 +88,9 @@ def _tell_of_bounds(analyzer, arrays):
             return
 
 
-def _tell_of_bytes(analyzer, arrays):
+def _tell_of_bytes(explainer, arrays):
     """Where the first sample looks like an 8-bit image and nothing scales it, neither in the model nor before it."""
-    explainer = analyzer.explainer
-    if "bytes" in explainer.told or analyzer.preprocessor is not None:
+    if "bytes" in explainer.told:
         return
     for value, array, name in zip(explainer.graph.inputs, arrays, explainer.inputs.names, strict=True):
         one = array[:1]

@@ -93,7 +93,8 @@ class Captured:
             taken = {name: inside.capture(one) for name, one in given.items()}
             return tf.graph_util.import_graph_def(definition, input_map=taken, return_elements=names, name="others")
 
-        return list(tf.function(run, autograph=False)())
+        # A function that is called counts as one traced again, of which TensorFlow warns.
+        return list(tf.function(run, autograph=False).get_concrete_function()())
 
     def _sources_of(self, tensor):
         """The `id` of everything outside of the recorded function on which a tensor depends."""

@@ -271,6 +271,11 @@ def is_float(tensor: Any) -> bool:
     return tensor.dtype.is_floating
 
 
+def is_whole(tensor: Any) -> bool:
+    """Whether a tensor holds whole numbers; truth values and texts are none."""
+    return tensor.dtype.is_integer
+
+
 def to_numpy(tensor: Any) -> np.ndarray:
     """The values of a concrete tensor or variable."""
     return tf.convert_to_tensor(tensor).numpy()

@@ -1,4 +1,4 @@
-"""`innvest-lite analyze`: explains images batch by batch, to a picture and an array of each; arrays, to an array."""
+"""`innvest-lite analyze`: images batch by batch, to a picture and an array of each; arrays to an array; texts to a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, exponents, models, reading
+from innvest_lite.cli import arrays, exponents, models, reading, texts
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
@@ -26,6 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     exponents.check(out)
     if arrays.is_array(arguments.images):
         return _explain_array(arguments, out)
+    if texts.is_texts(arguments.images):
+        return texts.explain(arguments, out)
     paths = find_images(arguments.images)
     places = _places(paths, arguments.images, out)
     results = [_with(place, ending) for place in places.values() for ending in (".npy", ".png")]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 
 import innvest_lite
 from innvest_lite.cli import models
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
-from innvest_lite.tables import printable
+from innvest_lite.tables import printable, table
+
+# Of what one line says: how many kinds of layers, and how many letters of a message.
+_KINDS, _LONGEST = 3, 120
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,9 +30,26 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"{printable(model.name)}: {type(model).__name__}, {model.count_params():,} parameters")
     say(f"inputs: {_described([value.node for value in graph.inputs], model.inputs)}")
     say(f"outputs: {_described(graph.output_names, model.outputs)}")
-    names = list(innvest_lite.ANALYZERS) if arguments.all else [arguments.method]
-    supported = [_print_plan(name, model, arguments.output_name) for name in names]
-    return int(not all(supported))
+    if any(tensor.dtype == "string" for tensor in model.inputs):
+        model = _behind_texts(model)
+    if not arguments.all:
+        return int(not _print_plan(arguments.method, model, arguments.output_name))
+    stops = {name: _stops(name, model, arguments.output_name) for name in innvest_lite.ANALYZERS}
+    say()
+    say(table(("method", "explains it"), [(name, f"no: {where}" if where else "yes") for name, where in stops.items()]))
+    if any(stops.values()):
+        say("\n--method NAME lists all nodes at which one stops, and what to do.")
+    return int(any(stops.values()))
+
+
+def _behind_texts(model):
+    """The part of a model of texts that is explained; the model itself, where it does not begin with what reads them."""
+    try:
+        preprocessor, rest = innvest_lite.texts.split(model)
+    except InvalidInputError:
+        return model
+    say(f"texts are explained from what {printable(preprocessor.name)} makes of them on")
+    return rest
 
 
 def _print_report(arguments):
@@ -51,6 +72,30 @@ def _described(names, tensors):
     """Name, shape and dtype of each."""
     pairs = zip(names, tensors, strict=True)
     return ", ".join(f"{printable(name)} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in pairs)
+
+
+def _stops(name, model, output):
+    """Where a method stops, in a few words; "" where it does not."""
+    try:
+        innvest_lite.create_analyzer(name, model, output=output)
+    except UnsupportedLayerError as error:
+        nodes: dict[str, list[str]] = {}
+        for node in error.nodes:
+            nodes.setdefault(printable(node.layer), []).append(printable(node.name))
+        kinds = [f"{kind} ({_few(found, 1)})" for kind, found in nodes.items()]
+        return _few(kinds, _KINDS) if kinds else _first_sentence(error)
+    except InvalidInputError as error:
+        return _first_sentence(error)
+    return ""
+
+
+def _few(names, most):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _first_sentence(error):
+    return textwrap.shorten(printable(str(error).partition(". ")[0]), _LONGEST, placeholder=" ...")
 
 
 def _print_plan(name, model, output):

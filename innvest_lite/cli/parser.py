@@ -11,6 +11,10 @@ import innvest_lite
 _MODEL = "a Functional or Sequential model: a .keras or .h5 file"
 _IMAGES = "an image, or a folder of images and folders (PNG, JPEG, BMP, GIF, WebP, TIFF)"
 _DATA = f"{_IMAGES}; or a .npy file of inputs as the model takes them"
+_TEXTS = (
+    "a .txt file with a text on each line, for a model with a TextVectorization layer or KerasHub's preprocessor: a page "
+)
+_TEXTS += "(.html) and the words with their values (.json)"
 _ESTIMATOR = "relu.rectified (default), relu.safe, relu, relu.negative, linear or filter; or by kind of layer, such as "
 _ESTIMATOR += "sum=linear,output=relu"
 _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
@@ -63,7 +67,9 @@ def _add_inspect(commands):
     inspect.add_argument("model", metavar="MODEL", nargs="?", help=_MODEL)
     which = inspect.add_mutually_exclusive_group()
     which.add_argument("--method", default="pattern.attribution", metavar="NAME", help="which one (%(default)s)")
-    which.add_argument("--all", action="store_true", help="all methods, one after the other")
+    which.add_argument(
+        "--all", action="store_true", help="a line for each method: whether it goes, and else where it stops"
+    )
     which.add_argument("--patterns", metavar="FILE", help="instead of a plan: the report of a pattern file")
     inspect.add_argument("--csv", action="store_true", help="with --patterns: as comma-separated values")
     _add_output_name(inspect)
@@ -105,9 +111,9 @@ def _add_merge(commands):
 
 
 def _add_analyze(commands):
-    analyze = _command(commands, "analyze", "explains images: a picture and the values (.npy) of each")
+    analyze = _command(commands, "analyze", "explains images, a picture and the values (.npy) of each, or texts")
     analyze.add_argument("model", metavar="MODEL", help=_MODEL)
-    analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, for which only values are written")
+    analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, for which only values are written; or {_TEXTS}")
     _add_method(analyze)
     _add_out(analyze, default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
     analyze.add_argument(

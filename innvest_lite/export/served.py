@@ -11,7 +11,7 @@ from innvest_lite import backend
 from innvest_lite.backend import formats
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.export.pictures import RENDERERS
-from innvest_lite.forms.inputs import spatial_axes
+from innvest_lite.forms.inputs import TOKENS, spatial_axes
 from innvest_lite.inputs import check_shape
 from innvest_lite.options import one_of, positive, truth
 from innvest_lite.preprocessing import FOREIGN_ERRORS, Preprocessor
@@ -57,7 +57,9 @@ class Served:
         self.analyzer, self.colormap, self.checks, self.echoes = analyzer, colormap, checks, echoes
         self.target = one_of(target, TARGETS, "target")
         self.batch = None if batch is None else positive(batch, "batch")
-        self.preprocessor = analyzer.preprocessor if preprocess is None else Preprocessor.of(preprocess)
+        # Texts are prepared before: their tokens are what comes.
+        own = None if TOKENS in analyzer.explainer.inputs.kinds else analyzer.preprocessor
+        self.preprocessor = own if preprocess is None else Preprocessor.of(preprocess)
         self.render = render if render is None else one_of(render, tuple(RENDERERS), "render")
         self.predictions = truth(predictions, "predictions")
         self._explainer = analyzer.explainer

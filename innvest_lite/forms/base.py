@@ -60,6 +60,13 @@ class Form:
         """The node's outputs, a tuple, exactly as the model computes them."""
         return self.node.call(*inputs)
 
+    def moved(self, *inputs: Any) -> tuple[Any, ...]:
+        """As `forward`, of floats in the places of whole numbers, where the node moves what it takes."""
+        outputs = self.forward(*inputs)
+        if type(self.node.operation).__name__ == "Cast":
+            outputs = (ops.reshape(inputs[0], ops.shape(outputs[0])),)
+        return outputs
+
     def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """A function that equals `forward` at these inputs and is affine in them: statistics count as constants."""
         return self.forward

@@ -35,11 +35,14 @@ def with_token_inputs(graph: Graph) -> Graph:
     graph = graph.replace(input_specs=tuple(specs))
     pairs = list(zip(graph.inputs, specs, strict=True))
     # Whole numbers beside tokens, one for each, are a mask, even where they are computed with.
-    texts = {spec.shape[1:] for value, spec in pairs if is_integer(spec.dtype) and _feeds_embedding(graph, forms, value)}
+    texts = {spec.shape[1:] for value, spec in pairs if is_integer(spec.dtype) and _is_embedded(graph, forms, value)}
     numbers = {
         value: spec.dtype
         for value, spec in pairs
-        if spec.shape[1:] not in texts and is_integer(spec.dtype) and dtype_of(graph, forms, value, spec) == "float32"
+        if spec.shape[1:] not in texts
+        and is_integer(spec.dtype)
+        and not _is_embedded(graph, forms, value)
+        and dtype_of(graph, forms, value, spec) == "float32"
     }
     return _as_floats(graph, forms, numbers) if numbers else graph
 
@@ -53,7 +56,7 @@ def _as_floats(graph, forms, numbers):
             specs = zip(node.input_specs, taken, strict=True)
             node = node.replace(input_specs=tuple(_float_spec(spec) if dtype else spec for spec, dtype in specs))
             if forms[node.name].kind == "route" and node.output_specs[0].dtype in taken:
-                numbers[node.values[0]] = node.output_specs[0].dtype
+                numbers.update(dict.fromkeys(node.values, node.output_specs[0].dtype))
                 node = node.replace(output_specs=tuple(map(_float_spec, node.output_specs)))
         nodes.append(node)
     pairs = zip(graph.inputs, graph.input_specs, strict=True)
@@ -66,15 +69,38 @@ def _float_spec(spec):
 
 
 def _is_tokens(graph, forms, value):
-    """Whether a value is used by embeddings, directly or reshaped, and otherwise by masks alone."""
-    ends = []
-    for node in graph.consumers.get(value, ()):
-        kind = forms[node.name].kind
-        if all(spec.dtype == "bool" for spec in node.output_specs):
-            continue
-        moved = kind == "route" and len(node.inputs) == 1
-        ends.append(kind == "embedding" or (moved and _is_tokens(graph, forms, node.values[0])))
-    return bool(ends) and all(ends)
+    """Whether a value is used by embeddings, directly or reshaped, and otherwise by masks and numbers of tokens alone."""
+    return _feeds_embedding(graph, forms, value) and _ends_in_embeddings(graph, forms, value)
+
+
+def _ends_in_embeddings(graph, forms, value):
+    """Whether all that is made of a value are masks, and numbers that embeddings take, such as those of pairs of tokens."""
+    nodes = [node for node in graph.consumers.get(value, ()) if not _is_mask(node)]
+    return all(
+        forms[node.name].kind == "embedding"
+        or (not set(node.values).intersection(graph.outputs) and not _looks_up(node) and _goes_on(graph, forms, node))
+        for node in nodes
+    )
+
+
+def _goes_on(graph, forms, node):
+    used = [value for value in node.values if graph.consumers.get(value)]
+    return bool(used) and all(_ends_in_embeddings(graph, forms, value) for value in used)
+
+
+def _looks_up(node):
+    """Whether a layer of Keras's looks its input up in a table, or sorts it in bins."""
+    return is_plain(node.operation, _LOOKUPS)
+
+
+_LOOKUPS = (
+    *(keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.Hashing, keras.layers.HashedCrossing),
+    *(keras.layers.Discretization, keras.layers.CategoryEncoding, keras.layers.TextVectorization),
+)
+
+
+def _is_mask(node):
+    return all(spec.dtype == "bool" for spec in node.output_specs)
 
 
 def vocabulary(graph: Graph, forms: Mapping[str, Form], value: Value) -> int | None:
@@ -83,9 +109,10 @@ def vocabulary(graph: Graph, forms: Mapping[str, Form], value: Value) -> int | N
     for node in graph.consumers.get(value, ()):
         kind = forms[node.name].kind
         if kind == "embedding":
-            sizes.append(node.operation.input_dim)
+            operation = node.operation
+            sizes.append(getattr(operation, "input_dim", None) or getattr(operation, "num_classes", None))
         elif kind == "route":
-            sizes.append(vocabulary(graph, forms, node.values[0]))
+            sizes += [vocabulary(graph, forms, value) for value in node.values]
     return min((size for size in sizes if size is not None), default=None)
 
 
@@ -100,7 +127,8 @@ def _feeds_integers(graph, forms, value):
         kind = forms[node.name].kind
         if kind == "embedding" or (kind == "opaque" and not _takes_floats(node)) or _overflows(node):
             return True
-        if (kind == "route" or node.output_specs[0].dtype in _SMALL) and _feeds_integers(graph, forms, node.values[0]):
+        follows = kind == "route" or node.output_specs[0].dtype in _SMALL
+        if follows and any(_feeds_integers(graph, forms, value) for value in node.values):
             return True
     return False
 
@@ -164,15 +192,27 @@ def _kind_of(graph, forms, value, spec):
         return NUMBERS
     if spec.dtype == "string":
         return CODES
-    if _feeds_embedding(graph, forms, value):
+    if _is_embedded(graph, forms, value):
         return TOKENS
     return MASK if _only_hides(graph, forms, value) else CODES
+
+
+def _is_embedded(graph, forms, value):
+    """Whether whole numbers are embedded, or only what is computed of them is."""
+    if _feeds_embedding(graph, forms, value):
+        return True
+    used = graph.consumers.get(value) and not _only_hides(graph, forms, value)
+    return bool(used) and _ends_in_embeddings(graph, forms, value)
 
 
 def _feeds_embedding(graph, forms, value):
     return any(
         forms[node.name].kind == "embedding"
-        or (forms[node.name].kind == "route" and _feeds_embedding(graph, forms, node.values[0]))
+        or (
+            forms[node.name].kind == "route"
+            and not _is_mask(node)
+            and any(_feeds_embedding(graph, forms, other) for other in node.values)
+        )
         for node in graph.consumers.get(value, ())
     )
 
@@ -182,7 +222,7 @@ def _only_hides(graph, forms, value):
     nodes = graph.consumers.get(value, ())
     return all(
         all(spec.dtype == "bool" for spec in node.output_specs)
-        or (forms[node.name].kind == "route" and _only_hides(graph, forms, node.values[0]))
+        or (forms[node.name].kind == "route" and all(_only_hides(graph, forms, other) for other in node.values))
         for node in nodes
     )
 
@@ -247,6 +287,11 @@ def spatial_axes(graph: Graph, rank: int) -> tuple[tuple[int, ...], int | None]:
     formats = [layer.data_format for layer in layers if getattr(layer, "data_format", None) is not None]
     first = "channels_first" in formats[:1]
     return (tuple(range(2, rank)), 1) if first else (tuple(range(1, rank - 1)), rank - 1)
+
+
+def input_axes(graph: Graph, shape: tuple[int | None, ...], kind: str) -> tuple[tuple[int, ...], int | None]:
+    """`spatial_axes` of an input of this shape and kind: tokens have no channels, also where they lie in rows."""
+    return (tuple(range(1, len(shape))), None) if kind == TOKENS else spatial_axes(graph, len(shape))
 
 
 def is_integer(dtype: Any) -> bool:

@@ -17,6 +17,7 @@ from innvest_lite.forms import structure, virtual
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node, Samples, Slot
 from innvest_lite.graph.arguments import Given, Sized
+from innvest_lite.graph.ending import OfOutputs
 from innvest_lite.graph.masks import DropMask, LeaveMask
 from innvest_lite.graph.passes import einsum_axes
 from innvest_lite.graph.source import Source
@@ -59,6 +60,8 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
     """
     if isinstance(node.operation, Cast | Fold | Unfold | DropMask | LeaveMask | Source):
         return Form(node, "route")
+    if isinstance(node.operation, OfOutputs):
+        return Form(node, "opaque")
     # What gives truth values, such as the mask of an embedding, carries no relevance.
     if all(spec.dtype == "bool" for spec in node.output_specs):
         return Form(node, "route")
@@ -70,6 +73,9 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
     if name in _WITH_FUNCTIONS:
         # What it computes stands in a function, with weights that nobody sees.
         return Form(node, "opaque")
+    if name == "OneHot" and node.operation.axis in (-1, len(node.input_specs[0].shape)):
+        # A table that holds a 1 in each row.
+        return Form(node, "embedding")
     if name == "StopGradient":
         # What it computes and its gradient disagree: relevance that follows the gradient is lost.
         return Form(node, "opaque")
@@ -84,6 +90,9 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
         if form is not None:
             return form
     form = structure.tried_form(node)
+    if form.kind == "opaque" and name == "Pad":
+        # With infinite values, before a maximum.
+        return Form(node, "route")
     # A maximum with a constant is a function of each value; of all others, the largest takes all.
     if form.kind == "opaque" and name in _MAXIMA and node.output_specs[0].shape[:1] == node.input_specs[0].shape[:1]:
         return Form(node, "max")
@@ -116,6 +125,8 @@ def _of_several(node, graph, name):
         return virtual.weighted_sum(node, graph, _SUMS[name])
     if name == "Multiply":
         return structure.product(node, graph)
+    if name in ("Divide", "TrueDivide") and node.inputs[0] != node.inputs[1]:
+        return structure.quotient(node, graph)
     return Form(node, "max" if name in _MAXIMA else "opaque")
 
 

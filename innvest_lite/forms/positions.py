@@ -229,7 +229,8 @@ def _moved(node, places, before, after):
     """Of what moves values: each position's numbers, which must rise along one axis as they did."""
     if len(node.inputs) > 1 or any(isinstance(leaf, Given) for leaf in leaves_of(node.arguments)):
         return LOST
-    shape = [2] + [7 if size is None else size for size in before[1:]]
+    # What was moved to the front is no axis of samples.
+    shape = [2 if before[0] is None else before[0]] + [7 if size is None else size for size in before[1:]]
     axes = [()] * len(after)
     for axis in places.positions:
         numbers = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])

@@ -135,6 +135,7 @@ _BUILDERS.update(
         **dict.fromkeys(structure.ACTIVATIONS, structure.tried_form),
         keras.layers.PReLU: lambda node: structure.Activation(node, "activation"),
         keras.layers.UpSampling2D: structure.upsampling,
+        keras.layers.CenterCrop: structure.center_crop,
         keras.layers.RandomCrop: structure.random_crop,
         keras.layers.Embedding: _of_kind("embedding"),
     }

@@ -141,6 +141,15 @@ def random_crop(node: Node) -> Form:
     return Form(node, "route" if same else "opaque")
 
 
+def center_crop(node: Node) -> Form:
+    """The form of a CenterCrop: a route, unless it has to enlarge what is smaller than the crop."""
+    layer, shape = node.operation, node.input_specs[0].shape
+    first = len(shape) - 2 if layer.data_format == "channels_first" else len(shape) - 3
+    sizes = zip(shape[first : first + 2], (layer.height, layer.width), strict=True)
+    fits = all(size is not None and size >= wanted for size, wanted in sizes)
+    return Form(node, "route") if fits else tried_form(node)
+
+
 def product(node: Node, graph: Graph) -> Form:
     """The form of an elementwise product.
 
@@ -153,6 +162,14 @@ def product(node: Node, graph: Graph) -> Form:
         behind = [_ancestors(graph, value) for value in node.inputs]
         signals = [i for i in signals if not any(node.inputs[j] in behind[i] for j in signals if j != i)]
     return Product(node, "product", signal=signals[0] if len(signals) == 1 else None)
+
+
+def quotient(node: Node, graph: Graph) -> Form:
+    """The form of one value divided by another: the divisor is a gate, as a normalization's statistic is a constant."""
+    follows = _ancestors(graph, node.inputs[0]).union(node.inputs[:1]).intersection(graph.inputs)
+    # What is broadcast is shared out to several places, which no gate does.
+    same = tuple(node.input_specs[0].shape[1:]) == tuple(node.output_specs[0].shape[1:])
+    return Product(node, "product", signal=0) if follows and same else Form(node, "opaque")
 
 
 def _is_gate(node, graph, index):

@@ -156,10 +156,7 @@ def behaviour_of(node: Node, try_layers: bool = False) -> Behaviour:
     if not try_layers and is_keras_layer(node):
         return OPAQUE
     if node not in _seen_nodes:
-        seen = _behaviour(node)
-        # Other weights, another function: of a layer with weights it is only seen which places meet.
-        weighted = node.part != "activation" and node.weights
-        _seen_nodes[node] = Behaviour(seen.works, seen.diagonal) if weighted else seen
+        _seen_nodes[node] = _behaviour(node)
     return _seen_nodes[node]
 
 

@@ -155,6 +155,7 @@ class Graph:
         output_layers: the name of the layer that makes each output of the model, as in `model.output_names`.
         layer_values: layer (node) name -> the value that the whole layer hands on, also where passes cut or fused it.
         places: layer (node) name -> its index in `model.layers`, followed by those inside nested models.
+        structure: how the model gives its outputs, a nest of their numbers; 0: one, by itself.
     """
 
     inputs: tuple[Value, ...]
@@ -165,6 +166,7 @@ class Graph:
     layer_values: Mapping[str, Value]
     places: Mapping[str, tuple[int, ...]]
     output_layers: tuple[str, ...] = ()
+    structure: Any = 0
 
     @functools.cached_property
     def node_of(self) -> dict[str, Node]:

@@ -97,7 +97,10 @@ def select_output(graph: Graph, name: str | None) -> Graph:
     """
     names = list(graph.output_names)
     if name is None and len(names) > 1:
-        raise InvalidInputError(f"The model has several outputs; choose one: output= one of {names}.")
+        raise InvalidInputError(
+            f"The model has several outputs; choose one, output= one of {names}, or make the analyzer with a function of "
+            "all of them, target=."
+        )
     # A key names before a layer does: a shared layer may make several outputs.
     known: list[Any] = names if name in names else list(graph.output_layers)
     if name is not None and name not in known:
@@ -106,7 +109,9 @@ def select_output(graph: Graph, name: str | None) -> Graph:
         keys = f"their keys: {names}" if len(set(names)) == len(names) else 'keys: keras.Model(inputs, {"first": ..., ...})'
         raise InvalidInputError(f"{known.count(name)} outputs of the model are made by {name!r}; name them by {keys}.")
     index = 0 if name is None else known.index(name)
-    return _without_unused(graph.replace(outputs=(graph.outputs[index],), output_names=(graph.output_names[index],)))
+    one = {"outputs": (graph.outputs[index],), "output_names": (graph.output_names[index],)}
+    # The only one is handed on as the model gives it, such as in a dict.
+    return _without_unused(graph.replace(**one, **({"structure": 0} if len(names) > 1 else {})))
 
 
 def split_activations(graph: Graph) -> Graph:

@@ -14,11 +14,12 @@ from typing import Any
 import keras
 
 from innvest_lite import backend
-from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
+from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
 from innvest_lite.graph.arguments import Slot
 from innvest_lite.graph.behaviour import FAILURES
 from innvest_lite.graph.composites import unwrapped
 from innvest_lite.graph.graph import Graph, Node, Spec, Value
+from innvest_lite.graph.keys import keys_of
 from innvest_lite.graph.masks import mask_of
 from innvest_lite.graph.merging import NotOpened
 from innvest_lite.graph.opening import Known, opened
@@ -50,9 +51,14 @@ def trace(model: keras.Model, input_shape: Any = None) -> Graph:
         return tracer.called(model, taken_by(model, input_shape))
     inputs = tuple(Value(tensor._keras_history.operation.name) for tensor in function.inputs)
     outputs = tracer.run(model, inputs)
+    if tracer.unseen_masks:
+        # Looked into as a whole, as when it is called, all layers see the masks that they see then.
+        whole = _Tracer(model).called(model, _of_inputs(function))
+        if not any(node.operation is model for node in whole.nodes):
+            return whole
     layers = tuple(tensor._keras_history.operation.name for tensor in function.outputs)
     specs = tuple(_spec(tensor) for tensor in function.inputs)
-    return tracer.graph(inputs, specs, outputs, _keys(function) or layers, layers)
+    return tracer.graph(inputs, specs, outputs, keys_of(function.output) or layers, layers, function.output)
 
 
 def taken_by(model: keras.Model, input_shape: Any = None) -> Any:
@@ -80,16 +86,18 @@ def taken_by(model: keras.Model, input_shape: Any = None) -> Any:
     if shape is None:
         raise UnsupportedLayerError(
             f"Model {model.name!r} ({type(model).__name__}) has no graph yet, because what it takes is unknown. Call it "
-            "once on a batch of samples. (Where that was done, its `call` asks for values while Keras traces it, and no "
-            "explanation can be compiled of it.)"
+            "once on a batch of samples, or say what a sample is, input_shape=. (Where it was called, its `call` asks for "
+            "values while Keras traces it, and no explanation can be compiled of it.)"
         )
     return _of_shapes(shape, batched=True)
 
 
-def _of_inputs(function, shapes):
-    """What a model with a graph takes, of given shapes."""
+def _of_inputs(function, shapes=None):
+    """What a model with a graph takes, of given shapes or its own."""
     flat = iter(function.inputs)
     names = keras.tree.map_structure(lambda _: next(flat), function.input)
+    if shapes is None:
+        return keras.tree.map_structure(lambda one: _sized(one, one.shape[1:]), names)
     if isinstance(names, dict) and isinstance(shapes, dict):
         return {key: _sized(names[key], shapes[key]) for key in names}
     if isinstance(names, (list, tuple)):
@@ -98,6 +106,11 @@ def _of_inputs(function, shapes):
 
 
 def _sized(tensor, shape):
+    if len(shape) != len(tensor.shape) - 1:
+        raise InvalidInputError(
+            f"input_shape should be the shape of one sample, without the batch: {len(tensor.shape) - 1} sizes, such as "
+            f"{tuple(tensor.shape[1:])}, but is {tuple(shape)}."
+        )
     return keras.KerasTensor((None, *shape), tensor.dtype, name=tensor._keras_history.operation.name)
 
 
@@ -107,14 +120,6 @@ def _of_shapes(shapes, batched=False, name="input"):
     if isinstance(shapes, (list, tuple)) and shapes and all(isinstance(one, (list, tuple)) for one in shapes):
         return [_of_shapes(one, batched, f"{name}_{index}") for index, one in enumerate(shapes, 1)]
     return keras.KerasTensor((None, *(shapes[1:] if batched else shapes)), keras.config.floatx(), name=name)
-
-
-def _keys(function):
-    """The keys of a model's outputs, in their flat order, where it gives a flat dict of them."""
-    outputs = function.output
-    if not isinstance(outputs, dict) or any(not hasattr(output, "shape") for output in outputs.values()):
-        return ()
-    return tuple(keras.tree.flatten({key: key for key in outputs}))
 
 
 def is_nested(operation: Any) -> bool:
@@ -130,11 +135,14 @@ class _Tracer:
         self.untouched = _Untouched(layers)
         self.known = Known(frozenset(map(id, layers)), self.untouched.touch, all_layers)
         self.nodes = []
+        # Whether a layer's call may leave or take off a mask, of which Keras's graph does not know.
+        self.unseen_masks = False
         self.models = {}
         self.places = {}
         self.calls = collections.Counter()
 
-    def graph(self, inputs, specs, outputs, names, layers):
+    def graph(self, inputs, specs, outputs, names, layers, given):
+        numbers = itertools.count()
         graph = Graph(
             inputs=inputs,
             outputs=outputs,
@@ -144,6 +152,7 @@ class _Tracer:
             output_layers=layers,
             layer_values={**{node.name: node.values[0] for node in self.nodes}, **self.models},
             places=self.places,
+            structure=keras.tree.map_structure(lambda one: None if one is None else next(numbers), given),
         )
         return with_linear_maps(graph)
 
@@ -169,8 +178,8 @@ class _Tracer:
             self.nodes = [call.replace(output_specs=flat, closed=str(reason))]
             values = self.nodes[0].values
         layers = tuple(value.node for value in values)
-        keys = tuple(sorted(key for key, one in outputs.items() if one is not None)) if isinstance(outputs, dict) else ()
-        return self.graph(inputs, specs, values, keys if len(keys) == len(values) else layers, layers)
+        keys = keys_of(outputs)
+        return self.graph(inputs, specs, values, keys if len(keys) == len(values) else layers, layers, outputs)
 
     @staticmethod
     def _outputs(model, given, reason):
@@ -251,6 +260,11 @@ class _Tracer:
         finally:
             self.untouched.put_back()
         self.calls = found.calls
+        specs = {value: spec for node in found.nodes for value, spec in zip(node.values, node.output_specs, strict=True)}
+        pairs = zip(found.outputs, call.output_specs, strict=False)
+        self.unseen_masks |= any(spec.mask is None and value in specs and specs[value].masked for value, spec in pairs)
+        # Keras's attention takes the mask off what it is given, so that what is called later does not see it either.
+        self.unseen_masks |= any(spec.masked for spec in call.input_specs)
         self.models.update({**found.wholes, call.name: found.outputs[0]})
         for index, node in enumerate(found.nodes):
             self.places[node.name] = (*self.places[call.name], index)
@@ -299,19 +313,31 @@ class _Tracer:
 
 
 class _Untouched:
-    """Takes the nodes that Keras makes of calls with symbolic tensors off the layers, and gives them back their losses."""
+    """Takes the nodes that Keras makes of calls with symbolic tensors off the layers, and gives back what calls change.
+
+    That is losses, and attributes: counters that a `call` counts on, and tensors that it keeps.
+    """
 
     def __init__(self, layers):
         self.counts = {}
+        self.attributes = {}
         self.losses = [(layer, list(layer._losses), set(layer._loss_ids)) for layer in layers if layer._losses]
 
     def touch(self, layer):
         """Counts the nodes of a layer that is about to be called."""
         self.counts.setdefault(id(layer), (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)))
+        if layer.built:
+            self.attributes.setdefault(id(layer), (layer, dict(vars(layer))))
 
     def put_back(self):
         for layer, inbound, outbound in self.counts.values():
             del layer._inbound_nodes[inbound:], layer._outbound_nodes[outbound:]
+        for layer, before in self.attributes.values():
+            # Not by setattr, which makes Keras track what is set.
+            now = vars(layer)
+            for name in [name for name in now if name not in before]:
+                del now[name]
+            now.update(before)
         for layer, losses, numbers in self.losses:
             layer._losses[:] = losses
             layer._loss_ids.clear()
@@ -342,6 +368,23 @@ def _spec(tensor):
 def all_layers(model: Any) -> list[Any]:
     """Every layer of a model or of a layer, also inside nested models and inside layers made of others."""
     return model._flatten_layers(include_self=False)
+
+
+def part_behind(model: keras.Model, layer: keras.Layer) -> keras.Model:
+    """The part of a model behind the layer that takes its only input, with the same layers.
+
+    Raises:
+        InvalidInputError: the model is no Functional or Sequential one that begins so, or ends there.
+    """
+    function = _function_of(model)
+    calls = [] if function is None else [node for nodes in function._nodes_by_depth.values() for node in nodes]
+    users = [node for node in calls if any(tensor is function.inputs[0] for tensor in node.input_tensors)]
+    if len(users) != 1 or users[0].operation is not layer or users[0].outputs[0] in function.outputs:
+        raise InvalidInputError(
+            f"The model {model.name!r} does not begin with {layer.name!r} alone, or ends there: what lies before it, or "
+            "beside it, would be lost."
+        )
+    return keras.Model(users[0].outputs[0], function.output, name=model.name)
 
 
 def _function_of(model):

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite.analyzers import Analyzer, ReverseAnalyzer
+from innvest_lite.analyzers.explainer import rivals_of
 from innvest_lite.analyzers.pattern import PatternAnalyzer
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
@@ -360,7 +361,8 @@ def _starts(subject, number, generator, starts):
     if subject.analyzer.starts_from_logit:
         shape = (1, *subject.explainer.output.shape[1:])
         logits, first = subject.logits[number].reshape(shape), weights[0].reshape(shape)
-        values = np.asarray(subject.explainer.strategy.starting_values(subject.explainer, logits, first)).reshape(-1)
+        axis = rivals_of(subject.explainer.targets, subject.explainer.head)
+        values = np.asarray(subject.explainer.strategy.starting_values(axis, logits, first)).reshape(-1)
         weights /= np.where(values == 0, 1, values)
     return weights.astype("float32").reshape(starts, *subject.explainer.output.shape[1:])
 

@@ -325,7 +325,7 @@ def _arrays(data: Any, inputs: InputSpec, weights: Any) -> tuple[list[Any], Any]
     """The arrays, in the order of the model's inputs, and the weights."""
     if isinstance(data, tuple) and _is_pair(data, inputs):
         data, weights = data[0], data[2] if len(data) == 3 else weights
-    arrays = [array if hasattr(array, "shape") else as_array(array, "The data") for array in inputs.in_order(data)]
+    arrays = [array if hasattr(array, "shape") else as_array(array, "The data") for array in inputs.raw(data)]
     inputs.check_shapes(arrays)
     if not _length(arrays[0]):
         raise InvalidInputError(_EMPTY)

@@ -171,7 +171,9 @@ def _first_match(site, composite):
 def _no_rule_for(forms, method):
     """The error for nodes that no pair of the composite serves."""
     open_size = any(None in spec.shape[1:] for form in forms for spec in form.node.input_specs)
-    hint = "Some of these take inputs whose size is not fixed; the same model with a fixed input size may be supported.\n"
+    hint = (
+        "Some of these take inputs whose size is not fixed; with a fixed input size, input_shape=, they may be supported.\n"
+    )
     advice = (
         "Add a pair for them to the composite, or, where the package does not know the layer, register a form for it "
         "(innvest_lite.register_form). Or, where a node is linear in what it takes, let its gradient stand in with "

@@ -80,7 +80,7 @@ def test_whole_numbers_that_leave_their_range_are_no_floats():
             expected = np.tile(-model.layers[-1].get_weights()[0][:, 1] / 255, (3, 1))
             assert_close(Gradient(model).analyze(PIXELS[:, 0, :, 0], target=1), expected)
         else:
-            with pytest.raises(UnsupportedLayerError, match="holds integers"):
+            with pytest.raises(UnsupportedLayerError, match="holds whole numbers"):
                 Gradient(model).analyze(PIXELS[:, 0, :, 0])
 
 
@@ -173,9 +173,9 @@ def test_texts_as_numpy_has_them(eager):
 def test_a_model_of_texts_alone_is_refused():
     words = keras.Input((1,), dtype="string", name="words")
     model = keras.Model(words, layers.Dense(2)(layers.StringLookup(vocabulary=["red"], output_mode="one_hot")(words)))
-    with pytest.raises(UnsupportedLayerError, match="holds texts and feeds string_lookup.*no relevance can be followed"):
+    with pytest.raises(UnsupportedLayerError, match=r"holds texts(.|\n)*: string_lookup(.|\n)*texts\.split"):
         Gradient(model).analyze(np.array([["red"]], dtype=object))
-    with pytest.raises(UnsupportedLayerError, match="holds texts and feeds string_lookup"):
+    with pytest.raises(UnsupportedLayerError, match=r"holds texts(.|\n)*: string_lookup"):
         create_analyzer("integrated_gradients", model)
 
 

@@ -122,6 +122,67 @@ def test_relevance_is_conserved_through_a_composite():
     np.testing.assert_allclose(found.sum((1, 2, 3)), logits, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gradient", "lrp.epsilon_plus_flat", "pattern.attribution"])
+def test_explainers_of_opened_models_are_served(name, pair, tmp_path):
+    analyzer = innvest_lite.create_analyzer(name, pair[0])
+    analyzer.fit(models.normal(96, 9, 9, 2, seed=3), verbose=0)
+    analyzer.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    expected = analyzer.analyze(SAMPLES)
+    found = served.serve(SAMPLES)["attributions"].numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+class TokensAndPlaces(layers.Layer):
+    """As KerasHub's: its call leaves the mask of the tokens, of which Keras's graph does not know."""
+
+    def __init__(self):
+        super().__init__(name="both")
+        self.tokens = layers.Embedding(20, 4, mask_zero=True)
+
+    def call(self, x):
+        tokens = self.tokens(x)
+        found = tokens + ops.reshape(ops.arange(7.0), (1, 7, 1)) / 7
+        keras.src.backend.set_keras_mask(found, tokens._keras_mask)
+        return found
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, 4)
+
+
+class Masked(layers.Layer):
+    """Hides what a mask on its input hides, and hands the mask on."""
+
+    def __init__(self):
+        super().__init__(name="masked")
+        self.supports_masking = True
+        self.dense = layers.Dense(4, activation="tanh")
+
+    def call(self, x):
+        mask = getattr(x, "_keras_mask", None)
+        weights = ops.ones_like(x[..., :1]) if mask is None else ops.cast(mask, x.dtype)[..., None]
+        return self.dense(x - ops.sum(x * weights, axis=1, keepdims=True) / ops.sum(weights, axis=1, keepdims=True))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.parametrize("hidden", [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 0, 0, 0]])
+def test_masks_that_a_call_leaves_are_seen_behind_it(hidden):
+    x = keras.Input((7,), dtype="int32")
+    model = keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(Masked()(TokensAndPlaces()(x)))))
+    models.randomize(model, seed=1)
+    tokens = np.array([hidden], "int32")
+    analyzer = innvest_lite.Gradient(model)
+    np.testing.assert_allclose(analyzer.explainer.logits([tf.constant(tokens)]), model(tokens), rtol=1e-5)
+    table = model.get_layer("both").tokens.embeddings
+    with tf.GradientTape() as tape:
+        logit = model(tokens)[:, 1]
+    at_tokens = tf.convert_to_tensor(tape.gradient(logit, table.value)).numpy().sum(-1)
+    expected = np.where(tokens == 0, 0, at_tokens[tokens])
+    np.testing.assert_allclose(analyzer.analyze(tokens, target=1), expected, atol=1e-6)
+
+
 def built(model):
     model(SAMPLES)
     return model
@@ -178,8 +239,6 @@ def open_text():
 def test_input_shape_fixes_what_a_model_leaves_open(tmp_path):
     """Occlusion wants to know how many tokens there are, LRP what a layer does with them."""
     model, tokens = open_text(), composites.tokens(3, 7).astype("int32")
-    with pytest.raises(innvest_lite.InvalidInputError, match="fixed size"):
-        innvest_lite.Occlusion(model)
     base = np.asarray(model(tokens))
     chosen = base.argmax(1)
     expected = np.zeros((3, 7))
@@ -187,8 +246,9 @@ def test_input_shape_fixes_what_a_model_leaves_open(tmp_path):
         hidden = tokens.copy()
         hidden[:, place] = 0
         expected[:, place] = (base - np.asarray(model(hidden)))[range(3), chosen]
-    found = innvest_lite.Occlusion(model, input_shape=(7,)).analyze(tokens)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    for options in ({"input_shape": (7,)}, {}):
+        found = innvest_lite.Occlusion(model, **options).analyze(tokens)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     analyzer = innvest_lite.LRP(model, "epsilon", input_shape=(7,))
     assert "places/add" in str(analyzer.plan())
     with pytest.raises(innvest_lite.InvalidInputError, match=r"should have shape \(None, 7\)"):
@@ -211,3 +271,21 @@ def test_patterns_of_a_given_size():
     assert set(patterns) == {"dense", "pool", "out"}
     again = innvest_lite.PatternNet(model, patterns=patterns, input_shape=(7,), chains=analyzer.chains)
     assert analyzer.analyze(tokens[:3]).shape == again.analyze(tokens[:3]).shape == (3, 7)
+
+
+def test_attention_takes_the_mask_off_what_it_is_given():
+    """In Keras, so that a sum beside it, and all behind, no longer see it; `predict` is what is explained."""
+    x = keras.Input((7,), dtype="int32")
+    value = layers.Embedding(20, 6, mask_zero=True)(x)
+    for _ in range(2):
+        attended = layers.MultiHeadAttention(2, 3)(value, value)
+        value = layers.LayerNormalization()(layers.Add()([value, attended]))
+    model = models.randomize(keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(value))), seed=2)
+    tokens = np.array([[1, 2, 3, 4, 0, 0, 0], [5, 6, 7, 8, 9, 10, 11]], "int32")
+    analyzer = innvest_lite.Occlusion(model)
+    expected = model.predict(tokens, verbose=0)
+    np.testing.assert_allclose(analyzer.explainer.logits([tf.constant(tokens)]), expected, atol=1e-5)
+    hidden = tokens.copy()
+    hidden[:, 1] = 0
+    effect = expected[:, 1] - model.predict(hidden, verbose=0)[:, 1]
+    np.testing.assert_allclose(analyzer.analyze(tokens, target=1)[:, 1], effect, atol=1e-5)

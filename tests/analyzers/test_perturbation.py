@@ -343,7 +343,21 @@ def test_bad_options():
 
 
 @pytest.mark.parametrize("method", [Occlusion, RISE])
-def test_models_of_open_size_are_refused(method):
-    x = keras.Input((None, 2))
+def test_sizes_that_the_model_leaves_open_are_those_of_the_samples(method):
+    """Each length as a model of that length, also by name; tensors whose size nobody says are refused."""
+    shared = layers.Dense(3)
+    x, other = keras.Input((None, 2), name="x"), keras.Input((None, 1), name="other")
+    together = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(other)])
+    open_sizes, options = keras.Model({"x": x, "other": other}, shared(together)), {"seed": 1} if method is RISE else {}
+    analyzer = method(open_sizes, **options)
+    for length in (5, 7):
+        samples = {"x": models.normal(2, length, 2), "other": models.normal(2, 4, 1, seed=length)}
+        fixed = method(open_sizes, input_shape={"x": (length, 2), "other": (4, 1)}, **options)
+        for name, found in analyzer.analyze(samples, target=1).items():
+            assert found.shape == samples[name].shape and np.any(found)
+            np.testing.assert_array_equal(found, fixed.analyze(samples, target=1)[name])
+    whole = Occlusion(open_sizes, window=100).analyze(samples, target=1)["x"]
+    hidden = open_sizes(samples) - open_sizes({**samples, "x": np.zeros_like(samples["x"])})
+    np.testing.assert_allclose(whole.mean((1, 2)) * whole[0].size, hidden[:, 1] * whole.shape[1], rtol=1e-4)
     with pytest.raises(InvalidInputError, match="inputs of a fixed size"):
-        method(keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling1D()(x))))
+        analyzer(samples)

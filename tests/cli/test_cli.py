@@ -123,7 +123,10 @@ def test_inspect_prints_shapes_and_the_plan(capsys):
 
 def test_inspect_all_and_one(capsys):
     assert run("inspect", MODEL, "--all") == 0
-    assert set(innvest_lite.ANALYZERS) <= set(capsys.readouterr().out.splitlines())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[-len(innvest_lite.ANALYZERS) :]] == [
+        [name, "yes"] for name in innvest_lite.ANALYZERS
+    ]
     assert run("inspect", MODEL, "--method", "deconvnet") == 0
     assert "\ndeconvnet\n" in capsys.readouterr().out
 
@@ -141,6 +144,9 @@ def test_inspect_lists_all_that_is_unsupported(tmp_path, capsys):
     assert str(coverage.value) in printed.out
     assert printed.err == ""
     assert run("inspect", tmp_path / "model.keras", "--all") == 1
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert lines["pattern.net"].endswith("no: GroupNormalization (norm_a and 1 more)") and lines["gradient"].endswith("yes")
+    assert len(lines) < 55
     with pytest.warns(UserWarning, match="not yet been built"):
         keras.Sequential([keras.layers.Dense(2)]).save(tmp_path / "unbuilt.keras")
     capsys.readouterr()

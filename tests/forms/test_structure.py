@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from innvest_lite import LRP, Gradient, PatternAttribution, UnsupportedLayerError
+from innvest_lite import LRP, Gradient, InvalidInputError, PatternAttribution, UnsupportedLayerError
 from innvest_lite.forms import forms_of
 from innvest_lite.graph import passes, trace
 
@@ -111,3 +111,48 @@ def test_what_computes_something_else_than_it_says_is_refused(what):
     # Where it does nothing, it is a route.
     model = keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.RandomCrop(6, 6)(x))))
     LRP(model)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(("size", "kind"), [(6, "route"), (8, "route"), (9, "average")])
+def test_a_crop_moves_unless_it_enlarges(layout, size, kind):
+    shape = (8, 10, 2) if layout == "channels_last" else (2, 8, 10)
+    x = keras.Input(shape)
+    assert last_form(keras.Model(x, layers.CenterCrop(size, 6, data_format=layout)(x))).kind == kind
+
+
+def test_quotients_have_gates():
+    """Relevance goes to what is divided: the sum is the logit, as of the same product with the divisor's values."""
+    x, dense = keras.Input((6,)), layers.Dense(3, use_bias=False)
+    model = models.randomize(
+        keras.Model(x, dense(layers.Dense(5, use_bias=False)(x) / (1 + ops.mean(ops.abs(x), -1, True)))), 1
+    )
+    samples = models.normal(4, 6)
+    logits = model.predict(samples, verbose=0)
+    np.testing.assert_allclose(LRP(model, "zero").analyze(samples, target=1).sum(1), logits[:, 1], rtol=1e-4)
+    first, second = (layer.kernel.numpy() for layer in model.layers if layer.weights)
+    by_hand = samples * (first @ second[:, 1]) / (1 + np.abs(samples).mean(1, keepdims=True))
+    np.testing.assert_allclose(LRP(model, "zero").analyze(samples, target=1), by_hand, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "quotient",
+    [
+        lambda x: ops.sum(x, axis=-1, keepdims=True) / (ops.abs(x) + 1),  # what is broadcast goes to several places
+        lambda x: x / x,
+        lambda x: ops.ones_like(x) / (ops.abs(x) + 1),  # nothing of the input is divided
+    ],
+)
+def test_other_quotients_are_refused(quotient):
+    x = keras.Input((6,))
+    with pytest.raises(UnsupportedLayerError, match="Divide|OnesLike"):
+        LRP(keras.Model(x, layers.Dense(3)(quotient(x))), "zero")
+
+
+def test_one_hot_along_another_axis_is_no_table():
+    x = keras.Input((5,), dtype="int32")
+    assert last_form(keras.Model(x, ops.one_hot(x, 7, axis=-1))).kind == "embedding"
+    assert last_form(keras.Model(x, ops.one_hot(x, 7, axis=1))).kind != "embedding"
+    table = keras.Model(x, layers.Dense(2)(layers.Flatten()(ops.one_hot(x, 7))))
+    with pytest.raises(InvalidInputError, match="tokens 0 to 6"):
+        Gradient(table).analyze(np.full((1, 5), 7))

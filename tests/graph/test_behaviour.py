@@ -133,6 +133,7 @@ KINDS = {
     "turned": (lambda x: ops.roll(x, 2, axis=-1), "route", None),
     "twice": (lambda x: ops.tile(x, (1, 2)), "route", None),
     "padded": (lambda x: ops.pad(x, ((0, 0), (1, 1))), "route", None),
+    "padded with nothing": (lambda x: ops.pad(x, ((0, 0), (1, 1)), constant_values=-np.inf), "route", None),
     "padded with ones": (lambda x: ops.pad(x, ((0, 0), (1, 1)), constant_values=1.0), "average", None),
     "a function called silu": (lambda x: layers.Activation(silu)(x), "average", None),
     "over the batch": (lambda x: layers.Activation(over_the_batch)(x), "opaque", None),

@@ -399,3 +399,31 @@ def test_linear_maps_by_weights_are_linear_nodes():
     for name in ("stem/conv", "hidden/matmul"):
         assert passes.is_linear_part(graph.node_of[name])
         assert graph.node_of[name].operation.bias is not None
+
+
+class Counting(keras.Model):
+    """Counts its calls, keeps what it computed last, and a note that no other call made."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.calls, self.last = layers.Dense(3), 0, None
+
+    def call(self, x):
+        self.calls += 1
+        self.last = self.dense(x)
+        self.note = self.calls
+        return ops.tanh(self.last)
+
+
+def test_attributes_that_a_call_changes_stay_as_they_were():
+    model = Counting()
+    model(models.normal(2, 4))
+    before, fresh = (model.calls, model.last, model.note), keras.Sequential([keras.Input((4,)), Counting()])
+    graph = trace(model)
+    assert (model.calls, id(model.last), model.note) == (before[0], id(before[1]), before[2]) and len(graph.nodes) == 2
+    inner = fresh.layers[0]
+    inner.last = inner.calls = None
+    del inner.note
+    inner.calls = 7
+    trace(fresh)
+    assert inner.calls == 7 and inner.last is None and not hasattr(inner, "note")

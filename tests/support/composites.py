@@ -79,6 +79,9 @@ class Sizes(layers.Layer):
         x = ops.reshape(self.inner(x), (batch, -1, size))
         return x[:batch, :] + ops.tile(self.token, (batch, steps + 2, 1))
 
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[1] + 2, shape[2])  # the oldest Keras does not find it
+
 
 class Windows(layers.Layer):
     """Cuts pictures in windows, and looks at them as a batch of more samples, heads first."""
