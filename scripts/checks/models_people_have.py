@@ -2,9 +2,16 @@
 
 The models are those of `scripts/people`, of random weights; words choose those whose names hold one of them. A method
 runs if it gives finite numbers that are not all 0, refuses if it says why (a line for each cause), and fails otherwise
-(exit code 1). Where all inputs are floats, the gradient is compared with TensorFlow's own tape, of the logit of one output
-less that of another, worked out of what the model puts out: log p - log q behind a softmax, log p - log(1 - p) behind a
-sigmoid.
+(exit code 1). Nothing but zeros is counted apart: a class activation map may have no positive part, and what is
+discretized has a gradient of 0.
+
+Each model is compared with what TensorFlow says of it. One of its numbers less another is explained (`target=`, a function
+of the outputs): where all inputs are floats by the gradient, against TensorFlow's tape; tokens by the gradient at their
+embeddings, against the tape there, and all others, and tokens too, by occlusion of the first one, against what the model
+gives without it.
+
+The last row but one leaves models with attention or recurrence out: those that weigh places by a softmax inside, and those
+with layers that go step by step.
 """
 
 import argparse
@@ -26,6 +33,8 @@ from common.measuring import machine
 from people import MODELS
 
 import innvest_lite
+from innvest_lite.graph import passes
+from innvest_lite.graph.recognized import is_softmax
 from innvest_lite.tables import table
 
 METHODS = {
@@ -44,7 +53,7 @@ TOLERANCE, HALF = 1e-4, 2e-2
 def outcome(method, entry, model, x):
     """`(word, text)`: "runs", "refuses" or "fails", and what was said."""
     try:
-        analyzer = innvest_lite.create_analyzer(method, model, **options(method, entry, x))
+        analyzer = innvest_lite.create_analyzer(method, model, **options(method, entry, model, x))
         if method.startswith("pattern."):
             analyzer.fit(keras.tree.map_structure(lambda one: np.concatenate([one] * 16), x), verbose=0)
         found = keras.tree.flatten(analyzer.analyze(x))
@@ -54,56 +63,126 @@ def outcome(method, entry, model, x):
         return "fails", f"{type(error).__name__}: {error}"
     if not all(np.isfinite(one).all() for one in found):
         return "fails", "values that are no numbers"
-    return ("runs", "") if any(np.any(one) for one in found) else ("fails", "nothing but zeros")
+    return ("runs", "") if any(np.any(one) for one in found) else ("zeros", "nothing but zeros")
 
 
-def options(method, entry, x):
+def attends_or_recurs(model, x):
+    """Whether a model has attention or recurrence."""
+    shape = sized(model, x).get("input_shape")
+    graph = passes.strip_softmax(passes.split_activations(innvest_lite.graph.trace(model, shape)))
+    return any(is_softmax(node) or any(word in node.kind for word in _STEPWISE) for node in graph.nodes)
+
+
+_STEPWISE = ("LSTM", "GRU", "RNN", "Cell", "Bidirectional", "Attention", "TransformerDecoder")
+
+
+def options(method, entry, model, x):
     """What an analyzer of the model is made with; windows of about a quarter of each axis."""
-    chosen = {**METHODS[method], **({"output": entry.output} if entry.output else {})}
+    chosen = {**METHODS[method], **({"output": entry.output} if entry.output else {}), **sized(model, x)}
     if method == "occlusion" and not entry.tokens and isinstance(x, np.ndarray) and x.ndim > 3:
         size = max(min(x.shape[1:-1]) // 4, 1)
         chosen |= {"window": size, "stride": size}
     return chosen
 
 
-def difference(outputs):
-    """A number for each sample, of outputs (samples, ..., classes): the logit of the first less that of the second."""
-    flat = tf.cast(tf.reshape(outputs, (len(outputs), -1, outputs.shape[-1]))[:, 0], tf.float64)
-    bounded = bool(tf.reduce_all((outputs > 0) & (outputs < 1)))
-    if flat.shape[1] == 1:
-        return tf.math.log(flat[:, 0]) - tf.math.log1p(-flat[:, 0]) if bounded else flat[:, 0]
-    sums = tf.reduce_sum(tf.cast(outputs, tf.float64), -1)
-    if bounded and bool(tf.reduce_all(tf.abs(sums - 1) < 1e-2)):
-        return tf.math.log(flat[:, 0]) - tf.math.log(flat[:, 1])
-    if bounded:
-        return sum(sign * (tf.math.log(flat[:, i]) - tf.math.log1p(-flat[:, i])) for i, sign in ((0, 1), (1, -1)))
-    return flat[:, 0] - flat[:, 1]
+def difference(output):
+    """A function of a model's outputs: a number of the output of this name less another, one for each sample."""
+
+    def of(outputs):
+        if isinstance(outputs, dict) and output in outputs:
+            outputs = outputs[output]
+        first = next(one for one in keras.tree.flatten(outputs) if keras.backend.is_float_dtype(one.dtype))
+        flat = keras.ops.cast(keras.ops.reshape(first, (keras.ops.shape(first)[0], -1)), "float32")
+        return flat[:, 0] if all(size == 1 for size in first.shape[1:]) else flat[:, 0] - flat[:, -1]
+
+    return of
 
 
 def off(entry, model, x):
-    """How far the gradient is from the tape's, as a share of the largest value; None where inputs are no floats."""
-    given = [tf.constant(one) if one.dtype.kind in "f" else None for one in keras.tree.flatten(x)]
-    if any(one is None for one in given) or entry.tokens:
-        return None
+    """How far an explanation is from what TensorFlow says, as a share of the largest value."""
+    function = difference(entry.output)
+    flat = keras.tree.flatten(x)
+    if all(one.dtype.kind == "f" for one in flat) and not entry.tokens:
+        expected, found = gradients(function, model, x), innvest_lite.Gradient(model, target=function).analyze(x)
+    else:
+        expected, found = without_the_first(function, entry, model, x)
+        if "gradient" in METHODS and entry.tokens:
+            more, others = at_embeddings(function, model, x)
+            expected, found = [*expected, *more], [*found, *others]
+    pairs = list(zip(expected, keras.tree.flatten(found), strict=True))
+    largest = max(max(np.abs(one).max() for one, _ in pairs), 1e-12)
+    return max(np.abs(a - b).max() for a, b in pairs) / largest
+
+
+def gradients(function, model, x):
+    """TensorFlow's."""
+    given = [tf.constant(one) for one in keras.tree.flatten(x)]
     with tf.GradientTape() as tape:
         tape.watch(given)
-        outputs = model(keras.tree.pack_sequence_as(x, given), training=False)
-        if isinstance(outputs, dict | list | tuple):
-            outputs = outputs[entry.output] if isinstance(outputs, dict) else None
-        if outputs is None or len(outputs.shape) < 2:
-            return None
-        number = tf.reduce_sum(difference(outputs))
-    expected = [
-        np.zeros(x.shape) if g is None else g.numpy() for g, x in zip(tape.gradient(number, given), given, strict=True)
+        number = tf.reduce_sum(function(model(keras.tree.pack_sequence_as(x, given), training=False)))
+    found = tape.gradient(number, given)
+    return [np.zeros(one.shape) if g is None else g.numpy() for g, one in zip(found, given, strict=True)]
+
+
+def at_embeddings(function, model, x):
+    """The gradients of tokens that go straight into embeddings: TensorFlow's at what these give, and ours."""
+    seen, call = [], keras.layers.Embedding.call
+
+    def noted(self, inputs):
+        outputs = call(self, inputs)
+        seen.append((np.asarray(inputs), outputs))
+        return outputs
+
+    keras.layers.Embedding.call = noted
+    try:
+        with tf.GradientTape() as tape:
+            given = keras.tree.map_structure(tf.constant, x)
+            number = tf.reduce_sum(function(model(given, training=False)))
+    finally:
+        keras.layers.Embedding.call = call
+    try:
+        found = keras.tree.flatten(innvest_lite.Gradient(model, target=function, **sized(model, x)).analyze(x))
+    except innvest_lite.UnsupportedLayerError:
+        return [], []
+    arrived = tape.gradient(number, [outputs for _, outputs in seen], unconnected_gradients="zero")
+    sums = [
+        (tokens, np.asarray(tf.convert_to_tensor(g), "float64").sum(-1))
+        for (tokens, _), g in zip(seen, arrived, strict=True)
     ]
-    weights = np.zeros(outputs.shape, "float32")
-    first = (slice(None), *[0] * (len(outputs.shape) - 2))
-    weights[(*first, 0)] = 1
-    if outputs.shape[-1] > 1:
-        weights[(*first, 1)] = -1
-    found = innvest_lite.Gradient(model, **({"output": entry.output} if entry.output else {})).analyze(x, target=weights)
-    largest = max(max(np.abs(one).max() for one in expected), 1e-12)
-    return max(np.abs(a - b).max() for a, b in zip(keras.tree.flatten(found), expected, strict=True)) / largest
+    pairs = []
+    for one, ours in zip(keras.tree.flatten(x), found, strict=True):
+        mine = [g for tokens, g in sums if tokens.shape == one.shape and np.array_equal(tokens, one)]
+        pairs += [(sum(mine), ours)] if mine else []
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def without_the_first(function, entry, model, x):
+    """The effect of the first position of the first input of tokens, and what occlusion says of it."""
+    analyzer = innvest_lite.Occlusion(model, window=1, target=function, **sized(model, x))
+    inputs, flat = analyzer.explainer.inputs, keras.tree.flatten(x)
+    places = [place for place, kind in enumerate(inputs.kinds) if kind != "mask" and flat[place].dtype.kind in "iuf"]
+    place = max(places, key=lambda one: inputs.vocabularies[one] or 0)
+    hidden = [one.copy() for one in flat]
+    # All channels of a pixel, which share its effect.
+    channels = hidden[place].ndim > 2 and inputs.kinds[place] != "tokens"
+    first = (slice(None), *(0 for _ in range(hidden[place].ndim - 1 - channels)))
+    hidden[place][first] = 0
+
+    def numbers(given):
+        outputs = model(keras.tree.pack_sequence_as(x, list(map(tf.constant, given))), training=False)
+        return np.asarray(function(outputs), "float64")
+
+    found = keras.tree.flatten(analyzer.analyze(x))
+    effect = found[place][first]
+    return [numbers(flat) - numbers(hidden)], [effect.sum(-1) if channels else effect]
+
+
+def sized(model, x):
+    """The sizes of what a model takes, where it leaves them open."""
+    inputs = getattr(model, "inputs", None) or []
+    if not any(None in tensor.shape[1:] for tensor in inputs):
+        return {}
+    return {"input_shape": keras.tree.map_structure(lambda one: one.shape[1:], x)}
 
 
 def main():
@@ -122,16 +201,22 @@ def main():
             continue
         model, x = entry.build(), entry.inputs(np.random.default_rng(0))
         words, began = [], time.perf_counter()
+        aside = attends_or_recurs(model, x)
         for method in arguments.methods:
             word, text = outcome(method, entry, model, x)
-            counts[entry.family][method, word] += 1
+            counts[entry.family, aside][method, word] += 1
             words.append(f"{method} {word}")
             if text:
                 causes.setdefault((method, word, text.split("\n")[0][:200] if word == "fails" else cause(text)), []).append(
                     name
                 )
             failed += word == "fails"
-        share = off(entry, model, x) if "gradient" in arguments.methods and "gradient runs" in words else None
+        share = None
+        if "gradient" in arguments.methods and {"gradient runs", "occlusion runs"}.intersection(words):
+            try:
+                share = off(entry, model, x)
+            except innvest_lite.InnvestLiteError as error:
+                print(f"not compared, {name}: {error}".split("\n")[0])
         half = any("16" in weight.dtype for weight in model.weights) or "16" in str(model.dtype_policy.compute_dtype)
         half = half or any("16" in layer.dtype_policy.compute_dtype for layer in model._flatten_layers())
         if share is not None:
@@ -153,17 +238,18 @@ def cause(text):
 
 def report(counts, compared, causes, wrong, methods):
     """Prints the tables."""
-    rows = []
-    for family in [*counts, "all"]:
-        of = counts[family] if family in counts else sum(counts.values(), collections.Counter())
+    families, rows = list(dict.fromkeys(family for family, _ in counts)), []
+    parts = [(family, [key for key in counts if key[0] == family], compared[family]) for family in families]
+    parts.append(("no attention, no recurrence", [key for key in counts if not key[1]], ""))
+    for name, keys, checked in [*parts, ("all", list(counts), sum(compared.values()))]:
+        of = sum((counts[key] for key in keys), collections.Counter())
         total = sum(count for (method, _), count in of.items() if method == methods[0])
-        runs = [f"{of[method, 'runs']}" for method in methods]
-        rows.append((family, total, *runs, compared[family] if family in counts else sum(compared.values())))
-    print(f"\n{table(('models', 'of', *methods, 'tape'), rows)}\n")
+        rows.append((name, total, *(of[method, "runs"] for method in methods), checked))
+    print(f"\n{table(('models', 'of', *methods, 'compared'), rows)}\n")
     for (method, word, why), names in sorted(causes.items(), key=lambda each: (each[0][0], -len(each[1]))):
         print(f"{method} {word}, {len(names)} of them: {why}: {'; '.join(names[:3])}{' ...' if len(names) > 3 else ''}")
     for name, share in wrong:
-        print(f"gradient differs from the tape's by {share:.2g}: {name}")
+        print(f"differs from TensorFlow by {share:.2g}: {name}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A model is good if it gives finite numbers for each of 3 samples, the same a sec
 A name is a part of the names of the models that are meant. Exit code 1 if a model is not good.
 """
 
+import argparse
 import collections
 import os
 import pathlib
@@ -51,8 +52,11 @@ def problems(entry):
     return found
 
 
-def main(wanted):
+def main():
     """Checks the models and prints a line for each that is not good, and how many there are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    wanted = parser.parse_args().names
     chosen = [entry for name, entry in MODELS.items() if not wanted or any(word in name for word in wanted)]
     began, bad = time.perf_counter(), 0
     for entry in chosen:
@@ -72,4 +76,4 @@ def main(wanted):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

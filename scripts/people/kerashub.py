@@ -92,6 +92,20 @@ def hub_layers():
     return keras.Model(inputs, keras.layers.Dense(2, activation="sigmoid")(x))
 
 
+@model("KerasHub RetinaNet detector, class scores", "kerashub", normal(64, 64, 3), output="cls_logits")
+def retinanet():
+    """Boxes and classes at each anchor of three levels."""
+    import keras_hub
+
+    sizes = {**_RESNET, "stackwise_num_filters": [64] * 4, "stackwise_num_blocks": [1] * 4}
+    sizes |= {"stackwise_num_strides": [1, 2, 2, 2], "block_type": "basic_block", "image_shape": (64, 64, 3)}
+    encoder = keras_hub.models.ResNetBackbone(**sizes)
+    levels = {"min_level": 3, "max_level": 5, "use_p5": False, "image_shape": (64, 64, 3)}
+    backbone = keras_hub.models.RetinaNetBackbone(image_encoder=encoder, **levels)
+    options = {"bounding_box_format": "xyxy", "pre_logits_num_conv_layers": 1}
+    return keras_hub.models.RetinaNetObjectDetector(backbone=backbone, num_classes=4, **options)
+
+
 def _image(name, prefix, options, size=32, **task):
     """Takes the image classifier of a family of backbones in."""
 
