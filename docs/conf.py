@@ -67,6 +67,7 @@ Fitting patterns <docs/fitting>
 Preprocessing <docs/preprocessing>
 Pictures <docs/pictures>
 Report and callback <docs/report>
+Texts and tokens <docs/texts>
 Command line <docs/command_line>
 notebooks/README
 ```
