@@ -108,8 +108,7 @@ def _of_inputs(function, shapes=None):
 def _sized(tensor, shape):
     if len(shape) != len(tensor.shape) - 1:
         raise InvalidInputError(
-            f"input_shape should be the shape of one sample, without the batch: {len(tensor.shape) - 1} sizes, such as "
-            f"{tuple(tensor.shape[1:])}, but is {tuple(shape)}."
+            f"input_shape should be the shape of a sample, such as {tuple(tensor.shape[1:])}, but is {tuple(shape)}."
         )
     return keras.KerasTensor((None, *shape), tensor.dtype, name=tensor._keras_history.operation.name)
 
@@ -263,7 +262,7 @@ class _Tracer:
         specs = {value: spec for node in found.nodes for value, spec in zip(node.values, node.output_specs, strict=True)}
         pairs = zip(found.outputs, call.output_specs, strict=False)
         self.unseen_masks |= any(spec.mask is None and value in specs and specs[value].masked for value, spec in pairs)
-        # Keras's attention takes the mask off what it is given, so that what is called later does not see it either.
+        # Keras's attention takes the mask off what it is given: what is called later does not see it either.
         self.unseen_masks |= any(spec.masked for spec in call.input_specs)
         self.models.update({**found.wholes, call.name: found.outputs[0]})
         for index, node in enumerate(found.nodes):
