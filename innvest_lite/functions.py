@@ -15,11 +15,11 @@ from innvest_lite.errors import InvalidInputError
 
 def is_registered(function: Any) -> bool:
     """Whether Keras can write a function, or an object that can be called, down, and make it again from that."""
-    kind = function if inspect.isroutine(function) else type(function)
-    if kind is function or not isinstance(function, keras.Layer):
-        has_config = kind is function or hasattr(function, "get_config")
-        return has_config and keras.saving.get_registered_name(kind) != kind.__name__
-    return True
+    if isinstance(function, keras.Layer):
+        return True
+    is_function = inspect.isroutine(function)
+    kind = function if is_function else type(function)
+    return (is_function or hasattr(function, "get_config")) and keras.saving.get_registered_name(kind) != kind.__name__
 
 
 def is_known_class(layer: Any) -> bool:

@@ -221,7 +221,7 @@ def _only_hides(graph, forms, value):
     """Whether all that is made of a value are truth values."""
     nodes = graph.consumers.get(value, ())
     return all(
-        all(spec.dtype == "bool" for spec in node.output_specs)
+        _is_mask(node)
         or (forms[node.name].kind == "route" and all(_only_hides(graph, forms, other) for other in node.values))
         for node in nodes
     )

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.arguments import Slot
-from innvest_lite.graph.behaviour import FAILURES
+from innvest_lite.graph.behaviour import FAILURES, OPEN_SIZES, near
 from innvest_lite.graph.graph import Graph, Node, Spec
 
 NAME = "target"
@@ -86,6 +87,11 @@ def ended(graph: Graph, function: Callable[[Any], Any], finished: Sequence[Calla
             f"A target that is a function should give one number for each sample: of {symbols[0].shape[0]} samples, "
             f"{operation} gave {'an unknown number' if found.shape[0] is None else found.shape[0]}."
         )
+    if _mixes(operation, symbols):
+        raise InvalidInputError(
+            f"A target that is a function should give the number of each sample by its own outputs, but what {operation} "
+            "gives of one sample changes with the others: reduce over all axes but the first."
+        )
     taken = {node.name for node in graph.nodes} | {value.node for value in graph.inputs}
     name = next(name for name in (NAME, *(f"{NAME}#{count}" for count in range(2, len(taken) + 3))) if name not in taken)
     node = Node(
@@ -100,6 +106,26 @@ def ended(graph: Graph, function: Callable[[Any], Any], finished: Sequence[Calla
     places = {**graph.places, name: (1 + max((place[0] for place in graph.places.values() if place), default=0),)}
     ending = {"nodes": (*graph.nodes, node), "outputs": node.values, "output_names": (name,), "structure": 0}
     return graph.replace(**ending, places=places)
+
+
+def _mixes(operation, symbols):
+    """Whether the number of the first sample changes with the others, seen on random numbers."""
+    generator = np.random.default_rng(0)
+    shapes = [tuple(OPEN_SIZES[0] if size is None else size for size in one.shape) for one in symbols]
+    given = [generator.normal(size=shape) for shape in shapes]
+    others = [np.concatenate([one[:1], generator.normal(size=one[1:].shape)]) for one in given]
+    with backend.eagerly():
+        try:
+            found, again = (
+                backend.to_numpy(
+                    operation(*(keras.ops.cast(one, like.dtype) for one, like in zip(values, symbols, strict=True)))
+                )
+                for values in (given, others)
+            )
+        except FAILURES:
+            # Where sizes are open, these may be none that it takes.
+            return False
+    return not near(np.concatenate([again[:1], found[1:]]), found, 1e-5)
 
 
 def ending_of(graph: Graph) -> Node | None:

@@ -106,7 +106,7 @@ def off(entry, model, x):
         expected, found = gradients(function, model, x), innvest_lite.Gradient(model, target=function).analyze(x)
     else:
         expected, found = without_the_first(function, entry, model, x)
-        if "gradient" in METHODS and entry.tokens:
+        if entry.tokens:
             more, others = at_embeddings(function, model, x)
             expected, found = [*expected, *more], [*found, *others]
     pairs = list(zip(expected, keras.tree.flatten(found), strict=True))

@@ -179,6 +179,8 @@ def test_saved_and_served(model, tmp_path):
         (lambda o: ops.reshape(o["second"], (-1,)), "of 5 samples, .* gave 15"),
         (lambda o: o["second"][1:, 0], "of 5 samples, .* gave 4"),
         (lambda o: tf.boolean_mask(o["second"][:, 0], o["second"][:, 0] > 0), "gave an unknown number"),
+        (lambda o: o["second"][:, 0] - ops.mean(o["second"]), "changes with the others"),
+        (lambda o: o["first"][::-1, 0], "changes with the others"),
     ],
 )
 def test_functions_that_give_no_number_a_sample(model, function, words):
