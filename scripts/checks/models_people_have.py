@@ -117,7 +117,8 @@ def off(entry, model, x):
 def gradients(function, model, x):
     """TensorFlow's."""
     given = [tf.constant(one) for one in keras.tree.flatten(x)]
-    with tf.GradientTape() as tape:
+    # Of the kernels, none: TensorFlow's gradient of a strided 1x1 kernel can crash the process (docs/design.md, 11).
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(given)
         number = tf.reduce_sum(function(model(keras.tree.pack_sequence_as(x, given), training=False)))
     found = tape.gradient(number, given)
