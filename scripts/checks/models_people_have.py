@@ -116,13 +116,16 @@ def off(entry, model, x):
 
 def gradients(function, model, x):
     """TensorFlow's."""
-    given = [tf.constant(one) for one in keras.tree.flatten(x)]
-    # Of the kernels, none: TensorFlow's gradient of a strided 1x1 kernel can crash the process (docs/design.md, 11).
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(given)
-        number = tf.reduce_sum(function(model(keras.tree.pack_sequence_as(x, given), training=False)))
-    found = tape.gradient(number, given)
-    return [np.zeros(one.shape) if g is None else g.numpy() for g, one in zip(found, given, strict=True)]
+
+    # Compiled, it asks for no kernel's gradient: that of a strided 1x1 kernel can crash the process (docs/design.md, 11).
+    @tf.function(autograph=False)
+    def taped(given):
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            number = tf.reduce_sum(function(model(keras.tree.pack_sequence_as(x, given), training=False)))
+        return tape.gradient(number, given, unconnected_gradients="zero")
+
+    return [one.numpy() for one in taped([tf.constant(one) for one in keras.tree.flatten(x)])]
 
 
 def at_embeddings(function, model, x):
