@@ -199,8 +199,8 @@ def pooling(node: Node, sizes: tuple[int, ...], strides: tuple[int, ...], paddin
 
 
 def global_average(node: Node) -> Form:
-    """The form of a global average pooling layer; without a kernel where its input is masked."""
-    if node.input_specs[0].masked:
+    """The form of a global average pooling layer; without a kernel where its input is masked, or a mask comes with it."""
+    if node.input_specs[0].masked or len(node.inputs) > 1:
         return Form(node, "average")
     rank = len(node.input_specs[0].shape)
     channels = 1 if _channels_first(node) else rank - 1

@@ -76,6 +76,23 @@ def test_a_masked_average_has_no_constant_kernel():
     assert found == {True: False, False: True}
 
 
+@pytest.mark.parametrize("composite", ["zero", "epsilon_plus"])
+def test_a_mask_that_is_handed_to_an_average_hides_from_it(composite):
+    """As an argument, where the values themselves carry no mask: by hand, with steps that are hidden left out."""
+    x, mask = keras.Input((5, 3)), keras.Input((5,), dtype="bool")
+    mean = layers.GlobalAveragePooling1D(name="mean")(x, mask=mask)
+    model = models.randomize(keras.Model([x, mask], layers.Dense(2, use_bias=False)(mean)), seed=1)
+    samples, seen = models.normal(2, 5, 3), np.arange(5) < np.array([[3], [5]])
+    found = LRP(model, composite).analyze([samples, seen], target=1)[0]
+    hidden = np.where(seen[..., None], samples, 0)
+    mean = hidden.sum(1, keepdims=True) / seen.sum(1)[:, None, None]
+    arrived = mean * model.layers[-1].kernel.numpy()[:, 1]
+    size = hidden if composite == "zero" else np.abs(hidden)
+    np.testing.assert_allclose(found, size / size.sum(1, keepdims=True) * arrived, rtol=1e-4, atol=1e-6)
+    with pytest.raises(UnsupportedLayerError, match="mean"):
+        PatternAttribution(model)
+
+
 def twins(first, rank):
     """A residual block with the channels first or last; the same weights compute the same of moved images or series."""
     convolution = {1: layers.Conv1D, 2: layers.Conv2D}[rank]
