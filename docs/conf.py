@@ -68,6 +68,7 @@ Preprocessing <docs/preprocessing>
 Pictures <docs/pictures>
 Report and callback <docs/report>
 Texts and tokens <docs/texts>
+Models that people have <docs/models>
 Command line <docs/command_line>
 notebooks/README
 ```
