@@ -18,12 +18,16 @@ from innvest_lite.analyzers.samples import by_sample
 from innvest_lite.analyzers.sweep import Swept
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph import Spec, Value
+from innvest_lite.rules import Evaluated
+from innvest_lite.rules.lrp import LinearRule
 from innvest_lite.tables import table
 
 if TYPE_CHECKING:
     from innvest_lite.analyzers.explainer import Explainer
 
-REASONS = ("epsilon", "gate", "kernel", "padding", "rest")
+# Of what arrives at a node, and by how much relevance may grow or shrink from one block to the next.
+_VANISHED, _MOST = 1e-5, 2.0
+REASONS = ("epsilon", "gate", "kernel", "padding", "softmax", "rest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,7 @@ class CheckRow:
         kernel: what the back-projecting kernel's sum over the fan-in is short of 1: in PatternAttribution dead units, and
             what speaks against a unit in shares of the sample; in PatternNet and the gradient family the change of units.
         padding: what went to positions outside the image.
+        softmax: by how much its rule does not conserve relevance.
         rest: what none of these explains: rounding.
     """
 
@@ -53,6 +58,7 @@ class CheckRow:
     gate: np.ndarray
     kernel: np.ndarray
     padding: np.ndarray
+    softmax: np.ndarray
     rest: np.ndarray
 
     @property
@@ -69,11 +75,14 @@ class CheckReport:
         rows: a `CheckRow` per node.
         start: the relevance at the output, per sample.
         at_input: the relevance that reached the inputs, per sample.
+        whole: of rules that are to conserve relevance, the names of nodes behind which all that is under way is that of one
+            value, the ends of blocks; for `alarms`.
     """
 
     rows: tuple[CheckRow, ...]
     start: np.ndarray
     at_input: np.ndarray
+    whole: tuple[str, ...] = ()
 
     @property
     def gap(self) -> np.ndarray:
@@ -88,6 +97,40 @@ class CheckReport:
         balance = np.abs(self.gap - np.sum([row.lost for row in self.rows], axis=0))
         return (rest + balance) / np.where(largest > 0, largest, 1)
 
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What should make one look twice, a sentence each: where relevance vanishes, and where it grows or shrinks.
+
+        Whatever is divided by its own size has a gradient that is at right angles to it: behind a normalization that a rule
+        missed, relevance sums to 0, silently.
+        """
+        return (*self._vanishing(), *self._growing())
+
+    def _vanishing(self):
+        for row in self.rows if self.whole else ():
+            arrived = np.abs(row.arrived)
+            stays = np.maximum(np.abs(row.handed_on), np.abs(row.gate)) > _VANISHED * arrived
+            if np.all(arrived > 0) and not np.any(stays):
+                yield (
+                    f"At {row.node} ({row.rule}) relevance vanishes: if it divides what it takes by the size of that, "
+                    "a rule has missed it."
+                )
+
+    def _growing(self):
+        carried, last, name = np.array(self.start, "float64"), np.abs(self.start).mean(), "the output"
+        for row in self.rows:
+            carried = carried - row.lost
+            if row.node not in self.whole:
+                continue
+            size = np.abs(carried).mean()
+            if size <= _VANISHED * last:
+                # What is left is rounding.
+                return
+            if last > 0 and max(size / last, last / size) > _MOST:
+                word, times = ("grows", size / last) if size > last else ("shrinks", last / size)
+                yield f"From {name} to {row.node}, relevance {word} {times:.3g} times."
+            last, name = size, row.node
+
     def __str__(self) -> str:
         if not self.start.size:
             return "no samples, nothing to check"
@@ -97,7 +140,8 @@ class CheckReport:
             f"start {np.mean(self.start):.4g}, at the input {np.mean(self.at_input):.4g}, gap {np.mean(self.gap):.4g}, "
             f"unexplained at most {np.max(self.unexplained, initial=0):.2g} of the largest sum (means over samples)"
         )
-        return f"{table(header, rows)}\n{total}" if rows else total
+        lines = [*([table(header, rows)] if rows else []), total, *self.alarms]
+        return "\n".join(lines)
 
 
 def check(explainer: Explainer, arrays: list[np.ndarray], weights: np.ndarray | None, batch_size: int) -> CheckReport:
@@ -144,11 +188,25 @@ def _by_node(explainer, arrays, weights, batch_size):
         outputs = program(*(padded(part, fixed or count) for part in parts))
         batches.append({name: np.asarray(value)[:count] for name, value in outputs.items()})
     whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    rules = {step.node.name: str(step.rule) for step in explainer.plan.steps}
+    rules = {step.node.name: str(step.rule) for step in explainer.plan.every_step}
     start, at_input = whole.pop(_START), whole.pop(_INPUT)
     # Dict outputs of a compiled function come back sorted; the plan knows the order.
     rows = tuple(CheckRow(node, rule, *whole[node].T) for node, rule in reversed(rules.items()) if node in whole)
-    return CheckReport(rows, start, at_input)
+    return CheckReport(rows, start, at_input, _whole(explainer.plan))
+
+
+def _whole(plan):
+    """The nodes behind which all relevance that is under way is that of one value; none where it is not to be conserved."""
+    if not any(isinstance(step.rule, LinearRule) for step in plan.every_step):
+        return ()
+    found, waiting = [], set(plan.graph.outputs)
+    for step in reversed(plan.steps):
+        if waiting.intersection(step.node.values) and not isinstance(step.rule, Evaluated):
+            waiting.difference_update(step.node.values)
+            waiting.update(step.node.inputs[place] for place in step.rule.hands_to(step.form))
+            if len(waiting) == 1:
+                found.append(step.node.name)
+    return tuple(found)
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(CheckRow))[2:]
@@ -173,6 +231,15 @@ def measured(starts: Sequence[tuple[Value, Any]], swept: Swept, inputs: Sequence
         if value in swept.relevance:
             numbers[_INPUT] += backend.scale_wide(_sum((swept.relevance[value],), (_PLAIN,)), swept.exponents[value])
     for passage in swept.passages:
+        if passage.inside is not None:
+            # A recurrent layer's rows are those of what it does in a step, added up over all.
+            plan, over_steps = passage.inside
+            names = [step.node.name for step in plan.every_step if not isinstance(step.rule, Evaluated)]
+            _, sums = over_steps(measured=measured, names=names, size=len(_FIELDS))
+            numbers.update(
+                {name: backend.scale_wide(part, passage.exponent[:, None]) for name, part in zip(names, sums, strict=True)}
+            )
+            continue
         row = _row(passage)
         fields = ops.stack([row[field] for field in _FIELDS], axis=1)
         numbers[passage.call.form.name] = backend.scale_wide(fields, passage.exponent[:, None])

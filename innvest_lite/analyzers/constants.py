@@ -19,9 +19,9 @@ from innvest_lite.rules import Call, Plan
 from innvest_lite.rules.shares import share_above, wide
 
 # Of these nodes, what a value has above its constant is what the node makes of that of its inputs.
-_HAND_ON = ("scale", "normalization", "product", "sum", "average", "max", "route")
-# What these make of a constant depends on the sample: on its mean and standard deviation, on its gates.
-_BY_SAMPLE = ("normalization", "product")
+_HAND_ON = ("scale", "normalization", "product", "matmul", "sum", "average", "max", "route")
+# What these make of a constant depends on the sample: on its mean and standard deviation, on its gates and weights.
+_BY_SAMPLE = ("normalization", "product", "matmul")
 # These add a constant of their own.
 _ADD = ("scale", "normalization")
 
@@ -72,9 +72,10 @@ def _handed_on(form, taken, given, differ):
 
 def _sources(step):
     """The values from which a node may have a constant; where nothing tells the signal from its gates, none is known."""
-    if step.form.kind != "product":
+    if step.form.kind not in ("product", "matmul"):
         return set(step.node.inputs)
-    return set() if step.form.signal is None else {step.node.inputs[step.form.signal]}
+    place = step.form.signal if step.form.kind == "product" else step.form.values
+    return set() if place is None else {step.node.inputs[place]}
 
 
 def above(call: Call, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> Call:

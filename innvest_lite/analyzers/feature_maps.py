@@ -232,7 +232,7 @@ class _Walk:
             if needed.intersection(node.values):
                 needed.update(node.inputs)
                 kinds.add(self.forms[node.name].kind)
-        return bool(kinds & {"linear", "opaque", "embedding"})
+        return bool(kinds & {"linear", "opaque", "embedding", "matmul", "softmax", "recurrent"})
 
     def _has_channels(self, value: Value) -> bool:
         places = self.places[value]

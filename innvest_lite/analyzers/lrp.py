@@ -131,7 +131,7 @@ class LRP(ReverseAnalyzer):
             )
 
     def _tell_of_unused_pairs(self) -> None:
-        used = [step.rule for step in self.plan().steps]
+        used = [step.rule for step in self.plan().every_step]
         for matcher, rule in self._pairs:
             if not any(rule is other for other in used):
                 _log.warning(

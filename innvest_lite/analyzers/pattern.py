@@ -54,6 +54,7 @@ class PatternNet(PatternAnalyzer):
             (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale", "normalization"), rules.InverseScale()),
             (rules.gated(), rules.GatedSignal(inverse=True)),
+            (rules.weighted(), rules.ValuePath("coefficient")),
             *_COMMON,
         ]
 
@@ -136,6 +137,9 @@ class PatternAttribution(PatternAnalyzer):
             (rules.kernel_bearing(), rules.Pattern()),
             (rules.kind("scale", "normalization"), rules.Pass()),
             (rules.gated(), rules.GatedSignal()),
+            (rules.weighted(), rules.ValuePath("magnitude" if self.starts_directed else "coefficient")),
+            (rules.kind("matmul", "product"), rules.Halves()),
+            (rules.kind("softmax"), rules.SoftmaxTaylor()),
             *_COMMON,
         ]
 

@@ -56,6 +56,11 @@ def _composite(preset, summary, sums="contribution", **defaults):
     return _worded(f"LRP: {summary}", functools.partial(keywords.lrp_by_preset, preset), {"sums": sums, **defaults})
 
 
+def _attention(preset, summary):
+    make = functools.partial(keywords.lrp_by_preset, preset)
+    return _worded(f"LRP: {summary}", make, {"sums": "auto"}, keywords.GAMMAS)
+
+
 def _worded(summary, make, defaults, words=()):
     """LRP whose composite the name, and iNNvestigate's words for rules, say."""
     fixed = ("composite", "composite_options")
@@ -111,6 +116,9 @@ ANALYZERS = {
     ),
     "lrp.epsilon_plus": _composite("epsilon_plus", "dense layers epsilon, convolutions z+", "auto"),
     "lrp.epsilon_plus_flat": _composite("epsilon_plus_flat", "the same, the first layer flat", "auto"),
+    "lrp.attn_lrp": _attention("attn_lrp", "relevance through the weights of attention and its values alike"),
+    "lrp.cp_lrp": _attention("cp_lrp", "relevance through the values of attention, its weights being constants"),
+    "lrp.cp_lrp_gamma": _attention("cp_lrp_gamma", "the same, linear layers gamma"),
     "deep_taylor": _class(lrp.DeepTaylor, structure="gradient"),
     "deep_taylor.bounded": _class(lrp.BoundedDeepTaylor, structure="gradient"),
     "pattern.net": _patterned(pattern.PatternNet),

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
 
 from innvest_lite import backend
+from innvest_lite.analyzers import recurrence
 from innvest_lite.analyzers.constants import above
 from innvest_lite.analyzers.samples import by_sample, scaled
 from innvest_lite.graph import Value
@@ -33,6 +35,8 @@ class Passage:
     arrived: tuple[Any, ...]
     handed_on: tuple[Any, ...]
     exponent: Any
+    #: Of a recurrent layer: the plan of one step, and what adds up numbers of all, see `_back_over_steps`.
+    inside: tuple[Plan, Callable[..., Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,6 +85,9 @@ def forward(
 
 def _evaluated(step, inputs):
     """`(outputs, pullback, prepared)` of a node, in its rule's way where that has one, else in the form's."""
+    if step.inner is not None:
+        outputs, steps = recurrence.evaluated(step, inputs, forward)
+        return outputs, None, steps
     ready = step.rule.prepare(step.form, inputs, step.nonnegative)
     if ready is None and step.form.kind == "route" and any(map(backend.is_whole, inputs)):
         outputs = step.form.forward(*inputs)
@@ -166,8 +173,14 @@ def backward(
         kernel = kernels.get(step.node.name)
         call = Call(step.form, taken, outputs, pullback, kernel, step.nonnegative, prepared)
         call = above(call, tuple(map(constants.get, step.node.inputs)), tuple(map(constants.get, step.node.values)))
-        handed_on = step.rule.reverse(call, arrived)
-        passages.append(Passage(step.rule, call, arrived, handed_on, exponent))
+        inside = None
+        if step.inner is None:
+            handed_on = step.rule.reverse(call, arrived)
+        else:
+            over_steps = functools.partial(_back_over_steps, step, prepared, arrived, kernels)
+            inside = step.inner, over_steps
+            handed_on, _ = over_steps()
+        passages.append(Passage(step.rule, call, arrived, handed_on, exponent, inside))
         _add(pending, step.node.inputs, handed_on)
         grown += step.rule.grows
         if rescale and step.rule.grows and grown % interval == 0:
@@ -176,6 +189,23 @@ def backward(
     relevance = {value: tensor for value, (tensor, _) in kept.items()}
     exponents = {value: then for value, (_, then) in kept.items()}
     return Swept(relevance, exponents, exponent, tuple(passages))
+
+
+def _back_over_steps(step, steps, arrived, kernels, *, measured=None, names=(), size=0):
+    """`(relevance of the inputs, sums)` of a recurrent layer.
+
+    The sums are those of the numbers, `size` for each sample, that `measured` gives of a sweep by name.
+    """
+
+    def back(plan, tensors, starts):
+        _, calls = forward(plan, tensors)
+        swept = backward(plan, calls, starts, kernels)
+        found = measured(starts, swept, plan.graph.inputs) if measured else {}
+        return swept.relevance, [found.get(name, 0.0) for name in names]
+
+    batch = ops.shape(steps.given.sequences)[0]
+    more = [ops.zeros((batch, size), "float64") for _ in names]
+    return recurrence.handed_back(step, steps, arrived, back, more)
 
 
 def undo_rescaling(swept: Swept) -> Swept:

@@ -131,6 +131,42 @@ def loop(count: int, body: Callable[[Any, tuple[Any, ...]], Sequence[Any]], stat
     )[1:]
 
 
+def scan(
+    body: Callable[[Sequence[Any], Sequence[Any]], tuple[Sequence[Any], Sequence[Any]]],
+    carried: Sequence[Any],
+    taken: Sequence[Any],
+    like: Sequence[Any],
+    reverse: bool = False,
+) -> tuple[list[Any], list[Any]]:
+    """Goes over the first axis of several tensors, one entry after the other; in a compiled function as one loop.
+
+    Args:
+        body: of what is carried on and the entries at a place: what is carried on from there, and what comes out.
+        carried: what the first place gets, a list of tensors, whose shapes and dtypes stay.
+        taken: tensors with as many entries.
+        like: tensors of the shapes and dtypes of what comes out.
+        reverse: whether the last place is the first.
+
+    Returns:
+        What is carried on from the last place, and what came out of all, in the order of the places, as two lists.
+    """
+    carried, taken = list(map(tf.convert_to_tensor, carried)), list(map(tf.convert_to_tensor, taken))
+    count = taken[0].shape[0] if taken[0].shape[0] is not None else tf.shape(taken[0])[0]
+    entries = [tf.TensorArray(x.dtype, count, element_shape=x.shape[1:]).unstack(x) for x in taken]
+
+    def step(index: Any, carried: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, list[Any], list[Any]]:
+        place = count - 1 - index if reverse else index
+        after, out = body(list(carried), [array.read(place) for array in entries])
+        after = [tf.ensure_shape(new, old.shape) for new, old in zip(after, carried, strict=True)]
+        return index + 1, after, [array.write(place, one) for array, one in zip(arrays, out, strict=True)]
+
+    arrays = [tf.TensorArray(one.dtype, count, element_shape=one.shape) for one in like]
+    _, carried, arrays = tf.while_loop(
+        lambda index, *_: index < count, step, (tf.constant(0), carried, arrays), parallel_iterations=1
+    )
+    return list(carried), [array.stack() for array in arrays]
+
+
 class Replicas:
     """The devices of a `tf.distribute` strategy on which this process runs a function side by side; by default one.
 

@@ -22,7 +22,7 @@ from innvest_lite.graph import Node
 
 KINDS = (
     *("linear", "sum", "average", "scale", "rectifier", "activation", "max", "product", "route", "embedding"),
-    *("normalization", "opaque"),
+    *("normalization", "softmax", "matmul", "recurrent", "opaque"),
 )
 
 
@@ -33,8 +33,9 @@ class Form:
     The kinds, on which composites match: "linear" (a map with weights), "sum" (of inputs, weighted), "average" (pooling),
     "scale" (each value times a constant of its own, plus a constant), "rectifier" (ReLU), "activation" (any other function
     of one value at a time), "max" (pooling, or of several inputs), "product" (of inputs), "route" (values are moved or
-    copied), "embedding" (integers to vectors), "normalization" (by a sample's own statistics), "opaque" (anything else:
-    only its gradient is known).
+    copied), "embedding" (integers to vectors), "normalization" (by a sample's own statistics), "softmax", "matmul"
+    (sums of products of two tensors of the data), "recurrent" (the same steps over and over, see `Node.steps`), "opaque"
+    (anything else: only its gradient is known).
 
     Attributes:
         node: the graph node.

@@ -15,7 +15,9 @@ import numpy as np
 from innvest_lite import backend
 from innvest_lite.forms.base import Form
 from innvest_lite.forms.registry import forms_of
+from innvest_lite.forms.structure import softmax_axes
 from innvest_lite.graph import Graph, Spec, Value
+from innvest_lite.graph.masks import LeaveMask
 from innvest_lite.graph.passes import is_linear_part, unit_axes
 from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import is_softmax
@@ -42,6 +44,7 @@ def with_token_inputs(graph: Graph) -> Graph:
         if spec.shape[1:] not in texts
         and is_integer(spec.dtype)
         and not _is_embedded(graph, forms, value)
+        and not (graph.consumers.get(value) and _only_chooses(graph, value))
         and dtype_of(graph, forms, value, spec) == "float32"
     }
     return _as_floats(graph, forms, numbers) if numbers else graph
@@ -227,6 +230,24 @@ def _only_hides(graph, forms, value):
     )
 
 
+def _only_chooses(graph, value):
+    """Whether all that is made of a value are truth values that choose between others, or hide them."""
+    for node in graph.consumers.get(value, ()):
+        if all(spec.dtype == "bool" for spec in node.output_specs):
+            if not all(_only_chooses(graph, other) for other in node.values):
+                return False
+            continue
+        # As a condition, or as the mask of a layer, which comes behind what it hides.
+        condition = type(node.operation).__name__ == "Where" and node.inputs[0] == value
+        hides = value in node.inputs[1:] and (isinstance(node.operation, (keras.Layer, LeaveMask)))
+        moves = is_integer(graph.spec(value).dtype) and all(is_integer(spec.dtype) for spec in node.output_specs)
+        if moves and all(_only_chooses(graph, other) and graph.consumers.get(other) for other in node.values):
+            continue
+        if graph.spec(value).dtype != "bool" or not (condition or hides):
+            return False
+    return True
+
+
 def class_axis(graph: Graph, head: tuple[Form, ...] = ()) -> int:
     """The axis of a graph's only output along which classes lie, of (batch, positions..., classes) or with classes first.
 
@@ -238,7 +259,7 @@ def class_axis(graph: Graph, head: tuple[Form, ...] = ()) -> int:
     """
     shape = graph.spec(graph.outputs[0]).shape
     if head and is_softmax(head[0].node):
-        axis = _softmax_axis(head[0])
+        axis = softmax_axes(head[0].node)[-1]
         before = head[0].node.input_specs[0].shape
         # What follows a softmax may have added or dropped axes of size 1.
         places, own = ([place for place, size in enumerate(sizes) if place and size != 1] for sizes in (before, shape))
@@ -247,16 +268,6 @@ def class_axis(graph: Graph, head: tuple[Form, ...] = ()) -> int:
         if axis in places and len(places) == len(own):
             return own[places.index(axis)]
     return _unit_axis(graph, graph.outputs[0], len(shape))
-
-
-def _softmax_axis(form):
-    """The axis along which a softmax's outputs sum to 1; the last where none is found."""
-    shape = (2, *(7 if size is None else size for size in form.node.input_specs[0].shape[1:]))
-    with backend.eagerly():
-        logits = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=shape), form.node.input_specs[0].dtype)
-        found = backend.to_numpy(keras.ops.cast(form.forward(logits)[0], "float64"))
-    axes = [axis for axis in range(1, len(shape)) if np.allclose(found.sum(axis), 1, atol=3e-2)]
-    return axes[-1] if axes else len(shape) - 1
 
 
 def _unit_axis(graph, value, rank):

@@ -60,6 +60,24 @@ class Normalization(Form):
         return ops.reshape(ops.ones_like(grouped) * inverse, ops.shape(x)) * gamma
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class ByNorm(Normalization):
+    """`keras.ops.normalize`: values divided by their norm."""
+
+    def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
+        """The values times one over the norm that these inputs have."""
+        weight, dtype = self.weight(*inputs), self.node.output_specs[0].dtype
+        return lambda x: (ops.cast(ops.cast(x, weight.dtype) * weight, dtype),)
+
+    def weight(self, *inputs: Any) -> Any:
+        """One over the norm, in the shape of the input, float32 or wider."""
+        operation, (x,) = self.node.operation, inputs
+        x = ops.cast(x, "float64" if x.dtype == "float64" else "float32")
+        least = keras.config.epsilon() if operation.epsilon is None else operation.epsilon
+        norm = ops.norm(x, ord=operation.order, axis=operation.axis, keepdims=True)
+        return ops.ones_like(x) / ops.maximum(norm, least)
+
+
 def _centres(layer):
     """Whether the mean is taken off."""
     return not isinstance(layer, keras.layers.RMSNormalization | keras.layers.UnitNormalization)

@@ -13,16 +13,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from innvest_lite.forms import structure, virtual
+from innvest_lite.forms import attention, normalization, structure, virtual
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node, Samples, Slot
 from innvest_lite.graph.arguments import Given, Sized
+from innvest_lite.graph.cast import Cast
 from innvest_lite.graph.ending import OfOutputs
 from innvest_lite.graph.masks import DropMask, LeaveMask
 from innvest_lite.graph.passes import einsum_axes
 from innvest_lite.graph.source import Source
 from innvest_lite.graph.steps import Fold, Unfold
-from innvest_lite.graph.trace import Cast
 
 _KERAS = "keras.src.ops."
 # Values are moved or copied from several inputs, or to several outputs.
@@ -68,7 +68,7 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
     # A user's own operation may be called as one of Keras's.
     operation = node.operation.operation if isinstance(node.operation, Sized) else node.operation
     name = type(operation).__name__ if type(operation).__module__.startswith(_KERAS) else ""
-    if name in _ROUTES:
+    if name in _ROUTES or structure.is_constant(node):
         return Form(node, "route")
     if name in _WITH_FUNCTIONS:
         # What it computes stands in a function, with weights that nobody sees.
@@ -85,6 +85,8 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
         return Form(node, "route")
     if (name in _ONE_BY_ONE and _takes_weight(node)) or (name == "Einsum" and _scales(node)):
         return Form(node, "scale")
+    if name == "Normalize":
+        return normalization.ByNorm(node, "normalization")
     if name in _LINEAR:
         form = _LINEAR[name](node)
         if form is not None:
@@ -127,7 +129,9 @@ def _of_several(node, graph, name):
         return structure.product(node, graph)
     if name in ("Divide", "TrueDivide") and node.inputs[0] != node.inputs[1]:
         return structure.quotient(node, graph)
-    return Form(node, "max" if name in _MAXIMA else "opaque")
+    if name in _MAXIMA:
+        return Form(node, "max")
+    return attention.matmul(node, graph) or Form(node, "opaque")
 
 
 def _mean(node):

@@ -71,6 +71,8 @@ def form_of(node: Node, graph: Graph) -> Form:
     """
     if node.part == "activation":
         return structure.tried_form(node)
+    if node.steps is not None:
+        return Form(node, "recurrent")
     operation = node.operation
     if isinstance(operation, joint.Chain):
         return joint.chain(node)
@@ -138,5 +140,6 @@ _BUILDERS.update(
         keras.layers.CenterCrop: structure.center_crop,
         keras.layers.RandomCrop: structure.random_crop,
         keras.layers.Embedding: _of_kind("embedding"),
+        keras.layers.Softmax: structure.softmax,
     }
 )

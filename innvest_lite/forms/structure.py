@@ -12,11 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.behaviour import GRID, behaviour_of
 from innvest_lite.graph.masks import carry_mask
 from innvest_lite.graph.passes import IDLE
+from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import curves, is_softmax, same_curve
 
 _layers = keras.layers
@@ -65,6 +67,17 @@ class Activation(Form):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Softmax(Activation):
+    """A softmax.
+
+    Attributes:
+        axes: along which it sums to 1, counted from the first.
+    """
+
+    axes: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Mixture(Form):
     """A linear map without weights (plus a constant): means, interpolation, products with what is constant.
 
@@ -81,9 +94,11 @@ class Product(Form):
 
     Attributes:
         signal: the index of the input that carries the signal; None where nothing tells which one does.
+        divides: whether the other input is a divisor.
     """
 
     signal: int | None = None
+    divides: bool = False
 
     def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """The product as a map of its signal, with the gates that these inputs have."""
@@ -107,6 +122,8 @@ def activation_name(node: Node) -> str | None:
 
 def tried_form(node: Node) -> Form:
     """The form of what takes one tensor and no table knows, by what it does; opaque where that is none of the kinds."""
+    if is_softmax(node):
+        return softmax(node)
     seen = behaviour_of(node, try_layers=True)
     if not seen.works or seen.is_flat:
         return Activation(node, "opaque")
@@ -132,6 +149,29 @@ def _kind_of_one_value(seen):
     return "activation" if np.isfinite(at_zero) else "opaque"
 
 
+def softmax(node: Node) -> Softmax:
+    """The form of a node that is a softmax."""
+    return Softmax(node, "softmax", axes=softmax_axes(node))
+
+
+def is_masked_softmax(node: Node) -> bool:
+    """Whether a node is Keras's softmax with a mask beside its logits."""
+    return is_plain(node.operation, (keras.layers.Softmax,)) and len(node.inputs) == 2
+
+
+def softmax_axes(node: Node) -> tuple[int, ...]:
+    """The axes along which a softmax sums to 1."""
+    shape, axis = node.input_specs[0].shape, getattr(node.operation, "axis", None)
+    if node.part != "activation" and axis is not None:
+        return tuple(sorted(one % len(shape) for one in np.atleast_1d(axis).tolist()))
+    sizes = (2, *(7 if size is None else size for size in shape[1:]))
+    with backend.eagerly():
+        logits = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=sizes), node.input_specs[0].dtype)
+        found = backend.to_numpy(keras.ops.cast(Activation(node, "activation").forward(logits)[0], "float64"))
+    axes = [axis for axis in range(1, len(sizes)) if np.allclose(found.sum(axis), 1, atol=3e-2)]
+    return (axes[-1] if axes else len(sizes) - 1,)
+
+
 def random_crop(node: Node) -> Form:
     """The form of a RandomCrop: a route where it has nothing to do.
 
@@ -153,11 +193,19 @@ def center_crop(node: Node) -> Form:
 def product(node: Node, graph: Graph) -> Form:
     """The form of an elementwise product.
 
-    A gate is an input that comes out of a squashing activation, or that is broadcast; where neither decides, one that is
-    computed from another input, as in a squeeze-and-excitation block of one position.
+    A gate is an input that is broadcast, or that comes out of a squashing activation; of two such, the one that is never
+    negative, as a sigmoid beside a tanh. Where none is, a gate is what comes out of any other activation, as in a gated
+    layer, or what is computed from another input, as in a squeeze-and-excitation block of one position.
     """
     inputs = range(len(node.inputs))
-    signals = [index for index in inputs if not _is_gate(node, graph, index)]
+    signals = [index for index in inputs if not _is_broadcast(node, index)]
+    ranges = [_range(graph, value) for value in node.inputs]
+    bounded = {index for index in signals if ranges[index] is not None and max(map(abs, ranges[index])) <= 1 + 1e-6}
+    if bounded.issuperset(signals):
+        bounded = {index for index in bounded if ranges[index][0] >= -1e-6}
+    signals = [index for index in signals if index not in bounded]
+    if len(signals) > 1:
+        signals = [index for index in signals if not _is_activated(graph, node.inputs[index])] or signals
     if len(signals) > 1:
         behind = [_ancestors(graph, value) for value in node.inputs]
         signals = [i for i in signals if not any(node.inputs[j] in behind[i] for j in signals if j != i)]
@@ -169,15 +217,45 @@ def quotient(node: Node, graph: Graph) -> Form:
     follows = _ancestors(graph, node.inputs[0]).union(node.inputs[:1]).intersection(graph.inputs)
     # What is broadcast is shared out to several places, which no gate does.
     same = tuple(node.input_specs[0].shape[1:]) == tuple(node.output_specs[0].shape[1:])
-    return Product(node, "product", signal=0) if follows and same else Form(node, "opaque")
+    return Product(node, "product", signal=0, divides=True) if follows and same else Form(node, "opaque")
 
 
-def _is_gate(node, graph, index):
+def _is_broadcast(node, index):
     shape, whole = node.input_specs[index].shape, node.output_specs[0].shape
-    if tuple(shape[1:]) != tuple(whole[1:]):
-        return True
-    producer = graph.producer(node.inputs[index])
-    return producer is not None and (behaviour_of(producer).is_bounded or is_softmax(producer))
+    return tuple(shape[1:]) != tuple(whole[1:])
+
+
+def _is_activated(graph, value):
+    """Whether a value comes straight out of a function of one value that is not affine."""
+    node = graph.producer(value)
+    seen = None if node is None else behaviour_of(node)
+    return seen is not None and seen.diagonal and not seen.affine
+
+
+def _range(graph, value):
+    """The least and the largest number that a value can be, as far as that is known: where it was squashed; else None."""
+    node = graph.producer(value)
+    if node is None:
+        return None
+    if is_softmax(node):
+        return 0.0, 1.0
+    seen = behaviour_of(node)
+    if seen.is_bounded:
+        return float(np.nanmin(seen.values)), float(np.nanmax(seen.values))
+    inner = _range(graph, node.inputs[0]) if seen.affine and seen.values is not None else None
+    if inner is None:
+        return None
+    # Such as one less a gate.
+    start, one = (float(seen.values[number == GRID][0]) for number in (0, 1))
+    return tuple(sorted(start + (one - start) * end for end in inner))
+
+
+def is_constant(node: Node) -> bool:
+    """Whether a node gives the same number everywhere, in the shape of what it takes."""
+    return type(node.operation).__name__ in _CONSTANTS and type(node.operation).__module__.startswith("keras.src.ops.")
+
+
+_CONSTANTS = ("ZerosLike", "OnesLike", "FullLike", "EmptyLike")
 
 
 def _ancestors(graph, value):
@@ -185,7 +263,7 @@ def _ancestors(graph, value):
     found, waiting = set(), [value]
     while waiting:
         producer = graph.producer(waiting.pop())
-        new = set(producer.inputs) - found if producer is not None else set()
+        new = set(producer.inputs) - found if producer is not None and not is_constant(producer) else set()
         found |= new
         waiting += new
     return found

@@ -15,7 +15,8 @@ _whole: set[type] = set()
 # Of Keras's own layers: all others are one step, and have a form of their own or none.
 _MADE_OF_OTHERS = (
     *(keras.layers.Lambda, keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention),
-    *(keras.layers.Attention, keras.layers.AdditiveAttention, keras.layers.Dot),
+    *(keras.layers.Attention, keras.layers.AdditiveAttention, keras.layers.Dot, keras.layers.Bidirectional),
+    *(keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell),
     *((keras.layers.ReversibleEmbedding,) if hasattr(keras.layers, "ReversibleEmbedding") else ()),
 )
 

@@ -77,6 +77,7 @@ class Node:
         input_specs: a `Spec` for each input.
         output_specs: a `Spec` for each output.
         closed: why tracing did not look into a layer that is made of others, the end of a sentence; else "".
+        steps: of a recurrent layer, the graph of one step, see `recurrence`; else None.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Node:
     part: str = ""
     batchnorm: Any = None
     closed: str = ""
+    steps: Graph | None = None
 
     @property
     def values(self) -> tuple[Value, ...]:

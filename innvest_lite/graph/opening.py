@@ -17,6 +17,7 @@ import keras
 
 from innvest_lite import backend
 from innvest_lite.graph.arguments import Slot, leaves_of
+from innvest_lite.graph.attention import is_fused_attention
 from innvest_lite.graph.behaviour import FAILURES
 from innvest_lite.graph.composites import is_composite, is_known_whole, unwrapped
 from innvest_lite.graph.graph import Node, Spec, Value, takes_training
@@ -56,6 +57,8 @@ class Known:
     def opens(self, node: Node) -> bool:
         """Whether a node is to be looked into."""
         called = node.operation
+        if is_fused_attention(called):
+            return True
         return is_composite(called) and not is_known_whole(node, [called, *self.parts(called)])
 
 

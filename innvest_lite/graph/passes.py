@@ -14,10 +14,10 @@ import keras
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.arguments import Slot
 from innvest_lite.graph.behaviour import behaviour_of
+from innvest_lite.graph.cast import Cast
 from innvest_lite.graph.graph import Graph, Node, Value
 from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import is_sigmoid, is_softmax
-from innvest_lite.graph.trace import Cast
 from innvest_lite.graph.weighted import Linear
 
 IDLE = (
@@ -111,7 +111,7 @@ def select_output(graph: Graph, name: str | None) -> Graph:
     index = 0 if name is None else known.index(name)
     one = {"outputs": (graph.outputs[index],), "output_names": (graph.output_names[index],)}
     # The only one is handed on as the model gives it, such as in a dict.
-    return _without_unused(graph.replace(**one, **({"structure": 0} if len(names) > 1 else {})))
+    return without_unused(graph.replace(**one, **({"structure": 0} if len(names) > 1 else {})))
 
 
 def split_activations(graph: Graph) -> Graph:
@@ -202,7 +202,7 @@ def strip_softmax(graph: Graph) -> Graph:
         else:
             others[squashing.values[0]] = squashing.inputs[0]
     # The softmax itself is dropped only where no other output depends on it.
-    return _without_unused(renamed(graph, nodes.values(), others))
+    return without_unused(renamed(graph, nodes.values(), others))
 
 
 def heads(graph: Graph) -> tuple[tuple[Node, ...], ...]:
@@ -238,7 +238,7 @@ def _keeps_order(node):
     )
 
 
-def _without_unused(graph):
+def without_unused(graph: Graph) -> Graph:
     """Drops the nodes on which no output depends."""
     needed, kept = set(graph.outputs), []
     for node in reversed(graph.nodes):

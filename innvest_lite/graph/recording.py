@@ -19,6 +19,7 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.graph.arguments import Weight
+from innvest_lite.graph.attention import attention, is_fused_attention
 from innvest_lite.graph.behaviour import FAILURES
 from innvest_lite.graph.masks import mask_of
 
@@ -166,6 +167,16 @@ class Recording:
 
     def operated(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation is called with symbolic tensors."""
+        if is_fused_attention(operation):
+            steps, outer = len(self.steps), self._place
+            self._place = Place(operation, outer)
+            try:
+                return attention(operation, args, kwargs)
+            except FAILURES:
+                # Where sizes are open, it stays one step.
+                del self.steps[steps:]
+            finally:
+                self._place = outer
         with self._watching(None):
             try:
                 outputs = operation.compute_output_spec(*args, **kwargs)

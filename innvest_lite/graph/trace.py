@@ -17,6 +17,7 @@ from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
 from innvest_lite.graph.arguments import Slot
 from innvest_lite.graph.behaviour import FAILURES
+from innvest_lite.graph.cast import Cast
 from innvest_lite.graph.composites import unwrapped
 from innvest_lite.graph.graph import Graph, Node, Spec, Value
 from innvest_lite.graph.keys import keys_of
@@ -24,6 +25,8 @@ from innvest_lite.graph.masks import mask_of
 from innvest_lite.graph.merging import NotOpened
 from innvest_lite.graph.opening import Known, opened
 from innvest_lite.graph.proof import prove
+from innvest_lite.graph.recurrence import is_recurrent, with_steps
+from innvest_lite.graph.softmaxes import with_softmaxes
 from innvest_lite.graph.steps import folded, is_stepwise
 from innvest_lite.graph.weighted import with_linear_maps
 
@@ -153,7 +156,7 @@ class _Tracer:
             places=self.places,
             structure=keras.tree.map_structure(lambda one: None if one is None else next(numbers), given),
         )
-        return with_linear_maps(graph)
+        return with_softmaxes(with_linear_maps(graph))
 
     def called(self, model, given):
         """The graph of a model whose `call` is Python code."""
@@ -249,6 +252,13 @@ class _Tracer:
                 return self._open(node, f"{node.name}/").outputs
             except NotOpened as reason:
                 node = node.replace(closed=str(reason))
+        elif is_recurrent(node):
+            try:
+                node = with_steps(node, self.known)
+            except NotOpened as reason:
+                node = node.replace(closed=str(reason))
+            finally:
+                self.untouched.put_back()
         self.nodes.append(node)
         return node.values
 
@@ -267,7 +277,7 @@ class _Tracer:
         self.models.update({**found.wholes, call.name: found.outputs[0]})
         for index, node in enumerate(found.nodes):
             self.places[node.name] = (*self.places[call.name], index)
-            if is_stepwise(node):
+            if is_stepwise(node) or is_recurrent(node):
                 self._place(node)
             else:
                 self.nodes.append(node)
@@ -341,22 +351,6 @@ class _Untouched:
             layer._losses[:] = losses
             layer._loss_ids.clear()
             layer._loss_ids.update(numbers)
-
-
-class Cast:
-    """The change of dtype and rank at the door of a nested model, as an operation."""
-
-    def __init__(self, dtype: str, missing: int = 0) -> None:
-        self.dtype, self.missing = dtype, missing
-
-    def call(self, x: Any) -> Any:
-        """`x` in the dtype of the nested model's input, with or without a last axis of size 1 as that has it."""
-        x = keras.ops.cast(x, self.dtype)
-        if not self.missing:
-            return x
-        return keras.ops.expand_dims(x, -1) if self.missing > 0 else keras.ops.squeeze(x, -1)
-
-    __call__ = call
 
 
 def _spec(tensor):

@@ -24,6 +24,8 @@ SEPARABLE = ("split", "joint")
 CHAINS = ("joint", "split")
 # Ends the name that the weights of a layer of one's own stand under, beside those of its pattern.
 LAYER = " (layer)"
+# Kinds of forms that the paper's networks do not have.
+_BEYOND = ("sum", "product", "normalization", "matmul", "softmax", "recurrent")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,7 +165,7 @@ class Layout:
 
 
 def _is_beyond_the_papers(form):
-    if form.kind in ("sum", "product", "normalization") or form.node.batchnorm is not None:
+    if form.kind in _BEYOND or form.node.batchnorm is not None:
         return True
     if isinstance(form.node.operation, keras.layers.BatchNormalization):
         return True

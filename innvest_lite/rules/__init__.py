@@ -3,6 +3,7 @@
 `matchers` say for which nodes a rule is, `presets` are the composites that people know by name, `composite` binds.
 """
 
+from innvest_lite.rules.attention import Halves, SoftmaxTaylor, ValuePath
 from innvest_lite.rules.base import RULES, Call, Evaluated, Rule, register_rule
 from innvest_lite.rules.composite import Plan, Step, bind
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
@@ -10,10 +11,10 @@ from innvest_lite.rules.gradient import Deconvnet, Gradient, GuidedBackprop, Tok
 from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, Zero, ZPlus
 from innvest_lite.rules.matchers import (
     Matcher,
-    Site,
     affine,
     anything,
     before_first,
+    both_sides,
     first,
     gated,
     kernel_bearing,
@@ -26,10 +27,12 @@ from innvest_lite.rules.matchers import (
     rectified,
     unshared,
     until,
+    weighted,
 )
 from innvest_lite.rules.pattern import GatedSignal, InverseScale, Pass, Pattern
 from innvest_lite.rules.pattern_shares import PatternEvidence, PatternMagnitudes, PatternShares
 from innvest_lite.rules.presets import PRESETS, preset
+from innvest_lite.rules.sites import Site
 from innvest_lite.rules.weightless import Coefficients, Contributions, Elementwise, Magnitude, Norm
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "GatedSignal",
     "Gradient",
     "GuidedBackprop",
+    "Halves",
     "InverseScale",
     "Magnitude",
     "Matcher",
@@ -61,8 +65,10 @@ __all__ = [
     "Plan",
     "Rule",
     "Site",
+    "SoftmaxTaylor",
     "Step",
     "TokenSum",
+    "ValuePath",
     "WSquare",
     "ZPlus",
     "Zero",
@@ -70,6 +76,7 @@ __all__ = [
     "anything",
     "before_first",
     "bind",
+    "both_sides",
     "first",
     "gated",
     "kernel_bearing",
@@ -84,4 +91,5 @@ __all__ = [
     "register_rule",
     "unshared",
     "until",
+    "weighted",
 ]

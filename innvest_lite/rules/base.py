@@ -6,10 +6,11 @@ A rule is a frozen dataclass without state; its options are its fields. `sweep` 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms import LinearForm
 
 _RuleClass = TypeVar("_RuleClass", bound="type[Rule]")
 
@@ -67,6 +68,25 @@ class Rule:
         """See above; may depend on the rule's options."""
         return self.needs_kernel
 
+    def is_for(self, form: Any) -> bool:
+        """Whether the rule can serve a node: it is of one of the rule's kinds, and linear where a kernel is needed.
+
+        Args:
+            form: what the node is.
+        """
+        return (not self.kinds or form.kind in self.kinds) and (not self.needs_kernel or isinstance(form, LinearForm))
+
+    def hands_to(self, form: Any) -> Collection[int]:
+        """The inputs to which relevance may go; where none goes, the nodes before need no rule.
+
+        Args:
+            form: what the node is.
+
+        Returns:
+            Indices of the inputs.
+        """
+        return range(len(form.node.inputs))
+
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """Relevance of the inputs.
 
@@ -101,7 +121,7 @@ class Rule:
             relevance: as for `reverse`.
 
         Returns:
-            A dict from reason, "bias", "epsilon" (which also stands for denominators of 0) or "kernel", see
+            A dict from reason, "bias", "epsilon" (which also stands for denominators of 0), "kernel" or "softmax", see
             `CheckRow`, to a tensor of the output's shape.
         """
 
@@ -115,6 +135,16 @@ class Evaluated(Rule):
 
     def __str__(self) -> str:
         return "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class ByStep(Rule):
+    """No rule: a recurrent layer is gone over step by step, by the rules of what it does in one, see `Step.inner`."""
+
+    kinds = ("recurrent",)
+
+    def __str__(self) -> str:
+        return "step by step"
 
 
 def register_rule(rule_class: _RuleClass) -> _RuleClass:

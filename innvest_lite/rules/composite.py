@@ -14,8 +14,9 @@ from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, Unsupp
 from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.signs import nonnegative_values
 from innvest_lite.graph import Graph, Node
-from innvest_lite.rules.base import Rule
-from innvest_lite.rules.matchers import MAKERS, Site, sites_of
+from innvest_lite.rules.base import ByStep, Evaluated, Rule
+from innvest_lite.rules.matchers import MAKERS
+from innvest_lite.rules.sites import Site, sites_of
 from innvest_lite.tables import table
 
 
@@ -27,11 +28,13 @@ class Step:
         form: what the node is.
         rule: how it propagates relevance.
         nonnegative: whether no input can be negative, whatever the model's input.
+        inner: of a recurrent layer that has no rule of its own, the plan of one step; else None.
     """
 
     form: Form
     rule: Rule
     nonnegative: bool = False
+    inner: Plan | None = None
 
     @property
     def node(self) -> Node:
@@ -50,6 +53,11 @@ class Plan:
 
     graph: Graph
     steps: tuple[Step, ...]
+
+    @functools.cached_property
+    def every_step(self) -> tuple[Step, ...]:
+        """All steps, behind each recurrent layer those of what it does in one step."""
+        return tuple(one for step in self.steps for one in (step, *(step.inner.every_step if step.inner else ())))
 
     @functools.cached_property
     def forms(self) -> dict[str, Form]:
@@ -89,7 +97,7 @@ class Plan:
         return self.graph.replace(nodes=tuple(needed), outputs=node.inputs)
 
     def __str__(self) -> str:
-        rows = [(step.node.name, step.node.kind, step.form.kind, step.rule) for step in self.steps]
+        rows = [(step.node.name, step.node.kind, step.form.kind, step.rule) for step in self.every_step]
         return table(("node", "layer", "form", "rule"), rows)
 
 
@@ -114,16 +122,46 @@ def bind(graph: Graph, composite: Sequence[tuple[Callable[[Site], bool], Rule]],
     sites = sites_of(graph, forms)
     # Before coverage is judged: a pair that can serve none of its nodes is a mistake even if later pairs serve them.
     _refuse_misplaced(composite, sites, method)
-    chosen = {site.name: _first_match(site, composite) for site in sites}
-    missing = [forms[name] for name, rule in chosen.items() if rule is None]
+    plan, missing = _bound(graph, forms, sites, composite)
     if missing:
         raise _no_rule_for(missing, method)
+    return plan
+
+
+def _bound(graph, forms, sites, composite):
+    """`(plan, forms of the nodes that no pair serves)`."""
+    inner, missing = {}, []
+    chosen = {site.name: _first_match(site, composite) for site in sites}
+    for site in sites:
+        if chosen[site.name] is None and site.kind == "recurrent":
+            inner[site.name] = _bound_steps(site, composite)
+            chosen[site.name] = ByStep()
+    chosen = _reached(chosen, graph, forms)
+    missing = [forms[name] for name, rule in chosen.items() if rule is None]
+    for name, (_, without) in inner.items():
+        missing += without if isinstance(chosen[name], ByStep) else []
     # Rules that treat positive and negative inputs apart need one pass instead of two where no input can be negative.
     known = nonnegative_values(graph, forms)
-    return Plan(
-        graph,
-        tuple(Step(forms[node.name], chosen[node.name], known.issuperset(node.inputs)) for node in graph.nodes),
+    steps = tuple(
+        Step(
+            forms[node.name],
+            chosen[node.name],
+            known.issuperset(node.inputs),
+            inner[node.name][0] if isinstance(chosen[node.name], ByStep) else None,
+        )
+        for node in graph.nodes
     )
+    return Plan(graph, steps), missing
+
+
+def _bound_steps(site, composite):
+    """As `_bound`, of one step of a recurrent layer."""
+    steps = site.form.node.steps
+    forms = forms_of(steps)
+    # What a state holds has gone through the layer's weights; what comes, where the layer is not the first.
+    behind = steps.inputs[1:] if site.before_first else steps.inputs
+    plan, missing = _bound(steps, forms, sites_of(steps, forms, behind, steps.outputs), composite)
+    return plan, missing + [step.form for step in plan.steps if step.rule is not None and step.rule.needs_kernel]
 
 
 def checked_pairs(composite: Any) -> list[tuple[Callable[[Site], bool], Rule]]:
@@ -150,7 +188,7 @@ def _refuse_misplaced(composite, sites, method):
     """Refuses pairs whose rule is for none of the nodes matched; some may be of another kind, such as an activation."""
     for matches, rule in composite:
         matched = [site for site in sites if matches(site)]
-        if matched and not any(_understands(rule, site.form) for site in matched):
+        if matched and not any(rule.is_for(site.form) for site in matched):
             places = ", ".join(f"{site.name} ({site.kind})" for site in matched)
             raise InvalidInputError(
                 f"The composite of {method} has the rule {rule}, which is for nodes of the kinds {rule.kinds}, but matches "
@@ -158,14 +196,23 @@ def _refuse_misplaced(composite, sites, method):
             )
 
 
-def _understands(rule, form):
-    """Whether a rule is for a form: one without `kinds` is for all, and one with `needs_kernel` for linear forms."""
-    return (not rule.kinds or form.kind in rule.kinds) and (not rule.needs_kernel or isinstance(form, LinearForm))
+def _reached(chosen, graph, forms):
+    """The rules, none for nodes to which no relevance comes: what is before the weights of attention, and before gates."""
+    reached, found = set(graph.outputs), dict(chosen)
+    for node in reversed(graph.nodes):
+        rule = chosen[node.name]
+        if not reached.intersection(node.values):
+            found[node.name] = Evaluated()
+        elif rule is not None:
+            reached.update(node.inputs[place] for place in rule.hands_to(forms[node.name]))
+        else:
+            reached.update(node.inputs)
+    return found
 
 
 def _first_match(site, composite):
     # A rule that is not for the node is passed over, so that `layer("Dense")` need not exclude the layer's activation.
-    return next((rule for matches, rule in composite if matches(site) and _understands(rule, site.form)), None)
+    return next((rule for matches, rule in composite if matches(site) and rule.is_for(site.form)), None)
 
 
 def _no_rule_for(forms, method):

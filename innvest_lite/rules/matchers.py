@@ -13,54 +13,15 @@ import math
 from typing import TYPE_CHECKING
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
-from innvest_lite.forms import KINDS, Form, LinearForm
+from innvest_lite.forms import KINDS, LinearForm
 from innvest_lite.forms.structure import activation_name
 from innvest_lite.graph.recognized import is_affine
 
 if TYPE_CHECKING:
     # Not at run time: every class in this module counts as a matcher that a file may name.
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Callable
 
-    from innvest_lite.graph import Graph
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Site:
-    """A node, as a matcher sees it.
-
-    Attributes:
-        form: what the node is.
-        first: whether it is a linear node to which the input comes through no other one.
-        before_first: whether the input comes to it through no linear node.
-        users: the nodes that take what it puts out.
-        last: whether it is a linear node from which the output comes through no other one.
-        place: the index of its layer in `model.layers`, followed by those inside nested models.
-        places: the name of every layer -> its place.
-    """
-
-    form: Form
-    first: bool = False
-    last: bool = False
-    before_first: bool = False
-    users: tuple[Any, ...] = ()
-    place: tuple[int, ...] = ()
-    places: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def kind(self) -> str:
-        """The kind of the form: "linear", "sum", "rectifier", ..."""
-        return self.form.kind
-
-    @property
-    def name(self) -> str:
-        """The node's name, as `plan()` prints it."""
-        return self.form.name
-
-    @property
-    def operation(self) -> Any:
-        """The Keras layer or operation."""
-        return self.form.node.operation
+    from innvest_lite.rules.sites import Site
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +73,16 @@ def monotone() -> Matcher:
 def gated() -> Matcher:
     """Matches products in which one input is known to carry the signal."""
     return _Gated()
+
+
+def weighted() -> Matcher:
+    """Matches products in which one side is known to weigh the other, as in attention."""
+    return _Weighted()
+
+
+def both_sides() -> Matcher:
+    """Matches products in which no side is broadcast, such as those of a gated layer: both carry as much."""
+    return _BothSides()
 
 
 def layer(*classes: str | type) -> Matcher:
@@ -191,6 +162,8 @@ MAKERS = (
     kernel_bearing,
     monotone,
     gated,
+    weighted,
+    both_sides,
     layer,
     named,
     first,
@@ -239,6 +212,23 @@ class _Monotone(Matcher):
 class _Gated(Matcher):
     def __call__(self, site):
         return site.kind == "product" and site.form.signal is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Weighted(Matcher):
+    def __call__(self, site):
+        return getattr(site.form, "values", None) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class _BothSides(Matcher):
+    def __call__(self, site):
+        node = site.form.node
+        return (
+            site.kind == "product"
+            and not getattr(site.form, "divides", False)
+            and all(spec.shape[1:] == node.output_specs[0].shape[1:] for spec in node.input_specs)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,41 +338,5 @@ class _Not(Matcher):
         return not self.matcher(site)
 
 
-def sites_of(graph: Graph, forms: Mapping[str, Form]) -> list[Site]:
-    """A `Site` for each node of a graph, in order."""
-    # By data flow, not by the order of layers: each branch of a network has a first and a last layer of its own.
-    behind_linear = _reached_through_linear(graph.nodes, forms, lambda node: node.inputs, lambda node: node.values)
-    before_linear = _reached_through_linear(
-        reversed(graph.nodes), forms, lambda node: node.values, lambda node: node.inputs
-    )
-    sites = []
-    for node in graph.nodes:
-        form = forms[node.name]
-        # Layers with weights alone: a sum or an average before the first of them does not make it a hidden layer.
-        linear = form.kind == "linear"
-        sites.append(
-            Site(
-                form,
-                linear and not behind_linear.intersection(node.inputs),
-                linear and not before_linear.intersection(node.values),
-                not linear and not behind_linear.intersection(node.inputs),
-                tuple(user for value in node.values for user in graph.consumers.get(value, ())),
-                # The parts into which passes cut a layer have the layer's place.
-                graph.places[node.name.removesuffix(f"/{node.part}")],
-                graph.places,
-            )
-        )
-    return sites
-
-
 def _closes(node):
     return activation_name(node) in ("relu", "relu6")
-
-
-def _reached_through_linear(nodes, forms, sources, targets):
-    """The values that lie behind some linear node, going from `sources` to `targets`."""
-    reached = set()
-    for node in nodes:
-        if forms[node.name].kind == "linear" or reached.intersection(sources(node)):
-            reached.update(targets(node))
-    return reached

@@ -7,6 +7,7 @@ are the same. A diagonal map z = w x has the closed pattern a = 1/w. Shares of o
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from keras import ops
@@ -51,7 +52,8 @@ class InverseScale(Rule):
             return (_divided(relevance[0], call.form.weight(*call.inputs)),)
         # The VJP of ones is w, whatever layer makes the diagonal map: BatchNormalization, Rescaling, LayerScale, ...
         (weight,) = call.pullback((ops.ones_like(call.outputs[0]),))
-        return (_divided(relevance[0], weight),)
+        # Whole numbers, such as those of a mask, have no share.
+        return (None if weight is None else _divided(relevance[0], weight),)
 
 
 @register_rule
@@ -87,6 +89,14 @@ class GatedSignal(Rule):
 
     def __post_init__(self) -> None:
         truth(self.inverse, "inverse")
+
+    def is_for(self, form: Any) -> bool:
+        """Where it is known which input carries the signal."""
+        return super().is_for(form) and form.signal is not None
+
+    def hands_to(self, form: Any) -> Collection[int]:
+        """The signal."""
+        return (form.signal,)
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
         """R_signal = R_out, or R_out / gate; the gates get nothing."""

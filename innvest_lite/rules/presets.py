@@ -10,11 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
+from innvest_lite.rules.attention import Halves, SoftmaxTaylor, ValuePath
 from innvest_lite.rules.base import Rule
 from innvest_lite.rules.first_layer import Flat, WSquare, box_of
 from innvest_lite.rules.gradient import Gradient, TokenSum
 from innvest_lite.rules.lrp import AlphaBeta, Epsilon, Gamma, LinearRule, Zero, ZPlus
-from innvest_lite.rules.matchers import Matcher, before_first, first, gated, kind, layer, one_position
+from innvest_lite.rules.matchers import (
+    Matcher,
+    before_first,
+    both_sides,
+    first,
+    gated,
+    kind,
+    layer,
+    one_position,
+    weighted,
+)
 from innvest_lite.rules.pattern import GatedSignal, Pass
 from innvest_lite.rules.shares import require
 from innvest_lite.rules.weightless import Elementwise, Magnitude, Norm
@@ -27,6 +38,10 @@ _MOVES: Composite = (
     # The winner of a maximum takes all: its gradient is that of the winner.
     (kind("max", "route"), Gradient()),
     (gated(), GatedSignal()),
+    # The weights of attention are constants, as gates are; of products of two equals, each gets half.
+    (weighted(), ValuePath()),
+    (kind("matmul", "product"), Halves()),
+    (kind("softmax"), SoftmaxTaylor()),
     (kind("embedding"), TokenSum()),
 )
 # What arrives there need not be in proportion to what it hands on, as behind a flat first layer.
@@ -161,6 +176,45 @@ def sequential_preset_b_flat(epsilon: float = 0.1, bias: str = "shared") -> Comp
     return ((first(), Flat()), *sequential_preset_b(epsilon, bias))
 
 
+def attn_lrp(epsilon: float = 1e-6, gamma: float = 0.0, gamma_convolution: float = 0.0) -> Composite:
+    """AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): relevance goes through both sides of products, and the softmax.
+
+    Args:
+        epsilon: of linear layers, where gamma is 0, and of products.
+        gamma: of dense layers; 0: epsilon.
+        gamma_convolution: of convolutions, such as those that embed patches; 0: epsilon.
+    """
+    halves = Halves(epsilon)
+    return (
+        (kind("softmax"), SoftmaxTaylor()),
+        (kind("matmul"), halves),
+        (both_sides() | (kind("product") & ~gated()), halves),
+        *_gamma_or_epsilon(epsilon, gamma, gamma_convolution),
+    )
+
+
+def cp_lrp(epsilon: float = 1e-6, gamma: float = 0.0, gamma_convolution: float = 0.0) -> Composite:
+    """CP-LRP (Ali et al. 2022, arXiv 2202.07304): the weights of attention, and gates, are constants.
+
+    Args:
+        epsilon: of linear layers, where gamma is 0, and of products.
+        gamma: of dense layers; 0: epsilon.
+        gamma_convolution: of convolutions, such as those that embed patches; 0: epsilon.
+    """
+    values = ValuePath(epsilon=epsilon)
+    return ((weighted(), values), (kind("matmul"), Halves(epsilon)), *_gamma_or_epsilon(epsilon, gamma, gamma_convolution))
+
+
+def cp_lrp_gamma(epsilon: float = 1e-6, gamma: float = 0.05, gamma_convolution: float = 0.25) -> Composite:
+    """As cp_lrp, with gamma at linear layers, as for transformers of images; arguments as there."""
+    return cp_lrp(epsilon, gamma, gamma_convolution)
+
+
+def _gamma_or_epsilon(epsilon, gamma, gamma_convolution):
+    dense, convolutional = (Gamma(one) if one else Epsilon(epsilon) for one in (gamma, gamma_convolution))
+    return dense_and_convolutional(dense, convolutional)
+
+
 PRESETS: dict[str, Callable[..., Composite]] = {
     "zero": lambda bias=True: everywhere(Zero(bias)),
     "epsilon": lambda epsilon=1e-7, bias=True: everywhere(Epsilon(epsilon, bias)),
@@ -174,6 +228,9 @@ PRESETS: dict[str, Callable[..., Composite]] = {
     "epsilon_plus": epsilon_plus,
     "epsilon_plus_flat": epsilon_plus_flat,
     "epsilon_gamma_box": epsilon_gamma_box,
+    "attn_lrp": attn_lrp,
+    "cp_lrp": cp_lrp,
+    "cp_lrp_gamma": cp_lrp_gamma,
     "epsilon_alpha2_beta1": epsilon_alpha2_beta1,
     "epsilon_alpha2_beta1_flat": epsilon_alpha2_beta1_flat,
     "sequential_preset_a": sequential_preset_a,

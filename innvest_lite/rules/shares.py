@@ -130,7 +130,7 @@ def times(inputs: tuple[Any, ...], shares: tuple[Any, ...]) -> tuple[Any, ...]:
 def stabilized(total: Any, epsilon: float) -> Any:
     """z + epsilon sign(z), with sign(0) = 1."""
     # sign(0) = 1, as otherwise the denominator would still be 0 there.
-    epsilon = ops.cast(epsilon, total.dtype)
+    epsilon = ops.convert_to_tensor(epsilon, total.dtype)
     return total + ops.where(total >= 0, epsilon, -epsilon)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from innvest_lite.analyzers.check import CheckReport, CheckRow
 
-REASONS = ("bias", "epsilon", "gate", "kernel", "padding", "rest")
+REASONS = ("bias", "epsilon", "gate", "kernel", "padding", "softmax", "rest")
 
 
 def row(arrived, handed_on, **reasons):

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import innvest_lite
+from innvest_lite.graph import trace
 
 layers, ops = keras.layers, keras.ops
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
@@ -119,8 +120,6 @@ SQUASHED = {
     "log softmax": lambda x: layers.Dense(3, activation="log_softmax")(x),
     "log softmax, an operation": lambda x: ops.log_softmax(layers.Dense(3)(x)),
     "one of two": lambda x: layers.Dense(3, activation="softmax")(x)[:, :2],
-    "written out": lambda x: shares(ops.exp(layers.Dense(3)(x))),
-    "written out, of the largest": lambda x: shares(ops.exp(largest_is_0(layers.Dense(3)(x)))),
     "sigmoid, written out": lambda x: 1 / (1 + ops.exp(-layers.Dense(1)(x))),
     "sparsemax": lambda x: layers.Dense(3, activation="sparsemax")(x),
     "shares": lambda x: shares(layers.Dense(3, activation="softplus")(x)),
@@ -146,6 +145,43 @@ def test_what_is_squashed_and_stays_is_said_once(name, caplog):
         analyzer.analyze(X)
         analyzer.analyze(X)
     assert len(caplog.records) == 1 and "not logits" in caplog.records[0].message
+
+
+WRITTEN = {
+    "plain": lambda z: shares(ops.exp(z)),
+    "of the largest": lambda z: shares(ops.exp(largest_is_0(z))),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_softmax_that_is_written_out_comes_off(name, caplog):
+    """What is explained are the logits, as of Keras's own."""
+    x = keras.Input((6,))
+    z = layers.Dense(3, name="z")(x)
+    written, own = keras.Model(x, WRITTEN[name](z)), keras.Model(x, layers.Softmax()(z))
+    np.testing.assert_allclose(written(X), own(X), rtol=1e-5)
+    for method in ("gradient", "lrp.z"):
+        found, expected = (innvest_lite.create_analyzer(method, model).analyze(X) for model in (written, own))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert not caplog.records
+
+
+def test_what_is_no_softmax_stays():
+    """Of another axis than the sum's, of other powers, of a shift that differs."""
+    x = keras.Input((4, 3))
+    power = ops.exp(x)
+    tails = [
+        power / ops.sum(power, axis=0, keepdims=True),
+        power / ops.sum(ops.exp(2 * x), axis=-1, keepdims=True),
+        power / ops.max(power, axis=-1, keepdims=True),
+        ops.sum(power, axis=-1, keepdims=True) / power,
+    ]
+    for tail in tails:
+        model = keras.Model(x, tail)
+        assert not any(node.kind == "Softmax" for node in trace(model).nodes)
+    shifted = ops.exp(x - ops.max(x, axis=1, keepdims=True))
+    node = trace(keras.Model(x, shifted / ops.sum(shifted, axis=-1, keepdims=True))).nodes[-1]
+    assert node.kind == "Softmax" and node.inputs[0].node.startswith("subtract")
 
 
 def test_of_two_softmaxes_one_comes_off():

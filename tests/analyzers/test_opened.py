@@ -58,7 +58,9 @@ def explained(name, model):
     return analyzer.analyze(SAMPLES)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "pattern.net" else name for name in METHODS]
+)
 def test_as_written_flat(name, pair):
     one, other = (explained(name, model) for model in pair)
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * np.abs(other).max())
@@ -122,7 +124,9 @@ def test_relevance_is_conserved_through_a_composite():
     np.testing.assert_allclose(found.sum((1, 2, 3)), logits, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gradient", "lrp.epsilon_plus_flat", "pattern.attribution"])
+@pytest.mark.parametrize(
+    "name", ["gradient", pytest.param("lrp.epsilon_plus_flat", marks=pytest.mark.slow), "pattern.attribution"]
+)
 def test_explainers_of_opened_models_are_served(name, pair, tmp_path):
     analyzer = innvest_lite.create_analyzer(name, pair[0])
     analyzer.fit(models.normal(96, 9, 9, 2, seed=3), verbose=0)

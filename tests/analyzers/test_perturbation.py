@@ -342,13 +342,16 @@ def test_bad_options():
     assert refusals(uses, InvalidInputError) == {}
 
 
-@pytest.mark.parametrize("method", [Occlusion, RISE])
+@pytest.mark.parametrize("method", [Occlusion, pytest.param(RISE, marks=pytest.mark.slow)])
 def test_sizes_that_the_model_leaves_open_are_those_of_the_samples(method):
     """Each length as a model of that length, also by name; tensors whose size nobody says are refused."""
     shared = layers.Dense(3)
     x, other = keras.Input((None, 2), name="x"), keras.Input((None, 1), name="other")
     together = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(other)])
-    open_sizes, options = keras.Model({"x": x, "other": other}, shared(together)), {"seed": 1} if method is RISE else {}
+    open_sizes, options = (
+        keras.Model({"x": x, "other": other}, shared(together)),
+        {"seed": 1, "masks": 64} if method is RISE else {},
+    )
     analyzer = method(open_sizes, **options)
     for length in (5, 7):
         samples = {"x": models.normal(2, length, 2), "other": models.normal(2, 4, 1, seed=length)}

@@ -321,12 +321,13 @@ def test_kinds():
     attention = dict.fromkeys(
         ("attention/query", "attention/key", "attention/value", "attention/attention_output"), "linear"
     )
-    attention["attention/dot_product_attention"] = "opaque"
-    assert kinds("opaque") == {**attention, "norm": "normalization", "lstm": "opaque", "out": "linear"}
+    inside = {"einsum": "matmul", "multiply": "scale", "softmax": "softmax", "einsum#2": "matmul"}
+    attention.update({f"attention/dot_product_attention/{name}": kind for name, kind in inside.items()})
+    assert kinds("opaque") == {**attention, "norm": "normalization", "closed": "opaque", "out": "linear"}
     inline = kinds("inline")
     assert inline["relu/activation"] == "rectifier"
     assert inline["gelu/activation"] == inline["hard_silu/activation"] == "activation"
-    assert inline["softmax/activation"] == "opaque"
+    assert inline["softmax/activation"] == "softmax"
 
 
 def test_kinds_of_operators():

@@ -105,7 +105,8 @@ def twins(first, rank):
     return models.randomize(keras.Model(x, layers.Dense(3)(pool(**order)(layers.ReLU()(total)))), seed=3)
 
 
-@pytest.mark.parametrize("rank", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [1, 2])
 def test_sums_have_patterns_along_the_channels_wherever_these_lie(rank):
     """Whatever Keras's global setting is."""
     x = models.normal(30, *(6, 5)[:rank], 2)

@@ -82,7 +82,8 @@ EXPECTED_NODES = {
         "block#2/add block#2/relu#2 pool"
     ),
     "named": "pair/right pair/left pair/add pair/left#2 pair/get_item pair/multiply nested/deep flatten",
-    "heads": "heads/query heads/key heads/value heads/dot_product_attention heads/attention_output pool",
+    "heads": "heads/query heads/key heads/value heads/attention_output pool "
+    + " ".join(f"heads/dot_product_attention/{name}" for name in ("einsum", "multiply", "softmax", "einsum#2")),
 }
 
 

@@ -9,6 +9,7 @@ from functools import cache
 
 import keras
 import numpy as np
+import tensorflow as tf
 from comparing import assert_close  # noqa: F401  (many tests take it from here)
 from keras import layers, ops
 
@@ -240,11 +241,25 @@ def _inline(head):
     return keras.Model(x, layers.Dense(CLASSES, activation=head, name="out")(value))
 
 
+@keras.saving.register_keras_serializable("tests")
+class Closed(keras.Layer):
+    """A layer into which nobody can look: what it calls is TensorFlow's, and no linear map."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 3), name="kernel")
+
+    def call(self, x):
+        return tf.math.reduce_euclidean_norm(tf.linalg.matmul(tf.math.square(x), self.kernel) + 1.0, axis=1)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], 3)
+
+
 def _opaque(head):
-    """Layers that no pattern method understands, but the gradient does."""
+    """A layer that no pattern method understands, but the gradient does, behind attention."""
     x = keras.Input((5, 4), name="x")
     value = layers.LayerNormalization(name="norm")(layers.MultiHeadAttention(2, 3, name="attention")(x, x))
-    return keras.Model(x, layers.Dense(CLASSES, activation=head, name="out")(layers.LSTM(3, name="lstm")(value)))
+    return keras.Model(x, layers.Dense(CLASSES, activation=head, name="out")(Closed(name="closed")(value)))
 
 
 def _head_layer(layer, units=CLASSES):

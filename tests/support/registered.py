@@ -20,6 +20,7 @@ PATTERNS = ("pattern.net", "pattern.attribution")
 TAYLOR = ("deep_taylor", "deep_taylor.bounded")
 NAMES = ("input", "random", *GRADIENTS, "integrated_gradients", "smoothgrad", *LRPS, *TAYLOR, *PATTERNS)
 OURS = ("squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise", "lrp.epsilon_plus", "lrp.epsilon_plus_flat")
+OURS += ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma")
 # A name of each class: what a class does, such as coming back from a file, is tried once.
 OF_EACH_CLASS = tuple({method.analyzer: name for name, method in reversed(ANALYZERS.items())}.values())
 # Fewer evaluations than by default.

@@ -1,0 +1,92 @@
+"""The nodes of a graph as matchers see them: where each stands among the layers with weights. Called by `composite`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from innvest_lite.forms import Form
+from innvest_lite.graph import Graph, Value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """A node, as a matcher sees it.
+
+    Attributes:
+        form: what the node is.
+        first: whether it is a linear node to which the input comes through no other one.
+        before_first: whether the input comes to it through no linear node.
+        users: the nodes that take what it puts out.
+        last: whether it is a linear node from which the output comes through no other one.
+        place: the index of its layer in `model.layers`, followed by those inside nested models.
+        places: the name of every layer -> its place.
+    """
+
+    form: Form
+    first: bool = False
+    last: bool = False
+    before_first: bool = False
+    users: tuple[Any, ...] = ()
+    place: tuple[int, ...] = ()
+    places: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The kind of the form: "linear", "sum", "rectifier", ..."""
+        return self.form.kind
+
+    @property
+    def name(self) -> str:
+        """The node's name, as `plan()` prints it."""
+        return self.form.name
+
+    @property
+    def operation(self) -> Any:
+        """The Keras layer or operation."""
+        return self.form.node.operation
+
+
+def sites_of(
+    graph: Graph, forms: Mapping[str, Form], behind: Collection[Value] = (), before: Collection[Value] = ()
+) -> list[Site]:
+    """A `Site` for each node of a graph, in order.
+
+    Args:
+        graph: a `Graph`.
+        forms: node name -> form.
+        behind: values of the graph that stand behind linear nodes of another one, around it.
+        before: likewise before linear nodes.
+    """
+    # By data flow, not by the order of layers: each branch of a network has a first and a last layer of its own.
+    behind_linear = _reached_through_linear(graph.nodes, forms, behind, forwards=True)
+    before_linear = _reached_through_linear(reversed(graph.nodes), forms, before, forwards=False)
+    sites = []
+    for node in graph.nodes:
+        form = forms[node.name]
+        # Layers with weights alone: a sum or an average before the first of them does not make it a hidden layer.
+        linear = form.kind == "linear"
+        sites.append(
+            Site(
+                form,
+                linear and not behind_linear.intersection(node.inputs),
+                linear and not before_linear.intersection(node.values),
+                not linear and not behind_linear.intersection(node.inputs),
+                tuple(user for value in node.values for user in graph.consumers.get(value, ())),
+                # The parts into which passes cut a layer have the layer's place.
+                graph.places[node.name.removesuffix(f"/{node.part}")],
+                graph.places,
+            )
+        )
+    return sites
+
+
+def _reached_through_linear(nodes, forms, reached, forwards):
+    """The values that lie behind some linear node, or before one, going through `nodes`."""
+    reached = set(reached)
+    for node in nodes:
+        sources, targets = (node.inputs, node.values) if forwards else (node.values, node.inputs)
+        if forms[node.name].kind in ("linear", "recurrent") or reached.intersection(sources):
+            reached.update(targets)
+    return reached
