@@ -187,6 +187,17 @@ def test_masks_that_a_call_leaves_are_seen_behind_it(hidden):
     np.testing.assert_allclose(analyzer.analyze(tokens, target=1), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("composite", ["zero", "epsilon_plus"])
+def test_a_mask_that_a_call_leaves_hides_from_an_average(composite):
+    """The average has the mask from the value alone, and is no plain mean to LRP either."""
+    x = keras.Input((7,), dtype="int32")
+    model = keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(TokensAndPlaces()(x))))
+    models.randomize(model, seed=1)
+    tokens = np.array([[1, 2, 3, 4, 0, 0, 0]], "int32")
+    found = innvest_lite.LRP(model, composite).analyze(tokens, target=1)
+    assert np.all(found[:, :4]) and not found[:, 4:].any()
+
+
 def built(model):
     model(SAMPLES)
     return model

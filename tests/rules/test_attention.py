@@ -146,9 +146,10 @@ def test_softmax_by_its_formula(layer):
 
 @pytest.mark.parametrize("hidden", [-1e9, -np.inf, -1e4])
 def test_hidden_entries_get_nothing(hidden):
-    """Also where a whole row is hidden, and its softmax even."""
+    """Also where a whole row is hidden, and its softmax even; by choice, and, where that is a number, by adding it."""
     x, mask = keras.Input((4, 6), dtype="float64"), keras.Input((4, 6), dtype="bool")
-    weights = ops.softmax(ops.where(mask, x, hidden))
+    adds = hidden == -1e9
+    weights = ops.softmax(x + (1 - ops.cast(mask, "float64")) * hidden if adds else ops.where(mask, x, hidden))
     # What an infinite row gives is no number, in the model too.
     rows = 4 if np.isfinite(hidden) else 3
     model = keras.Model([x, mask], linear_end(weights[:, :rows]))
@@ -162,6 +163,7 @@ def test_hidden_entries_get_nothing(hidden):
         s = np.exp(z) / np.exp(z).sum()
         arrived = s * _kernel((6, 2))[at, 1]
         expected[sample, row, at] = z * (arrived - s * arrived.sum())
+    # What is added to what is seen is 0, and takes no share.
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
@@ -212,12 +214,13 @@ def test_a_product_with_itself_gives_all_to_its_only_input():
 @pytest.mark.parametrize("weighing", ["softmax", "sigmoid", "hidden, scaled, dropped out, repeated"])
 def test_values_that_are_weighed_get_all(shares, weighing):
     logits, values = keras.Input((4, 5), dtype="float64"), keras.Input((5, 3), dtype="float64")
+    seen = keras.Input((5,), dtype="bool")
     weights = ops.sigmoid(logits) if weighing == "sigmoid" else layers.Softmax(dtype="float64")(logits)
     if weighing.startswith("hidden"):
-        weights = ops.where(np.arange(5) < 4, weights, 0.0) * 0.5
+        weights = ops.where(seen[:, None], weights, 0.0) * 0.5
         weights = ops.repeat(layers.Dropout(0.5, dtype="float64")(weights), 2, axis=1)
-    model = keras.Model([logits, values], linear_end(ops.matmul(weights, values)))
-    x = [RANDOM.normal(size=(3, 4, 5)), RANDOM.normal(size=(3, 5, 3))]
+    model = keras.Model([logits, values, seen], linear_end(ops.matmul(weights, values)))
+    x = [RANDOM.normal(size=(3, 4, 5)), RANDOM.normal(size=(3, 5, 3)), np.tile(np.arange(5) < 4, (3, 1))]
     found, report = explained(model, x, [(rules.weighted(), rules.ValuePath(shares)), *LINEAR])
     a = 1 / (1 + np.exp(-x[0])) if weighing == "sigmoid" else np.exp(x[0]) / np.exp(x[0]).sum(-1, keepdims=True)
     a = np.repeat(a * [1, 1, 1, 1, 0] / 2, 2, axis=1) if weighing.startswith("hidden") else a

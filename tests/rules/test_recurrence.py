@@ -137,15 +137,16 @@ def test_a_layer_is_input_times_the_gradient_of_held_gates(name, sequences):
 def test_masked_steps_get_nothing_and_change_nothing(where, sequences):
     """Against a twin that holds its state there; behind it a mean over the steps that count."""
     layer = layers.LSTM(UNITS, return_sequences=sequences, dtype="float64", name="layer")
-    x = keras.Input((STEPS, SIZE), dtype="float64")
-    h = layer(layers.Masking(dtype="float64")(x))
-    h = layers.GlobalAveragePooling1D(dtype="float64")(h) if sequences else h
-    model = randomized(keras.Model(x, layers.Dense(2, dtype="float64", name="out")(h)))
+    x, hides = keras.Input((STEPS, SIZE), dtype="float64"), keras.Input((STEPS,), dtype="bool")
+    # With values that are not 0 where they are hidden.
+    h = layer(x, mask=hides)
+    h = layers.GlobalAveragePooling1D(dtype="float64")(h, mask=hides) if sequences else h
+    model = randomized(keras.Model([x, hides], layers.Dense(2, dtype="float64", name="out")(h)))
     mask = np.ones((3, STEPS), bool)
     mask[1, 4:], mask[2, 2:] = False, False
     if where == "middle":
         mask = mask[:, np.random.default_rng(2).permutation(STEPS)]
-    samples = SAMPLES * mask[..., None]
+    samples = SAMPLES
 
     def twin(x):
         outputs = run(lstm, layer, x, 2, tf.constant(mask))
@@ -154,8 +155,8 @@ def test_masked_steps_get_nothing_and_change_nothing(where, sequences):
         return (h @ model.get_layer("out").kernel.value + model.get_layer("out").bias.value)[:, 1]
 
     expected, explained = taped(samples, twin)
-    np.testing.assert_allclose(explained, model(samples)[:, 1], rtol=1e-12)
-    found = innvest_lite.LRP(model, "zero").analyze(samples, target=1)
+    np.testing.assert_allclose(explained, model([samples, mask])[:, 1], rtol=1e-12)
+    found = innvest_lite.LRP(model, "zero").analyze([samples, mask], target=1)[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
     assert not found[~mask].any()
     if where == "end" and not sequences:
