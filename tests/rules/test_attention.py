@@ -308,9 +308,19 @@ FUSED = {
 }
 
 
+def _takes_groups():
+    try:
+        ops.dot_product_attention(*(np.ones((1, 2, heads, 3), "float32") for heads in (4, 2, 2)))
+    except (ValueError, tf.errors.InvalidArgumentError):
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", FUSED)
 def test_fused_attention_is_opened(name):
     groups = 2 if name in ("groups", "all") else 4
+    if groups == 2 and not _takes_groups():
+        pytest.skip("this Keras has no groups of queries there")
     inputs = [keras.Input((5, heads, 3)) for heads in (4, groups, groups)]
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(ops.dot_product_attention(*inputs, **FUSED[name]))))
     kinds = {node.kind for node in trace(model).nodes}
