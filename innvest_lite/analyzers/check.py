@@ -236,6 +236,9 @@ def measured(starts: Sequence[tuple[Value, Any]], swept: Swept, inputs: Sequence
             plan, over_steps = passage.inside
             names = [step.node.name for step in plan.every_step if not isinstance(step.rule, Evaluated)]
             _, sums = over_steps(measured=measured, names=names, size=len(_FIELDS))
+            # A sample may be several to the layer, as in a series of series.
+            sample: Any = passage.call.form.node.input_specs[0].samples
+            sums = [ops.sum(ops.reshape(part, (-1, sample.rows, len(_FIELDS))), axis=1) for part in sums]
             numbers.update(
                 {name: backend.scale_wide(part, passage.exponent[:, None]) for name, part in zip(names, sums, strict=True)}
             )

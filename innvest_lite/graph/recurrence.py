@@ -121,13 +121,15 @@ class Given:
         names = ("sequences", "initial_state", "mask")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         sequences, mask = given["sequences"], given.get("mask")
+        initial: Any
         if isinstance(sequences, (list, tuple)):
             sequences, *initial = sequences
         else:
-            initial = given.get("initial_state") or []
+            initial = given.get("initial_state")
         mask = mask[0] if isinstance(mask, (list, tuple)) else mask
         mask = mask_of(sequences) if mask is None else mask
-        states = initial or layer.get_initial_state(ops.shape(sequences)[0])
+        has_none = initial is None or (isinstance(initial, list) and not initial)
+        states = layer.get_initial_state(ops.shape(sequences)[0]) if has_none else initial
         return Given(sequences, [ops.cast(one, layer.compute_dtype) for one in keras.tree.flatten(states)], mask)
 
     @staticmethod

@@ -191,7 +191,19 @@ def seq2seq(x):
     return layers.LSTM(UNITS, name="decoder")(layers.ZeroPadding1D(1)(x)[:, :4], initial_state=[h, c])
 
 
+def one_state(x):
+    return layers.GRU(UNITS, name="gru")(x, initial_state=layers.Dense(UNITS, name="start")(layers.Flatten()(x)))
+
+
+def of_series(x):
+    return layers.LSTM(UNITS, name="outer")(
+        layers.TimeDistributed(layers.GRU(3, name="inner"))(layers.Reshape((3, 2, 3))(x))
+    )
+
+
 NETWORKS = {
+    "a state of its own": one_state,
+    "series of series": of_series,
     "stacked": lambda x: layers.GRU(UNITS, name="two")(layers.LSTM(5, return_sequences=True, name="one")(x)),
     "both ways": lambda x: layers.Bidirectional(layers.LSTM(UNITS), name="both")(x),
     "both ways, summed": lambda x: layers.Bidirectional(layers.GRU(UNITS), merge_mode="sum", name="both")(x),
@@ -205,7 +217,9 @@ NETWORKS = {
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("both ways", "a cell of one's own") else pytest.param(name, marks=pytest.mark.slow)
+        name
+        if name in ("both ways", "a cell of one's own", "a state of its own", "series of series")
+        else pytest.param(name, marks=pytest.mark.slow)
         for name in NETWORKS
     ],
 )
