@@ -219,8 +219,9 @@ def test_values_that_are_weighed_get_all(shares, weighing):
     if weighing.startswith("hidden"):
         weights = ops.where(seen[:, None], weights, 0.0) * 0.5
         weights = ops.repeat(layers.Dropout(0.5, dtype="float64")(weights), 2, axis=1)
-    model = keras.Model([logits, values, seen], linear_end(ops.matmul(weights, values)))
-    x = [RANDOM.normal(size=(3, 4, 5)), RANDOM.normal(size=(3, 5, 3)), np.tile(np.arange(5) < 4, (3, 1))]
+    inputs = [logits, values, seen] if weighing.startswith("hidden") else [logits, values]
+    model = keras.Model(inputs, linear_end(ops.matmul(weights, values)))
+    x = [RANDOM.normal(size=(3, 4, 5)), RANDOM.normal(size=(3, 5, 3)), np.tile(np.arange(5) < 4, (3, 1))][: len(inputs)]
     found, report = explained(model, x, [(rules.weighted(), rules.ValuePath(shares)), *LINEAR])
     a = 1 / (1 + np.exp(-x[0])) if weighing == "sigmoid" else np.exp(x[0]) / np.exp(x[0]).sum(-1, keepdims=True)
     a = np.repeat(a * [1, 1, 1, 1, 0] / 2, 2, axis=1) if weighing.startswith("hidden") else a
