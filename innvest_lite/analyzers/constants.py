@@ -74,7 +74,7 @@ def _sources(step):
     """The values from which a node may have a constant; where nothing tells the signal from its gates, none is known."""
     if step.form.kind not in ("product", "matmul"):
         return set(step.node.inputs)
-    place = step.form.signal if step.form.kind == "product" else step.form.values
+    place = getattr(step.form, "signal" if step.form.kind == "product" else "values", None)
     return set() if place is None else {step.node.inputs[place]}
 
 

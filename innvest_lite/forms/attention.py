@@ -59,6 +59,9 @@ def _weighs(graph: Graph, value: Value) -> bool:
         return False
     if is_softmax(node) or is_masked_softmax(node):
         return True
+    if node.part != "activation" and node.weights:
+        # It makes values; trying a large layer would take seconds.
+        return False
     seen = behaviour_of(node, try_layers=True)
     if seen.is_bounded and seen.never_negative:
         return True

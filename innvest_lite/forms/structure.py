@@ -95,10 +95,12 @@ class Product(Form):
     Attributes:
         signal: the index of the input that carries the signal; None where nothing tells which one does.
         divides: whether the other input is a divisor.
+        squashed: whether a gate comes out of a squashing activation.
     """
 
     signal: int | None = None
     divides: bool = False
+    squashed: bool = False
 
     def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """The product as a map of its signal, with the gates that these inputs have."""
@@ -209,7 +211,7 @@ def product(node: Node, graph: Graph) -> Form:
     if len(signals) > 1:
         behind = [_ancestors(graph, value) for value in node.inputs]
         signals = [i for i in signals if not any(node.inputs[j] in behind[i] for j in signals if j != i)]
-    return Product(node, "product", signal=signals[0] if len(signals) == 1 else None)
+    return Product(node, "product", signal=signals[0] if len(signals) == 1 else None, squashed=bool(bounded))
 
 
 def quotient(node: Node, graph: Graph) -> Form:

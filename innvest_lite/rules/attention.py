@@ -103,7 +103,7 @@ class ValuePath(Rule):
 
     def is_for(self, form: Any) -> bool:
         """Where it is known which side weighs the other."""
-        return super().is_for(form) and form.values is not None
+        return super().is_for(form) and getattr(form, "values", None) is not None
 
     def hands_to(self, form: Any) -> Collection[int]:
         """The values."""

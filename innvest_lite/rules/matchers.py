@@ -81,7 +81,7 @@ def weighted() -> Matcher:
 
 
 def both_sides() -> Matcher:
-    """Matches products in which no side is broadcast, such as those of a gated layer: both carry as much."""
+    """Matches products in which no side is broadcast or squashed, as in layers with a SiLU or GELU gate: both carry."""
     return _BothSides()
 
 
@@ -211,7 +211,7 @@ class _Monotone(Matcher):
 @dataclasses.dataclass(frozen=True)
 class _Gated(Matcher):
     def __call__(self, site):
-        return site.kind == "product" and site.form.signal is not None
+        return site.kind == "product" and getattr(site.form, "signal", None) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,12 +223,10 @@ class _Weighted(Matcher):
 @dataclasses.dataclass(frozen=True)
 class _BothSides(Matcher):
     def __call__(self, site):
+        if site.kind != "product" or any(getattr(site.form, name, False) for name in ("divides", "squashed")):
+            return False
         node = site.form.node
-        return (
-            site.kind == "product"
-            and not getattr(site.form, "divides", False)
-            and all(spec.shape[1:] == node.output_specs[0].shape[1:] for spec in node.input_specs)
-        )
+        return all(spec.shape[1:] == node.output_specs[0].shape[1:] for spec in node.input_specs)
 
 
 @dataclasses.dataclass(frozen=True)

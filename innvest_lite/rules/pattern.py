@@ -92,7 +92,7 @@ class GatedSignal(Rule):
 
     def is_for(self, form: Any) -> bool:
         """Where it is known which input carries the signal."""
-        return super().is_for(form) and form.signal is not None
+        return super().is_for(form) and getattr(form, "signal", None) is not None
 
     def hands_to(self, form: Any) -> Collection[int]:
         """The signal."""

@@ -179,6 +179,8 @@ def sequential_preset_b_flat(epsilon: float = 0.1, bias: str = "shared") -> Comp
 def attn_lrp(epsilon: float = 1e-6, gamma: float = 0.0, gamma_convolution: float = 0.0) -> Composite:
     """AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): relevance goes through both sides of products, and the softmax.
 
+    Gates that come out of a sigmoid, as in recurrent layers, or that are broadcast stay constants.
+
     Args:
         epsilon: of linear layers, where gamma is 0, and of products.
         gamma: of dense layers; 0: epsilon.
