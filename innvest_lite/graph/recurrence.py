@@ -238,6 +238,7 @@ def backwards(
             # What arrived at a masked step belongs to the output before it, unless it stood for nothing.
             drops = layer.return_sequences and getattr(layer, "zero_output_for_mask", False)
             left = left if drops else ops.where(_over(seen, waiting), 0, waiting)
+            added = [ops.where(_over(seen, part), part, 0) for part in added]
         sums = [total + part for total, part in zip(sums, added, strict=True)]
         return [*of_states, left, *sums], [of_step]
 

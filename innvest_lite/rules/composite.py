@@ -130,7 +130,7 @@ def bind(graph: Graph, composite: Sequence[tuple[Callable[[Site], bool], Rule]],
 
 def _bound(graph, forms, sites, composite):
     """`(plan, forms of the nodes that no pair serves)`."""
-    inner, missing = {}, []
+    inner = {}
     chosen = {site.name: _first_match(site, composite) for site in sites}
     for site in sites:
         if chosen[site.name] is None and site.kind == "recurrent":

@@ -159,6 +159,9 @@ def test_masked_steps_get_nothing_and_change_nothing(where, sequences):
     found = innvest_lite.LRP(model, "zero").analyze([samples, mask], target=1)[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
     assert not found[~mask].any()
+    # What biases take at masked steps is not counted: there, the cell is not asked.
+    report = innvest_lite.LRP(model, "zero").check([samples, mask], target=1)
+    assert report.unexplained.max() < 1e-9 and max(np.abs(row.bias).max() for row in report.rows) > 1e-3
     if where == "end" and not sequences:
         short = randomized(_shorter(4))
         np.testing.assert_allclose(found[1:2, :4], innvest_lite.LRP(short, "zero").analyze(samples[1:2, :4], target=1))
