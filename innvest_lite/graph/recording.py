@@ -288,7 +288,7 @@ def _changed_keras() -> Iterator[None]:
         *((keras.Variable, name, _left_to_the_other(getattr(keras.Variable, name))) for name in _OPERATORS),
         # Else NumPy, as the first of two, asks a symbolic tensor for values.
         (keras.KerasTensor, "__array_ufunc__", None),
-        *((keras.KerasTensor, name, _with_numbers(getattr(keras.KerasTensor, name))) for name in reflected),
+        *((keras.KerasTensor, name, _with_numbers(getattr(keras.KerasTensor, name))) for name in (*_OPERATORS, *reflected)),
         (keras.Layer, "add_loss", layer_add_loss),
     ]
     before = [(owner, name, name in vars(owner), vars(owner).get(name)) for owner, name, _ in changed]

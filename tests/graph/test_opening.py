@@ -12,6 +12,7 @@ from comparing import offenders
 from graphs import names
 from keras import layers, ops
 
+import innvest_lite
 from innvest_lite.errors import UnsupportedLayerError
 from innvest_lite.forms import forms_of
 from innvest_lite.graph import passes, trace
@@ -428,3 +429,22 @@ def test_attributes_that_a_call_changes_stay_as_they_were():
     inner.calls = 7
     trace(fresh)
     assert inner.calls == 7 and inner.last is None and not hasattr(inner, "note")
+
+
+class Divided(keras.Layer):
+    """Attention by hand, whose logits a number of NumPy's scales, from either side."""
+
+    def call(self, x):
+        weights = keras.ops.softmax(np.float64(2) * keras.ops.einsum("bid,bjd->bij", x, x) / np.sqrt(8))
+        return x + keras.ops.einsum("bij,bjd->bid", weights, x)
+
+
+def test_numbers_of_numpy_leave_the_dtype_as_tensorflow_does():
+    """Keras takes them for float64, and relevance would meet values of float32."""
+    x = keras.Input((4, 3))
+    model = keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(Divided()(x))))
+    specs = [spec.dtype for node in trace(model).nodes for spec in (*node.input_specs, *node.output_specs)]
+    assert set(specs) == {"float32"}
+    samples = np.random.default_rng(0).normal(size=(3, 4, 3)).astype("float32")
+    found = innvest_lite.LRP(model, "epsilon_plus").analyze(samples, target=1)
+    np.testing.assert_allclose(found.sum((1, 2)), np.asarray(model(samples))[:, 1], rtol=1e-3)
