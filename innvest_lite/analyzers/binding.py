@@ -13,6 +13,7 @@ import keras
 from innvest_lite.analyzers.explainer import Explainer, finished, rivals_of
 from innvest_lite.analyzers.tokens import looked_up, refuse_computed
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.forms.affine import with_affine_steps
 from innvest_lite.forms.chains import with_chains
 from innvest_lite.forms.inputs import CODES, with_token_inputs
 from innvest_lite.forms.registry import form_of
@@ -77,6 +78,7 @@ def bound(analyzer: Analyzer, function: Any = None, sizes: Any = None) -> Explai
         _require_an_output(whole, method)
         _tell_of_squashing(whole, method, bool(heads[0]))
     rewritten = passes.rewrite(traced, analyzer.fuses_batchnorm, analyzer.splits_separable, strip=False)
+    rewritten = with_affine_steps(rewritten)
     rewritten = with_chains(rewritten) if analyzer.joins_chains else rewritten
     graph = with_token_inputs(passes.strip_softmax(_selected(rewritten, analyzer.output_choice, function)))
     inputs = input_spec(analyzer.model, graph, analyzer.preprocessor)

@@ -19,6 +19,7 @@ from innvest_lite.analyzers.sweep import Swept
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph import Spec, Value
 from innvest_lite.rules import Evaluated
+from innvest_lite.rules.base import ByStep
 from innvest_lite.rules.lrp import LinearRule
 from innvest_lite.tables import table
 
@@ -108,6 +109,9 @@ class CheckReport:
 
     def _vanishing(self):
         for row in self.rows if self.whole else ():
+            if row.rule == str(ByStep()):
+                # States that are constants keep what arrives at them.
+                continue
             arrived = np.abs(row.arrived)
             stays = np.maximum(np.abs(row.handed_on), np.abs(row.gate)) > _VANISHED * arrived
             if np.all(arrived > 0) and not np.any(stays):
@@ -235,7 +239,9 @@ def measured(starts: Sequence[tuple[Value, Any]], swept: Swept, inputs: Sequence
             # A recurrent layer's rows are those of what it does in a step, added up over all.
             plan, over_steps = passage.inside
             names = [step.node.name for step in plan.every_step if not isinstance(step.rule, Evaluated)]
-            _, sums = over_steps(measured=measured, names=names, size=len(_FIELDS))
+            _, begun, sums = over_steps(measured=measured, names=names, size=len(_FIELDS))
+            if begun:
+                names, sums = [passage.call.form.name, *names], [_of_constants(begun), *sums]
             # A sample may be several to the layer, as in a series of series.
             sample: Any = passage.call.form.node.input_specs[0].samples
             sums = [ops.sum(ops.reshape(part, (-1, sample.rows, len(_FIELDS))), axis=1) for part in sums]
@@ -247,6 +253,12 @@ def measured(starts: Sequence[tuple[Value, Any]], swept: Swept, inputs: Sequence
         fields = ops.stack([row[field] for field in _FIELDS], axis=1)
         numbers[passage.call.form.name] = backend.scale_wide(fields, passage.exponent[:, None])
     return numbers
+
+
+def _of_constants(states):
+    """The row of a recurrent layer itself: what arrived at the states with which it begins, where they are constants."""
+    arrived = _sum(states, [_PLAIN] * len(states))
+    return ops.stack([arrived if field in ("arrived", "bias") else ops.zeros_like(arrived) for field in _FIELDS], axis=1)
 
 
 def _row(passage):

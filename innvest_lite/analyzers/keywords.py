@@ -42,14 +42,14 @@ _RULE_WORDS = {
 }
 _RULE_OPTIONS = ("epsilon", "alpha", "beta", "bias", "fast")
 _BOUNDS = ("low", "high")
-GAMMAS = ("gamma", "gamma_convolution")
+ATTENTION = ("gamma", "gamma_convolution", "gates", "bias_factor")
 _PLACED = ("input_layer_rule", "until_layer_idx", "until_layer_rule")
 LRP_OPTIONS = (*_RULE_OPTIONS, *_PLACED, *_BOUNDS)
 
 
 def lrp_by_preset(preset: str, model: Any, **options: Any) -> LRP:
     """LRP with a preset: `epsilon`, `alpha`, `beta`, `bias` are options of the preset, the rest as in `_lrp`."""
-    own = _taken(options, (*_RULE_OPTIONS, *GAMMAS))
+    own = _taken(options, (*_RULE_OPTIONS, *ATTENTION))
     own = _alpha_beta(own) if preset == "alpha_beta" else own
     if not {*_PLACED, *_BOUNDS, "composite"}.intersection(options):
         return LRP(model, preset, composite_options=own, **options)

@@ -234,7 +234,7 @@ class PatternAnalyzer(ReverseAnalyzer):
 
     def _fingerprints(self) -> dict[str, str]:
         """Name -> hash, of the weights on which the explanation depends, as they are now."""
-        return self._layout.fingerprints_at(self.explainer.graph.node_of)
+        return self._layout.fingerprints_at(node.name for node in self.explainer.graph.every_node)
 
     def _take(self, patterns: Any, fingerprints: Mapping[str, str]) -> None:
         """Makes the backward kernels of patterns the analyzer's weights.

@@ -56,7 +56,7 @@ def handed_back(
     arrived: Sequence[Any],
     back: Callable[[Plan, Sequence[Any], Sequence[tuple[Value, Any]]], tuple[Mapping[Value, Any], Sequence[Any]]],
     more: Sequence[Any] = (),
-) -> tuple[tuple[Any, ...], list[Any]]:
+) -> tuple[tuple[Any, ...], list[Any], list[Any]]:
     """Relevance of what a recurrent layer takes.
 
     Args:
@@ -68,7 +68,8 @@ def handed_back(
         more: what is added to, see `graph.recurrence.backwards`.
 
     Returns:
-        `(relevance, sums)`: for each input of the node a tensor or None; and the sums.
+        `(relevance, begun, sums)`: for each input of the node a tensor or None; that of the states with which it begins,
+        where they are constants, a list; and the sums.
     """
     plan: Any = step.inner
 
@@ -82,7 +83,7 @@ def handed_back(
     handed = [None] * len(step.node.inputs)
     for place, relevance in zip(places, found, strict=False):
         handed[place] = relevance
-    return tuple(handed), sums
+    return tuple(handed), found[len(places) :], sums
 
 
 def _places(node):

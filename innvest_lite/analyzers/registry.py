@@ -58,7 +58,7 @@ def _composite(preset, summary, sums="contribution", **defaults):
 
 def _attention(preset, summary):
     make = functools.partial(keywords.lrp_by_preset, preset)
-    return _worded(f"LRP: {summary}", make, {"sums": "auto"}, keywords.GAMMAS)
+    return _worded(f"LRP: {summary}", make, {"sums": "auto"}, keywords.ATTENTION)
 
 
 def _worded(summary, make, defaults, words=()):

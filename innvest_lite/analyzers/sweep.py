@@ -179,7 +179,7 @@ def backward(
         else:
             over_steps = functools.partial(_back_over_steps, step, prepared, arrived, kernels)
             inside = step.inner, over_steps
-            handed_on, _ = over_steps()
+            handed_on, *_ = over_steps()
         passages.append(Passage(step.rule, call, arrived, handed_on, exponent, inside))
         _add(pending, step.node.inputs, handed_on)
         grown += step.rule.grows
@@ -192,7 +192,7 @@ def backward(
 
 
 def _back_over_steps(step, steps, arrived, kernels, *, measured=None, names=(), size=0):
-    """`(relevance of the inputs, sums)` of a recurrent layer.
+    """`(relevance of the inputs, that of states that are constants, sums)` of a recurrent layer.
 
     The sums are those of the numbers, `size` for each sample, that `measured` gives of a sweep by name.
     """

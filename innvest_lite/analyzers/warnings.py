@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from innvest_lite.graph.ending import ending_of
+from innvest_lite.rules.pattern import Pattern
 
 if TYPE_CHECKING:
     from innvest_lite.analyzers.base import Analyzer
@@ -25,7 +26,7 @@ _AMONG_RIVALS = (
 
 
 def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray, explainer: Explainer) -> None:
-    """Warns, once, of maps of zeros, and of maps that a negative logit turned round.
+    """Warns, once, of maps of zeros, of maps that a negative logit turned round, and of patterns alone through recurrence.
 
     Args:
         analyzer: whose explanations they are.
@@ -51,6 +52,21 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray, explainer: 
             type(analyzer).__name__,
             _AMONG_RIVALS if explainer.has_rivals else ".",
         )
+    recurrent = [step.node.name for step in explainer.plan.steps if step.inner is not None and _by_patterns(step.inner)]
+    if recurrent and "recurrent" not in told:
+        told.add("recurrent")
+        _log.warning(
+            "%s goes back over the steps of %s by patterns alone: what units share counts once for each of them, at every "
+            "step again, so that early steps outgrow all others, and the map says little of where the evidence is "
+            '(docs/sequences.md). PatternAttribution with shares="sample" hands on no more than arrives.',
+            type(analyzer).__name__,
+            ", ".join(recurrent),
+        )
+
+
+def _by_patterns(plan):
+    """Whether some rule of a plan back-projects with patterns as they are."""
+    return any(isinstance(step.rule, Pattern) for step in plan.every_step)
 
 
 def tell_of_inputs(analyzer: Analyzer, arrays: Sequence[np.ndarray], explainer: Explainer) -> None:

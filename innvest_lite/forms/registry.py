@@ -76,6 +76,8 @@ def form_of(node: Node, graph: Graph) -> Form:
     operation = node.operation
     if isinstance(operation, joint.Chain):
         return joint.chain(node)
+    if isinstance(operation, joint.Affine):
+        return joint.affine(node)
     if isinstance(operation, Linear):
         return linear.of_weights(node)
     if isinstance(operation, LookUp):

@@ -17,7 +17,7 @@ from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.behaviour import GRID, behaviour_of
 from innvest_lite.graph.masks import carry_mask
-from innvest_lite.graph.passes import IDLE
+from innvest_lite.graph.passes import IDLE, keeps_order
 from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import curves, is_softmax, same_curve
 
@@ -202,7 +202,8 @@ def product(node: Node, graph: Graph) -> Form:
     inputs = range(len(node.inputs))
     signals = [index for index in inputs if not _is_broadcast(node, index)]
     ranges = [_range(graph, value) for value in node.inputs]
-    bounded = {index for index in signals if ranges[index] is not None and max(map(abs, ranges[index])) <= 1 + 1e-6}
+    small = {index for index in inputs if ranges[index] is not None and max(map(abs, ranges[index])) <= 1 + 1e-6}
+    squashed, bounded = small.difference(signals), small.intersection(signals)
     if bounded.issuperset(signals):
         bounded = {index for index in bounded if ranges[index][0] >= -1e-6}
     signals = [index for index in signals if index not in bounded]
@@ -211,7 +212,7 @@ def product(node: Node, graph: Graph) -> Form:
     if len(signals) > 1:
         behind = [_ancestors(graph, value) for value in node.inputs]
         signals = [i for i in signals if not any(node.inputs[j] in behind[i] for j in signals if j != i)]
-    return Product(node, "product", signal=signals[0] if len(signals) == 1 else None, squashed=bool(bounded))
+    return Product(node, "product", signal=signals[0] if len(signals) == 1 else None, squashed=bool(squashed | bounded))
 
 
 def quotient(node: Node, graph: Graph) -> Form:
@@ -241,6 +242,8 @@ def _range(graph, value):
         return None
     if is_softmax(node):
         return 0.0, 1.0
+    if keeps_order(node):
+        return _range(graph, node.inputs[0])
     seen = behaviour_of(node)
     if seen.is_bounded:
         return float(np.nanmin(seen.values)), float(np.nanmax(seen.values))

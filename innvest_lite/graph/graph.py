@@ -176,6 +176,11 @@ class Graph:
         return {node.name: node for node in self.nodes}
 
     @functools.cached_property
+    def every_node(self) -> tuple[Node, ...]:
+        """All nodes, behind each recurrent layer those of what it does in one step."""
+        return tuple(one for node in self.nodes for one in (node, *(node.steps.every_node if node.steps else ())))
+
+    @functools.cached_property
     def consumers(self) -> dict[Value, list[Node]]:
         """Value -> the nodes that take it, in order."""
         table: dict[Value, list[Node]] = {}

@@ -221,14 +221,14 @@ def _head(graph, output):
         if is_softmax(node) or is_sigmoid(node):
             # What takes the output itself takes probabilities, too.
             return () if len(chain) > 1 and output in graph.consumers else tuple(chain)
-        value = node.inputs[0] if _keeps_order(node) else None
+        value = node.inputs[0] if keeps_order(node) else None
         # What else takes the value on the way takes probabilities.
         if value is None or len(graph.consumers[value]) > 1 or value in graph.outputs:
             return ()
     return ()
 
 
-def _keeps_order(node):
+def keeps_order(node):
     """Whether a node hands on the same numbers in the same order, of another type or shape at most."""
     return len(node.inputs) == 1 and (
         is_plain(node.operation, _KEEPING)

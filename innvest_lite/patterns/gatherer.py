@@ -86,10 +86,11 @@ class Gatherer:
         """Pattern name -> the mean of y over some samples, float64: a first pivot."""
         some = [ops.convert_to_tensor(array[:_FOR_THE_PIVOT]) for array in arrays]
         means = {}
-        for form, owner, _, output, _ in self._calls(some):
+        for form, values, _ in self._layout.calls(some):
+            owner = self._layout.owners[form.name]
             # The first call of a shared layer is enough: a pivot need only be near the mean.
-            if owner not in means:
-                y = form.centred(output, ops.zeros(form.unit_shape))
+            if owner in self._sums and owner not in means:
+                y = form.centred(values[form.node.values[0]], ops.zeros(form.unit_shape))
                 means[owner] = backend.to_numpy(form.per_unit(y)).astype("float64") / max(int(_positions(y, form)), 1)
         return means
 
@@ -164,24 +165,20 @@ class Gatherer:
         Returns:
             A generator of `(pattern name, sums)`; sums: name -> a function that computes what is to be added.
         """
-        for form, owner, inputs, output, regime in self._calls(tensors):
-            centred = form.centred(output, ops.convert_to_tensor(self._sums[owner]["pivot"]))
-            yield owner, _products(form, self._kinds(owner, full), inputs, centred, regime > 0, weights)
+        for form, values, counted in self._layout.calls(tensors, weights):
+            owner = self._layout.owners[form.name]
+            if owner not in self._sums:
+                continue
+            inputs = tuple(values[value] for value in form.node.inputs)
+            active = values[self._layout.regime(form, self._regime)] > 0
+            centred = form.centred(values[form.node.values[0]], ops.convert_to_tensor(self._sums[owner]["pivot"]))
+            yield owner, _products(form, self._kinds(owner, full), inputs, centred, active, counted)
 
     def _kinds(self, owner, full):
         word = self.gathered[owner]
         if full:
             return _OF_FULL_BATCHES[word]
         return _OF_EVERY_BATCH[word] | ({"linear"} if owner in self._with_linear else set())
-
-    def _calls(self, tensors):
-        """Each call of a linear layer that is fitted: `(form, owner, inputs, output, value of the regime)`."""
-        values = self._layout.values(tensors)
-        for name, owner in self._layout.owners.items():
-            if owner in self._sums:
-                form = self._layout.forms[name]
-                inputs = tuple(values[value] for value in form.node.inputs)
-                yield form, owner, inputs, values[form.node.values[0]], values[self._layout.regime(form, self._regime)]
 
     def take(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Empties the sums.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import keras
@@ -12,8 +12,10 @@ import keras
 from innvest_lite import backend
 from innvest_lite.digests import described, digest
 from innvest_lite.forms import Form, LinearForm, forms_of
+from innvest_lite.forms.affine import with_affine_steps
 from innvest_lite.forms.chains import with_chains
 from innvest_lite.forms.joint import ChainForm
+from innvest_lite.forms.steps import every_value
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Node, Value, passes, trace
@@ -34,7 +36,7 @@ class Layout:
 
     Attributes:
         graph: the rewritten graph, with all outputs.
-        forms: node name -> form, for all nodes.
+        forms: node name -> form, for all nodes, also those of one step of recurrent layers.
         owners: linear node name -> the name that its pattern stands under: that of the first node with its weights.
     """
 
@@ -55,9 +57,9 @@ class Layout:
         """
         split = one_of(separable, SEPARABLE, "separable") == "split"
         # BatchNormalization is fused, because the rectifier sees the normalized value, and its sign is the regime.
-        graph = passes.rewrite(trace(model, input_shape), fuse=True, split=split)
+        graph = with_affine_steps(passes.rewrite(trace(model, input_shape), fuse=True, split=split))
         graph = with_chains(graph) if one_of(chains, CHAINS, "chains") == "joint" else graph
-        forms = forms_of(graph)
+        forms = {name: form for part in _parts(graph) for name, form in forms_of(part).items()}
         # A pattern belongs to the weights: all calls of a shared layer have one (docs/design.md, decision 3).
         first: dict[tuple[Any, ...], str] = {}
         linear = [form for form in forms.values() if isinstance(form, LinearForm)]
@@ -80,6 +82,21 @@ class Layout:
     def values(self, tensors: Sequence[Any]) -> dict[Value, Any]:
         """`Value` -> tensor, for all values of the graph, from a tensor per input."""
         return values_of(self.graph, self.forms, tensors)
+
+    def calls(self, tensors: Sequence[Any], weights: Any = None) -> Iterator[tuple[LinearForm, dict[Value, Any], Any]]:
+        """Each call of a linear layer, those of recurrent layers with all their steps.
+
+        Args:
+            tensors: a tensor for each input.
+            weights: how much each sample counts, (samples,); None: all alike.
+
+        Returns:
+            A generator of `(form, values, weights)`: those of the form's graph, and how much each of their rows counts.
+        """
+        for graph, values, counted in every_value(self.graph, self.forms, tensors, weights):
+            for node in graph.nodes:
+                if node.name in self.owners:
+                    yield cast(LinearForm, self.forms[node.name]), values, counted
 
     def fingerprints(self) -> dict[str, str]:
         """Name -> a hash of weights, for all weights of the model.
@@ -148,13 +165,18 @@ class Layout:
         node = self._activation(form.node.values[0])
         return "" if node is None else activation_name(node) or node.kind
 
+    @functools.cached_property
+    def _consumers(self) -> dict[Value, list[Node]]:
+        """Value -> the nodes that take it, in the graph and in those of one step."""
+        return {value: nodes for part in _parts(self.graph) for value, nodes in part.consumers.items()}
+
     def _activation(self, value: Value) -> Node | None:
         """The node. Breadth first, so the nearest one; ties go to the node that comes first."""
         frontier: list[Value] = [value]
         while frontier:
             following = []
             for current in frontier:
-                for node in self.graph.consumers.get(current, ()):
+                for node in self._consumers.get(current, ()):
                     form = self.forms[node.name]
                     if form.kind in ("rectifier", "activation"):
                         return node
@@ -162,6 +184,14 @@ class Layout:
                         following.append(node.values[0])
             frontier = following
         return None
+
+
+def _parts(graph):
+    """The graph, and those of one step of its recurrent layers."""
+    yield graph
+    for node in graph.every_node:
+        if node.steps is not None:
+            yield node.steps
 
 
 def _is_beyond_the_papers(form):

@@ -3,7 +3,7 @@
 `matchers` say for which nodes a rule is, `presets` are the composites that people know by name, `composite` binds.
 """
 
-from innvest_lite.rules.attention import Halves, SoftmaxTaylor, ValuePath
+from innvest_lite.rules.attention import Halves, Proportional, SoftmaxTaylor, ValuePath
 from innvest_lite.rules.base import RULES, Call, Evaluated, Rule, register_rule
 from innvest_lite.rules.composite import Plan, Step, bind
 from innvest_lite.rules.first_layer import Box, Flat, WSquare
@@ -25,6 +25,7 @@ from innvest_lite.rules.matchers import (
     named,
     one_position,
     rectified,
+    squashed,
     unshared,
     until,
     weighted,
@@ -63,6 +64,7 @@ __all__ = [
     "PatternMagnitudes",
     "PatternShares",
     "Plan",
+    "Proportional",
     "Rule",
     "Site",
     "SoftmaxTaylor",
@@ -89,6 +91,7 @@ __all__ = [
     "preset",
     "rectified",
     "register_rule",
+    "squashed",
     "unshared",
     "until",
     "weighted",

@@ -82,6 +82,39 @@ class Halves(Rule):
 
 @register_rule
 @dataclasses.dataclass(frozen=True)
+class Proportional(Rule):
+    """A product of a gate and a signal: each gets what it is of both, R_i = |a_i| / sum_k |a_k| R.
+
+    LRP-prop of Arras et al. 2019 (arXiv 1909.12114), by magnitude, as they recommend it where a sum of the two can vanish.
+    """
+
+    kinds = ("product",)
+
+    def is_for(self, form: Any) -> bool:
+        """Of products, not of quotients."""
+        return super().is_for(form) and not getattr(form, "divides", False)
+
+    def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
+        """R_i = |a_i| / sum_k |a_k| R, added up where an input is broadcast."""
+        sizes, back, total = self._sizes(call)
+        share = backend.divide_no_nan(wide(relevance[0]), total)
+        return back(tuple(size * share for size in sizes))
+
+    def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
+        """What arrived where all are 0."""
+        return {"epsilon": nowhere(relevance[0], self._sizes(call)[-1])}
+
+    def _sizes(self, call):
+        """`(the inputs' magnitudes in the output's shape, the pullback of broadcasting, their sum)`."""
+        shape = ops.shape(call.outputs[0])
+        spread, back = backend.vjp(
+            lambda *x: tuple(ops.broadcast_to(one, shape) for one in x), *(ops.abs(wide(x)) for x in call.inputs)
+        )
+        return spread, back, sum(spread[1:], spread[0])
+
+
+@register_rule
+@dataclasses.dataclass(frozen=True)
 class ValuePath(Rule):
     """A product in which one side weighs the other: the weights are constants, and the values get all (Ali et al. 2022).
 

@@ -67,7 +67,7 @@ class Plan:
     @property
     def kernel_forms(self) -> tuple[LinearForm, ...]:
         """The linear forms that back-project with a kernel of the analyzer's, in order."""
-        return tuple(cast(LinearForm, step.form) for step in self.steps if step.rule.needs_kernel)
+        return tuple(cast(LinearForm, step.form) for step in self.every_step if step.rule.needs_kernel)
 
     def ends(self) -> tuple[list[Step], list[Step]]:
         """The linear nodes that the output comes from on a way through no other one, and what lies behind them."""
@@ -160,8 +160,7 @@ def _bound_steps(site, composite):
     forms = forms_of(steps)
     # What a state holds has gone through the layer's weights; what comes, where the layer is not the first.
     behind = steps.inputs[1:] if site.before_first else steps.inputs
-    plan, missing = _bound(steps, forms, sites_of(steps, forms, behind, steps.outputs), composite)
-    return plan, missing + [step.form for step in plan.steps if step.rule is not None and step.rule.needs_kernel]
+    return _bound(steps, forms, sites_of(steps, forms, behind, steps.outputs), composite)
 
 
 def checked_pairs(composite: Any) -> list[tuple[Callable[[Site], bool], Rule]]:

@@ -8,6 +8,7 @@ arrives where the denominator is exactly 0 is lost. `absorbed` says how much a r
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from keras import ops
@@ -86,11 +87,15 @@ class Epsilon(LinearRule):
     Attributes:
         epsilon: in units of z.
         bias: whether z_j has the bias in it, which then keeps its share.
+        bias_factor: which part of what bias and epsilon would keep is handed on all the same, in equal parts to all N
+            inputs of a unit: c_ij + bias_factor (b_j + epsilon sign(z_j)) / N in place of c_ij. With 1 the rule conserves,
+            which is what it is for (Arras et al. 2017, arXiv 1706.07206, eq. 3); inputs of 0 then get relevance too.
     """
 
     # iNNvestigate's default: small enough to change nothing but what is close to 0 / 0.
     epsilon: float = 1e-7
     bias: bool = True
+    bias_factor: float = 0.0
 
     @property
     def grows(self) -> bool:
@@ -102,16 +107,37 @@ class Epsilon(LinearRule):
         require(not zero, "epsilon should be above 0; Zero() has none.")
         require_number(self.epsilon, "epsilon", above=True)
         require_bool(self.bias, "bias")
+        require_number(self.bias_factor, "bias_factor")
 
     def reverse(self, call: Call, relevance: tuple[Any, ...]) -> tuple[Any, ...]:
-        """R_in = x W'(R / stab(z))."""
+        """R_in = x W'(R / stab(z)), and the equal parts."""
         # A plain division: with sign(0) = 1 the denominator is never 0.
-        return times(call.inputs, own(call, wide(relevance[0]) / self._stabilized(call)))
+        cotangent = wide(relevance[0]) / self._stabilized(call)
+        shares = times(call.inputs, own(call, cotangent))
+        if not self.bias_factor:
+            return shares
+        rest = cotangent * self._apart(call)
+        equal = call.form.vjp_inputs(call.inputs, self._equal(call), rest)
+        return tuple(share + ops.cast(part, share.dtype) for share, part in zip(shares, equal, strict=True))
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
-        """The bias keeps the share b / stab(z), epsilon the share that it adds to z."""
+        """The bias keeps the share b / stab(z), epsilon what it adds to z, less what is handed on all the same."""
         total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])
-        return kept(call, relevance[0], total, self._stabilized(call), self.bias)
+        parts = kept(call, relevance[0], total, self._stabilized(call), self.bias)
+        if self.bias_factor:
+            ones = tuple(ops.ones_like(wide(x)) for x in call.inputs)
+            handed = call.form.apply(ones, self._equal(call))
+            parts = {reason: part * (1 - ops.cast(handed, part.dtype)) for reason, part in parts.items()}
+        return parts
+
+    def _apart(self, call):
+        """What z has besides the contributions: bias and epsilon."""
+        return self._stabilized(call) - call.form.linear_part(call.outputs[0])
+
+    def _equal(self, call):
+        """A kernel that hands an equal part to each input of a unit."""
+        kernel, fan_in = kernel_of(call), call.form.fan_in
+        return ops.ones_like(kernel) * (self.bias_factor / math.prod(kernel.shape[axis] for axis in fan_in))
 
     def _stabilized(self, call):
         total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])

@@ -75,6 +75,11 @@ def gated() -> Matcher:
     return _Gated()
 
 
+def squashed() -> Matcher:
+    """Matches products of a signal and of a gate that comes out of a squashing activation, as in recurrent layers."""
+    return _Squashed()
+
+
 def weighted() -> Matcher:
     """Matches products in which one side is known to weigh the other, as in attention."""
     return _Weighted()
@@ -162,6 +167,7 @@ MAKERS = (
     kernel_bearing,
     monotone,
     gated,
+    squashed,
     weighted,
     both_sides,
     layer,
@@ -212,6 +218,12 @@ class _Monotone(Matcher):
 class _Gated(Matcher):
     def __call__(self, site):
         return site.kind == "product" and getattr(site.form, "signal", None) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Squashed(Matcher):
+    def __call__(self, site):
+        return site.kind == "product" and getattr(site.form, "squashed", False)
 
 
 @dataclasses.dataclass(frozen=True)

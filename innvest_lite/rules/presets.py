@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from innvest_lite.errors import InvalidInputError, did_you_mean
-from innvest_lite.rules.attention import Halves, SoftmaxTaylor, ValuePath
+from innvest_lite.options import one_of
+from innvest_lite.rules.attention import Halves, Proportional, SoftmaxTaylor, ValuePath
 from innvest_lite.rules.base import Rule
 from innvest_lite.rules.first_layer import Flat, WSquare, box_of
 from innvest_lite.rules.gradient import Gradient, TokenSum
@@ -24,6 +25,7 @@ from innvest_lite.rules.matchers import (
     kind,
     layer,
     one_position,
+    squashed,
     weighted,
 )
 from innvest_lite.rules.pattern import GatedSignal, Pass
@@ -176,7 +178,17 @@ def sequential_preset_b_flat(epsilon: float = 0.1, bias: str = "shared") -> Comp
     return ((first(), Flat()), *sequential_preset_b(epsilon, bias))
 
 
-def attn_lrp(epsilon: float = 1e-6, gamma: float = 0.0, gamma_convolution: float = 0.0) -> Composite:
+GATES = ("constant", "halves", "proportional")
+"""What gates may get of a product's relevance (Arras et al. 2019, arXiv 1909.12114)."""
+
+
+def attn_lrp(
+    epsilon: float = 1e-6,
+    gamma: float = 0.0,
+    gamma_convolution: float = 0.0,
+    gates: str = "constant",
+    bias_factor: float = 0.0,
+) -> Composite:
     """AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): relevance goes through both sides of products, and the softmax.
 
     Gates that come out of a sigmoid, as in recurrent layers, or that are broadcast stay constants.
@@ -185,41 +197,72 @@ def attn_lrp(epsilon: float = 1e-6, gamma: float = 0.0, gamma_convolution: float
         epsilon: of linear layers, where gamma is 0, and of products.
         gamma: of dense layers; 0: epsilon.
         gamma_convolution: of convolutions, such as those that embed patches; 0: epsilon.
+        gates: what a gate gets of a product's relevance: "constant", nothing; "halves", as much as the signal;
+            "proportional", by the sizes of the two.
+        bias_factor: of epsilon, see `Epsilon`.
     """
     halves = Halves(epsilon)
     return (
         (kind("softmax"), SoftmaxTaylor()),
         (kind("matmul"), halves),
         (both_sides() | (kind("product") & ~gated()), halves),
-        *_gamma_or_epsilon(epsilon, gamma, gamma_convolution),
+        *_at_gates(gates, epsilon),
+        *_gamma_or_epsilon(epsilon, gamma, gamma_convolution, bias_factor),
     )
 
 
-def cp_lrp(epsilon: float = 1e-6, gamma: float = 0.0, gamma_convolution: float = 0.0) -> Composite:
+def cp_lrp(
+    epsilon: float = 1e-6,
+    gamma: float = 0.0,
+    gamma_convolution: float = 0.0,
+    gates: str = "constant",
+    bias_factor: float = 0.0,
+) -> Composite:
     """CP-LRP (Ali et al. 2022, arXiv 2202.07304): the weights of attention, and gates, are constants.
 
     Args:
         epsilon: of linear layers, where gamma is 0, and of products.
         gamma: of dense layers; 0: epsilon.
         gamma_convolution: of convolutions, such as those that embed patches; 0: epsilon.
+        gates: as of `attn_lrp`.
+        bias_factor: of epsilon, see `Epsilon`.
     """
-    values = ValuePath(epsilon=epsilon)
-    return ((weighted(), values), (kind("matmul"), Halves(epsilon)), *_gamma_or_epsilon(epsilon, gamma, gamma_convolution))
+    return (
+        (weighted(), ValuePath(epsilon=epsilon)),
+        (kind("matmul"), Halves(epsilon)),
+        *_at_gates(gates, epsilon),
+        *_gamma_or_epsilon(epsilon, gamma, gamma_convolution, bias_factor),
+    )
 
 
-def cp_lrp_gamma(epsilon: float = 1e-6, gamma: float = 0.05, gamma_convolution: float = 0.25) -> Composite:
+def cp_lrp_gamma(
+    epsilon: float = 1e-6,
+    gamma: float = 0.05,
+    gamma_convolution: float = 0.25,
+    gates: str = "constant",
+    bias_factor: float = 0.0,
+) -> Composite:
     """As cp_lrp, with gamma at linear layers, as for transformers of images; arguments as there."""
-    return cp_lrp(epsilon, gamma, gamma_convolution)
+    return cp_lrp(epsilon, gamma, gamma_convolution, gates, bias_factor)
 
 
-def _gamma_or_epsilon(epsilon, gamma, gamma_convolution):
-    dense, convolutional = (Gamma(one) if one else Epsilon(epsilon) for one in (gamma, gamma_convolution))
+def _at_gates(gates, epsilon):
+    if one_of(gates, GATES, "gates") == "constant":
+        return ()
+    # What a normalization multiplies with is no gate.
+    return ((squashed(), Halves(epsilon) if gates == "halves" else Proportional()),)
+
+
+def _gamma_or_epsilon(epsilon, gamma, gamma_convolution, bias_factor):
+    dense, convolutional = (
+        Gamma(one) if one else Epsilon(epsilon, bias_factor=bias_factor) for one in (gamma, gamma_convolution)
+    )
     return dense_and_convolutional(dense, convolutional)
 
 
 PRESETS: dict[str, Callable[..., Composite]] = {
     "zero": lambda bias=True: everywhere(Zero(bias)),
-    "epsilon": lambda epsilon=1e-7, bias=True: everywhere(Epsilon(epsilon, bias)),
+    "epsilon": lambda epsilon=1e-7, bias=True, bias_factor=0.0: everywhere(Epsilon(epsilon, bias, bias_factor)),
     "gamma": lambda gamma=0.25: everywhere(Gamma(gamma)),
     "z_plus": lambda fast=False: everywhere(ZPlus(fast)),
     "alpha_beta": alpha_beta,
