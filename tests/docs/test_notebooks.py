@@ -23,7 +23,7 @@ def code_of(path):
 
 
 def test_all_are_there_without_outputs(subtests):
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(1, 8)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(1, 9)]
     for path in NOTEBOOKS:
         notebook = read(path)
         with subtests.test(path.stem):
