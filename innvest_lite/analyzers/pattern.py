@@ -141,6 +141,8 @@ class PatternAttribution(PatternAnalyzer):
             (rules.kind("matmul", "product"), rules.Halves()),
             (rules.kind("softmax"), rules.SoftmaxTaylor()),
             *_COMMON,
+            # What is left are means over what a mask shows: as they differ from sample to sample, they have no pattern.
+            (rules.kind("average"), rules.Magnitude(signed=True)),
         ]
 
     def _backward_kernel(self, form: LinearForm, pattern: np.ndarray) -> Any:

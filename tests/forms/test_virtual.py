@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from innvest_lite import LRP, Gradient, PatternAttribution, UnsupportedLayerError
+from innvest_lite import LRP, Gradient, PatternAttribution, PatternNet, UnsupportedLayerError
 from innvest_lite.forms import LinearForm, forms_of
 from innvest_lite.graph import trace
 
@@ -72,7 +72,7 @@ def test_a_masked_average_has_no_constant_kernel():
         found[masks] = isinstance(forms_of(trace(model))["mean"], LinearForm)
         if masks:
             with pytest.raises(UnsupportedLayerError, match="mean"):
-                PatternAttribution(model)
+                PatternNet(model)
     assert found == {True: False, False: True}
 
 
@@ -89,8 +89,21 @@ def test_a_mask_that_is_handed_to_an_average_hides_from_it(composite):
     arrived = mean * model.layers[-1].kernel.numpy()[:, 1]
     size = hidden if composite == "zero" else np.abs(hidden)
     np.testing.assert_allclose(found, size / size.sum(1, keepdims=True) * arrived, rtol=1e-4, atol=1e-6)
-    with pytest.raises(UnsupportedLayerError, match="mean"):
-        PatternAttribution(model)
+
+
+@pytest.mark.parametrize("shares", ["sample", "average"])
+def test_attribution_by_patterns_shares_a_masked_average_by_what_each_step_contributes(shares):
+    """Neither hidden steps nor signs are lost: sign(z) c / sum |c| over the steps that are seen, by hand."""
+    x, mask = keras.Input((5, 3)), keras.Input((5,), dtype="bool")
+    mean = layers.GlobalAveragePooling1D(name="mean")(x, mask=mask)
+    model = models.randomize(keras.Model([x, mask], layers.Dense(2, name="out")(mean)), seed=1)
+    samples, seen = models.normal(2, 5, 3), np.arange(5) < np.array([[3], [5]])
+    analyzer = PatternAttribution(model, shares=shares, patterns={"out": model.get_layer("out").kernel.numpy()})
+    found, inside = analyzer.analyze([samples, seen], target=1, keep=["mean"])
+    parts = np.where(seen[..., None], samples, 0).astype("float64")
+    sign, sizes = np.sign(parts.sum(1, keepdims=True)), np.abs(parts).sum(1, keepdims=True)
+    np.testing.assert_allclose(found[0], sign * parts / sizes * inside["mean"][:, None], rtol=1e-4, atol=1e-6)
+    assert np.all(found[0][seen]) and not found[0][~seen].any()
 
 
 def twins(first, rank):
