@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 import tensorflow as tf
 from common.measuring import machine
-from sequences_methods import METHODS, STARTED, VARIANTS, NotThereError, scored
+from sequences_methods import METHODS, STARTED, VARIANTS, NotThereError, areas_between, explained
 from sequences_networks import trained
 from sequences_tables import choices, family, tables
 from sequences_tasks import TASKS
@@ -63,9 +63,9 @@ def _measured(cell, known, missing, options):
     """What is known of a network, with what was missing."""
     task, network, seed = cell
     model = trained(network, task, seed, options.cache / "networks")
-    samples, accuracy = explained(model, TASKS[task], seed, options.samples)
+    samples, accuracy = drawn(model, TASKS[task], seed, options.samples)
     print(f"{_name(*cell)}: {'accuracy' if TASKS[task].classes else 'correlation'} {accuracy:.5f}", flush=True)
-    methods = dict(known["methods"])
+    methods, maps = dict(known["methods"]), {}
     if accuracy < options.accuracy:
         return {"accuracy": accuracy, "methods": methods}
     fitted = TASKS[task].drawn("training", seed, None).x[:FITTED]
@@ -73,22 +73,26 @@ def _measured(cell, known, missing, options):
     tf.config.run_functions_eagerly(options.eagerly)
     try:
         for method in missing:
-            methods[method] = _scores(method, model, TASKS[task], samples, fitted)
-            print(f"  {method}: {_said(methods[method])}", flush=True)
+            maps[method], methods[method] = _maps_and_scores(method, model, TASKS[task], samples, fitted)
     finally:
         tf.config.run_functions_eagerly(False)
+    maps = {name: relevance for name, relevance in maps.items() if relevance is not None}
+    for name, area in areas_between(maps, model, TASKS[task], samples).items() if TASKS[task].replace and maps else ():
+        methods[name]["area between"] = area
+    for name in missing:
+        print(f"  {name}: {_said(methods[name])}", flush=True)
     return {"accuracy": accuracy, "methods": methods}
 
 
-def _scores(method, model, task, samples, fitted):
-    """The scores of a method, or a word that says why there are none."""
+def _maps_and_scores(method, model, task, samples, fitted):
+    """What a method makes of samples and its scores; or None, and a word that says why."""
     try:
-        return scored(method, model, task, samples, fitted)
+        return explained(method, model, task, samples, fitted)
     except InnvestLiteError as error:
-        return _TOLD.get(type(error), f"refused: {type(error).__name__}")
+        return None, _TOLD.get(type(error), f"refused: {type(error).__name__}")
 
 
-def explained(model, task, seed, count):
+def drawn(model, task, seed, count):
     """`(samples, accuracy)`: new samples that the network gets right; where it gives a number, all, and its correlation."""
     found = task.drawn("explained", seed, 2 * count)
     predicted = model.predict(found.x, verbose=0)
@@ -125,7 +129,7 @@ def _known(options, seeds):
 def _methods(options, task):
     """Those that are asked for; of a number there is no contrast."""
     wanted = options.methods or [*METHODS, *(f"{name}@contrast" for name in STARTED)]
-    wanted = [*wanted, *(VARIANTS if options.what == "choose" else ())]
+    wanted = [*wanted, *(VARIANTS[family(task)] if options.what == "choose" else ())]
     return [one for one in wanted if TASKS[task].classes or not one.endswith("@contrast")]
 
 
@@ -158,7 +162,7 @@ def main():
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help=f"of {list(TASKS)}")
     parser.add_argument("--networks", nargs="+", default=[])
     parser.add_argument("--methods", nargs="+", default=[], help="see sequences_methods.py for how options are written")
-    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=150)
     parser.add_argument("--accuracy", type=float, default=0.8, help="networks below it are left out (%(default)s)")
     parser.add_argument("--eagerly", action=argparse.BooleanOptionalAction, default=True, help="without tracing")
     options = parser.parse_args()

@@ -19,16 +19,22 @@ METHODS = (
     *("pattern.net", "pattern.attribution", "input_t_gradient", "integrated_gradients", "occlusion"),
     *("attention.rollout", "attention.gradient_weighted", "random"),
 )
-STARTED = ("lrp.epsilon", "lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma", "input_t_gradient", "integrated_gradients")
+STARTED = ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma", "integrated_gradients")
 """The methods that are measured from the contrast, too: patterns start from it by themselves."""
-VARIANTS = (
-    *(f"lrp.cp_lrp_gamma:gamma={gamma}{start}" for gamma in (0.02, 0.1, 0.25, 0.5, 1.0) for start in ("", "@contrast")),
-    *("lrp.cp_lrp_gamma:gamma=0.05,gamma_convolution=10", "lrp.cp_lrp_gamma:gamma=0.25,gamma_convolution=10"),
-    *("lrp.cp_lrp:epsilon=0.01", "lrp.cp_lrp:epsilon=0.1", "lrp.attn_lrp:epsilon=0.01", "lrp.attn_lrp:epsilon=0.1"),
-    *("lrp.attn_lrp:gamma=0.05", "lrp.attn_lrp:gamma=0.25@contrast", "lrp.z_plus", "lrp.z_plus@contrast"),
-    *("pattern.attribution:shares='average'", "pattern.attribution:estimator='linear'"),
+_GAMMAS = (
+    *(f"lrp.cp_lrp_gamma:gamma={gamma}" for gamma in (0.1, 0.25, 0.5, 1.0)),
+    *("lrp.cp_lrp_gamma:gamma=0.25@contrast", "lrp.attn_lrp:gamma=0.25", "lrp.z_plus", "lrp.z_plus@contrast"),
 )
-"""What is tried on the seeds that choices are made on, beside `METHODS`."""
+_EPSILONS = ("lrp.epsilon:epsilon=0.001", "lrp.epsilon:epsilon=0.1", "lrp.cp_lrp:epsilon=0.1", "lrp.attn_lrp:epsilon=0.1")
+_PATTERNS = ("pattern.attribution:shares='average'", "pattern.attribution:estimator='linear'")
+_IMAGES = (*_GAMMAS, "lrp.cp_lrp_gamma:gamma=0.25,gamma_convolution=10", *_PATTERNS)
+VARIANTS = {
+    "digits": _IMAGES,
+    "tetrominoes": _IMAGES,
+    "negation": (*_GAMMAS, *_EPSILONS, *_PATTERNS, "pattern.attribution:fallback='gradient'"),
+    "arithmetic": (*_EPSILONS, "lrp.epsilon:epsilon=1e-10"),
+}
+"""What is tried on the seeds that choices are made on, beside `METHODS`: the options of rules, by families of tasks."""
 BATCH = 100
 _WITHIN = 0.01
 
@@ -61,8 +67,8 @@ def target_of(method, task, y, outputs):
     return (np.eye(outputs)[y] - 1 / outputs).astype("float32") if method.endswith("@contrast") else y
 
 
-def scored(method, model, task, samples, fitted):
-    """Name of a score -> its mean over samples.
+def explained(method, model, task, samples, fitted):
+    """`(relevance, scores)`: what a method makes of samples, signals by their magnitude, and all scores but that of hiding.
 
     Raises:
         InnvestLiteError: the method is not there, or refuses the network.
@@ -70,12 +76,12 @@ def scored(method, model, task, samples, fitted):
     analyzer = analyzer_of(method, model, task, fitted)
     target = target_of(method, task, samples.y, model.output_shape[-1])
     relevance = analyzer.analyze(samples.x, target=target, batch_size=BATCH)
-    if not task.classes:
-        found = _of_operands(relevance, samples, model.predict(samples.x, verbose=0)[:, 0])
-        report = analyzer.check(samples.x, batch_size=BATCH) if method.startswith("lrp.") else None
-        return {**found, **({} if report is None else _of_biases(report))}
-    known = {} if samples.masks is None else _of_truth(relevance, samples.masks)
-    return {**known, **_of_degradation(analyzer, model, task, samples, relevance)}
+    if task.classes:
+        scores = {} if samples.masks is None else _of_truth(relevance, samples.masks)
+    else:
+        scores = _of_operands(relevance, samples, model.predict(samples.x, verbose=0)[:, 0])
+        scores |= _of_biases(analyzer.check(samples.x, batch_size=BATCH)) if method.startswith("lrp.") else {}
+    return relevance if analyzer.sign_tells else np.abs(relevance), scores
 
 
 def _of_truth(relevance, masks):
@@ -92,20 +98,30 @@ def _of_truth(relevance, masks):
     }
 
 
-def _of_degradation(analyzer, model, task, samples, relevance):
-    """The area between the curves of both orders; of signals, as always, by magnitude."""
-    found = degradation(
+def areas_between(maps, model, task, samples):
+    """Name of a method -> the mean area between the curves of both orders of hiding.
+
+    Args:
+        maps: name of a method -> as `explained` gives it.
+        model: the network.
+        task: its task.
+        samples: those that were explained.
+    """
+    # All methods at once: of small networks, tracing takes longer than anything else.
+    every, count = np.concatenate(list(maps.values())), len(maps)
+    hidden = np.concatenate([task.replace(samples.x)] * count) if callable(task.replace) else None
+    areas = degradation(
         model,
-        relevance,
-        samples.x,
+        every,
+        np.concatenate([samples.x] * count),
         task.patch,
-        replace=task.replace,
+        replace=task.replace if hidden is None else lambda _: hidden,
         order="both",
-        rank_by="signed" if analyzer.sign_tells else "magnitude",
-        target=samples.y,
-        batch_size=BATCH,
-    )
-    return {"area between": float(found.area_between.mean())}
+        rank_by="signed",
+        target=np.concatenate([samples.y] * count),
+        batch_size=500,
+    ).area_between
+    return dict(zip(maps, areas.reshape(count, -1).mean(axis=1).tolist(), strict=True))
 
 
 def _of_operands(relevance, samples, predicted):

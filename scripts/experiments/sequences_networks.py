@@ -76,7 +76,7 @@ def lstm(biased):
 def made(network, task):
     """A network of a task, untrained."""
     if network == "vit":
-        return vit(28, 4, 10, 48, 3) if task == "digits" else vit(8, 2, 2, 32, 2)
+        return vit(28, 7, 10, 48, 2) if task == "digits" else vit(8, 2, 2, 32, 2)
     return {
         "transformer": transformer,
         "bilstm": bilstm,
