@@ -141,8 +141,8 @@ class PatternAttribution(PatternAnalyzer):
             (rules.kind("matmul", "product"), rules.Halves()),
             (rules.kind("softmax"), rules.SoftmaxTaylor()),
             *_COMMON,
-            # What is left are means over what a mask shows: as they differ from sample to sample, they have no pattern.
-            (rules.kind("average"), rules.Magnitude(signed=True)),
+            # What it divides by differs from sample to sample, so that there is no pattern; what adds up is known.
+            (rules.kind("average") & _is_masked, rules.Magnitude(signed=True)),
         ]
 
     def _backward_kernel(self, form: LinearForm, pattern: np.ndarray) -> Any:
@@ -153,3 +153,9 @@ class PatternAttribution(PatternAnalyzer):
     def _pattern(self, form: LinearForm, kernel: np.ndarray) -> np.ndarray:
         weight = backend.to_numpy(form.kernel())
         return np.divide(kernel, weight, out=np.zeros_like(kernel), where=weight != 0)
+
+
+def _is_masked(site: Any) -> bool:
+    """Whether a mask says which positions of what a node takes count."""
+    node = site.form.node
+    return node.input_specs[0].masked or len(node.inputs) > 1
