@@ -15,13 +15,11 @@ import logging
 import os
 import pathlib
 import sys
-import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import tensorflow as tf
 from common.measuring import machine
 from sequences_methods import METHODS, STARTED, VARIANTS, NotThereError, areas_between, explained
 from sequences_networks import trained
@@ -69,13 +67,8 @@ def _measured(cell, known, missing, options):
     if accuracy < options.accuracy:
         return {"accuracy": accuracy, "methods": methods}
     fitted = TASKS[task].drawn("training", seed, None).x[:FITTED]
-    # Of small networks, tracing takes longer than anything else.
-    tf.config.run_functions_eagerly(options.eagerly)
-    try:
-        for method in missing:
-            maps[method], methods[method] = _maps_and_scores(method, model, TASKS[task], samples, fitted)
-    finally:
-        tf.config.run_functions_eagerly(False)
+    for method in missing:
+        maps[method], methods[method] = _maps_and_scores(method, model, TASKS[task], samples, fitted)
     maps = {name: relevance for name, relevance in maps.items() if relevance is not None}
     for name, area in areas_between(maps, model, TASKS[task], samples).items() if TASKS[task].replace and maps else ():
         methods[name]["area between"] = area
@@ -164,10 +157,7 @@ def main():
     parser.add_argument("--methods", nargs="+", default=[], help="see sequences_methods.py for how options are written")
     parser.add_argument("--samples", type=int, default=150)
     parser.add_argument("--accuracy", type=float, default=0.8, help="networks below it are left out (%(default)s)")
-    parser.add_argument("--eagerly", action=argparse.BooleanOptionalAction, default=True, help="without tracing")
     options = parser.parse_args()
-    # TensorFlow's, that data is not read eagerly.
-    warnings.filterwarnings("ignore", message="Even though the `tf.config.experimental_run_functions_eagerly`")
     # Of maps of zeros and negative logits, which are scored as they are.
     logging.getLogger("innvest_lite").setLevel(logging.ERROR)
     {"measure": measure, "choose": choose, "report": report}[options.what](options)
