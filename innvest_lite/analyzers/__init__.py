@@ -4,10 +4,12 @@
   makes; how a method explains tensors is a `strategy`.
 - `reverse`, `gradient`, `lrp`, `pattern`, `cam`: one backward `sweep` by the rules of a plan; `guard` looks whether the
   weights that patterns belong to are still there.
+- `attention_maps`: the weights of attention, multiplied up along the `token_flow`; where tokens lie, `token_places` says.
 - `averaged` with `path` and `noise`: gradients at many altered samples. `perturbation` with `masks`: outputs under masks.
 - `registry`, `keywords`: methods by iNNvestigate's names. `quantus`: as that package wants them.
 """
 
+from innvest_lite.analyzers.attention_maps import AttentionRollout, GradientWeightedAttention
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.baseline import Input, Random
 from innvest_lite.analyzers.cam import GradCAM, GradCAMPlusPlus
@@ -25,10 +27,12 @@ __all__ = [
     "LRP",
     "RISE",
     "Analyzer",
+    "AttentionRollout",
     "BoundedDeepTaylor",
     "DeepTaylor",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GradientWeightedAttention",
     "IntegratedGradients",
     "Occlusion",
     "SmoothGrad",

@@ -14,11 +14,11 @@ from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.feature_maps import FeatureMaps, feature_maps
+from innvest_lite.analyzers.overlay import in_order, over_input
 from innvest_lite.analyzers.reverse import ReverseAnalyzer, Sweep
 from innvest_lite.analyzers.strategy import Round, Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.positions import Places
-from innvest_lite.forms.windows import WHOLE
 from innvest_lite.graph import Graph
 from innvest_lite.graph.masks import mask_of
 from innvest_lite.inputs import InputSpec
@@ -52,8 +52,8 @@ class ActivationMap(Sweep):
         heat = _without_padding(heat, values[value], gradient, places)
         kept = [ops.cast(swept.relevance.get(one, ops.zeros_like(values[one])), "float32") for one in keep]
         drawn = [ops.zeros_like(x, dtype="float32") for x in inputs]
-        heat = _in_order(heat, places, len(self.maps.over.positions))
-        drawn[self.maps.input] = _over_input(heat, inputs[self.maps.input], self.maps)
+        heat = in_order(heat, places, len(self.maps.over.positions))
+        drawn[self.maps.input] = over_input(heat, inputs[self.maps.input], self.maps)
         return Explained(drawn, kept, swept.exponent, logits)
 
 
@@ -163,45 +163,3 @@ def _without_padding(heat: Any, features: Any, gradient: Any, places: Places) ->
     # A convolution without padding has fewer steps than the mask that it hands on.
     unused = ops.logical_not(ops.cast(mask, "bool"))[:, : ops.shape(heat)[1]]
     return ops.where(ops.logical_and(unused, ops.all(gradient == 0, axis=places.channels)), 0.0, heat)
-
-
-def _in_order(heat: Any, places: Places, count: int) -> Any:
-    """A map (batch, ...) over a value's positions with an axis for each of the input's `count` positions, in their order.
-
-    Along a position that the value does not have, the map is the same everywhere, and its axis has the size 1.
-    """
-    order = [one for axis in places.positions for one in places.axes[axis]]
-    missing = [one for one in range(count) if one not in order]
-    if missing or len(order) > len(places.positions):
-        sizes: list[Any] = []
-        for number, axis in enumerate(places.positions, start=1):
-            here = places.axes[axis]
-            sizes += [ops.shape(heat)[number]] if len(here) == 1 else [places.sizes[one] for one in here]
-        heat = ops.reshape(heat, (-1, *sizes, *[1] * len(missing)))
-    order += missing
-    return heat if order == sorted(order) else ops.transpose(heat, (0, *(order.index(one) + 1 for one in range(count))))
-
-
-def _over_input(heat: Any, x: Any, maps: FeatureMaps) -> Any:
-    """Interpolates a map to the input's positions, 0 where they are cropped, and spreads it evenly over its channels."""
-    for number, (axis, window) in enumerate(zip(maps.over.positions, maps.windows, strict=True), start=1):
-        size = ops.shape(x)[axis]
-        if window == WHOLE:
-            heat = _resized(heat, size, number)
-        else:
-            start, end = (round(part * size) for part in window)
-            margins = [(start, size - end) if other == number else (0, 0) for other in range(len(heat.shape))]
-            heat = ops.pad(_resized(heat, end - start, number), margins)
-    for axis in maps.over.channels:
-        heat = ops.expand_dims(heat / ops.cast(ops.shape(x)[axis], heat.dtype), axis)
-    return ops.broadcast_to(heat, ops.shape(x))
-
-
-def _resized(heat: Any, size: Any, axis: int) -> Any:
-    """Linear interpolation along one axis, between the middles of positions."""
-    count = ops.shape(heat)[axis]
-    scale = ops.cast(count, "float32") / ops.cast(size, "float32")
-    places = (ops.cast(ops.arange(size), "float32") + 0.5) * scale - 0.5
-    places = ops.clip(places, 0.0, ops.cast(count - 1, "float32"))
-    matrix = ops.relu(1 - ops.abs(places[:, None] - ops.cast(ops.arange(count), "float32")[None]))
-    return ops.moveaxis(ops.matmul(ops.moveaxis(heat, axis, -1), ops.transpose(matrix)), -1, axis)

@@ -16,7 +16,18 @@ from typing import Any
 
 import keras
 
-from innvest_lite.analyzers import baseline, cam, gradient, keywords, lrp, noise, path, pattern, perturbation
+from innvest_lite.analyzers import (
+    attention_maps,
+    baseline,
+    cam,
+    gradient,
+    keywords,
+    lrp,
+    noise,
+    path,
+    pattern,
+    perturbation,
+)
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.errors import InvalidInputError, did_you_mean
 
@@ -91,6 +102,8 @@ ANALYZERS = {
     "vargrad": _class(noise.VarGrad),
     "gradcam": _class(cam.GradCAM),
     "gradcam++": _class(cam.GradCAMPlusPlus),
+    "attention.rollout": _class(attention_maps.AttentionRollout),
+    "attention.gradient_weighted": _class(attention_maps.GradientWeightedAttention),
     "occlusion": _class(perturbation.Occlusion),
     "rise": _class(perturbation.RISE),
     "lrp": _worded("LRP: one rule for all linear nodes, rule=", keywords.lrp_by_rule, {}, ("rule",)),

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.forms.base import Form, LinearForm
 from innvest_lite.forms.inputs import spatial_axes
-from innvest_lite.graph import Graph, Spec, Value, all_layers
-from innvest_lite.graph.arguments import Given, leaves_of
+from innvest_lite.graph import Graph, Node, Spec, Value, all_layers
+from innvest_lite.graph.arguments import Given, StandIn, leaves_of
+from innvest_lite.graph.behaviour import FAILURES, evaluated
 from innvest_lite.graph.steps import Fold, Unfold
 
 
@@ -75,20 +77,23 @@ def places_of_input(graph: Graph, spec: Spec) -> Places:
     return Places(tuple((positions.index(axis),) if axis in positions else () for axis in range(len(spec.shape))))
 
 
-def places_of(graph: Graph, forms: Mapping[str, Form], source: Value) -> dict[Value, Places | None]:
-    """Where the positions of an input lie in all values.
+def places_of(
+    graph: Graph, forms: Mapping[str, Form], source: Value, places: Places | None = None
+) -> dict[Value, Places | None]:
+    """Where the positions of an input, or of a value, lie in all values that are computed from it.
 
     Args:
         graph: a `Graph`.
         forms: node name -> form.
-        source: one of its inputs.
+        source: one of its inputs, or with `places` any value.
+        places: where the positions lie in `source`; None: where those of an input do.
 
     Returns:
         `Value` -> `Places`, or LOST where the value may hold positions that could not be followed. Values are left out
         that do not depend on the input, or whose positions were pooled, or mixed with channels, or that hold only a part
         of them.
     """
-    found: dict[Value, Places | None] = {source: places_of_input(graph, graph.spec(source))}
+    found: dict[Value, Places | None] = {source: places or places_of_input(graph, graph.spec(source))}
     for node in graph.nodes:
         taken = [found.get(value, _GONE) for value in node.inputs]
         if all(places is _GONE for places in taken):
@@ -118,22 +123,32 @@ def _followed(node, form, taken, spec):
         return LOST if LOST in taken and len(spec.shape) > 2 else _GONE
     places, given = max(known, key=lambda each: len(each[1].shape))
     if any(other.axes != places.axes for other, _ in known):
-        return LOST
+        return _broadcast(known, spec.shape) if beside else LOST
     if name == "Stack":
         return _stacked(node, places, len(spec.shape))
     if form.kind == "embedding":
         return Places((*places.axes, ()), places.sizes)
-    if name in _RESHAPING:
+    if name in _RESHAPING or _reshapes_by_samples(node.operation):
         return _regrouped(places, given.shape[1:], spec.shape[1:])
     if name in _PICKING:
         return LOST
     if name in _MOVING:
         return _moved(node, places, given.shape, spec.shape)
-    if name == "EinsumDense" and "." not in node.operation.equation:
-        return _by_letters(node.operation.equation, places)
+    equation = getattr(node.operation, "equation", "") if form.kind == "linear" else ""
+    if equation and "." not in equation:
+        return _by_letters(equation, places)
+    moves = form.kind == "route" and len(node.inputs) == len(node.values) == 1
+    if not name and moves and len(spec.shape) != len(given.shape) and (tiled := _tiled(node, places, given, spec)):
+        return tiled
     if len(spec.shape) != len(places.axes):
         return _GONE if len(spec.shape) < len(places.axes) and not _hides_layers(node.operation) else LOST
     return _kept(node, form, places, given.shape, spec.shape)
+
+
+def _reshapes_by_samples(operation):
+    """Whether an operation reshapes to a shape that counts the samples, as `(ops.shape(x)[0], -1, 8)` does."""
+    inner = operation.operation if isinstance(operation, StandIn) else None
+    return is_keras(inner) and type(inner).__name__ in _RESHAPING
 
 
 def _by_letters(equation, places):
@@ -147,7 +162,7 @@ def _by_letters(equation, places):
 def _multiplied(node, taken):
     """Of a sum of products of two values: positions stay along the axes that are not summed over."""
     ranks = [len(spec.shape) for spec in node.input_specs]
-    operands, output = _letters(node, ranks)
+    operands, output = letters_of(node, ranks)
     if LOST in taken or operands is None:
         return LOST if len(output or operands or "abc") > 2 else _GONE
     along: dict[str, tuple[int, ...]] = {}
@@ -160,8 +175,16 @@ def _multiplied(node, taken):
     return Places(axes, sizes) if any(axes) else _GONE
 
 
-def _letters(node, ranks):
-    """A letter for each axis of both operands, and of the output; None where the equation does not say them."""
+def letters_of(node: Node, ranks: Sequence[int]) -> tuple[tuple[str, ...] | None, str]:
+    """The axes of a matrix product or an einsum of two tensors, a letter each.
+
+    Args:
+        node: the product's `Node`.
+        ranks: how many axes each operand has.
+
+    Returns:
+        `((one operand's letters, the other's), the output's)`; the pair is None where the equation does not say them.
+    """
     if type(node.operation).__name__ == "Matmul":
         if min(ranks) < 2:
             return None, ""
@@ -173,6 +196,60 @@ def _letters(node, ranks):
         return None, ""
     operands, output = equation.split("->")
     return tuple(operands.split(",")), output
+
+
+def _broadcast(known, shape):
+    """Of values that are added or multiplied, each with positions where others have a single one."""
+    axes: list[tuple[int, ...]] = [()] * len(shape)
+    for places, spec in known:
+        first = len(shape) - len(spec.shape)
+        for axis, here in enumerate(places.axes, start=first):
+            if here and axes[axis] not in ((), here):
+                return LOST
+            axes[axis] = axes[axis] or here
+    for places, spec in known:
+        first = len(shape) - len(spec.shape)
+        for axis, here in enumerate(places.axes, start=first):
+            if axes[axis] and not here and spec.shape[axis - first] != 1:
+                return LOST
+    return Places(tuple(axes), {one: size for places, _ in known for one, size in places.sizes.items()})
+
+
+def _tiled(node, places, given, spec):
+    """Of what cuts a picture in patches in a way of its own: where the numbers of its positions come out; else None.
+
+    A position lies along the axis at each place of which its numbers are nearer to one another than to the next place's.
+    """
+    if None in (*given.shape[1:], *spec.shape[1:]) or any(len(here) > 1 for here in places.axes):
+        return None
+    along: dict[int, dict[int, np.ndarray]] = {}
+    for axis in places.positions:
+        numbers = np.arange(float(given.shape[axis])).reshape([-1 if one == axis else 1 for one in range(len(given.shape))])
+        try:
+            with backend.eagerly():
+                numbers = evaluated(lambda x: node.call(x)[0], given.dtype, np.broadcast_to(numbers, (1, *given.shape[1:])))
+        except FAILURES:
+            return None
+        found = [(now, index) for now in range(1, numbers.ndim) if (index := _places_along(numbers, now)) is not None]
+        if len(found) != 1:
+            return None
+        along.setdefault(found[0][0], {})[places.axes[axis][0]] = found[0][1]
+    sizes = {one: int(index.max()) + 1 for here in along.values() for one, index in here.items()}
+    axes: list[tuple[int, ...]] = [()] * len(spec.shape)
+    for now, here in along.items():
+        axes[now] = tuple(sorted(here))
+        grid = np.indices([sizes[one] for one in axes[now]]).reshape(len(here), -1)
+        if not np.array_equal(grid, [here[one] for one in axes[now]]):
+            return None
+    return Places(tuple(axes), sizes)
+
+
+def _places_along(numbers, axis):
+    """The place of each entry of an axis among those of different numbers; None where these do not rise along it."""
+    rows = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
+    middles, index = np.unique(rows.mean(1), return_inverse=True)
+    steps = np.diff(middles)
+    return index if len(steps) and np.allclose(steps, steps[0]) and np.ptp(rows, axis=1).max() < steps[0] else None
 
 
 def _kept(node, form, places, before, after):
