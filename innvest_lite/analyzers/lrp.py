@@ -39,9 +39,10 @@ class LRP(ReverseAnalyzer):
     Args:
         model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
         composite: a name of `innvest_lite.rules.presets.PRESETS`, or a list of `(matcher, rule)`, of which the first match
-            counts. A list needs to speak of the linear nodes only: behind it, activations and gates pass relevance on,
-            sums and means share it out by contribution (by its magnitude, unless all rules are `Zero` or `Epsilon`), and
-            what only moves values moves relevance back.
+            counts. "auto" is "cp_lrp_gamma" for networks with attention or recurrent layers (docs/sequences.md), and
+            "epsilon_plus_flat" for all others. A list needs to speak of the linear nodes only: behind it, activations and
+            gates pass relevance on, sums and means share it out by contribution (by its magnitude, unless all rules are
+            `Zero` or `Epsilon`), and what only moves values moves relevance back.
         composite_options: options of a named composite, such as `{"epsilon": 0.01}`.
         sums: how sums, means and diagonal maps share relevance: "contribution", which grows without bound where
             contributions cancel, "magnitude" of the contributions, or "auto": by contribution where all rules are `Zero` or
@@ -65,7 +66,7 @@ class LRP(ReverseAnalyzer):
     def __init__(
         self,
         model: Any,
-        composite: Any = "epsilon_plus_flat",
+        composite: Any = presets.AUTO,
         *,
         composite_options: dict | None = None,
         sums: str = "auto",
@@ -81,9 +82,9 @@ class LRP(ReverseAnalyzer):
         self._composite_options = dict(composite_options or {})
         if not named and self._composite_options:
             raise InvalidInputError("composite_options go with a composite's name; the rules of a list have their own.")
-        self._pairs: Any = (
-            presets.preset(composite, **self._composite_options) if isinstance(composite, str) else checked_pairs(composite)
-        )
+        self._given: Any = None
+        if composite != presets.AUTO:
+            self._given = presets.preset(composite, **self._composite_options) if named else checked_pairs(composite)
         super().__init__(model, **options)
 
     def complete(self) -> None:
@@ -96,7 +97,10 @@ class LRP(ReverseAnalyzer):
 
     def composite(self) -> list:
         """The user's pairs, then what all other nodes do."""
-        return [*self._pairs, *presets.structure_of(self._pairs, self.sums)]
+        pairs = self._given
+        if pairs is None:
+            pairs = presets.preset(presets.by_itself(self.mixes_steps), **self._composite_options)
+        return [*pairs, *presets.structure_of(pairs, self.sums)]
 
     @property
     def turns_with_the_logit(self) -> bool:
@@ -132,7 +136,7 @@ class LRP(ReverseAnalyzer):
 
     def _tell_of_unused_pairs(self) -> None:
         used = [step.rule for step in self.plan().every_step]
-        for matcher, rule in self._pairs:
+        for matcher, rule in self._given:
             if not any(rule is other for other in used):
                 _log.warning(
                     "The pair (%s, %s) of the composite is used nowhere: it matches no node of this model, or those before "

@@ -285,6 +285,19 @@ PRESETS: dict[str, Callable[..., Composite]] = {
 }
 
 
+AUTO = "auto"
+"""In place of a name: the one that `by_itself` chooses."""
+
+
+def by_itself(mixes_steps: bool) -> str:
+    """The name of the composite that is taken where none is given.
+
+    Args:
+        mixes_steps: whether the network has attention or recurrent layers.
+    """
+    return "cp_lrp_gamma" if mixes_steps else "epsilon_plus_flat"
+
+
 def preset(name: str, **options: Any) -> Composite:
     """The composite of a name.
 

@@ -110,3 +110,29 @@ def test_flat_over_columns_is_said(caplog):
     LRP(headed("dense"), "epsilon_plus_flat")
     LRP(model, "epsilon_plus")
     assert not caplog.records
+
+
+def attending():
+    x = keras.Input((4, 6))
+    return keras.Model(x, layers.Dense(2, name="out")(layers.Flatten()(layers.MultiHeadAttention(2, 3)(x, x))))
+
+
+def recurrent():
+    x = keras.Input((4, 6))
+    return keras.Model(x, layers.Dense(2, name="out")(layers.SimpleRNN(3)(x)))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [(attending, "cp_lrp_gamma"), (recurrent, "cp_lrp_gamma"), (lambda: headed("dense"), "epsilon_plus_flat")],
+)
+def test_without_a_name_the_network_decides(model, name):
+    """A flat first layer gives all numbers of a token, or of a step, the same."""
+    model = model()
+    by_itself = LRP(model)
+    assert str(by_itself.plan()) == str(LRP(model, name).plan())
+    assert by_itself.get_config()["composite"] == "auto"
+    again = LRP.from_config(by_itself.get_config())
+    assert str(again.plan()) == str(by_itself.plan())
+    with pytest.raises(InvalidInputError, match="takes the options"):
+        LRP(model, composite_options={"alpha": 2})
