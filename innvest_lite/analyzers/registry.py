@@ -138,6 +138,11 @@ ANALYZERS = {
     "pattern.attribution": _patterned(pattern.PatternAttribution),
 }
 
+OF_ATTENTION = tuple(
+    name for name, method in ANALYZERS.items() if issubclass(method.analyzer, attention_maps.AttentionRollout)
+)
+"""The names that want self-attention in the model."""
+
 
 def create_analyzer(name: str, model: Any, **options: Any) -> Analyzer:
     """An analyzer by name.

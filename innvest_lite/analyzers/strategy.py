@@ -2,7 +2,7 @@
 
 There are few: one backward sweep (`reverse.Sweep`), the mean of gradients at altered samples
 (`averaged.AveragedGradients`), outputs under masks (`perturbation.MaskedOutputs`), a class activation map
-(`cam.ActivationMap`), and what looks at nothing (`baseline`).
+(`cam.ActivationMap`), a map of attention (`attention_maps.AttentionMap`), and what looks at nothing (`baseline`).
 """
 
 from __future__ import annotations

@@ -19,10 +19,11 @@ from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
 from innvest_lite.forms import Form, LinearForm
 from innvest_lite.forms.attention import Matmul
 from innvest_lite.forms.positions import LOST, Places, letters_of, places_of
-from innvest_lite.forms.structure import Product
+from innvest_lite.forms.structure import Product, is_constant
 from innvest_lite.graph import Graph, Node, Value
 from innvest_lite.graph.behaviour import OPEN_SIZES
 from innvest_lite.graph.graph import Samples
+from innvest_lite.graph.source import Source
 
 # Each number of what these give is made of the numbers at its place, of moved ones, or of a token's own vector.
 _BY_ITSELF = ("scale", "rectifier", "activation", "sum", "product", "route", "normalization", "embedding")
@@ -92,8 +93,7 @@ def token_flow(graph: Graph, forms: Mapping[str, Form], method: str) -> TokenFlo
     if not products:
         closed = [node for node in signal if node.closed and forms[node.name].kind == "opaque"]
         raise UnsupportedLayerError(
-            f"{method} multiplies up the weights of self-attention, and the explained output depends on none: no softmax "
-            "over tokens weighs the values of the same tokens."
+            f"{method} finds no self-attention before the explained output: no softmax over tokens weighs the same tokens."
             + (f" It may lie inside {closed[0].name} ({closed[0].kind}): {closed[0].closed}." if closed else ""),
             [UnsupportedNode(node.name, node.kind, node.closed) for node in closed],
             "Where sizes are open, input_shape= lets more be opened; innvest_lite.IntegratedGradients(model) and "
@@ -129,14 +129,21 @@ def is_attention(form: Form) -> bool:
 
 
 def handed_on(form: Form) -> tuple[Value, ...]:
-    """The values whose vectors a node hands on: not weights, gates, divisors, masks and whole numbers."""
+    """The values whose vectors a node hands on: not weights, gates, divisors, masks, whole numbers and mere shapes."""
     node = form.node
+    if _takes_shapes(node):
+        return ()
     if isinstance(form, Matmul) and form.values is not None:
         return (node.inputs[form.values],)
     if isinstance(form, Product) and form.signal is not None:
         return (node.inputs[form.signal],)
     pairs = zip(node.inputs, node.input_specs, strict=True)
     return tuple(dict.fromkeys(value for value, spec in pairs if keras.backend.is_float_dtype(spec.dtype)))
+
+
+def _takes_shapes(node: Node) -> bool:
+    """Whether nothing of what a node takes but its shape is in what it gives."""
+    return is_constant(node) or isinstance(node.operation, Source)
 
 
 def _signal(graph: Graph, forms: Mapping[str, Form]) -> list[Node]:
@@ -173,6 +180,15 @@ def _elsewhere(graph: Graph, forms: Mapping[str, Form], start: Value) -> set[Val
     return found
 
 
+def _before(graph: Graph, value: Value) -> set[Value]:
+    """All values that a value is computed from."""
+    found = {value}
+    for node in reversed(graph.nodes):
+        if found.intersection(node.values):
+            found.update(node.inputs)
+    return found
+
+
 class _Following:
     """What becomes of the tokens of one value.
 
@@ -192,9 +208,11 @@ class _Following:
         self.step_of: dict[Value, int] = {start: 0}
         self.ends: dict[Value, int] = {}
         self.pooling: Step | None = None
-        #: Values that hold tokens no longer one by one, and values that were never made of these tokens.
+        #: Values that hold tokens no longer one by one; those that are not made of the tokens; and of these, those that are
+        #: made of the same inputs.
         self.mixed: set[Value] = set()
         self.foreign: set[Value] = set(graph.inputs) - {start}
+        self.past: set[Value] = _before(graph, start).intersection(self.foreign)
         self.elsewhere = _elsewhere(graph, forms, start)
         self.problems: list[UnsupportedNode] = []
         self.reach = 0
@@ -215,6 +233,8 @@ class _Following:
     def _follow(self, node: Node) -> None:
         form = self.forms[node.name]
         taken = handed_on(form)
+        if _takes_shapes(node):
+            return
         here = [value for value in taken if value in self.step_of]
         if not here:
             self._beside(node, form)
@@ -227,12 +247,18 @@ class _Following:
 
     def _beside(self, node: Node, form: Form) -> None:
         """What takes no tokens, or takes them no longer one by one."""
-        if self.mixed.intersection(node.inputs):
+        taken = handed_on(form)
+        if self.mixed.intersection(taken):
             self.mixed.update(node.values)
+            past = self.past.intersection(taken)
             if is_attention(form):
                 self._problem(node, self._why_not(node, form))
+            elif past:
+                self._problem(node, f"what is read meets {next(iter(past)).node}, which went past the tokens")
         elif self.foreign.intersection(node.inputs):
             self.foreign.update(node.values)
+            if self.past.intersection(node.inputs):
+                self.past.update(node.values)
             if is_attention(form):
                 self._problem(node, "the values are not computed from the tokens of the other blocks")
 

@@ -16,7 +16,7 @@ from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 
 _CLASSES = 10
-# One of each family; --all takes every name.
+# One of each family that fits the model; --all takes every name that does.
 FAMILIES = (
     *("input", "random", "gradient", "input_t_gradient", "deconvnet", "guided_backprop", "integrated_gradients"),
     *("smoothgrad", "gradcam", "occlusion", "rise", "lrp.epsilon", "lrp.epsilon_plus_flat", "deep_taylor"),
@@ -26,6 +26,8 @@ FAMILIES = (
 
 def run(arguments: argparse.Namespace) -> int:
     """Fits, explains, draws, and reports each step in a line; returns the exit code."""
+    from innvest_lite.analyzers.registry import OF_ATTENTION
+
     start = time.perf_counter()
     digits, labels = innvest_lite.data.load_digits()
     chosen = _choose(arguments.digits, arguments.seed, len(digits))
@@ -33,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"Loaded {len(digits)} digits and a classifier with {model.count_params():,} parameters{_since(start)}")
     images = digits[chosen]
     predicted = model.predict(images, verbose=0).argmax(axis=-1)
-    columns = _explain(model, digits, images, innvest_lite.ANALYZERS if arguments.all else FAMILIES)
+    every = [name for name in innvest_lite.ANALYZERS if name not in OF_ATTENTION]
+    columns = _explain(model, digits, images, every if arguments.all else FAMILIES)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     row_labels = [f"true {true}, predicted {guess}" for true, guess in zip(labels[chosen], predicted, strict=True)]
     path = pathlib.Path(arguments.out) / "demo.png"

@@ -39,7 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     say(table(("method", "explains it"), [(name, f"no: {where}" if where else "yes") for name, where in stops.items()]))
     if any(stops.values()):
         say("\n--method NAME lists all nodes at which one stops, and what to do.")
-    return int(any(stops.values()))
+    from innvest_lite.analyzers.registry import OF_ATTENTION
+
+    # Of a network without attention it is no fault that methods of attention stop.
+    return int(any(where for name, where in stops.items() if name not in OF_ATTENTION))
 
 
 def _behind_texts(model):

@@ -7,6 +7,7 @@ value over the input. Padding, strides and pooling change how many positions the
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -140,6 +141,8 @@ def _followed(node, form, taken, spec):
     moves = form.kind == "route" and len(node.inputs) == len(node.values) == 1
     if not name and moves and len(spec.shape) != len(given.shape) and (tiled := _tiled(node, places, given, spec)):
         return tiled
+    if name in _REDUCTIONS and len(spec.shape) < len(places.axes) and _are_pairs(places):
+        return _reduced(node, places)
     if len(spec.shape) != len(places.axes):
         return _GONE if len(spec.shape) < len(places.axes) and not _hides_layers(node.operation) else LOST
     return _kept(node, form, places, given.shape, spec.shape)
@@ -215,6 +218,22 @@ def _broadcast(known, shape):
     return Places(tuple(axes), {one: size for places, _ in known for one, size in places.sizes.items()})
 
 
+def _are_pairs(places):
+    """Whether a value has a number for each pair of positions, as scores of attention do."""
+    here = [one for axis in places.axes for one in axis]
+    return len(here) > len(set(here))
+
+
+def _reduced(node, places):
+    """Of what sums pairs' channels, as additive attention does."""
+    given = node.operation.axis
+    rank = len(places.axes)
+    gone = {axis % rank for axis in (range(rank) if given is None else [given] if isinstance(given, int) else given)}
+    if gone.intersection(places.positions):
+        return _GONE
+    return Places(tuple(here for axis, here in enumerate(places.axes) if axis not in gone), places.sizes)
+
+
 def _tiled(node, places, given, spec):
     """Of what cuts a picture in patches in a way of its own: where the numbers of its positions come out; else None.
 
@@ -268,6 +287,9 @@ def _regrouped(places, before, after):
     """Of what reads the same numbers in the same order with other axes."""
     if None in before or None in after:
         return LOST if len(after) > 1 else _GONE
+    if math.prod(before) != math.prod(after):
+        # Samples are cut, as in windows.
+        return LOST
     if len(before) == 1 and max(after) < before[0]:
         # Of a flat input nobody knows which numbers are rows, columns and channels of a picture.
         return LOST

@@ -40,6 +40,7 @@ from common.templates import trained_on_templates
 
 import innvest_lite
 from innvest_lite import datasets, visualize
+from innvest_lite.analyzers.registry import OF_ATTENTION
 from innvest_lite.cli import models
 from innvest_lite.cli.demo import FAMILIES
 from innvest_lite.cli.evaluation import RANDOM
@@ -102,7 +103,14 @@ def digits():
         parts = [(images[part] / np.float32(255))[..., None] for part in np.array_split(shown, 2)] + [held_out]
         _refuse_copies(parts)
         print(f"{len(parts[0])} digits to fit on, {len(parts[1])} to regress on, {len(parts[2])} held-out to evaluate on")
-    return Setting(model, *parts, parts[2] * 255, patch=4, steps=49, methods=tuple(innvest_lite.ANALYZERS))
+    return Setting(
+        model,
+        *parts,
+        parts[2] * 255,
+        patch=4,
+        steps=49,
+        methods=tuple(name for name in innvest_lite.ANALYZERS if name not in OF_ATTENTION),
+    )
 
 
 def _refuse_copies(parts):

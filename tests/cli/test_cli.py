@@ -11,6 +11,7 @@ from command_line import MODEL, fails, run, small_model
 from pictures import picture, write_digits
 
 import innvest_lite
+from innvest_lite.analyzers.registry import OF_ATTENTION
 from innvest_lite.cli import demo as demo_command
 from innvest_lite.data import load_digits
 from innvest_lite.visualize import grid, heatmap, project
@@ -124,9 +125,11 @@ def test_inspect_prints_shapes_and_the_plan(capsys):
 def test_inspect_all_and_one(capsys):
     assert run("inspect", MODEL, "--all") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines[-len(innvest_lite.ANALYZERS) :]] == [
-        [name, "yes"] for name in innvest_lite.ANALYZERS
-    ]
+    rows = dict(line.split(maxsplit=1) for line in lines if line.split()[:1] and line.split()[0] in innvest_lite.ANALYZERS)
+    stops = {name: where for name, where in rows.items() if where != "yes"}
+    # It has no attention.
+    assert list(rows) == list(innvest_lite.ANALYZERS) and set(stops) == set(OF_ATTENTION)
+    assert all("finds no self-attention" in where for where in stops.values())
     assert run("inspect", MODEL, "--method", "deconvnet") == 0
     assert "\ndeconvnet\n" in capsys.readouterr().out
 

@@ -21,8 +21,11 @@ TAYLOR = ("deep_taylor", "deep_taylor.bounded")
 NAMES = ("input", "random", *GRADIENTS, "integrated_gradients", "smoothgrad", *LRPS, *TAYLOR, *PATTERNS)
 OURS = ("squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise", "lrp.epsilon_plus", "lrp.epsilon_plus_flat")
 OURS += ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma")
+# These want attention, which the model here has none of.
+ATTENTION = ("attention.rollout", "attention.gradient_weighted")
 # A name of each class: what a class does, such as coming back from a file, is tried once.
-OF_EACH_CLASS = tuple({method.analyzer: name for name, method in reversed(ANALYZERS.items())}.values())
+OF_EACH_CLASS = {method.analyzer: name for name, method in reversed(ANALYZERS.items()) if name not in ATTENTION}
+OF_EACH_CLASS = tuple(OF_EACH_CLASS.values())
 # Fewer evaluations than by default.
 FEW = {
     "integrated_gradients": {"steps": 3},
