@@ -26,13 +26,24 @@ _GAMMAS = (
     *("lrp.cp_lrp_gamma:gamma=0.25@contrast", "lrp.attn_lrp:gamma=0.25", "lrp.z_plus", "lrp.z_plus@contrast"),
 )
 _EPSILONS = ("lrp.epsilon:epsilon=0.001", "lrp.epsilon:epsilon=0.1", "lrp.cp_lrp:epsilon=0.1", "lrp.attn_lrp:epsilon=0.1")
+_SUMS = (
+    *("lrp.cp_lrp:sums='magnitude'", "lrp.cp_lrp:sums='signed'", "lrp.cp_lrp:sums='signed',epsilon=0.1"),
+    *("lrp.cp_lrp_gamma:sums='signed',gamma=0.25", "lrp.attn_lrp:sums='signed',epsilon=0.1"),
+)
 _PATTERNS = ("pattern.attribution:shares='average'", "pattern.attribution:estimator='linear'")
-_IMAGES = (*_GAMMAS, "lrp.cp_lrp_gamma:gamma=0.25,gamma_convolution=10", *_PATTERNS)
+_IMAGES = (
+    *_GAMMAS,
+    *_EPSILONS,
+    *_SUMS,
+    "lrp.attn_lrp:epsilon=0.1@contrast",
+    "lrp.cp_lrp_gamma:gamma=0.25,gamma_convolution=10",
+    *_PATTERNS,
+)
 VARIANTS = {
     "digits": _IMAGES,
     "tetrominoes": _IMAGES,
-    "negation": (*_GAMMAS, *_EPSILONS, *_PATTERNS, "pattern.attribution:fallback='gradient'"),
-    "arithmetic": (*_EPSILONS, "lrp.epsilon:epsilon=1e-10"),
+    "negation": (*_GAMMAS, *_EPSILONS, *_SUMS, *_PATTERNS),
+    "arithmetic": (*_EPSILONS, "lrp.epsilon_IB"),
 }
 """What is tried on the seeds that choices are made on, beside `METHODS`: the options of rules, by families of tasks."""
 BATCH = 100
