@@ -45,8 +45,9 @@ class LRP(ReverseAnalyzer):
             `Zero` or `Epsilon`), and what only moves values moves relevance back.
         composite_options: options of a named composite, such as `{"epsilon": 0.01}`.
         sums: how sums, means and diagonal maps share relevance: "contribution", which grows without bound where
-            contributions cancel, "magnitude" of the contributions, or "auto": by contribution where all rules are `Zero` or
-            `Epsilon`, else by magnitude.
+            contributions cancel, "magnitude" of the contributions, "signed", the same with relevance of the other sign for
+            what has another sign than the sum, or "auto": by contribution where all rules are `Zero` or `Epsilon`, else by
+            magnitude.
         **options: as in `ReverseAnalyzer` and `Analyzer`.
 
     Raises:

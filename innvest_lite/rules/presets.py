@@ -54,9 +54,11 @@ _WITHOUT_WEIGHTS = ("sum", "average", "scale", "normalization")
 STRUCTURE: Composite = (*_MOVES, *PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Norm()))
 # By the magnitude of contributions (docs/evidence.md): where contributions cancel, shares of them grow without bound.
 STRUCTURE_BY_MAGNITUDE: Composite = (*_MOVES, *PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Magnitude()))
+# As well without bound, and what is against a sum gets relevance of the other sign (docs/sequences.md).
+STRUCTURE_SIGNED: Composite = (*_MOVES, *PREPROCESSING, (kind(*_WITHOUT_WEIGHTS), Magnitude(signed=True)))
 
 
-SUMS = ("auto", "contribution", "magnitude")
+SUMS = ("auto", "contribution", "magnitude", "signed")
 """How sums, means and diagonal maps may share relevance."""
 
 
@@ -73,6 +75,8 @@ def structure_of(pairs: Composite, sums: str = "auto") -> Composite:
     LRP-0 and LRP-epsilon alone are the gradient times the input, in which what one node divides by another multiplies
     with, so that sums share by contribution there. Behind any other rule nothing takes a large share back.
     """
+    if sums == "signed":
+        return STRUCTURE_SIGNED
     linear = [rule for _, rule in pairs if isinstance(rule, LinearRule)]
     exact = linear and all(isinstance(rule, Zero | Epsilon) for rule in linear)
     by_contribution = exact if sums == "auto" else sums == "contribution"

@@ -68,6 +68,17 @@ def test_addends_that_cancel_share_by_their_size(name, eager):
     assert np.median(np.abs(actual).max(1) / logits) < 2 < np.median(np.abs(LRP(model, signed).analyze(X)).max(1) / logits)
 
 
+def test_what_is_against_a_sum_gets_the_other_sign(eager):
+    """By size, so that nothing grows; signs of the addends alone, not held against the sum's, would be wrong."""
+    model, (w1, w2, w3) = cancelling(SUMS["Add"])
+    a, b = X @ w1, X @ w2
+    arrived = z_plus((a + b).astype("float64"), w3, ((a + b) @ w3).astype("float64"))
+    parts = [np.sign(a + b) * part / (np.abs(a) + np.abs(b)) * arrived for part in (a, b)]
+    expected = z_plus(X, w1, parts[0]) + z_plus(X, w2, parts[1])
+    assert min(part.min() for part in parts) < 0 < max(part.max() for part in parts)
+    assert_close(LRP(model, "z_plus", sums="signed").analyze(X), expected, 1e-4)
+
+
 def test_with_lrp_0_and_epsilon_alone_what_is_divided_multiplies_with(eager):
     """These are the gradient times the input, with sums that cancel as well."""
     model, (w1, w2, w3) = cancelling(SUMS["Add"])
