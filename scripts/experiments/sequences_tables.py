@@ -13,8 +13,9 @@ from innvest_lite.metrics.intervals import student
 
 FAMILIES = {"digits": "digits", "negation": "negation", "addition": "arithmetic", "subtraction": "arithmetic"}
 """Tasks that one choice is made for; all others are tetrominoes."""
-MAIN = {"digits": "area between", "arithmetic": "sum: within 1 %"}
-"""The score that a choice is made by, of a family; of all others it is the precision by magnitude."""
+_OF_MASKS = ("precision |r|", "precision r", "area between")
+JUDGED = {"digits": ("area between",), "arithmetic": ("sum: within 1 %", "operands: within 1 %")}
+"""The scores that a family is judged by, the first of which choices are made by; of all others precision and hiding."""
 OURS, RIVALS = ("lrp.", "pattern."), ("integrated_gradients", "attention.rollout")
 _OF_IMAGES = ("precision |r|", "mass accuracy", "area between")
 
@@ -26,7 +27,12 @@ def family(task):
 
 def main_score(task):
     """The score that choices are made by."""
-    return MAIN.get(family(task), "precision |r|")
+    return judged(task)[0]
+
+
+def judged(task):
+    """The scores that methods are held against each other by."""
+    return JUDGED.get(family(task), _OF_MASKS)
 
 
 def choices(measured):
@@ -97,7 +103,7 @@ def _of_task(task, network, records):
         scores = {one: None for record in records for method in names for one in record["methods"][method]}
         known = records[0]["methods"][name]
         means = {one: float(_column(task, records, name, one).mean()) if one in known else "" for one in scores}
-        between = {f"{score}: 95 % from": low, "to": high}
+        between = {f"95 % of {score}": f"{low:.3f} to {high:.3f}" if len(records) > 1 else "-"}
         rows.append({f"{task}, {network} ({len(records)})": name, **means, **between})
     return table_of(rows, ".3f")
 
@@ -112,32 +118,34 @@ def _over_cells(images, score):
 
 
 def verdict(measured, chosen):
-    """A row a task and network: which method of ours was chosen, and by how much it is above its rivals on these seeds."""
+    """A row a task, network and score: by how much the method that was chosen is above its rivals on these seeds."""
     rows = []
     for (task, network), records in measured.items():
         by_role = chosen.get((family(task), network), {})
         known = _common([(task, records)]) if records else []
         if by_role.get("ours") not in known:
             continue
-        values = {who: _column(task, records, name) for who, name in by_role.items() if name in known}
-        row = {"task": task, "network": network, "score": main_score(task), "ours": by_role["ours"]}
-        row["its"] = float(values["ours"].mean())
-        for rival in RIVALS:
-            row |= _against(rival, values)
-        rows.append(row)
+        for score in judged(task):
+            values = {who: _column(task, records, name, score) for who, name in by_role.items() if name in known}
+            row = {"task": task, "network": network, "ours": by_role["ours"], "score": score}
+            row["its"] = float(values["ours"].mean())
+            for rival in RIVALS:
+                row |= _against(rival, values)
+            rows.append(row)
     return table_of(rows, ".3f") if rows else "nothing was chosen"
 
 
 def _against(rival, values):
     """What ours is above a rival, paired over seeds, with its interval; "yes": it is above 0."""
     short = {"integrated_gradients": "IG", "attention.rollout": "rollout"}[rival]
-    names = (f"less {short}", f"{short}: from", f"{short}: to", f"beats {short}")
+    names = (f"less {short}", f"95 % of less {short}", f"beats {short}")
     if rival not in values:
         return dict(zip(names, itertools.repeat("-")))
     difference = values["ours"] - values[rival]
     low, high = _interval(difference)
     said = "yes" if low > 0 else "no" if high < 0 else "open"
-    return dict(zip(names, (float(difference.mean()), low, high, said), strict=True))
+    between = f"{low:.3f} to {high:.3f}" if len(difference) > 1 else "-"
+    return dict(zip(names, (float(difference.mean()), between, said), strict=True))
 
 
 def _interval(values):
@@ -150,7 +158,7 @@ def _left_out(measured):
     said = {}
     for (task, network), records in measured.items():
         if not records:
-            said.setdefault("no network is accurate enough", []).append(f"{task}, {network}")
+            said.setdefault("not measured, or no network is accurate enough", []).append(f"{task}, {network}")
         for name, why in (pair for one in records[:1] for pair in one["methods"].items()):
             if isinstance(why, str):
                 said.setdefault(f"{name}: {why}", []).append(f"{task}, {network}")
