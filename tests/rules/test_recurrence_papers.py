@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import recurrent_replicas as replicas
+import tensorflow as tf
 from keras import layers
 
 import innvest_lite
@@ -116,3 +117,55 @@ def test_a_bias_factor_outside_is_refused():
         innvest_lite.rules.Epsilon(bias_factor=-1)
     with pytest.raises(innvest_lite.errors.InvalidInputError, match="gates"):
         innvest_lite.rules.preset("cp_lrp", gates="half")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class ThreeMaps(layers.Layer):
+    """A cell that adds up three products with a constant after each, one of them used by itself as well."""
+
+    state_size = output_size = UNITS
+
+    def build(self, shape):
+        sizes = {"w": shape[-1], "u": UNITS, "v": shape[-1]}
+        self.kernels = [self.add_weight(shape=(size, UNITS), name=name) for name, size in sizes.items()]
+        self.constants = [self.add_weight(shape=(UNITS,), name=name) for name in "bcd"]
+
+    def call(self, x, states):
+        (h,), (w, u, v), (b, c, d) = states, self.kernels, self.constants
+        apart = keras.ops.matmul(keras.ops.tanh(x), v)
+        first = (keras.ops.matmul(x, w) + keras.ops.matmul(h, u) + b) + c
+        inner = first + (keras.ops.matmul(h, u) + d) + apart
+        h = keras.ops.tanh(inner) + 0.1 * apart
+        return h, [h]
+
+
+def test_a_cell_of_three_maps_keeps_all_that_it_adds_up():
+    """Of h, two products in one sum; what is used by itself stays apart. Against the gradient of a twin."""
+    x = keras.Input((STEPS, SIZE), dtype="float64")
+    cell = ThreeMaps(dtype="float64", name="cell")
+    model = keras.Model(x, layers.RNN(cell, dtype="float64", name="layer")(x))
+    generator = np.random.default_rng(6)
+    for variable in model.weights:
+        variable.assign(generator.normal(size=variable.shape) * 0.4)
+    analyzer = innvest_lite.LRP(model, "zero")
+    plan = str(analyzer.plan())
+    assert plan.count(" Affine ") == 1
+    (w, u, v), (b, c, d) = ([one.value for one in group] for group in (cell.kernels, cell.constants))
+
+    def passing(function, z):
+        return z * tf.stop_gradient(function(z) / z)
+
+    given = tf.constant(SAMPLES)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        h = tf.zeros((len(SAMPLES), UNITS), "float64")
+        for step in range(STEPS):
+            now = given[:, step]
+            apart = passing(tf.tanh, now) @ v
+            h = passing(tf.tanh, now @ w + h @ u + b + c + h @ u + d + apart) + 0.1 * apart
+        explained = h[:, 1]
+    expected = (given * tape.gradient(explained, given)).numpy()
+    np.testing.assert_allclose(np.asarray(model(SAMPLES))[:, 1], explained, rtol=1e-12)
+    np.testing.assert_allclose(analyzer.analyze(SAMPLES, target=1), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    report = analyzer.check(SAMPLES, target=1)
+    assert report.unexplained.max() < 1e-9
