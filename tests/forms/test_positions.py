@@ -25,7 +25,30 @@ def patches(x):
     return ops.reshape(x, (-1, 4, 2, 24))
 
 
+class Own(layers.Layer):
+    """A layer of one's own, which may count the samples."""
+
+    def __init__(self, move):
+        super().__init__()
+        self.move = move
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 2, 3), initializer="ones")
+
+    def call(self, x):
+        return self.move(x, ops.shape(x)[0], self.kernel)
+
+
+def own(move):
+    return lambda x: Own(move)(x)
+
+
 MOVES = {
+    "counted by samples": own(lambda x, samples, _: ops.reshape(x, (samples, 48, 4))),
+    "cut in patches by a layer": own(
+        lambda x, samples, _: ops.reshape(ops.image.extract_patches(x, size=(2, 3)), (samples, 8, 24))
+    ),
+    "by weights in an einsum": own(lambda x, _, kernel: ops.einsum("bijc,cde->bidje", x, kernel)),
     "exchanged": lambda x: layers.Permute((2, 1, 3))(x),
     "the channels first": lambda x: ops.transpose(x, (0, 3, 1, 2)),
     "moved": lambda x: ops.moveaxis(x, 1, 3),
@@ -82,6 +105,7 @@ UNKNOWN = {
     "some": lambda x: ops.take(x, [0, 3], axis=1),
     "turned round": lambda x: x[:, ::-1],
     "upside down": lambda x: ops.flip(x, 1),
+    "cut into samples": lambda x: layers.Permute((2, 1, 3))(ops.reshape(x, (-1, 4, 6, 4))),
     "rolled": lambda x: ops.roll(x, 2, axis=2),
     "one above the other": lambda x: layers.Concatenate(axis=1)([x, x]),
     "a sum with itself exchanged": lambda x: x[:, :6] + ops.transpose(x[:, :6], (0, 2, 1, 3)),
@@ -103,6 +127,14 @@ GONE = {
 def test_where_positions_are_lost_and_where_they_end():
     assert {name: followed(move)[1] for name, move in UNKNOWN.items()} == dict.fromkeys(UNKNOWN, LOST)
     assert {name: followed(move)[1] for name, move in GONE.items()} == dict.fromkeys(GONE, "gone")
+
+
+def test_pairs_lie_along_two_axes():
+    """Scores of additive attention: summed over channels they still are; over one of a pair they are no more."""
+    pairs = lambda x: ops.tanh(x[:, :, None] + x[:, None])  # noqa: E731
+    _, scores = followed(lambda x: ops.sum(pairs(x), -1), (5, 4))
+    _, shapeless = followed(lambda x: ops.sum(pairs(x), (2, 3)), (5, 4))
+    assert scores.axes == ((), (0,), (0,)) and shapeless == "gone"
 
 
 def test_what_is_added_to_positions_keeps_them():
