@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import recurrent_replicas as replicas
 from keras import layers
 
@@ -110,3 +111,24 @@ def test_shares_of_the_sample_say_nothing_of_patterns_alone(caplog):
     assert not np.any(found[~SEEN[:4]]) and not np.any(hides) and np.any(found)
     report = analyzer.check(given)
     assert report.unexplained.max() < 1e-4
+
+
+@pytest.mark.slow
+def test_files_and_served_models_say_the_same(tmp_path):
+    model, _ = network()
+    given = [X[:5].astype("float32"), SEEN[:5]]
+    analyzer = innvest_lite.PatternAttribution(model).fit([X.astype("float32"), SEEN], batch_size=100, verbose=0)
+    expected = analyzer.analyze(given, target=1)[0]
+    analyzer.save(tmp_path / "saved.keras")
+    again = keras.saving.load_model(tmp_path / "saved.keras")
+    np.testing.assert_allclose(again.analyze(given, target=1)[0], expected, rtol=1e-6, atol=1e-7)
+    analyzer.patterns.save(tmp_path / "patterns.h5")
+    loaded = innvest_lite.Patterns.load(tmp_path / "patterns.h5")
+    np.testing.assert_allclose(
+        innvest_lite.PatternAttribution(model, patterns=loaded).analyze(given, target=1)[0], expected, rtol=1e-6, atol=1e-7
+    )
+    # Of other weights of the cell, they are refused.
+    layer = model.get_layer("layer")
+    layer.set_weights([one * 1.5 for one in layer.get_weights()])
+    with pytest.raises(innvest_lite.PatternMismatchError):
+        innvest_lite.PatternAttribution(model, patterns=loaded)
