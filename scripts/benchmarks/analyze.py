@@ -13,7 +13,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from common.measuring import machine, plain_gradient, spread, timed
+from common.measuring import against, machine, plain_gradient, spread
 from common.networks import METHODS, images, method, vgg16
 
 # LRP by the name of its composite.
@@ -31,13 +31,7 @@ def analyze(batch, rounds, names):
     calls = {name: call for name, (_, call) in pairs.items()}
     for call in (baseline, *calls.values()):
         call()
-    ratios = {name: [] for name in names}
-    seconds = []
-    for _ in range(rounds):
-        for name, call in calls.items():
-            plain = timed(baseline)
-            seconds.append(plain)
-            ratios[name].append(timed(call) / plain)
+    ratios, seconds = against(baseline, calls, rounds)
     print(f"VGG16 224x224, batch {batch}, {rounds} rounds; plain gradient: median {statistics.median(seconds):.2f} s")
     for name, values in ratios.items():
         traced = f"traced {pairs[name][0]():g} time(s) over {rounds + 1} batches"

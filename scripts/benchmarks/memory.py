@@ -8,13 +8,12 @@ import argparse
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from common.measuring import forget_high_water_mark, high_water_mark, machine, plain_gradient
+from common.measuring import forget_high_water_mark, high_water_mark, in_a_process, machine, plain_gradient
 from common.networks import METHODS, images, method, vgg16
 
 WEIGHTS, KERNELS = 138_357_544 * 4 / 2**30, 138_344_128 * 4 / 2**30
@@ -43,8 +42,7 @@ def fitting(batch):
 
 def peak(name, batch):
     """What `inside` printed, in a process of its own."""
-    command = [sys.executable, __file__, "--inside", name, "--batch", str(batch)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return in_a_process(__file__, "--inside", name, "--batch", batch)
 
 
 def inside(name, batch):

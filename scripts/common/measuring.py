@@ -4,11 +4,14 @@ Libraries are imported when they are needed: the contestants of the race run thi
 """
 
 import argparse
+import json
 import os
 import pathlib
 import platform
 import re
 import statistics
+import subprocess
+import sys
 import time
 
 
@@ -44,6 +47,20 @@ def timed(call):
     return time.perf_counter() - start
 
 
+def against(baseline, calls, rounds):
+    """Times several calls against one, all of which ran before. A round runs each once, right behind the one.
+
+    Returns:
+        `(ratios, seconds)`: name -> the ratios of all rounds; and the seconds that the one took, each time.
+    """
+    ratios, seconds = {name: [] for name in calls}, []
+    for _ in range(rounds):
+        for name, call in calls.items():
+            seconds.append(timed(baseline))
+            ratios[name].append(timed(call) / seconds[-1])
+    return ratios, seconds
+
+
 def spread(ratios, of=""):
     """The median of some ratios, of what they are, the smallest and the largest, as text."""
     median = f"{statistics.median(ratios):.3f} {of}".rstrip()
@@ -53,13 +70,28 @@ def spread(ratios, of=""):
 def high_water_mark():
     """The most memory that this process had, in GiB."""
     # Not getrusage: its maximum starts at the size of the process that started this one.
+    return _from_status("VmHWM")
+
+
+def resident():
+    """The memory that this process has, in GiB."""
+    return _from_status("VmRSS")
+
+
+def _from_status(name):
     status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**20
+    return int(re.search(rf"{name}:\s+(\d+) kB", status).group(1)) / 2**20
 
 
 def forget_high_water_mark():
     """Starts the mark again, at the size that the process has now."""
     pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def in_a_process(script, *arguments):
+    """What a script prints last, as JSON, in a process of its own."""
+    command = [sys.executable, script, *map(str, arguments)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def parsed(description, **defaults):
