@@ -18,7 +18,7 @@ from innvest_lite.analyzers.constants import above
 from innvest_lite.analyzers.samples import by_sample, scaled
 from innvest_lite.graph import Value
 from innvest_lite.graph.interpret import interpret
-from innvest_lite.rules import Call, Plan, Rule
+from innvest_lite.rules import Call, Gradient, Plan, Rule
 
 # PatternNet grows by about two orders of magnitude a convolution (docs/design.md, decision 8); float32 ends at 1e38.
 _KERNELS_BETWEEN_RESCALES = 3
@@ -175,7 +175,8 @@ def backward(
         call = above(call, tuple(map(constants.get, step.node.inputs)), tuple(map(constants.get, step.node.values)))
         inside = None
         if step.inner is None:
-            handed_on = step.rule.reverse(call, arrived)
+            with backend.after(_awaited(step.rule, arrived)):
+                handed_on = step.rule.reverse(call, arrived)
         else:
             over_steps = functools.partial(_back_over_steps, step, prepared, arrived, kernels)
             inside = step.inner, over_steps
@@ -189,6 +190,13 @@ def backward(
     relevance = {value: tensor for value, (tensor, _) in kept.items()}
     exponents = {value: then for value, (_, then) in kept.items()}
     return Swept(relevance, exponents, exponent, tuple(passages))
+
+
+def _awaited(rule, arrived):
+    """What a rule's operations wait for; None: for nothing."""
+    # Else what it makes of forward values alone, such as a denominator, would be made early and kept till relevance comes,
+    # beside the values. Of a derivative, what is made early is one tensor in place of several.
+    return None if isinstance(rule, Gradient) else next(tensor for tensor in arrived if tensor is not None)
 
 
 def _back_over_steps(step, steps, arrived, kernels, *, measured=None, names=(), size=0):

@@ -43,10 +43,13 @@ def prove(call: Node, nodes: Sequence[Node], outputs: Sequence[Value]) -> None:
         warnings.simplefilter("ignore")
         given, expected = _called(call, weights)
         values = dict(zip(call.inputs, given, strict=True))
+        # Of a whole encoder, all values at once would be gigabytes.
+        last = {value: node for node in nodes for value in node.inputs if value not in outputs}
         try:
             for node in nodes:
                 taken = (values[value] for value in node.inputs)
                 values.update(zip(node.values, node.call_with(weights, *taken), strict=True))
+                values = {value: tensor for value, tensor in values.items() if last.get(value) is not node}
         except FAILURES as error:
             raise Unproven(f"what was found in it raises {said(error)}") from error
         found = [backend.to_numpy(values[value]) for value in outputs]

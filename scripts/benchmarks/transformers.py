@@ -2,9 +2,8 @@
 
 KerasHub's ViT-B/16 (images of 224x224, 1000 classes), and an LSTM and a GRU over 200 steps, all of random weights. A round
 runs the gradient and every method once, in turn; figures are medians of ratios to the gradient of the same round. Of
-memory (`--memory`) it is what a process of each method's own has at most while it explains, less what it had before its
-first explanation. Exit code 1 where a ratio is above its limit: 1.3 of time and memory for the ViT, 2.5 of time for LSTM
-and GRU.
+memory (`--memory`) it is what tensors take at most while a process of each method's own explains, beside the weights and
+patterns. Exit code 1 where a ratio is above its limit: 1.3 of time and memory for the ViT, 2.5 of time for LSTM and GRU.
 """
 
 import argparse
@@ -20,16 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np
-from common.measuring import (
-    against,
-    forget_high_water_mark,
-    high_water_mark,
-    in_a_process,
-    machine,
-    plain_gradient,
-    resident,
-    spread,
-)
+from common.measuring import against, in_a_process, machine, plain_gradient, spread, tensors_while
 from keras import layers
 
 METHODS = ("gradient", "lrp.epsilon", "lrp.attn_lrp", "lrp.cp_lrp")
@@ -99,21 +89,20 @@ def memory(network, batch, names):
     peaks = {}
     for name in ("plain", *names):
         peaks[name] = in_a_process(__file__, "--inside", name, "--networks", network, "--batch", batch)
-    plain, limit = peaks.pop("plain"), NETWORKS[network][3]
-    print(f"{network}, batch {batch}; plain gradient: {plain:.2f} GiB beside the model")
+    plain, limit = peaks.pop("plain")["explaining"], NETWORKS[network][3]
+    print(f"{network}, batch {batch}; plain gradient: {plain:.2f} GiB beside its weights")
     for name, peak in peaks.items():
-        print(f"{name:20s} memory {peak / plain:.3f} of a gradient ({peak:.2f} GiB)", flush=True)
-    return [name for name, peak in peaks.items() if peak > limit * plain]
+        making = f"making the analyzer: {peak['making']:.2f} GiB"
+        print(f"{name:20s} memory {peak['explaining'] / plain:.3f} of a gradient ({peak['explaining']:.2f} GiB; {making})")
+    return [name for name, peak in peaks.items() if peak["explaining"] > limit * plain]
 
 
 def inside(network, batch, name):
-    """Explains three times and prints the GiB that this took at most."""
-    call = call_of(name, *made(network, batch))
-    before = resident()
-    forget_high_water_mark()
-    for _ in range(3):
-        call()
-    print(json.dumps(high_water_mark() - before))
+    """Prints the GiB that explaining takes at most, and that making the analyzer takes, beside weights and patterns."""
+    (model, x), calls = made(network, batch), []
+    making = tensors_while(lambda: calls.append(call_of(name, model, x)))
+    explaining = tensors_while(lambda: [calls[0]() for _ in range(2)])
+    print(json.dumps({"explaining": explaining, "making": making}))
 
 
 def main():

@@ -1,9 +1,9 @@
 """Relevance through KerasHub's transformers: `python scripts/checks/transformers.py [WORD ...]`.
 
-Of random weights, tiny. For each network and composite the table says what `check` leaves unexplained, a share of the
-largest sum at any node; of texts also by how much four padding tokens change the relevance of the others, a share of the
-largest, and how much padding gets; and how many alarms rang. Exit code 1 where more than 1e-4 is unexplained, where padding
-changes more than 1e-4, or gets anything.
+Of random weights, tiny, with patterns fitted on noise. For each network and method (LRP, or PatternAttribution)
+the table says what `check` leaves unexplained, a share of the largest sum at any node; of texts also by how much four
+padding tokens change the relevance of the others, a share of the largest, and how much padding gets; and how many alarms
+rang. Exit code 1 where more than 1e-4 is unexplained, where padding changes more than 1e-4, or gets anything.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from people import MODELS
 import innvest_lite
 from innvest_lite.tables import table
 
-COMPOSITES = ("attn_lrp", "cp_lrp", "cp_lrp_gamma", "epsilon_plus")
+METHODS = ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma", "lrp.epsilon_plus", "pattern.attribution")
 _SIZES = {"vocabulary_size": 50, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 32}
 _GROUPED = {**_SIZES, "num_query_heads": 2, "num_key_value_heads": 1}
 _PLAIN = {**_SIZES, "num_heads": 2, "max_sequence_length": 32}
@@ -41,6 +41,8 @@ BACKBONES = {
 }
 IMAGES = ("ViT", "DeiT", "Swin", "MiT")
 TOKENS, MORE, LARGEST = 7, 4, 1e-4
+# How many samples are explained, and how many patterns are fitted on.
+EXPLAINED, FITTED = 2, 64
 
 
 def randomized(model):
@@ -64,22 +66,30 @@ def text_model(name):
     return randomized(classifier(backbone, num_classes=3, preprocessor=None)), lambda logits: logits[:, 1] - logits[:, 0]
 
 
-def inputs_of(model, padding):
-    """Two samples, behind which padding stands."""
-    tokens = np.random.default_rng(3).integers(4, 50, (2, TOKENS))
+def inputs_of(model, padding, samples=EXPLAINED):
+    """Samples, behind which padding stands."""
+    tokens = np.random.default_rng(3).integers(4, 50, (samples, TOKENS))
     tokens = np.pad(tokens, ((0, 0), (0, padding))).astype("int32")
     whole = {"token_ids": tokens, "padding_mask": (tokens > 0).astype("int32"), "segment_ids": np.zeros_like(tokens)}
     return {name: whole[name] for name in model.input}
 
 
-def text_row(name, composite):
+def patterns_for(model, method, samples, **options):
+    """The options by which a method has its patterns; none where it takes none."""
+    if not method.startswith("pattern."):
+        return {}
+    return {"patterns": innvest_lite.create_analyzer(method, model, **options).fit(samples, verbose=0).patterns}
+
+
+def text_row(name, method):
     """`(unexplained, change, at padding, alarms)`."""
     model, function = text_model(name)
-    found = []
+    found, patterns = [], None
     for padding in (0, MORE):
         x = inputs_of(model, padding)
-        shape = {name: one.shape[1:] for name, one in x.items()}
-        analyzer = innvest_lite.LRP(model, composite, target=function, input_shape=shape)
+        options = {"target": function, "input_shape": {name: one.shape[1:] for name, one in x.items()}}
+        patterns = patterns_for(model, method, inputs_of(model, 0, FITTED), **options) if patterns is None else patterns
+        analyzer = innvest_lite.create_analyzer(method, model, **options, **patterns)
         found.append((analyzer.analyze(x)["token_ids"], analyzer.check(x)))
     (short, one), (long, other) = found
     unexplained = max(one.unexplained.max(), other.unexplained.max())
@@ -87,10 +97,13 @@ def text_row(name, composite):
     return unexplained, change, np.abs(long[:, TOKENS:]).max(), len(other.alarms)
 
 
-def image_row(name, composite):
+def image_row(name, method):
     """`(unexplained, None, None, alarms)`."""
     entry = MODELS[f"KerasHub {name} classifier"]
-    report = innvest_lite.LRP(entry.build(), composite).check(entry.inputs(np.random.default_rng(0)))
+    model, generator = entry.build(), np.random.default_rng(0)
+    samples = np.concatenate([entry.inputs(generator) for _ in range(FITTED // 4)])
+    analyzer = innvest_lite.create_analyzer(method, model, **patterns_for(model, method, samples))
+    report = analyzer.check(samples[:EXPLAINED])
     return report.unexplained.max(), None, None, len(report.alarms)
 
 
@@ -104,13 +117,13 @@ def main():
     for name in (*CLASSIFIERS, *BACKBONES, *IMAGES):
         if words and not any(word in name for word in words):
             continue
-        for composite in COMPOSITES:
-            unexplained, change, padding, alarms = (image_row if name in IMAGES else text_row)(name, composite)
+        for method in METHODS:
+            unexplained, change, padding, alarms = (image_row if name in IMAGES else text_row)(name, method)
             shown = ["" if number is None else f"{number:.1e}" for number in (unexplained, change, padding)]
-            rows.append((name, composite, *shown, alarms))
-            wrong += [(name, composite)] if max(unexplained, change or 0) > LARGEST or padding else []
+            rows.append((name, method, *shown, alarms))
+            wrong += [(name, method)] if max(unexplained, change or 0) > LARGEST or padding else []
             print(*rows[-1], flush=True)
-    print(f"\n{table(('network', 'composite', 'unexplained', 'padding changes', 'at padding', 'alarms'), rows)}")
+    print(f"\n{table(('network', 'method', 'unexplained', 'padding changes', 'at padding', 'alarms'), rows)}")
     print(f"{len(rows) - len(wrong)} of {len(rows)} good")
     return bool(wrong)
 

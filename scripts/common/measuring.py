@@ -70,22 +70,24 @@ def spread(ratios, of=""):
 def high_water_mark():
     """The most memory that this process had, in GiB."""
     # Not getrusage: its maximum starts at the size of the process that started this one.
-    return _from_status("VmHWM")
-
-
-def resident():
-    """The memory that this process has, in GiB."""
-    return _from_status("VmRSS")
-
-
-def _from_status(name):
     status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(rf"{name}:\s+(\d+) kB", status).group(1)) / 2**20
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**20
 
 
 def forget_high_water_mark():
     """Starts the mark again, at the size that the process has now."""
     pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def tensors_while(call):
+    """The most memory that TensorFlow's tensors take while a call runs, beside those that there are before it, in GiB."""
+    # Not the process's memory: the allocator keeps what it once had, and splits it.
+    import tensorflow as tf
+
+    before = tf.config.experimental.get_memory_info("CPU:0")["current"]
+    tf.config.experimental.reset_memory_stats("CPU:0")
+    call()
+    return (tf.config.experimental.get_memory_info("CPU:0")["peak"] - before) / 2**30
 
 
 def in_a_process(script, *arguments):
