@@ -68,7 +68,7 @@ def signal_quality(
         estimators: names: "random" (a direction of no meaning), "filter" (S_w), "linear" (S_a), "two_component" (S_a+-),
             "relu" or "relu.negative" (a+ or a- in both regimes). Or a mapping from names of your own to one of these,
             to patterns (a mapping from layer to array), or to a pair of them for the two regimes.
-        layers: names of linear layers (nodes); None: all with weights of their own.
+        layers: names of linear layers (nodes), not of a recurrent layer's steps; None: all with weights of their own.
         neurons: how many units of a layer, drawn with `seed`; None: at most 256; "all"; or a mapping from layer to indices,
             at most 256 for layers that it does not name.
         on: "preactivation": y = w'x. "activation": max(0, what the rectifier sees). "active": y, on the pairs of window
@@ -341,8 +341,10 @@ def by_unit(form: LinearForm, kernel: np.ndarray) -> np.ndarray:
 
 
 def _chosen_layers(layout, layers):
+    # What recurrent layers do in a step is left out: its values are not those of a sample.
+    known = {name: form for name, form in layout.patterned.items() if name in layout.graph.node_of}
     if layers is None:
-        layers = [name for name, form in layout.patterned.items() if form.kind == "linear"]
+        layers = [name for name, form in known.items() if form.kind == "linear"]
         if not layers:
             raise InvalidInputError("The model has no linear layer with weights of its own, for which rho is defined.")
         return layers
@@ -350,10 +352,10 @@ def _chosen_layers(layout, layers):
     if not isinstance(layers, list | tuple | set):
         raise InvalidInputError(f"layers should be names of layers, but is {layers!r}.")
     layers = list(layers)
-    unknown = [name for name in layers if not isinstance(name, str) or name not in layout.patterned]
+    unknown = [name for name in layers if not isinstance(name, str) or name not in known]
     if unknown or not layers:
         raise InvalidInputError(
-            f"layers should name linear layers of the model, not {unknown}; it has {[*layout.patterned]}."
+            f"layers should name linear layers of the model, not {unknown}; it has {[*known]}."
         )
     return layers
 

@@ -79,3 +79,14 @@ def test_inputs_that_never_vary_have_no_rho(on):
     same = [np.full((20, 5), value, "float32") for value in (1, 2, 3)]
     rho = signal_quality(small(), *same, ["filter", "random"], layers=["hidden"], on=on).layers["hidden"].rho
     assert all(np.isnan(values).all() for values in rho.values())
+
+
+def test_steps_of_recurrent_layers_are_left_out():
+    """What they hold are no values of a sample; the layers around them are measured."""
+    x = keras.Input((4, 3))
+    model = keras.Model(x, layers.Dense(2, name="out")(layers.SimpleRNN(3, name="rnn")(layers.Dense(3, name="in")(x))))
+    three = [np.random.default_rng(seed).normal(size=(60, 4, 3)).astype("float32") for seed in range(3)]
+    quality = signal_quality(model, *three, estimators=["linear"])
+    assert list(quality.layers) == ["in", "out"]
+    with pytest.raises(InvalidInputError, match="linear layers"):
+        signal_quality(model, *three, layers=["rnn/matmul+matmul#2"])
