@@ -262,6 +262,20 @@ def test_check_explains_every_composite(name, composite):
     assert analyzer.check(samples).unexplained.max() < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_patterns_are_fitted_and_explained_in_every_network(name):
+    x = keras.Input((STEPS, SIZE))
+    model = randomized(keras.Model(x, layers.Dense(2, name="out")(NETWORKS[name](x))))
+    data = np.random.default_rng(1).normal(size=(120, STEPS, SIZE)).astype("float32")
+    analyzer, samples = innvest_lite.PatternAttribution(model).fit(data, verbose=0), SAMPLES.astype("float32")
+    heat = analyzer.analyze(samples)
+    assert np.isfinite(heat).all() and heat.any()
+    assert analyzer.check(samples).unexplained.max() < 1e-4
+    # All that a step's weights do has a pattern, and none is of a unit that was never seen.
+    assert len(analyzer.patterns) > 2 and all(np.any(pattern) for pattern in analyzer.patterns.values())
+
+
 def test_steps_of_open_number(tmp_path):
     """Of any length, compiled once, also as a served file."""
     x = keras.Input((None, SIZE))
