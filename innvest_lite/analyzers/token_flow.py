@@ -253,7 +253,7 @@ class _Following:
             past = self.past.intersection(taken)
             if is_attention(form):
                 self._problem(node, self._why_not(node, form))
-            elif past:
+            elif past and not self.problems:
                 self._problem(node, f"what is read meets {next(iter(past)).node}, which went past the tokens")
         elif self.foreign.intersection(node.inputs):
             self.foreign.update(node.values)
@@ -265,7 +265,10 @@ class _Following:
     def _carry(self, node: Node, form: Form, here: list[Value]) -> None:
         """What does something to each token by itself, or brings ways of the same tokens together."""
         others = {*handed_on(form)}.difference(here).intersection(self.mixed | self.foreign)
-        if others:
+        if others and self.problems:
+            # What it meets could not be followed, and why has been said.
+            pass
+        elif others:
             what = next(iter(others)).node
             self._problem(node, f"tokens meet what is not made of each of them alone, from {what}")
         elif not self._is_by_itself(node, form):

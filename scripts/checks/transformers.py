@@ -3,7 +3,8 @@
 Of random weights, tiny, with patterns fitted on noise. For each network and method (LRP, or PatternAttribution)
 the table says what `check` leaves unexplained, a share of the largest sum at any node; of texts also by how much four
 padding tokens change the relevance of the others, a share of the largest, and how much padding gets; and how many alarms
-rang. Exit code 1 where more than 1e-4 is unexplained, where padding changes more than 1e-4, or gets anything.
+rang. Likewise of both maps of attention, which explain no sum and may refuse a network. Exit code 1 where more than 1e-4 is
+unexplained, where padding changes more than 1e-4, or gets anything.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from common.measuring import machine
 from people import MODELS
 
 import innvest_lite
+from innvest_lite.analyzers.registry import OF_ATTENTION
 from innvest_lite.tables import table
 
 METHODS = ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma", "lrp.epsilon_plus", "pattern.attribution")
@@ -97,6 +99,33 @@ def text_row(name, method):
     return unexplained, change, np.abs(long[:, TOKENS:]).max(), len(other.alarms)
 
 
+def map_row(name, method):
+    """Of a map of attention `(None, change, at padding, None)`; of images "refused" in place of a change, or nothing."""
+    if name in IMAGES:
+        entry = MODELS[f"KerasHub {name} classifier"]
+        try:
+            innvest_lite.create_analyzer(method, entry.build()).analyze(entry.inputs(np.random.default_rng(0)))
+        except innvest_lite.UnsupportedLayerError:
+            return None, "refused", None, None
+        return None, None, None, None
+    model, function = text_model(name)
+    found = []
+    for padding in (0, MORE):
+        x = inputs_of(model, padding)
+        shape = {name: one.shape[1:] for name, one in x.items()}
+        analyzer = innvest_lite.create_analyzer(method, model, target=function, input_shape=shape)
+        found.append(analyzer.analyze(x)["token_ids"])
+    short, long = found
+    return None, np.abs(long[:, :TOKENS] - short).max() / np.abs(short).max(), np.abs(long[:, TOKENS:]).max(), None
+
+
+def row_of(name, way):
+    """The row of a network and a method."""
+    if way in OF_ATTENTION:
+        return map_row(name, way)
+    return (image_row if name in IMAGES else text_row)(name, way)
+
+
 def image_row(name, method):
     """`(unexplained, None, None, alarms)`."""
     entry = MODELS[f"KerasHub {name} classifier"]
@@ -117,11 +146,14 @@ def main():
     for name in (*CLASSIFIERS, *BACKBONES, *IMAGES):
         if words and not any(word in name for word in words):
             continue
-        for method in METHODS:
-            unexplained, change, padding, alarms = (image_row if name in IMAGES else text_row)(name, method)
-            shown = ["" if number is None else f"{number:.1e}" for number in (unexplained, change, padding)]
-            rows.append((name, method, *shown, alarms))
-            wrong += [(name, method)] if max(unexplained, change or 0) > LARGEST or padding else []
+        for way in (*METHODS, *OF_ATTENTION):
+            *numbers, alarms = row_of(name, way)
+            shown = [
+                number if isinstance(number, str) else f"{number:.1e}" if number is not None else "" for number in numbers
+            ]
+            rows.append((name, way, *shown, "" if alarms is None else alarms))
+            unexplained, change, padding = (0 if isinstance(number, str) else number or 0 for number in numbers)
+            wrong += [(name, way)] if max(unexplained, change) > LARGEST or padding else []
             print(*rows[-1], flush=True)
     print(f"\n{table(('network', 'method', 'unexplained', 'padding changes', 'at padding', 'alarms'), rows)}")
     print(f"{len(rows) - len(wrong)} of {len(rows)} good")
