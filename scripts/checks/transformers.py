@@ -83,20 +83,27 @@ def patterns_for(model, method, samples, **options):
     return {"patterns": innvest_lite.create_analyzer(method, model, **options).fit(samples, verbose=0).patterns}
 
 
-def text_row(name, method):
-    """`(unexplained, change, at padding, alarms)`."""
-    model, function = text_model(name)
-    found, patterns = [], None
+def padded(name, method):
+    """`(analyzer, x, explanation of the tokens)` of a text's network without padding and with some."""
+    (model, function), patterns = text_model(name), None
     for padding in (0, MORE):
         x = inputs_of(model, padding)
         options = {"target": function, "input_shape": {name: one.shape[1:] for name, one in x.items()}}
         patterns = patterns_for(model, method, inputs_of(model, 0, FITTED), **options) if patterns is None else patterns
         analyzer = innvest_lite.create_analyzer(method, model, **options, **patterns)
-        found.append((analyzer.analyze(x)["token_ids"], analyzer.check(x)))
+        yield analyzer, x, analyzer.analyze(x)["token_ids"]
+
+
+def changes(short, long):
+    """By how much padding changes the other tokens, a share of the largest, and how much padding gets."""
+    return np.abs(long[:, :TOKENS] - short).max() / np.abs(short).max(), np.abs(long[:, TOKENS:]).max()
+
+
+def text_row(name, method):
+    """`(unexplained, change, at padding, alarms)`."""
+    found = [(heat, analyzer.check(x)) for analyzer, x, heat in padded(name, method)]
     (short, one), (long, other) = found
-    unexplained = max(one.unexplained.max(), other.unexplained.max())
-    change = np.abs(long[:, :TOKENS] - short).max() / np.abs(short).max()
-    return unexplained, change, np.abs(long[:, TOKENS:]).max(), len(other.alarms)
+    return max(one.unexplained.max(), other.unexplained.max()), *changes(short, long), len(other.alarms)
 
 
 def map_row(name, method):
@@ -108,15 +115,8 @@ def map_row(name, method):
         except innvest_lite.UnsupportedLayerError:
             return None, "refused", None, None
         return None, None, None, None
-    model, function = text_model(name)
-    found = []
-    for padding in (0, MORE):
-        x = inputs_of(model, padding)
-        shape = {name: one.shape[1:] for name, one in x.items()}
-        analyzer = innvest_lite.create_analyzer(method, model, target=function, input_shape=shape)
-        found.append(analyzer.analyze(x)["token_ids"])
-    short, long = found
-    return None, np.abs(long[:, :TOKENS] - short).max() / np.abs(short).max(), np.abs(long[:, TOKENS:]).max(), None
+    short, long = (heat for _, _, heat in padded(name, method))
+    return None, *changes(short, long), None
 
 
 def row_of(name, way):
