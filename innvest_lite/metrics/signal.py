@@ -354,9 +354,7 @@ def _chosen_layers(layout, layers):
     layers = list(layers)
     unknown = [name for name in layers if not isinstance(name, str) or name not in known]
     if unknown or not layers:
-        raise InvalidInputError(
-            f"layers should name linear layers of the model, not {unknown}; it has {[*known]}."
-        )
+        raise InvalidInputError(f"layers should name linear layers of the model, not {unknown}; it has {[*known]}.")
     return layers
 
 

@@ -140,13 +140,15 @@ def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", help="networks whose names hold one of these; by default all")
-    words = parser.parse_args().words
+    parser.add_argument("--methods", nargs="+", default=(*METHODS, *OF_ATTENTION))
+    arguments = parser.parse_args()
+    words = arguments.words
     machine()
     rows, wrong = [], []
     for name in (*CLASSIFIERS, *BACKBONES, *IMAGES):
         if words and not any(word in name for word in words):
             continue
-        for way in (*METHODS, *OF_ATTENTION):
+        for way in arguments.methods:
             *numbers, alarms = row_of(name, way)
             shown = [
                 number if isinstance(number, str) else f"{number:.1e}" if number is not None else "" for number in numbers
