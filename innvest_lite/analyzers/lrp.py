@@ -85,7 +85,8 @@ class LRP(ReverseAnalyzer):
             raise InvalidInputError("composite_options go with a composite's name; the rules of a list have their own.")
         self._given: Any = None
         if composite != presets.AUTO:
-            self._given = presets.preset(composite, **self._composite_options) if named else checked_pairs(composite)
+            chosen = self._composite_options
+            self._given = presets.preset(composite, **chosen) if isinstance(composite, str) else checked_pairs(composite)
         super().__init__(model, **options)
 
     def complete(self) -> None:
