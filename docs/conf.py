@@ -79,6 +79,7 @@ notebooks/README
 Which to trust <docs/trust>
 Evaluation <docs/evaluation>
 Where the truth is known <docs/ground_truth>
+Attention and recurrence <docs/sequences>
 Beyond the paper's networks <docs/evidence>
 Speed <docs/speed>
 ```

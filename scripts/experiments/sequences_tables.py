@@ -105,7 +105,7 @@ def _of_task(task, network, records):
         means = {one: float(_column(task, records, name, one).mean()) if one in known else "" for one in scores}
         between = {f"95 % of {score}": f"{low:.3f} to {high:.3f}" if len(records) > 1 else "-"}
         rows.append({f"{task}, {network} ({len(records)})": name, **means, **between})
-    return table_of(rows, ".3f")
+    return table_of(rows, ".4f")
 
 
 def _over_cells(images, score):

@@ -39,6 +39,7 @@ NOT_RUN = {
         f"python scripts/experiments/ground_truth.py {what}" for what in ("measure", "record", "report", "published")
     ],
     "docs/models.md": ["python scripts/checks/models_people_have.py"],
+    "docs/sequences.md": [f"python scripts/experiments/sequences.py {what}" for what in ("choose", "measure", "report")],
     "docs/serving.md": [
         *("docker run", "curl -d", "python scripts/examples/service", "curl --data-binary"),
         *("python scripts/checks/stablehlo_on_jax.py write", "python scripts/checks/stablehlo_on_jax.py run"),
