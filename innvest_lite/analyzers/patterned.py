@@ -22,6 +22,7 @@ from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.errors import InvalidInputError, NotFittedError
 from innvest_lite.forms import LinearForm
 from innvest_lite.forms.chains import TO
+from innvest_lite.forms.virtual import VirtualForm
 from innvest_lite.graph import Graph
 from innvest_lite.options import one_of, truth
 from innvest_lite.patterns import Patterns, fit_patterns
@@ -234,7 +235,11 @@ class PatternAnalyzer(ReverseAnalyzer):
 
     def _fingerprints(self) -> dict[str, str]:
         """Name -> hash, of the weights on which the explanation depends, as they are now."""
-        return self._layout.fingerprints_at(node.name for node in self.explainer.graph.every_node)
+        needed, patterned = self._patterned_names(), self._layout.patterned
+        # What needs no pattern and has no weights, such as a mean that is part of a gate, may go by the input's sizes.
+        constants = {name for name, form in patterned.items() if isinstance(form, VirtualForm) and name not in needed}
+        found = self._layout.fingerprints_at(node.name for node in self.explainer.graph.every_node)
+        return {name: text for name, text in found.items() if name not in constants}
 
     def _take(self, patterns: Any, fingerprints: Mapping[str, str]) -> None:
         """Makes the backward kernels of patterns the analyzer's weights.

@@ -288,6 +288,23 @@ def test_patterns_of_a_given_size():
     assert analyzer.analyze(tokens[:3]).shape == again.analyze(tokens[:3]).shape == (3, 7)
 
 
+def test_patterns_go_with_other_sizes(eager, eager_fits):
+    """It would catch a hash of a mean that is part of a gate, and has no pattern in use: its kernel goes by the length."""
+    x = keras.Input((None, 4))
+    value = layers.Dense(6)(x)
+    value = value * ops.rsqrt(ops.mean(ops.square(value), axis=-1, keepdims=True) + 1e-6)
+    model = keras.Model(x, layers.Dense(2)(value))
+    samples = models.normal(40, 5, 4)
+    first = innvest_lite.PatternAttribution(model, input_shape=(3, 4), target=lambda y: y[:, 0, 0])
+    short = first.fit(samples[:, :3], verbose=0).analyze(samples[:4, :3])
+    longer = innvest_lite.PatternAttribution(
+        model, input_shape=(5, 4), target=lambda y: y[:, 0, 0], patterns=first.patterns
+    ).analyze(samples[:4])
+    # What the first position gives depends on that alone.
+    np.testing.assert_allclose(longer[:, :3], short, rtol=0, atol=1e-6 * np.abs(short).max())
+    assert not longer[:, 3:].any() and short[:, 0].any()
+
+
 def test_attention_takes_the_mask_off_what_it_is_given():
     """In Keras, so that a sum beside it, and all behind, no longer see it; `predict` is what is explained."""
     x = keras.Input((7,), dtype="int32")
