@@ -372,7 +372,7 @@ def test_fused_attention_of_open_sizes_stays_one_where_it_has_to():
     "composite",
     ["attn_lrp", "epsilon_plus", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cp_lrp", "cp_lrp_gamma"))],
 )
-def test_padding_gets_nothing_and_changes_nothing(composite):
+def test_padding_gets_nothing_and_changes_nothing(composite, eager):
     """Tokens behind a mask, however many, with a mean over those that are there."""
 
     def encoder(length):
@@ -444,7 +444,7 @@ def test_growth_from_block_to_block_rings_an_alarm():
 @pytest.mark.parametrize(
     "analyzer", [pytest.param(innvest_lite.PatternNet, marks=pytest.mark.slow), innvest_lite.PatternAttribution]
 )
-def test_patterns_go_through_attention_by_its_values(analyzer):
+def test_patterns_go_through_attention_by_its_values(analyzer, eager, eager_fits):
     model = keras.models.clone_model(transformer())
     fitted = analyzer(model).fit(RANDOM.normal(size=(64, TOKENS, SIZE)), verbose=0)
     names = {step.node.name for step in fitted.plan().steps if step.rule.needs_kernel}

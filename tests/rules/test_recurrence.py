@@ -158,11 +158,12 @@ def test_masked_steps_get_nothing_and_change_nothing(where, sequences):
 
     expected, explained = taped(samples, twin)
     np.testing.assert_allclose(explained, model([samples, mask])[:, 1], rtol=1e-12)
-    found = innvest_lite.LRP(model, "zero").analyze([samples, mask], target=1)[0]
+    analyzer = innvest_lite.LRP(model, "zero")
+    found = analyzer.analyze([samples, mask], target=1)[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
     assert not found[~mask].any()
     # What biases take at masked steps is not counted: there, the cell is not asked.
-    report = innvest_lite.LRP(model, "zero").check([samples, mask], target=1)
+    report = analyzer.check([samples, mask], target=1)
     assert report.unexplained.max() < 1e-9 and max(np.abs(row.bias).max() for row in report.rows) > 1e-3
     if where == "end" and not sequences:
         short = randomized(_shorter(4))
@@ -228,7 +229,7 @@ NETWORKS = {
         for name in NETWORKS
     ],
 )
-def test_networks_conserve_without_biases(name):
+def test_networks_conserve_without_biases(name, eager):
     """What biases take aside, all arrives at the input, and the user's layers are as they were."""
     x = keras.Input((STEPS, SIZE))
     model = randomized(keras.Model(x, layers.Dense(2, name="out")(NETWORKS[name](x))))

@@ -1,0 +1,3 @@
+"""Fixtures of this room."""
+
+from untraced import eager_fits  # noqa: F401
