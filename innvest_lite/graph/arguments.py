@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from innvest_lite import backend
+
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
@@ -29,6 +31,11 @@ class Given:
     def variables(self) -> tuple[Any, ...]:
         """The variables that it is made of; by default none."""
         return ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for what is the same of the same variables."""
+        return tuple(map(id, self.variables))
 
     @property
     def by_batch(self) -> bool:
@@ -140,6 +147,13 @@ class FromWeights(Given):
     def variables(self) -> tuple[Any, ...]:
         """Its sources."""
         return self.sources
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """With its place and its numbers: several slices of one kernel are several kernels."""
+        with backend.eagerly():
+            numbers = backend.to_numpy(self.value())
+        return (*super().key, self.index, numbers.shape, numbers.tobytes())
 
     @property
     def by_batch(self) -> bool:

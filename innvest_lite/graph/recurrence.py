@@ -82,9 +82,10 @@ def with_steps(node: Node, known: Known) -> Node:
         layer_values={one.name: one.values[0] for one in found.nodes},
         places={one.name: () for one in found.nodes},
     )
-    stepped = node.replace(steps=split_activations(with_softmaxes(with_linear_maps(graph))))
+    stepped = node.replace(steps=with_softmaxes(with_linear_maps(graph)))
     prove(node, [_Stepped(**{field.name: getattr(stepped, field.name) for field in dataclasses.fields(Node)})], node.values)
-    return stepped
+    # Afterwards: a part of a layer is not what the layer's own call gives.
+    return stepped.replace(steps=split_activations(stepped.steps))
 
 
 class _Stepped(Node):

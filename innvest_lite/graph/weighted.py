@@ -75,7 +75,7 @@ class Linear(StandIn):
     @property
     def weights_key(self) -> tuple[Any, ...]:
         """Equal for maps by the same variables."""
-        return (self.map, *(id(variable) for variable in self.weights))
+        return (self.map, self.kernel_given.key, None if self.bias_given is None else self.bias_given.key)
 
     def call(self, x: Any) -> Any:
         """The map of `x`, as the model computes it."""
