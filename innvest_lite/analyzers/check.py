@@ -18,8 +18,8 @@ from innvest_lite.analyzers.samples import by_sample
 from innvest_lite.analyzers.sweep import Swept
 from innvest_lite.forms import LinearForm
 from innvest_lite.graph import Spec, Value
+from innvest_lite.graph.source import Source
 from innvest_lite.rules import Evaluated
-from innvest_lite.rules.base import ByStep
 from innvest_lite.rules.lrp import LinearRule
 from innvest_lite.tables import table
 
@@ -109,11 +109,9 @@ class CheckReport:
 
     def _vanishing(self):
         for row in self.rows if self.whole else ():
-            if row.rule == str(ByStep()):
-                # States that are constants keep what arrives at them.
-                continue
             arrived = np.abs(row.arrived)
-            stays = np.maximum(np.abs(row.handed_on), np.abs(row.gate)) > _VANISHED * arrived
+            # Constants keep what arrives at them, such as what stands for a place, or the states with which steps begin.
+            stays = np.abs([row.handed_on, row.gate, row.bias]).max(axis=0) > _VANISHED * arrived
             if np.all(arrived > 0) and not np.any(stays):
                 yield (
                     f"At {row.node} ({row.rule}) relevance vanishes: if it divides what it takes by the size of that, "
@@ -279,7 +277,8 @@ def _row(passage):
     elif kind in ("rectifier", "activation", "max", "opaque"):
         row["gate"] = lost
     elif kind == "route":
-        row["padding"] = lost
+        # What is made of weights or constants alone is moved to no input.
+        row["bias" if isinstance(node.operation, Source) or node.weights else "padding"] = lost
     elif kind == "embedding":
         row["rest"] = lost
     else:

@@ -252,7 +252,11 @@ class Replicas:
 
 
 def divide_no_nan(x: Any, y: Any) -> Any:
-    """`x / y`, and 0 where y is 0, in one operation."""
+    """`x / y`, and 0 where y is 0, in one operation, in the wider dtype of the two."""
+    if x.dtype != y.dtype:
+        # As where a number of NumPy's makes a layer's values float64, and the next layer's are float32 again.
+        dtype = x.dtype if x.dtype.size > y.dtype.size else y.dtype
+        x, y = tf.cast(x, dtype), tf.cast(y, dtype)
     return tf.math.divide_no_nan(x, y)
 
 

@@ -83,7 +83,7 @@ def form_of_operation(node: Node, graph: Graph) -> Form:
         return _of_several(node, graph, name)
     if name in _MOVING and not _can_be_tried(node):
         return Form(node, "route")
-    if (name in _ONE_BY_ONE and _takes_weight(node)) or (name == "Einsum" and _scales(node)):
+    if (name in _ONE_BY_ONE and _takes_weight(node)) or (name == "Einsum" and _scales(node)) or _adds_number(node, name):
         return Form(node, "scale")
     if name == "Normalize":
         return normalization.ByNorm(node, "normalization")
@@ -107,6 +107,13 @@ def _takes_weight(node):
     divides = type(node.operation).__name__.endswith("ivide") and not isinstance(args[0], Slot)
     same = node.input_specs[0].shape == node.output_specs[0].shape
     return same and not kwargs and len(args) == 2 and bool(node.weights) and not divides
+
+
+def _adds_number(node, name):
+    """Whether an operation adds a number; of a large one, such as hides scores of attention, trying would see no value."""
+    args, kwargs = node.arguments
+    numbers = [one for one in args if isinstance(one, int | float) and not isinstance(one, bool)]
+    return name in ("Add", "Subtract") and not kwargs and len(args) == 2 and len(numbers) == 1
 
 
 def _scales(node):

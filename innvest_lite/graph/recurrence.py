@@ -35,7 +35,10 @@ _CLASSES = (
     *(_layers.RNN, _layers.LSTM, _layers.GRU, _layers.SimpleRNN),
     *(_layers.ConvLSTM1D, _layers.ConvLSTM2D, _layers.ConvLSTM3D),
 )
-_BY_ITSELF = "its states stay from one batch to the next, so that what it gives depends on what came before"
+_BY_ITSELF = (
+    "its states stay from one batch to the next, so that what it gives depends on what came before: build it with "
+    "stateful=False and the same weights"
+)
 
 
 def is_recurrent(node: Node) -> bool:
@@ -128,8 +131,10 @@ class Given:
         else:
             initial = given.get("initial_state")
         mask = mask[0] if isinstance(mask, (list, tuple)) else mask
-        mask = mask_of(sequences) if mask is None else mask
         has_none = initial is None or (isinstance(initial, list) and not initial)
+        # Of a call with states besides, Keras hands no mask on that the sequences carry.
+        if mask is None and (has_none or "initial_state" not in given):
+            mask = mask_of(sequences)
         states = layer.get_initial_state(ops.shape(sequences)[0]) if has_none else initial
         return Given(sequences, [ops.cast(one, layer.compute_dtype) for one in keras.tree.flatten(states)], mask)
 

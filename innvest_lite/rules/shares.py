@@ -46,7 +46,9 @@ class Magnitudes:
     """
 
     def __init__(self, call: Call) -> None:
-        self._inputs = tuple(copy_mask(x, ops.abs(wide(x))) if backend.is_float(x) else x for x in call.inputs)
+        # In the output's dtype: a layer casts what it takes to its own, and a number of NumPy's makes float64 of float32.
+        dtype = wide(call.outputs[0]).dtype
+        self._inputs = tuple(copy_mask(x, ops.cast(ops.abs(x), dtype)) if backend.is_float(x) else x for x in call.inputs)
         form = call.form
         if form.kind == "scale":
             output, self._pullback, self.constant = self._of_scale(call)
@@ -70,8 +72,11 @@ class Magnitudes:
     def _of_scale(self, call: Call) -> tuple[Any, Any, Any]:
         # The VJP of ones is the factor of each value, whatever makes the map.
         _, pullback = backend.vjp(call.form.forward, *call.inputs)
-        (weight,) = map(wide, pullback((ops.ones_like(call.outputs[0]),)))
-        constant = ops.abs(wide(call.outputs[0]) - wide(call.inputs[0]) * weight)
+        (weight,) = pullback((ops.ones_like(call.outputs[0]),))
+        whole = wide(call.outputs[0])
+        # Of what looks at no number that it takes there is no gradient.
+        weight = ops.zeros_like(whole) if weight is None else ops.cast(weight, whole.dtype)
+        constant = ops.abs(whole - ops.cast(call.inputs[0], whole.dtype) * weight)
         size = ops.abs(weight)
         return self._inputs[0] * size, lambda cotangents: (size * cotangents[0],), constant
 

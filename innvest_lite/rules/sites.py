@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import keras
+
 from innvest_lite.forms import Form
 from innvest_lite.graph import Graph, Value
 
@@ -17,7 +19,7 @@ class Site:
     Attributes:
         form: what the node is.
         first: whether it is a linear node to which the input comes through no other one.
-        before_first: whether the input comes to it through no linear node.
+        before_first: whether it is no linear node, and the input comes to it through nothing that was learned.
         users: the nodes that take what it puts out.
         last: whether it is a linear node from which the output comes through no other one.
         place: the index of its layer in `model.layers`, followed by those inside nested models.
@@ -60,8 +62,9 @@ def sites_of(
         before: likewise before linear nodes.
     """
     # By data flow, not by the order of layers: each branch of a network has a first and a last layer of its own.
-    behind_linear = _reached_through_linear(graph.nodes, forms, behind, forwards=True)
-    before_linear = _reached_through_linear(reversed(graph.nodes), forms, before, forwards=False)
+    behind_linear = _reached_through(graph.nodes, _is_linear, forms, behind)
+    before_linear = _reached_through(reversed(graph.nodes), _is_linear, forms, before, forwards=False)
+    behind_learned = _reached_through(graph.nodes, _is_learned, forms, behind_linear)
     sites = []
     for node in graph.nodes:
         form = forms[node.name]
@@ -72,7 +75,7 @@ def sites_of(
                 form,
                 linear and not behind_linear.intersection(node.inputs),
                 linear and not before_linear.intersection(node.values),
-                not linear and not behind_linear.intersection(node.inputs),
+                not linear and not _is_learned(form) and not behind_learned.intersection(node.inputs),
                 tuple(user for value in node.values for user in graph.consumers.get(value, ())),
                 # The parts into which passes cut a layer have the layer's place.
                 graph.places[node.name.removesuffix(f"/{node.part}")],
@@ -82,11 +85,28 @@ def sites_of(
     return sites
 
 
-def _reached_through_linear(nodes, forms, reached, forwards):
-    """The values that lie behind some linear node, or before one, going through `nodes`."""
+def _is_linear(form):
+    return form.kind in ("linear", "recurrent")
+
+
+def _is_learned(form):
+    """Whether a node is more than preprocessing: it looks up what was learned, or adds it or multiplies by it.
+
+    Of numbers that are scaled with what is known of the data, such as their mean, the variables are not trained; the
+    BatchNormalization of a first layer is scaling all the same.
+    """
+    node = form.node
+    if form.kind == "embedding":
+        return True
+    is_scaling = isinstance(node.operation, keras.layers.BatchNormalization)
+    return form.kind not in ("linear", "recurrent") and not is_scaling and any(one.trainable for one in node.weights)
+
+
+def _reached_through(nodes, tells, forms, reached, forwards=True):
+    """The values that lie behind some node of which `tells` says yes, or before one, going through `nodes`."""
     reached = set(reached)
     for node in nodes:
         sources, targets = (node.inputs, node.values) if forwards else (node.values, node.inputs)
-        if forms[node.name].kind in ("linear", "recurrent") or reached.intersection(sources):
+        if tells(forms[node.name]) or reached.intersection(sources):
             reached.update(targets)
     return reached

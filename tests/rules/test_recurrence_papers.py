@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import recurrent_replicas as replicas
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 import innvest_lite
 
@@ -169,3 +169,100 @@ def test_a_cell_of_three_maps_keeps_all_that_it_adds_up():
     np.testing.assert_allclose(analyzer.analyze(SAMPLES, target=1), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
     report = analyzer.check(SAMPLES, target=1)
     assert report.unexplained.max() < 1e-9
+
+
+@pytest.mark.parametrize("cell", ["relu", None])
+def test_a_cell_of_layers_with_activations_is_looked_into(cell, eager):
+    """The parts into which a layer is cut are not what its own call gives."""
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class OfLayers(layers.Layer):
+        state_size = output_size = UNITS
+
+        def build(self, shape):
+            self.taken = layers.Dense(UNITS, activation=cell, dtype="float64")
+            self.kept = layers.Dense(UNITS, dtype="float64")
+            self.taken.build((None, shape[-1]))
+            self.kept.build((None, UNITS))
+
+        def call(self, x, states):
+            h = keras.ops.tanh(self.taken(x) + self.kept(states[0]))
+            return h, [h]
+
+    x = keras.Input((STEPS, SIZE), dtype="float64")
+    model = keras.Model(x, layers.RNN(OfLayers(dtype="float64"), dtype="float64", name="layer")(x))
+    analyzer = innvest_lite.LRP(model, "epsilon")
+    assert (" Affine " in str(analyzer.plan())) == (cell is None)
+    assert analyzer.check(SAMPLES, target=0).unexplained.max() < 1e-9
+
+
+def test_with_states_besides_the_mask_of_the_sequences_is_not_handed_on(eager):
+    """As Keras does: what is explained is what the model predicts."""
+    x, state = keras.Input((STEPS,), dtype="int32"), keras.Input((UNITS,))
+    words = layers.Embedding(9, SIZE, mask_zero=True)(x)
+    model = keras.Model([x, state], layers.Dense(2)(layers.GRU(UNITS)(words, initial_state=state)))
+    given = [np.array([[1, 2, 3, 0, 0]], "int32"), np.ones((1, UNITS), "float32")]
+    analyzer = innvest_lite.LRP(model, "cp_lrp")
+    assert analyzer.check(given).unexplained.max() < 1e-5
+    np.testing.assert_allclose(analyzer.check(given, target=1).start, model.predict(given, verbose=0)[:, 1], rtol=1e-5)
+
+
+def test_zeros_at_masked_steps_hand_nothing_back(eager):
+    """With zero_output_for_mask, what arrives at a masked step stood for nothing: a sum over all steps, against a twin."""
+    x, seen = keras.Input((STEPS, SIZE), dtype="float64"), keras.Input((STEPS,), dtype="bool")
+    layer = layers.SimpleRNN(UNITS, return_sequences=True, zero_output_for_mask=True, dtype="float64", name="layer")
+    model = keras.Model([x, seen], ops.sum(layer(x, mask=seen), axis=1))
+    layer.set_weights([np.random.default_rng(7).normal(size=one.shape) * 0.5 for one in layer.get_weights()])
+    shown = np.array([[1, 0, 1, 1, 0], [0, 1, 1, 0, 1], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], bool)
+    w, u, b = (one.value for one in layer.weights)
+    given = tf.constant(SAMPLES)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        h, total = tf.zeros((len(SAMPLES), UNITS), "float64"), 0.0
+        for step in range(STEPS):
+            z = given[:, step] @ w + h @ u + b
+            new = z * tf.stop_gradient(tf.tanh(z) / z)
+            h = tf.where(shown[:, step, None], new, h)
+            total += tf.where(shown[:, step, None], new, 0)[:, 1]
+    expected = (given * tape.gradient(total, given)).numpy()
+    analyzer = innvest_lite.LRP(model, "zero")
+    found = analyzer.analyze([SAMPLES, shown], target=1)[0]
+    np.testing.assert_allclose(analyzer.check([SAMPLES, shown], target=1).start, total, rtol=1e-9)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def test_constant_states_ring_no_alarm_and_rows_are_of_whole_samples(eager):
+    """Two series in a sample are two samples of the layer: its rows add them up."""
+    x = keras.Input((2, STEPS, SIZE), dtype="float64")
+    each = layers.TimeDistributed(layers.SimpleRNN(UNITS, dtype="float64", name="rnn"), dtype="float64")(x)
+    model = keras.Model(x, layers.Dense(1, use_bias=False, dtype="float64")(layers.Flatten(dtype="float64")(each)))
+    generator = np.random.default_rng(8)
+    for variable in model.weights:
+        variable.assign(generator.normal(size=variable.shape) * 0.5)
+    options = {"bias_factor": 1.0, "epsilon": 1e-3}
+    given = np.stack([SAMPLES, SAMPLES[::-1]], axis=1)
+    report = innvest_lite.LRP(model, "epsilon", composite_options=options).check(given, target="all")
+    (row,) = (row for row in report.rows if row.node.endswith("rnn"))
+    np.testing.assert_allclose(report.at_input + row.bias, report.start, rtol=1e-9)
+    assert not any("vanishes" in alarm for alarm in report.alarms) and np.all(row.bias != 0)
+
+
+def test_a_padded_convolution_keeps_what_falls_into_the_padding(eager):
+    """Of the equal parts, those of taps outside of the image go nowhere: check says how much."""
+    x = keras.Input((6, 6, 2), dtype="float64")
+    conv = layers.Conv2D(3, 3, padding="same", dtype="float64", bias_initializer="ones")(x)
+    model = keras.Model(x, layers.Dense(1, use_bias=False, dtype="float64")(layers.Flatten(dtype="float64")(conv)))
+    options = {"bias_factor": 1.0, "epsilon": 1e-3}
+    analyzer = innvest_lite.LRP(model, "epsilon", composite_options=options)
+    report = analyzer.check(np.random.default_rng(9).normal(size=(2, 6, 6, 2)), target="all")
+    assert report.unexplained.max() < 1e-9 and np.all(np.abs(report.gap) > 1e-6)
+
+
+def test_a_product_of_zeros_keeps_what_arrives(eager):
+    x, g = keras.Input((3,), dtype="float64"), keras.Input((3,), dtype="float64")
+    gated = layers.Multiply(dtype="float64")([x, layers.Activation("tanh", dtype="float64")(g)])
+    model = keras.Model([x, g], layers.Dense(1, dtype="float64", bias_initializer="ones", name="out")(gated + 1.0))
+    given = [np.zeros((1, 3)), np.zeros((1, 3))]
+    for gates in ("halves", "proportional"):
+        report = innvest_lite.LRP(model, "cp_lrp", composite_options={"gates": gates}).check(given, target="all")
+        assert report.unexplained.max() < 1e-9
