@@ -69,8 +69,8 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
     zeros_mean = ""
     #: Whether the sign of the explained logit turns the whole explanation round.
     turns_with_the_logit: Any = False
-    explains_number = False  # of no class; found before the bindings are asked for, and so is the next
-    mixes_steps = False  # has attention or recurrent layers
+    explains_number = False  # of no class; found before the bindings are asked for, as are the next
+    mixes_steps = has_tokens = False  # has attention or recurrent layers; looks up tokens
 
     def __init__(
         self,

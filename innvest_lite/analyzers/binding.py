@@ -89,6 +89,7 @@ def bound(analyzer: Analyzer, function: Any = None, sizes: Any = None) -> Explai
     targets = Targets.of(graph, forms, analyzer.neuron_selection_mode)
     # Known before the analyzer is asked for its bindings, which may go by it.
     analyzer.explains_number = targets.classes == 1
+    analyzer.has_tokens = any(form_of(node, graph).kind == "embedding" for node in graph.nodes)
     analyzer.mixes_steps = any(node.steps is not None or _attends(node, graph) for node in graph.nodes)
     rivals: tuple[int | None, ...] = ()
     if function is not None:

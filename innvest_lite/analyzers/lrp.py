@@ -39,10 +39,10 @@ class LRP(ReverseAnalyzer):
     Args:
         model: a Functional or Sequential `keras.Model`; BatchNormalization is fused into the layer before it.
         composite: a name of `innvest_lite.rules.presets.PRESETS`, or a list of `(matcher, rule)`, of which the first match
-            counts. "auto" is "cp_lrp_gamma" for networks with attention or recurrent layers (docs/sequences.md), and
-            "epsilon_plus_flat" for all others. A list needs to speak of the linear nodes only: behind it, activations and
-            gates pass relevance on, sums and means share it out by contribution (by its magnitude, unless all rules are
-            `Zero` or `Epsilon`), and what only moves values moves relevance back.
+            counts. "auto" is "cp_lrp_gamma" for networks with attention or recurrent layers (docs/sequences.md),
+            "epsilon_plus" for others with tokens, and "epsilon_plus_flat" for the rest. A list needs to speak of the linear
+            nodes only: behind it, activations and gates pass relevance on, sums and means share it out by contribution (by
+            its magnitude, unless all rules are `Zero` or `Epsilon`), and what only moves values moves relevance back.
         composite_options: options of a named composite, such as `{"epsilon": 0.01}`.
         sums: how sums, means and diagonal maps share relevance: "contribution", which grows without bound where
             contributions cancel, "magnitude" of the contributions, "signed", the same with relevance of the other sign for
@@ -101,7 +101,7 @@ class LRP(ReverseAnalyzer):
         """The user's pairs, then what all other nodes do."""
         pairs = self._given
         if pairs is None:
-            pairs = presets.preset(presets.by_itself(self.mixes_steps), **self._composite_options)
+            pairs = presets.preset(presets.by_itself(self.mixes_steps, self.has_tokens), **self._composite_options)
         return [*pairs, *presets.structure_of(pairs, self.sums)]
 
     @property

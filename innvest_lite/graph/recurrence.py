@@ -85,10 +85,11 @@ def with_steps(node: Node, known: Known) -> Node:
         layer_values={one.name: one.values[0] for one in found.nodes},
         places={one.name: () for one in found.nodes},
     )
-    stepped = node.replace(steps=with_softmaxes(with_linear_maps(graph)))
+    steps = with_softmaxes(with_linear_maps(graph))
+    stepped = node.replace(steps=steps)
     prove(node, [_Stepped(**{field.name: getattr(stepped, field.name) for field in dataclasses.fields(Node)})], node.values)
     # Afterwards: a part of a layer is not what the layer's own call gives.
-    return stepped.replace(steps=split_activations(stepped.steps))
+    return node.replace(steps=split_activations(steps))
 
 
 class _Stepped(Node):

@@ -293,13 +293,16 @@ AUTO = "auto"
 """In place of a name: the one that `by_itself` chooses."""
 
 
-def by_itself(mixes_steps: bool) -> str:
+def by_itself(mixes_steps: bool, has_tokens: bool) -> str:
     """The name of the composite that is taken where none is given.
 
     Args:
         mixes_steps: whether the network has attention or recurrent layers.
+        has_tokens: whether it looks up tokens, of which a flat first layer gives all numbers the same.
     """
-    return "cp_lrp_gamma" if mixes_steps else "epsilon_plus_flat"
+    if mixes_steps:
+        return "cp_lrp_gamma"
+    return "epsilon_plus" if has_tokens else "epsilon_plus_flat"
 
 
 def preset(name: str, **options: Any) -> Composite:

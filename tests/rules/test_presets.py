@@ -122,9 +122,19 @@ def recurrent():
     return keras.Model(x, layers.Dense(2, name="out")(layers.SimpleRNN(3)(x)))
 
 
+def of_tokens():
+    x = keras.Input((4,), dtype="int32")
+    return keras.Model(x, layers.Dense(2, name="out")(layers.GlobalAveragePooling1D()(layers.Embedding(5, 6)(x))))
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
-    [(attending, "cp_lrp_gamma"), (recurrent, "cp_lrp_gamma"), (lambda: headed("dense"), "epsilon_plus_flat")],
+    [
+        (attending, "cp_lrp_gamma"),
+        (recurrent, "cp_lrp_gamma"),
+        (of_tokens, "epsilon_plus"),
+        (lambda: headed("dense"), "epsilon_plus_flat"),
+    ],
 )
 def test_without_a_name_the_network_decides(model, name):
     """A flat first layer gives all numbers of a token, or of a step, the same."""
