@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
-
-import keras
+from collections.abc import Mapping, Sequence
 
 from innvest_lite.analyzers.tokenwise import stay_apart
+from innvest_lite.analyzers.vectors import before, elsewhere, handed_on, signal_of, starts, takes_shapes
 from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
 from innvest_lite.forms import Form, LinearForm
 from innvest_lite.forms.attention import Matmul
 from innvest_lite.forms.positions import LOST, Places, letters_of, places_of
-from innvest_lite.forms.structure import Product, is_constant
 from innvest_lite.graph import Graph, Node, Value
 from innvest_lite.graph.behaviour import OPEN_SIZES
 from innvest_lite.graph.graph import Samples
-from innvest_lite.graph.source import Source
 
 # Each number of what these give is made of the numbers at its place, of moved ones, or of a token's own vector.
 _BY_ITSELF = ("scale", "rectifier", "activation", "sum", "product", "route", "normalization", "embedding")
@@ -88,7 +85,7 @@ def token_flow(graph: Graph, forms: Mapping[str, Form], method: str) -> TokenFlo
         UnsupportedLayerError: there is no self-attention, or tokens also reach one another in a way that its weights do
             not say; the message says at which nodes, and what to do.
     """
-    signal = _signal(graph, forms)
+    signal = signal_of(graph, forms)
     products = [node for node in signal if is_attention(forms[node.name])]
     if not products:
         closed = [node for node in signal if node.closed and forms[node.name].kind == "opaque"]
@@ -100,7 +97,7 @@ def token_flow(graph: Graph, forms: Mapping[str, Form], method: str) -> TokenFlo
             "innvest_lite.Occlusion(model) explain any network.",
         )
     best = None
-    for start in _starts(graph, forms, products[0]):
+    for start in starts(graph, forms, products[0]):
         following = _Following(graph, forms, signal, start)
         if not following.problems:
             return following.flow()
@@ -128,67 +125,6 @@ def is_attention(form: Form) -> bool:
     return isinstance(form, Matmul) and form.values is not None
 
 
-def handed_on(form: Form) -> tuple[Value, ...]:
-    """The values whose vectors a node hands on: not weights, gates, divisors, masks, whole numbers and mere shapes."""
-    node = form.node
-    if _takes_shapes(node):
-        return ()
-    if isinstance(form, Matmul) and form.values is not None:
-        return (node.inputs[form.values],)
-    if isinstance(form, Product) and form.signal is not None:
-        return (node.inputs[form.signal],)
-    pairs = zip(node.inputs, node.input_specs, strict=True)
-    return tuple(dict.fromkeys(value for value, spec in pairs if keras.backend.is_float_dtype(spec.dtype)))
-
-
-def _takes_shapes(node: Node) -> bool:
-    """Whether nothing of what a node takes but its shape is in what it gives."""
-    return is_constant(node) or isinstance(node.operation, Source)
-
-
-def _signal(graph: Graph, forms: Mapping[str, Form]) -> list[Node]:
-    """The nodes through which vectors reach the explained output, in order."""
-    wanted, found = {graph.outputs[0]}, []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.values):
-            found.append(node)
-            wanted.update(handed_on(forms[node.name]))
-    return found[::-1]
-
-
-def _starts(graph: Graph, forms: Mapping[str, Form], product: Node) -> Iterator[Value]:
-    """What the values of the first attention are computed from, the latest first: where its tokens may begin."""
-    wanted = set(handed_on(forms[product.name]))
-    for node in reversed(graph.nodes):
-        for value, spec in zip(node.values, node.output_specs, strict=True):
-            if value in wanted:
-                wanted.update(handed_on(forms[node.name]))
-                if len(spec.shape) > 2:
-                    yield value
-    for value in graph.inputs:
-        if value in wanted and len(graph.spec(value).shape) > 2:
-            yield value
-
-
-def _elsewhere(graph: Graph, forms: Mapping[str, Form], start: Value) -> set[Value]:
-    """The values that depend on vectors of the inputs in other ways than through one value."""
-    pairs = zip(graph.inputs, graph.input_specs, strict=True)
-    found = {value for value, spec in pairs if keras.backend.is_float_dtype(spec.dtype)} - {start}
-    for node in graph.nodes:
-        if found.intersection(node.inputs) or forms[node.name].kind == "embedding":
-            found.update(value for value in node.values if value != start)
-    return found
-
-
-def _before(graph: Graph, value: Value) -> set[Value]:
-    """All values that a value is computed from."""
-    found = {value}
-    for node in reversed(graph.nodes):
-        if found.intersection(node.values):
-            found.update(node.inputs)
-    return found
-
-
 class _Following:
     """What becomes of the tokens of one value.
 
@@ -212,8 +148,8 @@ class _Following:
         #: made of the same inputs.
         self.mixed: set[Value] = set()
         self.foreign: set[Value] = set(graph.inputs) - {start}
-        self.past: set[Value] = _before(graph, start).intersection(self.foreign)
-        self.elsewhere = _elsewhere(graph, forms, start)
+        self.past: set[Value] = before(graph, start).intersection(self.foreign)
+        self.elsewhere = elsewhere(graph, forms, start)
         self.problems: list[UnsupportedNode] = []
         self.reach = 0
         for node in signal:
@@ -233,7 +169,7 @@ class _Following:
     def _follow(self, node: Node) -> None:
         form = self.forms[node.name]
         taken = handed_on(form)
-        if _takes_shapes(node):
+        if takes_shapes(node):
             return
         here = [value for value in taken if value in self.step_of]
         if not here:

@@ -13,7 +13,8 @@ import numpy as np
 
 from innvest_lite import backend
 from innvest_lite.analyzers.feature_maps import FeatureMaps
-from innvest_lite.analyzers.token_flow import TokenFlow, handed_on
+from innvest_lite.analyzers.token_flow import TokenFlow
+from innvest_lite.analyzers.vectors import handed_on
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.forms import Form, forms_of
 from innvest_lite.forms.inputs import MASK
