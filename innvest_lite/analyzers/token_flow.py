@@ -142,6 +142,8 @@ class _Following:
         self.count = _product(graph.spec(start).shape[1:-1])
         self.steps: list[Step] = [Step()]
         self.step_of: dict[Value, int] = {start: 0}
+        #: Value that is a sum -> the steps of what is summed.
+        self.summed: dict[Value, tuple[int, ...]] = {}
         self.ends: dict[Value, int] = {}
         self.pooling: Step | None = None
         #: Values that hold tokens no longer one by one; those that are not made of the tokens; and of these, those that are
@@ -209,12 +211,21 @@ class _Following:
             self._problem(node, f"tokens meet what is not made of each of them alone, from {what}")
         elif not self._is_by_itself(node, form):
             self._problem(node, "tokens reach one another outside of attention")
-        steps = tuple(sorted({self.step_of[value] for value in here}))
+        steps = tuple(sorted({step for value in here for step in self._ways(value, form)}))
+        if form.kind == "sum":
+            self.summed.update(dict.fromkeys(node.values, steps))
         if len(steps) > 1:
             if form.kind not in ("sum", "route"):
                 self._problem(node, f"tokens of several blocks meet in a {type(node.operation).__name__}")
             steps = (self._new(Step(steps, beside=form.kind != "sum")),)
         self.step_of.update(dict.fromkeys(node.values, steps[0]))
+
+    def _ways(self, value: Value, form: Form) -> tuple[int, ...]:
+        """The steps of which a node takes a value: (h + a) + f is h + a + f where nothing else reads h + a."""
+        readers = [node for node in self.graph.consumers[value] if not takes_shapes(node)]
+        if form.kind == "sum" and len(readers) == 1 and value not in self.graph.outputs:
+            return self.summed.get(value, (self.step_of[value],))
+        return (self.step_of[value],)
 
     def _attend(self, node: Node, form: Form) -> None:
         values = node.inputs[form.values]  # type: ignore[attr-defined]
