@@ -119,11 +119,13 @@ def test_a_map_is_largest_at_the_patch_that_is_looked_at(method):
 def test_series_have_a_number_a_step_and_tokens_that_are_added_have_none(eager):
     x = keras.Input((4, 3), name="series")
     value = ClassToken(name="class_token")(layers.Dense(CHANNELS, name="embedding")(x))
+    # A register in front of both: where one layer's tokens went, the next one's numbers say.
+    value = ClassToken(name="register")(value)
     model = models.randomize(keras.Model(x, ending(blocks(value), "first")), seed=2)
     series = models.normal(2, 4, 3)
     tokens = keras.Model(x, value).predict(series, verbose=0).astype("float64")
     heat = AttentionRollout(model).analyze(series)
-    expected = Replica(model, "first").rollout(tokens)[:, 1:]
+    expected = Replica(model, "first").rollout(tokens)[:, 2:]
     assert_close(heat, np.repeat(expected[..., None] / 3, 3, axis=-1))
 
 
@@ -150,6 +152,11 @@ def test_patches_of_a_layer_of_ones_own_lie_where_they_were_cut(eager):
 
 
 # Ways of writing it --------------------------------------------------------------------------------------------------
+
+
+def softmax(scores):
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 class Written(layers.Layer):
@@ -183,6 +190,11 @@ class Written(layers.Layer):
         parts = (ops.einsum("btc,chd->bthd", x, self.kernel[:, index]) for index in range(3))
         return ops.reshape(ops.dot_product_attention(*parts), (-1, count, CHANNELS))
 
+    def keys_first(self, x, count, scale):
+        query, key, value = (ops.einsum("btc,chd->bthd", x, self.kernel[:, index]) for index in range(3))
+        weights = ops.softmax(ops.einsum("bshd,bthd->bhst", key, query) * scale, axis=2)
+        return ops.reshape(ops.einsum("bhst,bshd->bthd", weights, value), (-1, count, CHANNELS))
+
     def apart(self, x, count, scale):
         heads = []
         for head in range(HEADS):
@@ -193,23 +205,89 @@ class Written(layers.Layer):
 
 
 def test_however_attention_is_written(eager):
-    """Its weights are found by data flow."""
+    """Weights missed or turned round, heads that stand side by side added up."""
     x = models.normal(2, 5, 4)
-    kernel = np.random.default_rng(3).normal(size=(4, 3, HEADS, SIZE))
-    query, key, _ = np.moveaxis(np.einsum("btc,cihd->bihtd", x, kernel), 1, 0)
-    powers = np.exp(query @ key.swapaxes(2, 3) / np.sqrt(SIZE))
-    expected = (powers / powers.sum(-1, keepdims=True)).mean((1, 2))
+    generator = np.random.default_rng(3)
+    kernel, head = generator.normal(size=(4, 3, HEADS, SIZE)), generator.normal(size=(CHANNELS, 2))
+    query, key, value = np.moveaxis(np.einsum("btc,cihd->bihtd", x, kernel), 1, 0)
+    weights = softmax(query @ key.swapaxes(2, 3) / np.sqrt(SIZE))
+    # The mean over five tokens is read: a weight's slope is what its value says for the class.
+    slope = np.einsum("bhsd,hd->bhs", value, head[:, 1].reshape(HEADS, SIZE))[:, :, None] / 5
+    # There is no residual connection here, and so no identity.
+    rollout, weighted = (one.mean((1, 2)) for one in (weights, np.maximum(slope * weights, 0)))
 
     def is_found(how):
         series = keras.Input((5, 4), name="series")
         attention = Written(how, name="attention")
-        value = layers.GlobalAveragePooling1D(name="mean")(attention(series))
-        model = keras.Model(series, layers.Dense(2, name="logits")(value))
+        mean = layers.GlobalAveragePooling1D(name="mean")(attention(series))
+        model = keras.Model(series, layers.Dense(2, name="logits")(mean))
         attention.kernel.assign(kernel)
-        # There is no residual connection here, and so no identity.
-        assert_close(AttentionRollout(model).analyze(x).sum(-1), expected)
+        model.get_layer("logits").kernel.assign(head)
+        assert_close(AttentionRollout(model).analyze(x).sum(-1), rollout)
+        assert_close(GradientWeightedAttention(model).analyze(x, target=1).sum(-1), weighted)
 
-    assert offenders(is_found, ("einsum", "matmul", "fused", "apart")) == {}
+    assert offenders(is_found, ("einsum", "matmul", "fused", "keys_first", "apart")) == {}
+
+
+# Attention and a dense layer beside one another, as in GPT-J, PaLM and ViT-22B: h the tokens, a what they saw, f the layer.
+SUMS = {
+    "h+a+f": lambda h, a, f: layers.Add(name="sum")([h, a, f]),
+    "(h+a)+f": lambda h, a, f: (h + a) + f,
+    "h+(a+f)": lambda h, a, f: h + (a + f),
+    "(f+h+h)+a": lambda h, a, f: layers.Add(name="sum")([f, h, h]) + a,
+}
+
+
+def one_block(joined, ended):
+    """A block whose attention has no weights of its own; and its weights of attention in NumPy."""
+    series = keras.Input((5, 4), name="series")
+    seen = layers.Attention(name="attention")([series, series])
+    value = joined(series, seen, layers.Dense(4, "tanh", name="dense")(series))
+    model = models.randomize(keras.Model(series, layers.Dense(2, name="logits")(ended(value))), seed=3)
+    x = models.normal(2, 5, 4)
+    wide = x.astype("float64")
+    return model, x, softmax(wide @ wide.swapaxes(1, 2))
+
+
+def test_the_order_of_a_sum_says_nothing(eager):
+    """A residual connection counted twice because two sums are written in place of one."""
+
+    def is_one_sum(how):
+        model, x, weights = one_block(SUMS[how], layers.GlobalAveragePooling1D(name="mean"))
+        assert_close(AttentionRollout(model).analyze(x).sum(-1), ((weights + np.eye(5)) / 2).mean(1))
+        slope = x.astype("float64") @ model.get_layer("logits").kernel.numpy()[:, 1] / 5
+        weighted = np.eye(5) + np.maximum(weights * slope[:, None], 0)
+        assert_close(GradientWeightedAttention(model).analyze(x, target=1).sum(-1), weighted.mean(1))
+
+    assert offenders(is_one_sum, SUMS) == {}
+
+
+def test_a_token_that_is_read_twice_counts_once(eager):
+    """The first token's row added to the mean of all rows, in which it is."""
+    mean = layers.GlobalAveragePooling1D(name="mean")
+    first = layers.Dense(4, name="first")
+    model, x, weights = one_block(SUMS["h+a+f"], lambda value: mean(value) + first(value)[:, 0])
+    assert_close(AttentionRollout(model).analyze(x).sum(-1), ((weights + np.eye(5)) / 2).mean(1))
+
+
+def test_padding_that_looks_at_nothing_hands_on_nothing(eager):
+    """0 / 0 in the row of a query whose weights are set to 0, and from there NaN in all tokens of the next block."""
+    here = np.asarray([1, 1, 1, 0, 1], "float32")
+    looks, hidden = here[:, None], 1e9 * (here - 1)
+    series = keras.Input((5, 4), name="series")
+    x = models.normal(2, 5, 4)
+    value, tokens, total = series, x.astype("float64"), np.eye(5)
+    for block in range(2):
+        scores = ops.matmul(value, ops.swapaxes(value, 1, 2))
+        heads = [ops.softmax(scores * scale + hidden) * looks for scale in (0.5, 1)]
+        value = layers.Concatenate(name=f"heads{block}")([ops.matmul(weights, value) for weights in heads])
+        scores = tokens @ tokens.swapaxes(1, 2)
+        rows = [softmax(scores * scale + hidden) * looks for scale in (0.5, 1)]
+        tokens = np.concatenate([weights @ tokens for weights in rows], axis=-1)
+        total = sum(rows) / 2 @ total
+    mean = layers.GlobalAveragePooling1D(name="mean")(value)
+    model = models.randomize(keras.Model(series, layers.Dense(2, name="logits")(mean)), seed=3)
+    assert_close(AttentionRollout(model).analyze(x).sum(-1), total.mean(1))
 
 
 KERAS = {
