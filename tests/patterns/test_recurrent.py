@@ -132,3 +132,31 @@ def test_files_and_served_models_say_the_same(tmp_path):
     layer.set_weights([one * 1.5 for one in layer.get_weights()])
     with pytest.raises(innvest_lite.PatternMismatchError):
         innvest_lite.PatternAttribution(model, patterns=loaded)
+
+
+def test_each_slice_of_a_kernel_has_its_own_pattern():
+    """Gates that are computed one by one from slices of one kernel; taken for one, they would have a mean of all."""
+    x = keras.Input((STEPS, SIZE))
+    model = keras.Model(
+        x, layers.Dense(2, name="out")(layers.RNN(layers.LSTMCell(UNITS, implementation=1), name="layer")(x))
+    )
+    generator = np.random.default_rng(4)
+    for variable in model.weights:
+        variable.assign(generator.normal(size=variable.shape) * 0.5)
+    data = X.astype("float32")
+    patterns = innvest_lite.fit_patterns(model, data, batch_size=64, verbose=0, estimator="linear")
+    weights = [np.asarray(one, "float64") for one in model.get_layer("layer").weights]
+    inputs, a, _, _ = replicas.LSTM(*weights, data.astype("float64")).rows()
+    expected = np.split(linear_pattern(inputs, a, np.ones(len(a))), 4, axis=1)
+    found = [pattern for name, pattern in patterns.items() if "matmul" in name]
+    assert len(found) == 4
+    for pattern in expected:
+        assert min(np.abs(one - pattern).max() for one in found) < 1e-3 * np.abs(pattern).max()
+
+
+def test_a_gru_that_resets_before_is_fitted():
+    """Its slices differ in shape."""
+    x = keras.Input((STEPS, SIZE))
+    model = keras.Model(x, layers.Dense(2, name="out")(layers.GRU(UNITS, reset_after=False, name="layer")(x)))
+    analyzer = innvest_lite.PatternAttribution(model).fit(X.astype("float32"), batch_size=100, verbose=0)
+    assert analyzer.check(X[:4].astype("float32")).unexplained.max() < 1e-4
