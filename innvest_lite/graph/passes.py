@@ -228,7 +228,7 @@ def _head(graph, output):
     return ()
 
 
-def keeps_order(node):
+def keeps_order(node: Node) -> bool:
     """Whether a node hands on the same numbers in the same order, of another type or shape at most."""
     return len(node.inputs) == 1 and (
         is_plain(node.operation, _KEEPING)

@@ -8,7 +8,6 @@ arrives where the denominator is exactly 0 is lost. `absorbed` says how much a r
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from keras import ops
@@ -116,28 +115,18 @@ class Epsilon(LinearRule):
         shares = times(call.inputs, own(call, cotangent))
         if not self.bias_factor:
             return shares
-        rest = cotangent * self._apart(call)
-        equal = call.form.vjp_inputs(call.inputs, self._equal(call), rest)
+        ones = ops.ones_like(kernel_of(call))
+        # How many inputs a unit has at its position: fewer, where its window reaches beyond the image.
+        count = call.form.apply(tuple(ops.ones_like(x, dtype=ones.dtype) for x in call.inputs), ones)
+        rest = self._stabilized(call) - call.form.linear_part(call.outputs[0])
+        equal = call.form.vjp_inputs(call.inputs, ones, self.bias_factor * rest * cotangent / count)
         return tuple(share + ops.cast(part, share.dtype) for share, part in zip(shares, equal, strict=True))
 
     def absorbed(self, call: Call, relevance: tuple[Any, ...]) -> dict[str, Any]:
         """The bias keeps the share b / stab(z), epsilon what it adds to z, less what is handed on all the same."""
         total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])
         parts = kept(call, relevance[0], total, self._stabilized(call), self.bias)
-        if self.bias_factor:
-            ones = tuple(ops.ones_like(wide(x)) for x in call.inputs)
-            handed = call.form.apply(ones, self._equal(call))
-            parts = {reason: part * (1 - ops.cast(handed, part.dtype)) for reason, part in parts.items()}
-        return parts
-
-    def _apart(self, call):
-        """What z has besides the contributions: bias and epsilon."""
-        return self._stabilized(call) - call.form.linear_part(call.outputs[0])
-
-    def _equal(self, call):
-        """A kernel that hands an equal part to each input of a unit."""
-        kernel, fan_in = kernel_of(call), call.form.fan_in
-        return ops.ones_like(kernel) * (self.bias_factor / math.prod(kernel.shape[axis] for axis in fan_in))
+        return {reason: part * (1 - self.bias_factor) for reason, part in parts.items()} if self.bias_factor else parts
 
     def _stabilized(self, call):
         total = wide(call.outputs[0]) if self.bias else call.form.linear_part(call.outputs[0])

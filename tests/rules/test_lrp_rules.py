@@ -53,6 +53,7 @@ KEYS = (
 )
 RULES = (
     *(Zero(), Zero(bias=False), Epsilon(0.1), Epsilon(1e-7), Epsilon(0.1, bias=False)),
+    *(Epsilon(0.1, bias_factor=0.7), Epsilon(0.1, bias=False, bias_factor=1.0)),
     *(Gamma(), Gamma(0.0), Gamma(3.0, bias=False), ZPlus(), ZPlus(fast=True)),
     AlphaBeta(1.0, 0.0),
     # With alpha 2 and beta 1 one would not see that beta stands where its square belongs.

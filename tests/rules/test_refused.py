@@ -107,11 +107,11 @@ COMPOSITES = {
     },
     "an option of another": (
         lrp("epsilon", composite_options={"gamma": 1.0}),
-        "'epsilon' takes the options .'epsilon', 'bias'., not .'gamma'.",
+        "'epsilon' takes the options .'epsilon', 'bias', 'bias_factor'., not .'gamma'.",
     ),
     "one of two options": (
         lrp("epsilon", composite_options={"epsilon": 0.1, "low": 0}),
-        "'epsilon' takes the options .'epsilon', 'bias'., not .'low'.",
+        "'epsilon' takes the options .'epsilon', 'bias', 'bias_factor'., not .'low'.",
     ),
     "epsilon of zero": (lrp("epsilon", composite_options={"epsilon": 0.0}), "epsilon should be above 0; Zero.. has none"),
     "options of a list": (

@@ -99,9 +99,12 @@ def zero(x, w, b, bias):
     return divided(x * w, x @ w + bias * b)
 
 
-def epsilon(x, w, b, epsilon, bias):
+def epsilon(x, w, b, epsilon, bias, bias_factor):
     z = x @ w + bias * b
-    return divided(x * w, z + epsilon * np.where(z >= 0, 1, -1))
+    rest = bias * b + epsilon * np.where(z >= 0, 1, -1)
+    # Of a kernel without zeros, at places without padding: what the unit takes.
+    equal = (w != 0) * bias_factor / max(np.count_nonzero(w), 1)
+    return divided(x * w + np.outer(rest, equal), x @ w + rest)
 
 
 def gamma(x, w, b, gamma, bias):
