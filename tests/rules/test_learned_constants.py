@@ -38,15 +38,20 @@ def scaled_by_numpy(x):
     return x / np.sqrt(8) + layers.Embedding(6, 8)(ops.arange(6))
 
 
+def waves(x):
+    """Numbers that nobody learned; behind a table of words they are no preprocessing either."""
+    return x + np.sin(np.arange(48.0)).reshape(6, 8).astype("float32")
+
+
 @pytest.mark.parametrize("composite", ["zero", "epsilon_plus"])
-@pytest.mark.parametrize("added", [added_by_a_layer, added_by_an_operation, scaled_by_numpy])
+@pytest.mark.parametrize("added", [added_by_a_layer, added_by_an_operation, scaled_by_numpy, waves])
 @pytest.mark.parametrize("size", [6, None])
 def test_places_are_a_sink(added, composite, size, eager):
     """Words that are zeros get nothing, whatever their places say."""
     if size is None and added is not added_by_a_layer:
         pytest.skip("of six places")
     x = keras.Input((size,), dtype="int32")
-    words = layers.Embedding(20, 8, embeddings_initializer="zeros", name="words")(x)
+    words = layers.Embedding(20, 8, embeddings_initializer="zeros", name="words", trainable=False)(x)
     model = keras.Model(x, layers.Dense(2, use_bias=False)(layers.GlobalAveragePooling1D()(added(words))))
     analyzer = LRP(model, composite)
     np.testing.assert_allclose(analyzer.analyze(TOKENS, target=0), 0, atol=1e-7)
