@@ -18,7 +18,15 @@ ROOMS = (
     *("preprocessing", "report", "rules", "visualize"),
 )
 # Values that the package makes, and nobody chooses.
-MADE = {"Spec.masked", "Call.nonnegative", "Step.nonnegative", "Site.first", "Site.last", "Site.before_first"}
+MADE = {
+    "Spec.masked",
+    "Call.nonnegative",
+    "Step.nonnegative",
+    "Site.first",
+    "Site.last",
+    "Site.before_first",
+    "Site.offset",
+}
 X = models.normal(2, 9, 8, 2)
 MAP = np.ones((4, 5))
 

@@ -127,7 +127,7 @@ class PatternAttribution(PatternAnalyzer):
             (rules.kind("sum", "average") & rules.kernel_bearing(), rules.PatternMagnitudes()),
             (rules.rectified(), rules.PatternShares(rectified=True)),
             (rules.kind("linear") & rules.kernel_bearing(), rules.PatternShares()),
-            (rules.monotone(), rules.Magnitude(signed=True)),
+            (rules.monotone() | rules.offset(), rules.Magnitude(signed=True)),
             (rules.kind("rectifier", "activation"), rules.Elementwise(signed=True)),
         ]
         # Without their patterns, sums share by what adds up in this sample.

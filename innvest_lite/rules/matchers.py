@@ -118,6 +118,11 @@ def before_first() -> Matcher:
     return _BeforeFirst()
 
 
+def offset() -> Matcher:
+    """Matches what adds to words or to vectors of numbers before the linear nodes that see them, such as their places."""
+    return _Offset()
+
+
 def one_position() -> Matcher:
     """Matches linear nodes whose input has channels at a single position, such as a 1 x 1 convolution behind a pooling.
 
@@ -174,6 +179,7 @@ MAKERS = (
     named,
     first,
     before_first,
+    offset,
     one_position,
     unshared,
     rectified,
@@ -271,6 +277,12 @@ class _First(Matcher):
 class _BeforeFirst(Matcher):
     def __call__(self, site):
         return site.before_first
+
+
+@dataclasses.dataclass(frozen=True)
+class _Offset(Matcher):
+    def __call__(self, site):
+        return site.offset
 
 
 @dataclasses.dataclass(frozen=True)

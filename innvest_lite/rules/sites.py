@@ -24,6 +24,8 @@ class Site:
         last: whether it is a linear node from which the output comes through no other one.
         place: the index of its layer in `model.layers`, followed by those inside nested models.
         places: the name of every layer -> its place.
+        offset: whether it adds to what was looked up or learned, or scales that, before any linear node: what stands for a
+            place, beside words.
     """
 
     form: Form
@@ -33,6 +35,7 @@ class Site:
     users: tuple[Any, ...] = ()
     place: tuple[int, ...] = ()
     places: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    offset: bool = False
 
     @property
     def kind(self) -> str:
@@ -70,16 +73,19 @@ def sites_of(
         form = forms[node.name]
         # Layers with weights alone: a sum or an average before the first of them does not make it a hidden layer.
         linear = form.kind == "linear"
+        in_front = not linear and not behind_linear.intersection(node.inputs)
+        learned = _is_learned(form) or bool(behind_learned.intersection(node.inputs))
         sites.append(
             Site(
                 form,
                 linear and not behind_linear.intersection(node.inputs),
                 linear and not before_linear.intersection(node.values),
-                not linear and not _is_learned(form) and not behind_learned.intersection(node.inputs),
+                in_front and not learned,
                 tuple(user for value in node.values for user in graph.consumers.get(value, ())),
                 # The parts into which passes cut a layer have the layer's place.
                 graph.places[node.name.removesuffix(f"/{node.part}")],
                 graph.places,
+                in_front and learned and form.kind == "scale",
             )
         )
     return sites

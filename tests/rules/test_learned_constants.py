@@ -128,3 +128,20 @@ def test_scores_that_a_mask_hides_go_through(attention, eager):
         assert analyzer.check(given, target=0).unexplained.max() < 1e-4
     np.testing.assert_allclose(kept[1][:, :4], kept[0], rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(kept[1][:, 4:], 0)
+
+
+def test_patterns_give_places_their_share(eager, eager_fits):
+    """Where words and places add up, PatternAttribution shares by their sizes; else words had all of it."""
+    x = keras.Input((6,), dtype="int32")
+    words = layers.Embedding(20, 8, name="words")(x)
+    summed = added_by_an_operation(words)
+    whole = layers.Dense(2)(layers.GlobalAveragePooling1D()(layers.Dense(8, name="in", activation="relu")(summed)))
+    model = keras.Model(x, whole)
+    data = np.random.default_rng(3).integers(1, 20, (100, 6)).astype("int32")
+    analyzer = innvest_lite.PatternAttribution(model, shares="sample").fit(data, verbose=0)
+    heat, kept = analyzer.analyze(TOKENS, keep=[summed._keras_history.operation.name])
+    word = np.asarray(model.get_layer("words").embeddings)[TOKENS]
+    whole = np.asarray(keras.Model(x, summed)(TOKENS))
+    place = whole - word
+    share = np.where(whole >= 0, 1, -1) * word / (np.abs(word) + np.abs(place))
+    np.testing.assert_allclose(heat, (share * next(iter(kept.values()))).sum(-1), rtol=1e-4, atol=1e-7)
