@@ -90,11 +90,5 @@ def _with(graph, total, before, constants):
         arguments=(tuple(Slot(index) for index in range(len(forms))), {}),
         input_specs=tuple(form.node.input_specs[0] for form in forms),
     )
-    gone, others = {one.name for one in before}, {total.values[0]: node.values[0]}
-    nodes = []
-    for other in graph.nodes:
-        if other.name == total.name:
-            nodes.append(node)
-        elif other.name not in gone:
-            nodes.append(other.replace(inputs=tuple(others.get(value, value) for value in other.inputs)))
-    return passes.renamed(graph, nodes, others).replace(places={**graph.places, node.name: ()})
+    graph = passes.with_one_for(graph, node, total, {one.name for one in before})
+    return graph.replace(places={**graph.places, node.name: ()})

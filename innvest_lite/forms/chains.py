@@ -95,15 +95,7 @@ def _joined(graph, forms):
         input_specs=first.input_specs,
         output_specs=last.output_specs,
     )
-    gone = {form.name for form in forms}
-    others = {last.values[0]: node.values[0]}
-    nodes = []
-    for other in graph.nodes:
-        if other.name == last.name:
-            nodes.append(node)
-        elif other.name not in gone:
-            nodes.append(other.replace(inputs=tuple(others.get(value, value) for value in other.inputs)))
-    graph = passes.renamed(graph, nodes, others)
+    graph = passes.with_one_for(graph, node, last, {form.name for form in forms})
     inner = {form.node.values[0] for form in forms[:-1]}
     return graph.replace(
         places={**graph.places, node.name: graph.places[last.name]},

@@ -6,7 +6,7 @@ Called by the analyzers and the fitter, in the order in which the functions stan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -187,6 +187,24 @@ def renamed(graph: Graph, nodes: Iterable[Node], others: Mapping[Value, Value]) 
         outputs=tuple(others.get(value, value) for value in graph.outputs),
         layer_values={name: others.get(value, value) for name, value in graph.layer_values.items()},
     )
+
+
+def with_one_for(graph: Graph, node: Node, last: Node, gone: Collection[str]) -> Graph:
+    """A graph with one node in place of several.
+
+    Args:
+        graph: a `Graph`.
+        node: the one.
+        last: that of the several whose value others take, in whose place it stands.
+        gone: the names of the several.
+    """
+    others, nodes = {last.values[0]: node.values[0]}, []
+    for other in graph.nodes:
+        if other.name == last.name:
+            nodes.append(node)
+        elif other.name not in gone:
+            nodes.append(other.replace(inputs=tuple(others.get(value, value) for value in other.inputs)))
+    return renamed(graph, nodes, others)
 
 
 def strip_softmax(graph: Graph) -> Graph:
