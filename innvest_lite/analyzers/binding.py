@@ -16,8 +16,8 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.affine import with_affine_steps
 from innvest_lite.forms.chains import with_chains
 from innvest_lite.forms.inputs import CODES, with_token_inputs
-from innvest_lite.forms.registry import form_of
-from innvest_lite.graph import Graph, Node, passes, trace
+from innvest_lite.forms.registry import form_of, forms_of
+from innvest_lite.graph import Graph, passes, trace
 from innvest_lite.graph.ending import OfOutputs, ended
 from innvest_lite.graph.squashing import squashes
 from innvest_lite.inputs import InputSpec, input_spec
@@ -89,8 +89,10 @@ def bound(analyzer: Analyzer, function: Any = None, sizes: Any = None) -> Explai
     targets = Targets.of(graph, forms, analyzer.neuron_selection_mode)
     # Known before the analyzer is asked for its bindings, which may go by it.
     analyzer.explains_number = targets.classes == 1
-    analyzer.has_tokens = any(form_of(node, graph).kind == "embedding" for node in graph.nodes)
-    analyzer.mixes_steps = any(node.steps is not None or _attends(node, graph) for node in graph.nodes)
+    of_nodes = forms_of(graph).values()
+    analyzer.has_tokens = any(form.kind == "embedding" for form in of_nodes)
+    # Recurrent layers, and products in which one side weighs the other.
+    analyzer.mixes_steps = any(form.kind == "recurrent" or getattr(form, "values", None) is not None for form in of_nodes)
     rivals: tuple[int | None, ...] = ()
     if function is not None:
         pairs = zip(graph.outputs, heads, strict=True)
@@ -140,11 +142,6 @@ def engine_for(analyzer: Analyzer, target: Any, x: Any, known: dict) -> tuple[Ex
 def _selected(graph: Graph, output: str | None, function: Any) -> Graph:
     """The graph with the output of this name; all outputs, where there is no name and a function takes them."""
     return graph if output is None and function is not None else passes.select_output(graph, output)
-
-
-def _attends(node: Node, graph: Graph) -> bool:
-    """Whether a node is a product in which one side weighs the other."""
-    return len(node.inputs) > 1 and getattr(form_of(node, graph), "values", None) is not None
 
 
 def _ends(site: Any) -> bool:

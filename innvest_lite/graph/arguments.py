@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from innvest_lite import backend
+from innvest_lite.digests import described, digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ class FromWeights(Given):
         """With its place and its numbers: several slices of one kernel are several kernels."""
         with backend.eagerly():
             numbers = backend.to_numpy(self.value())
-        return (*super().key, self.index, numbers.shape, numbers.tobytes())
+        return (*super().key, self.index, digest(described([numbers])))
 
     @property
     def by_batch(self) -> bool:

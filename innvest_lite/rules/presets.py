@@ -222,15 +222,7 @@ def cp_lrp(
     gates: str = "constant",
     bias_factor: float = 0.0,
 ) -> Composite:
-    """CP-LRP (Ali et al. 2022, arXiv 2202.07304): the weights of attention, and gates, are constants.
-
-    Args:
-        epsilon: of linear layers, where gamma is 0, and of products.
-        gamma: of dense layers; 0: epsilon.
-        gamma_convolution: of convolutions, such as those that embed patches; 0: epsilon.
-        gates: as of `attn_lrp`.
-        bias_factor: of epsilon, see `Epsilon`.
-    """
+    """CP-LRP (Ali et al. 2022, arXiv 2202.07304): the weights of attention are constants; arguments as of `attn_lrp`."""
     return (
         (weighted(), ValuePath(epsilon=epsilon)),
         (kind("matmul"), Halves(epsilon)),

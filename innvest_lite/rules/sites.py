@@ -105,7 +105,7 @@ def _is_learned(form):
     if form.kind == "embedding":
         return True
     is_scaling = isinstance(node.operation, keras.layers.BatchNormalization)
-    return form.kind not in ("linear", "recurrent") and not is_scaling and any(one.trainable for one in node.weights)
+    return not _is_linear(form) and not is_scaling and any(one.trainable for one in node.weights)
 
 
 def _reached_through(nodes, tells, forms, reached, forwards=True):

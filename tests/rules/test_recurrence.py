@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
+from marked import of_which
 
 import innvest_lite
 from innvest_lite import rules
@@ -94,11 +95,6 @@ def taped(x, function):
         tape.watch(x)
         explained = function(x)
     return (x * tape.gradient(explained, x)).numpy(), explained.numpy()
-
-
-def of_which(cases, quick):
-    """All cases, those that are not quick marked as slow."""
-    return [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
 
 
 @pytest.mark.parametrize(

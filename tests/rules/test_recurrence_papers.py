@@ -8,6 +8,7 @@ import pytest
 import recurrent_replicas as replicas
 import tensorflow as tf
 from keras import layers, ops
+from marked import of_which
 
 import innvest_lite
 
@@ -26,11 +27,6 @@ def of_layer(cls):
     layer.set_weights(weights)
     out.set_weights([np.eye(UNITS)])
     return model, weights
-
-
-def of_which(cases, quick):
-    """All cases, those that are not quick marked as slow."""
-    return [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
 
 
 @pytest.mark.parametrize(
