@@ -215,6 +215,16 @@ class Explainer:
         (outputs,) = self.batched(program, arrays, batch_size)
         return outputs.astype("float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
 
+    def outputs_of(self, arrays: list, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and what the model itself puts out, of checked arrays: float (samples, outputs...)."""
+
+        def both(*tensors: Any) -> Any:
+            logits = self.logits(tensors)
+            return logits, self.predictions(logits)
+
+        logits, outputs = self.batched(self.program("outputs", both, self.signature(False)), arrays, batch_size)
+        return logits, outputs
+
     def explained(self, arrays: list, weights: Any = None, batch_size: int = 32) -> np.ndarray:
         """The explained output of each sample, float64 (samples,)."""
         outputs = self.logits_of(arrays, batch_size)

@@ -1,0 +1,218 @@
+"""What was explained, in words: the class, its name and its score, of each sample.
+
+In: an analyzer, samples and a target. Out: an `Answer` for each sample, which prints as "zebra (340), probability 0.98".
+`Scores` are those of all classes, from the model's own output, however its head is written. Called by the command line,
+the report, `visualize.explain` and the loggers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.graph.ending import ending_of
+from innvest_lite.graph.recognized import is_sigmoid, is_softmax
+from innvest_lite.graph.squashing import squashes
+from innvest_lite.tables import printable
+
+if TYPE_CHECKING:
+    from innvest_lite.analyzers.base import Analyzer
+    from innvest_lite.analyzers.explainer import Explainer
+
+PROBABILITY, LOGIT, OUTPUT = "probability", "logit", "output"
+"""What a score may be: a probability of the model's own head; a number before any head; whatever else a model puts out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What was explained of a sample.
+
+    Attributes:
+        index: the number of the class; None where no single class was explained (a weighting, "all", a regression).
+        name: its name in words: a label, "class 3", "all outputs", "the output".
+        score: the model's number for it.
+        unit: what the number is, "probability", "logit" or "output".
+        logit: what the explanation starts from, in logits.
+    """
+
+    index: int | None
+    name: str
+    score: float
+    unit: str
+    logit: float
+
+    def __str__(self) -> str:
+        named = f" ({self.index})" if self.index is not None and self.name != _unnamed(self.index) else ""
+        return f"{printable(self.name)}{named}, {self.unit} {_short(self.score)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON takes them."""
+        return {"class": self.index, "name": self.name, "score": self.score, "unit": self.unit, "logit": self.logit}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of all classes.
+
+    Attributes:
+        values: float64 `(samples, classes)`; of one sigmoid unit, two columns, of the classes 0 and 1.
+        unit: "probability", "logit" or "output".
+        exclusive: whether one class wins, as behind a softmax; not so of several sigmoids (many labels at once).
+        labels: a name for each class, or None.
+    """
+
+    values: np.ndarray
+    unit: str
+    exclusive: bool
+    labels: tuple[str, ...] | None = None
+
+    def name(self, index: int) -> str:
+        """The name of a class."""
+        return _unnamed(index) if self.labels is None else self.labels[index]
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """`values` as probabilities: those of logits by their softmax, float64 `(samples, classes)`; outputs as they are."""
+        if self.unit != LOGIT:
+            return self.values
+        powers = np.exp(self.values - self.values.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
+
+    def likeliest(self, sample: int, count: int) -> tuple[tuple[str, float], ...]:
+        """`(name, probability)` of the classes with the largest scores, in falling order.
+
+        Args:
+            sample: which.
+            count: how many at most; of many labels at once, all beyond one half are among them.
+        """
+        shares = self.probabilities[sample]
+        count = count if self.exclusive else max(count, int((shares > 0.5).sum()))
+        best = np.argsort(-shares, kind="stable")[:count]
+        return tuple((self.name(int(place)), float(shares[place])) for place in best)
+
+
+def answers(
+    analyzer: Analyzer, x: Any, target: Any = None, labels: Sequence[str] | None = None, batch_size: int = 32
+) -> list[Answer]:
+    """What `analyzer.analyze(x, target)` explains.
+
+    Args:
+        analyzer: an `Analyzer`.
+        x: samples, as of `analyze`.
+        target: as of `analyze`.
+        labels: a name for each class; None: they are named by number.
+        batch_size: samples at a time.
+
+    Returns:
+        A list of `Answer`, one for each sample.
+
+    Raises:
+        InvalidInputError: the samples, the target or the labels do not fit the model.
+
+    Example:
+        >>> print(answers(innvest_lite.Gradient(model), images[:1], labels=names)[0])
+        seven (7), probability 1.00
+    """
+    explainer, plain = analyzer._explaining(target, x)
+    arrays, weights = explainer.checked(x, plain, batch_size=batch_size)
+    logits, outputs = explainer.outputs_of(arrays, batch_size)
+    flat = logits.reshape(len(logits), math.prod(logits.shape[1:]))
+    found = scores_of(explainer, outputs, labels)
+    # Weights that name what is predicted or was asked for; a class that they name alone is one.
+    chosen = explainer.targets.predicted(flat) if weights is None else weights.reshape(flat.shape)
+    values = (flat * chosen).sum(1)
+    if found is None:
+        return [_of_the_whole(explainer, plain, value) for value in values]
+    return [_of_one(found, row, sample, value) for sample, (row, value) in enumerate(zip(chosen, values, strict=True))]
+
+
+def scores(analyzer: Analyzer, x: Any, labels: Sequence[str] | None = None, batch_size: int = 32) -> Scores | None:
+    """The scores of all classes, or None where the model's output is none of classes: one number, or dense.
+
+    Args:
+        analyzer: any `Analyzer` of the model.
+        x: samples, as of `analyze`.
+        labels: a name for each class.
+        batch_size: samples at a time.
+
+    Raises:
+        InvalidInputError: the samples or the labels do not fit the model.
+    """
+    explainer = analyzer.explainer
+    return scores_of(explainer, explainer.outputs_of(explainer.inputs.flat(x), batch_size)[1], labels)
+
+
+def kind_of(explainer: Explainer) -> tuple[str, bool] | None:
+    """What the scores of a model are, and whether one class wins; None where its output is none of classes.
+
+    By its head: a softmax, sigmoids, or none, where several numbers without a bound are logits.
+    """
+    targets, head = explainer.targets, explainer.head
+    if targets.is_dense or (targets.classes or 1) < 2:
+        return None
+    if head:
+        exclusive = targets.two_classes or not is_sigmoid(head[0].node)
+        sure = targets.two_classes or is_sigmoid(head[0].node) or is_softmax(head[0].node)
+        return (PROBABILITY if sure and len(head) == 1 else OUTPUT), exclusive
+    return (LOGIT if squashes(explainer.graph) is None else OUTPUT), True
+
+
+def scores_of(explainer: Explainer, outputs: np.ndarray, labels: Sequence[str] | None = None) -> Scores | None:
+    """`scores` of what the model put out, `(samples, ...)`."""
+    kind = kind_of(explainer)
+    if kind is None:
+        if labels is not None and not explainer.targets.is_dense:
+            raise InvalidInputError(f"There are {len(labels)} labels, but the model's output is one number, of no class.")
+        return None
+    values = np.asarray(outputs, "float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
+    values = np.hstack([1 - values, values]) if explainer.targets.two_classes else values
+    named = None if labels is None else checked_labels(labels, values.shape[1])
+    return Scores(values, *kind, named)
+
+
+def checked_labels(labels: Sequence[str], classes: int) -> tuple[str, ...]:
+    """The labels as a tuple, one for each class.
+
+    Raises:
+        InvalidInputError: there are more or fewer of them.
+    """
+    if isinstance(labels, str) or len(labels) != classes:
+        given = repr(labels) if isinstance(labels, str) else f"{len(labels)} classes"
+        raise InvalidInputError(f"The labels name {given}, but the model has {classes}; give a name for each, in order.")
+    return tuple(map(str, labels))
+
+
+def _of_one(found, row, sample, value):
+    """The answer for weights on the classes."""
+    two_classes = len(row) == 1
+    named = np.flatnonzero(row)
+    if len(named) != 1 or abs(row[named[0]]) != 1 or (row[named[0]] < 0 and not two_classes):
+        every = "all outputs" if (row == 1).all() and len(row) > 1 else "weighted outputs"
+        return Answer(None, every, float(value), LOGIT, float(value))
+    index = int(row[0] > 0) if two_classes else int(named[0])
+    return Answer(index, found.name(index), float(found.values[sample, index]), found.unit, float(value))
+
+
+def _of_the_whole(explainer, target, value):
+    """The answer for outputs that are of no class, or dense."""
+    if ending_of(explainer.graph) is not None:
+        return Answer(None, "a function of the outputs", float(value), OUTPUT, float(value))
+    if not explainer.targets.is_dense:
+        return Answer(None, "the output", float(value), OUTPUT if not explainer.head else LOGIT, float(value))
+    name = f"class {int(target)} where it wins" if isinstance(target, int | np.integer) else "the target"
+    return Answer(None, "the largest value" if target is None else name, float(value), LOGIT, float(value))
+
+
+def _unnamed(index):
+    return f"class {index}"
+
+
+def _short(score):
+    """A number as it is read: with two digits behind the point, or where it is small or large those that count."""
+    return f"{score:.2f}" if 0.005 <= abs(score) < 1000 or score == 0 else f"{score:.3g}"
