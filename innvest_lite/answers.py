@@ -78,7 +78,7 @@ class Scores:
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """`values` as probabilities: those of logits by their softmax, float64 `(samples, classes)`; outputs as they are."""
+        """`values` as probabilities, float64 `(samples, classes)`: of logits their softmax; outputs as they are."""
         if self.unit != LOGIT:
             return self.values
         powers = np.exp(self.values - self.values.max(1, keepdims=True))

@@ -68,6 +68,8 @@ def _run(argv):
     harmless, log = Harmless(), logging.getLogger("innvest_lite")
     log.addFilter(harmless)
     try:
+        if getattr(arguments, "imports", None):
+            importlib.import_module("innvest_lite.cli.models").import_modules(arguments.imports)
         module, function = _COMMANDS[arguments.command]
         code = getattr(importlib.import_module(f"innvest_lite.cli.{module}"), function)(arguments)
         sys.stdout.flush()

@@ -1,136 +1,161 @@
-"""`innvest-lite analyze`: images batch by batch, to a picture and an array of each; arrays to an array; texts to a page."""
+"""`innvest-lite analyze`: images batch by batch, to a picture and an array of each; arrays and tables; texts to a page.
+
+What was explained, class, name and score, is printed, drawn and written (`record`). Results are named after what they
+explain and the method, and replace none of an earlier run unless --overwrite says so.
+"""
 
 from __future__ import annotations
 
 import argparse
 import collections
 import pathlib
+from typing import Any
 
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, exponents, models, reading, texts
-from innvest_lite.cli.pictures import as_bytes, pictures_of
+from innvest_lite.answers import answers, kind_of
+from innvest_lite.cli import arrays, exponents, models, naming, overwriting, reading, record, samples, texts
+from innvest_lite.cli.pictures import drawn
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, check_output_folder, replacing
-from innvest_lite.images import find_images
-from innvest_lite.visualize import overlay, save
+from innvest_lite.images import load_photo
+from innvest_lite.visualize import save
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explains all images and writes the results; returns the exit code."""
+    """Explains all that was given and writes the results; returns the exit code."""
     models.check_file(arguments.model)
+    arguments.method = models.method_of(arguments)
     out = pathlib.Path(arguments.out)
     check_output_folder(out)
     exponents.check(out)
-    if arrays.is_array(arguments.images):
-        return _explain_array(arguments, out)
-    if texts.is_texts(arguments.images):
-        return texts.explain(arguments, out)
-    paths = find_images(arguments.images)
-    places = _places(paths, arguments.images, out)
-    results = [_with(place, ending) for place in places.values() for ending in (".npy", ".png")]
-    check_none_among([*results, out / exponents.NAME], {"one of the images": paths, **models.files_read(arguments)})
+    record.check(out)
+    for kind, explain in ((reading.is_samples, samples.explain), (texts.is_texts, texts.explain)):
+        if any(map(kind, arguments.images)):
+            if len(arguments.images) > 1:
+                raise InvalidInputError(
+                    f"One file at a time, or images: {' '.join(arguments.images)} are of several kinds."
+                )
+            return explain(arguments, out)
+    return _explain_images(arguments, out)
+
+
+def _explain_images(arguments, out):
+    found = reading.found(arguments.images)
+    places = _places(found, arguments.images, out, models.named(arguments))
+    results = [_with(place, ending) for place in places.values() for ending in (".npy", f".{arguments.format}")]
+    kept = {"one of the images": found.paths, **models.files_read(arguments)}
+    check_none_among([*results, *(out / name for name in (exponents.NAME, record.JSON, record.CSV))], kept)
+    overwriting.refuse_existing(results, arguments)
     reading.check_preprocessor(arguments.preprocess)
-    options = models.analyzer_options(arguments)
+    options, labels = models.analyzer_options(arguments), naming.labels(arguments.labels)
     model = models.load(arguments.model)
-    analyzer = _analyzer(arguments, model, options)
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    truth = naming.truth_of(found, labels, _classes(analyzer))
+    if truth.said:
+        say(truth.said)
+    target = models.target_of(arguments.target, analyzer, truth.labels)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     batches = reading.batches_for(arguments, model, places)
-    scaled = 0
+    task = _Task(arguments, analyzer, target, found, truth, places, out)
     try:
         for batch in batches:
-            scaled += _explain(batch, analyzer, arguments, places)
+            task.explain(batch)
     finally:
+        task.finish()
         code = batches.report()
-    _say_what_is_scaled(scaled, out)
-    say(f"Wrote {len(places) - len(batches.unreadable)} explanations ({arguments.method}) to {arguments.out}")
+    say(f"Wrote {len(task.rows)} explanations ({models.named(arguments)}) to {arguments.out}")
     return code
 
 
-def _analyzer(arguments, model, options):
-    """The analyzer, of a model that has such a target."""
-    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
-    targets = analyzer.explainer.targets
-    if isinstance(arguments.target, tuple) and not targets.is_dense:
-        raise InvalidInputError(
-            f"--target {','.join(map(str, arguments.target))} names a position, but the model's output, of shape "
-            f"{targets.shape}, has none."
-        )
-    return analyzer
+def _classes(analyzer):
+    explainer = analyzer.explainer
+    return explainer.targets.classes if kind_of(explainer) is not None else None
 
 
-def _explain_array(arguments, out):
-    """Writes the explanations of a file of samples as one array; returns the exit code."""
-    samples = arrays.read(arguments.images, arguments.preprocess)
-    if arguments.overlay:
-        raise InvalidInputError("--overlay is for images; for a .npy file only the values are written.")
-    result = out / pathlib.Path(arguments.images).with_suffix(".npy").name
-    kept = {"the file of the samples": [arguments.images], **models.files_read(arguments)}
-    check_none_among([result, out / exponents.NAME], kept)
-    options = models.analyzer_options(arguments)
-    analyzer = _analyzer(arguments, models.load(arguments.model), options)
-    out.mkdir(parents=True, exist_ok=True)
-    powers = {}
-    with replacing(result) as partial:
-        with arrays.Writer(partial, len(samples)) as written:
-            for start in range(0, len(samples), arguments.batch_size):
-                values, of_batch = analyzer.analyze(
-                    samples[start : start + arguments.batch_size],
-                    target=arguments.target,
-                    batch_size=arguments.batch_size,
-                    return_exponent=True,
-                )
-                written.add(values)
-                powers.update({str(start + place): int(power) for place, power in enumerate(of_batch) if power})
-        exponents.note(out, {result.stem: powers})
-    _say_what_is_scaled(len(powers), out)
-    say(f"Wrote {len(samples)} explanations ({arguments.method}) to {result}")
-    return 0
+class _Task:
+    """The explanations of one run, batch by batch."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        analyzer: Any,
+        target: Any,
+        found: reading.Found,
+        truth: naming.Truth,
+        places: dict,
+        out: pathlib.Path,
+    ) -> None:
+        self.rows: list[dict] = []
+        self._arguments, self._analyzer, self._target, self._out = arguments, analyzer, target, out
+        self._found, self._truth, self._places, self._scaled = found, truth, places, 0
+
+    def explain(self, batch: reading.Batch) -> None:
+        """Writes the explanations of one batch."""
+        given: dict[str, Any] = {"target": self._target, "batch_size": self._arguments.batch_size}
+        values, powers = self._analyzer.analyze(batch.inputs, return_exponent=True, **given)
+        said = answers(self._analyzer, batch.inputs, labels=self._truth.labels, **given)
+        self._out.mkdir(parents=True, exist_ok=True)
+        names = [self._places[path].relative_to(self._out).as_posix() for path in batch.paths]
+        exponents.note(self._out, dict(zip(names, map(int, powers), strict=True)))
+        self._scaled += int(np.count_nonzero(powers))
+        for number, (path, name) in enumerate(zip(batch.paths, names, strict=True)):
+            title = f"{self._found.name(path)}: {said[number]}"
+            picture = drawn(
+                self._arguments.method,
+                values[number],
+                batch.pixels[number],
+                None if self._arguments.plain else load_photo(path),
+                style=_style(self._arguments),
+                title=title,
+                colormap=self._arguments.colormap,
+            )
+            self._write(self._places[path], values[number], picture)
+            files = {"values": f"{name}.npy", "picture": f"{name}.{self._arguments.format}"}
+            known = {"target": self._arguments.target, "true": self._true(path)}
+            self.rows.append(
+                record.row(self._found.name(path), models.named(self._arguments), said[number], **known, **files)
+            )
+
+    def finish(self) -> None:
+        """Writes and prints what was explained so far."""
+        if self.rows:
+            record.note(self._out, self.rows)
+            record.show(self.rows, self._out)
+        say_what_is_scaled(self._scaled, self._out)
+
+    def _true(self, path):
+        number = self._truth.classes.get(path)
+        return None if number is None else self._truth.labels[number]
+
+    def _write(self, place, values, picture):
+        """The two files of an image."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Not np.save, which does not notice where the last bytes find no room.
+        with replacing(_with(place, ".npy")) as partial, arrays.Writer(partial, len(values)) as written:
+            written.add(values.astype(np.float32, copy=False))
+        save(picture, _with(place, f".{self._arguments.format}"))
 
 
-def _explain(batch, analyzer, arguments, places):
-    """Writes the explanations of one batch; returns how many left float32's range."""
-    values, powers = analyzer.analyze(
-        batch.inputs, target=arguments.target, batch_size=arguments.batch_size, return_exponent=True
-    )
-    if arguments.overlay:
-        pictures = overlay(values, as_bytes(batch.pixels))
-    else:
-        pictures = pictures_of(arguments.method, values, batch.pixels)
-    out = pathlib.Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    names = [_relative(places[path], out) for path in batch.paths]
-    exponents.note(out, dict(zip(names, map(int, powers), strict=True)))
-    for path, value, picture in zip(batch.paths, values, pictures, strict=True):
-        _write(places[path], value, picture)
-    return np.count_nonzero(powers)
-
-
-def _write(place, values, picture):
-    """The two files of an image."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    # Not np.save, which does not notice where the last bytes find no room.
-    with replacing(_with(place, ".npy")) as partial, arrays.Writer(partial, len(values)) as written:
-        written.add(values.astype(np.float32, copy=False))
-    save(picture, _with(place, ".png"))
+def _style(arguments):
+    return "plain" if arguments.plain else "overlay" if arguments.overlay else "panel"
 
 
 def _with(place, ending):
     return place.with_name(place.name + ending)
 
 
-def _places(paths, images, out):
-    """Path of an image -> path of its results without an ending.
+def _places(found, given, out, method):
+    """Path of an image -> path of its results without an ending: the image's name and the method's.
 
     Folders are mirrored. Images of one folder whose names differ only in their ending keep it: `a.png` and `a.jpg` give
-    `a.png.npy` and `a.jpg.npy`.
+    `a.png.gradient.npy` and `a.jpg.gradient.npy`.
     """
-    root = pathlib.Path(images)
-    reading.check_apart(out, root)
-    root = root if root.is_dir() else root.parent
-    relative = {path: path.relative_to(root) for path in paths}
+    for one in given:
+        reading.check_apart(out, pathlib.Path(one))
+    relative = {path: path.relative_to(found.root) for path in found.paths}
     # Without regard to capitals: on some file systems `A.npy` and `a.npy` are one file.
     shared = collections.Counter(str(name.with_suffix("")).casefold() for name in relative.values())
     places, taken = {}, set()
@@ -140,17 +165,12 @@ def _places(paths, images, out):
         while str(place).casefold() in taken:
             place = place.with_name(place.name + "_")
         taken.add(str(place).casefold())
-        places[path] = out / place
+        places[path] = out / place.with_name(f"{place.name}.{method}")
     return places
 
 
-def _relative(place, out):
-    """The name of a result in `exponents.json`, the same on every system."""
-    return place.relative_to(out).as_posix()
-
-
-def _say_what_is_scaled(count, out):
-    """Says that some values had to be divided by a power of two to fit float32, if any had."""
+def say_what_is_scaled(count: int, out: pathlib.Path) -> None:
+    """Says that so many values had to be divided by a power of two to fit float32, if any had."""
     if count:
         say(
             f"{count} explanations are outside the range of float32: multiply the values of the .npy file by "

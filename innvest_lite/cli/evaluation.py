@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import innvest_lite
-from innvest_lite.cli import arrays, models, reading, results, truths
+from innvest_lite.cli import models, overwriting, reading, results, truths
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among, check_output_folder
-from innvest_lite.images import find_images
 
 if TYPE_CHECKING:
     from innvest_lite.metrics import DegradationTable, SignalQuality
@@ -36,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = given_patterns(arguments, methods)
     truth = truths.given(arguments)
     model = models.load(arguments.model)
-    if not arrays.is_array(pathlib.Path(arguments.data)):
+    if reading.array_of(arguments.data) is None:
         models.check_prepared_alike(given, arguments.preprocess, model)
     samples, places, code = _samples(arguments, model)
     if arguments.signal and len(samples) < _PARTS:
@@ -66,24 +65,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _checked_out(arguments):
     """The folder to write to, checked before the work starts rather than after it."""
-    out, data = pathlib.Path(arguments.out), pathlib.Path(arguments.data)
+    out, written = pathlib.Path(arguments.out), [pathlib.Path(arguments.out) / name for name in results.FILES]
     check_output_folder(out)
-    reading.check_apart(out, data)
-    files = find_images(data) if data.is_dir() else [data]
-    check_none_among([out / name for name in results.FILES], {"the data": files, **models.files_read(arguments)})
+    for given in arguments.data:
+        reading.check_apart(out, pathlib.Path(given))
+    samples = reading.array_of(arguments.data)
+    files = reading.found(arguments.data).paths if samples is None else [samples]
+    check_none_among(written, {"the data": files, **models.files_read(arguments)})
+    overwriting.refuse_existing(written, arguments)
     return out
 
 
 def _samples(arguments, model):
     """The samples as the model takes them, their places in DATA, and the exit code: 1 where some could not be read."""
-    data = pathlib.Path(arguments.data)
+    samples = reading.array_of(arguments.data)
     generator = np.random.default_rng(arguments.seed)
-    if arrays.is_array(data):
-        array = arrays.read(data, arguments.preprocess)
+    if samples is not None:
+        array = reading.samples_of(samples, arguments, model)
         places = _chosen(len(array), arguments.limit, generator)
         return array[places], places, 0
     reading.check_preprocessor(arguments.preprocess)
-    paths = find_images(data)
+    paths = reading.found(arguments.data).paths
     places = _chosen(len(paths), arguments.limit, generator)
     batches = reading.batches_for(arguments, model, [paths[place] for place in places])
     try:
@@ -122,7 +124,7 @@ def degraded(
 
     names = ("patch", "steps", "replace", "order", "rank_by", "batch_size", "seed")
     options = {name: getattr(arguments, name) for name in names}
-    watched = models.with_softmax(model) if arguments.logits else model
+    watched = models.with_probabilities(model, arguments.logits)
     say(f"{RANDOM}, {len(samples)} samples")
     found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
     unsupported = []

@@ -7,11 +7,10 @@ import pathlib
 import sys
 
 import innvest_lite
-from innvest_lite.cli import arrays, models, reading
+from innvest_lite.cli import arrays, models, overwriting, reading
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, check_output
-from innvest_lite.images import find_images
 from innvest_lite.patterns.estimators import DEFAULT
 
 # Missing parts that a message names.
@@ -23,16 +22,22 @@ def run(arguments: argparse.Namespace) -> int:
     models.check_file(arguments.model)
     out, checkpoint = pathlib.Path(arguments.out), arguments.checkpoint
     check_output(out, keep={"the checkpoint": checkpoint} if checkpoint else None)
-    data = _data(arguments)
-    kept = {"the data": data if isinstance(data, list) else [arguments.data], **models.files_read(arguments)}
-    check_none_among([out, checkpoint] if checkpoint else [out], kept)
+    samples = reading.array_of(arguments.data)
+    data = list(reading.found(arguments.data).paths) if samples is None else [samples]
+    check_none_among([out, checkpoint] if checkpoint else [out], {"the data": data, **models.files_read(arguments)})
+    overwriting.refuse_existing([out], arguments)
+    if samples is None:
+        reading.check_preprocessor(arguments.preprocess)
+    elif arrays.is_array(samples):
+        arrays.read(samples, arguments.preprocess)
     model = models.load(arguments.model)
     options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate, "steps": arguments.steps}
     options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
     # A moving progress bar only on a terminal; in a file its last line is enough.
     options.update(shard=arguments.shard or (0, 1), verbose=1 if sys.stdout.isatty() else 2)
-    if not isinstance(data, list):
-        return _saved(innvest_lite.fit_statistics(model, data, **options), out, arguments.shard)
+    if samples is not None:
+        found = reading.samples_of(samples, arguments, model)
+        return _saved(innvest_lite.fit_statistics(model, found, **options), out, arguments.shard)
     shape = models.image_shape(model, arguments.size)
     prepared = models.preprocessor(arguments.preprocess, model)
     models.tell_of_own_scaling(arguments.preprocess, model)
@@ -54,6 +59,7 @@ def merge(arguments: argparse.Namespace) -> int:
     paths = arguments.parts
     check_output(out)
     check_none_among([out], {"one of the parts": paths})
+    overwriting.refuse_existing([out], arguments)
     merged = innvest_lite.PatternStatistics.load(paths[0])
     for path in paths[1:]:
         merged.merge(innvest_lite.PatternStatistics.load(path))
@@ -86,11 +92,3 @@ def _saved(statistics, out, shard):
         say(message)
     say(f"Saved the patterns of {len(patterns)} layers to {out}")
     return 0
-
-
-def _data(arguments):
-    """An array, or the paths of images."""
-    if arrays.is_array(arguments.data):
-        return arrays.read(arguments.data, arguments.preprocess)
-    reading.check_preprocessor(arguments.preprocess)
-    return find_images(arguments.data)

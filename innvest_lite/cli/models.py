@@ -6,6 +6,7 @@ Called by the commands. Keras is imported late, after everything that can be che
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import pathlib
 import shlex
@@ -223,6 +224,18 @@ def with_softmax(model: Any) -> Any:
     return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))
 
 
+def with_probabilities(model: Any, logits: bool = False) -> Any:
+    """The model, with a softmax behind it where it can be seen to end in logits, or --logits says that it does."""
+    from innvest_lite.answers import LOGIT, kind_of
+
+    if not logits:
+        seen = kind_of(innvest_lite.Gradient(model).explainer) if len(model.outputs) == 1 else None
+        if seen is None or seen[0] != LOGIT:
+            return model
+        say("The model ends in logits: probabilities are their softmax")
+    return with_softmax(model)
+
+
 def needs_patterns(method: str) -> bool:
     """Whether the method of this name explains with patterns; False for an unknown name."""
     from innvest_lite.analyzers.pattern import PatternAnalyzer
@@ -237,6 +250,46 @@ def create(method: str, model: Any, patterns: innvest_lite.Patterns | None) -> i
     return innvest_lite.create_analyzer(method, model, **options)
 
 
+def target_of(given: Any, analyzer: innvest_lite.Analyzer, labels: Sequence[str] | None) -> Any:
+    """The value of --target as `analyze` takes it; a name of a class becomes its number.
+
+    Raises:
+        InvalidInputError: no class has this name, or the output has no positions where one is named.
+    """
+    targets = analyzer.explainer.targets
+    if isinstance(given, tuple) and not targets.is_dense:
+        raise InvalidInputError(
+            f"--target {','.join(map(str, given))} names a position, but the model's output, of shape "
+            f"{targets.shape}, has none."
+        )
+    if not isinstance(given, str) or given == "all":
+        return given
+    if labels is None or given not in labels:
+        hint = did_you_mean(given, list(labels)) if labels else " Name the classes with --labels."
+        raise InvalidInputError(
+            f'--target {given!r} is neither a whole number from 0, nor ROW,COLUMN,K, nor "all", nor a class.{hint}'
+        )
+    return list(labels).index(given)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports modules of the user's, also from the folder one is in, so that Keras knows the classes registered there.
+
+    Raises:
+        InvalidInputError: a module cannot be imported.
+    """
+    names = list(names)
+    if names and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name.removesuffix(".py"))
+        except ImportError as error:
+            raise InvalidInputError(
+                f"--import {name}: {error}. It is imported as Python does, from this folder too."
+            ) from error
+
+
 def analyzer_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options that `analyze` passes to `create_analyzer`; pattern files are read here.
 
@@ -245,6 +298,8 @@ def analyzer_options(arguments: argparse.Namespace) -> dict[str, Any]:
         InvalidInputError: --patterns for another method.
     """
     options = {**dict(arguments.option), "output": arguments.output_name}
+    if getattr(arguments, "composite", None) is not None:
+        options["rule"] = arguments.composite
     if not needs_patterns(arguments.method):
         if arguments.patterns and arguments.method in innvest_lite.ANALYZERS:
             raise InvalidInputError(f"The method {arguments.method!r} uses no patterns; remove --patterns.")
@@ -257,3 +312,27 @@ def analyzer_options(arguments: argparse.Namespace) -> dict[str, Any]:
             "--preprocess), then add --patterns patterns.h5."
         )
     return {**options, "patterns": innvest_lite.Patterns.load(arguments.patterns)}
+
+
+def method_of(arguments: argparse.Namespace) -> str:
+    """The method that was named, or LRP where a composite was.
+
+    Raises:
+        InvalidInputError: none was, or both.
+    """
+    if getattr(arguments, "composite", None) is not None:
+        if arguments.method not in (None, "lrp"):
+            raise InvalidInputError(f"--composite is for LRP, not for --method {arguments.method}; remove one of the two.")
+        return "lrp"
+    if arguments.method is None:
+        raise InvalidInputError(
+            'Which method? Say --method NAME; "innvest-lite methods" lists them. Without data to fit on, '
+            "lrp.epsilon_plus_flat for convolutional networks, integrated_gradients for any other."
+        )
+    return arguments.method
+
+
+def named(arguments: argparse.Namespace) -> str:
+    """What results are called after the method: its name, and that of a composite."""
+    composite = getattr(arguments, "composite", None)
+    return arguments.method if composite is None else f"lrp.{composite}"

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 
 import innvest_lite
+from innvest_lite.cli import types
 
-_MODEL = "a Functional or Sequential model: a .keras or .h5 file"
-_IMAGES = "an image, or a folder of images and folders (PNG, JPEG, BMP, GIF, WebP, TIFF)"
-_DATA = f"{_IMAGES}; or a .npy file of inputs as the model takes them"
-_TEXTS = (
-    "a .txt file with a text on each line, for a model with a TextVectorization layer or KerasHub's preprocessor: a page "
-)
-_TEXTS += "(.html) and the words with their values (.json)"
+_MODEL = "a Keras model: a .keras or .h5 file"
+_IMAGES = 'images, folders of them, or patterns such as "photos/*.jpg" (PNG, JPEG, BMP, GIF, WebP, TIFF)'
+_DATA = f"{_IMAGES}; a .npy file of inputs as the model takes them; a .csv table with a feature in each column"
+_TEXTS = "a .txt file with a text on each line, for a model with a "
+_TEXTS += "TextVectorization layer or KerasHub's preprocessor"
+_LABELS = "names of the classes: a file with one on each line, a .json list or dict, or names between commas; default: the "
+_LABELS += "names of the folders, sorted, if there are as many as classes"
 _ESTIMATOR = "relu.rectified (default), relu.safe, relu, relu.negative, linear or filter; or by kind of layer, such as "
 _ESTIMATOR += "sum=linear,output=relu"
 _PREPROCESS = 'how pixels in 0..255 become inputs: "none" (default), "unit" (divided by 255), or a model\'s name in '
 _PREPROCESS += 'keras.applications, such as vgg16, or "model": the preprocessor that a KerasHub model brings'
+
+EXAMPLES = {
+    "demo": ("demo", "demo --digits 20 --all -o pictures"),
+    "methods": ("methods",),
+    "inspect": ("inspect model.keras --all", "inspect --patterns patterns.h5"),
+    "fit": (
+        "fit model.keras photos/ --preprocess vgg16 -o patterns.h5",
+        "fit model.keras x.npy --shard 1/4 --checkpoint part-1.sums -o part-1.h5",
+    ),
+    "merge": ("merge part-1.h5 part-2.h5 part-3.h5 part-4.h5 -o patterns.h5",),
+    "analyze": (
+        "analyze model.keras photos/ --preprocess vgg16 --method lrp.epsilon_plus_flat -o heat/",
+        "analyze model.keras bird.jpg cat.jpg --preprocess unit --method gradcam --labels cat,bird --target bird",
+        "analyze model.keras photos/ --method pattern.attribution --patterns patterns.h5 --overlay --format jpg",
+        "analyze model.keras patients.csv --columns age,weight,dose --method integrated_gradients -o bars/",
+    ),
+    "evaluate": ("evaluate model.keras photos/ --preprocess vgg16 --limit 100 -o evaluation/",),
+    "export": (
+        "export model.keras --method lrp.epsilon -o served/",
+        "export model.keras --method gradcam --preprocess vgg16 --render overlay -o explainer.tflite",
+    ),
+    "report": (
+        "report model.keras photos/ --preprocess vgg16 -o report.html",
+        "report model.keras photos/ --methods gradcam,pattern.attribution --patterns patterns.h5 --labels names.txt",
+    ),
+}
+"""For each command, lines as one would type them behind `innvest-lite`."""
 
 _EVALUATED = """degradation.csv: the area over each method's curve with its 95 % interval (low, high), and gain, the mean
 over samples of the difference to a random order, with its own interval; ranked_by, what patches were ranked by; start and
@@ -42,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {innvest_lite.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
-    commands.add_parser("methods", help="the methods by name", description="The methods by name.")
+    _command(commands, "methods", "the methods by name")
     _add_inspect(commands)
     _add_fit(commands)
     _add_merge(commands)
@@ -56,15 +82,15 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_demo(commands):
     summary = "a method of every family on a shipped digit classifier, as one picture"
     demo = _command(commands, "demo", summary)
-    _add_out(demo, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
-    demo.add_argument("--digits", type=_positive, default=10, metavar="N", help="how many to explain (%(default)s)")
+    _add_out(demo, False, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
+    demo.add_argument("--digits", type=types.positive, default=10, metavar="N", help="how many to explain (%(default)s)")
     demo.add_argument("--seed", type=int, help="choose other digits at random; default: the first ones of each class")
     demo.add_argument("--all", action="store_true", help="all methods, not only one of each family")
 
 
 def _add_inspect(commands):
     inspect = _command(commands, "inspect", "what a method does with each layer of a model, and what is unsupported")
-    inspect.add_argument("model", metavar="MODEL", nargs="?", help=_MODEL)
+    _add_model(inspect, nargs="?")
     which = inspect.add_mutually_exclusive_group()
     which.add_argument("--method", default="pattern.attribution", metavar="NAME", help="which one (%(default)s)")
     which.add_argument(
@@ -77,10 +103,11 @@ def _add_inspect(commands):
 
 def _add_fit(commands):
     fit = _command(commands, "fit", "fits a model's patterns on images or arrays, all at once or in parts")
-    fit.add_argument("model", metavar="MODEL", help=_MODEL)
-    fit.add_argument("data", metavar="DATA", help=_DATA)
+    _add_model(fit)
+    fit.add_argument("data", metavar="DATA", nargs="+", help=_DATA)
+    _add_columns(fit)
     _add_out(fit, required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
-    fit.add_argument("--estimator", type=_estimator, help=_ESTIMATOR)
+    fit.add_argument("--estimator", type=types.estimator, help=_ESTIMATOR)
     fit.add_argument(
         "--approximate",
         action="store_true",
@@ -89,12 +116,12 @@ def _add_fit(commands):
     _add_former(fit, "--sampled", dest="approximate", action="store_true")
     fit.add_argument(
         "--shard",
-        type=_shard,
+        type=types.shard,
         metavar="I/N",
         help="fit on the I-th of N parts of DATA, I from 1 to N; --out then holds sums, for merge",
     )
-    fit.add_argument("--max-batches", dest="steps", type=_positive, metavar="N", help="at most so many batches")
-    _add_former(fit, "--steps", dest="steps", type=_positive)
+    fit.add_argument("--max-batches", dest="steps", type=types.positive, metavar="N", help="at most so many batches")
+    _add_former(fit, "--steps", dest="steps", type=types.positive)
     fit.add_argument(
         "--checkpoint", metavar="FILE", help="a file to save the sums in, from which an interrupted fit continues"
     )
@@ -105,31 +132,44 @@ def _add_merge(commands):
     merge = _command(commands, "merge", "makes patterns from the parts that fit --shard wrote")
     merge.add_argument("parts", metavar="PART", nargs="+", help="all parts, in any order")
     _add_out(merge, required=True, metavar="FILE", help="the pattern file to write")
-    merge.add_argument("--estimator", type=_estimator, help="as in fit; default: the one that the parts were fitted for")
+    merge.add_argument(
+        "--estimator", type=types.estimator, help="as in fit; default: the one that the parts were fitted for"
+    )
     merge.add_argument("--partial", action="store_true", help="do without the parts that are missing")
     merge.add_argument("--statistics", action="store_true", help="write sums, to be merged further, not patterns")
 
 
 def _add_analyze(commands):
-    analyze = _command(commands, "analyze", "explains images, a picture and the values (.npy) of each, or texts")
-    analyze.add_argument("model", metavar="MODEL", help=_MODEL)
-    analyze.add_argument("images", metavar="IMAGES", help=f"{_DATA}, for which only values are written; or {_TEXTS}")
+    analyze = _command(
+        commands, "analyze", "explains images, tables, series or texts: pictures, values, and what was explained"
+    )
+    _add_model(analyze)
+    analyze.add_argument("images", metavar="IMAGES", nargs="+", help=f"{_DATA}; or {_TEXTS}")
     _add_method(analyze)
+    analyze.add_argument(
+        "--composite", metavar="NAME", help="LRP by this composite, such as epsilon_plus, alpha2_beta1 or attn_lrp"
+    )
     _add_out(analyze, default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
     analyze.add_argument(
         "--target",
-        type=_target,
+        type=types.target,
         metavar="K",
-        help='the class to explain, from 0, or "all"; of a segmentation also one position, ROW,COLUMN,K; default: what is '
-        "predicted",
+        help='the class to explain: a number from 0, a name of --labels, or "all"; of a segmentation also one position, '
+        "ROW,COLUMN,K; default: what is predicted",
     )
-    analyze.add_argument("--overlay", action="store_true", help="pictures: a heat map on the image in grey")
+    analyze.add_argument("--labels", metavar="NAMES", help=_LABELS)
+    _add_columns(analyze)
+    look = analyze.add_mutually_exclusive_group()
+    look.add_argument("--overlay", action="store_true", help="pictures: only the map on the photograph, at its size")
+    look.add_argument("--plain", action="store_true", help="pictures: only the map, at the model's size")
+    analyze.add_argument("--format", choices=("png", "jpg", "webp"), default="png", help="of the pictures (%(default)s)")
+    _add_colormap(analyze)
     _add_reading(analyze)
 
 
 def _add_export(commands):
     export = _command(commands, "export", "writes a method for a model as a file that runs without this package")
-    export.add_argument("model", metavar="MODEL", help=_MODEL)
+    _add_model(export)
     _add_method(export)
     _add_out(export, required=True, metavar="PATH", help="a folder, or a file that ends in .tflite or .onnx")
     export.add_argument(
@@ -142,15 +182,10 @@ def _add_export(commands):
         help="what is explained: what is predicted, or the class that the caller names as a further input (%(default)s)",
     )
     export.add_argument("--no-predictions", action="store_true", help="do not include the model's own output")
-    export.add_argument("--batch", type=_positive, metavar="N", help="the number of samples of a call; default: any")
+    export.add_argument("--batch", type=types.positive, metavar="N", help="the number of samples of a call; default: any")
     export.add_argument("--preprocess", metavar="NAME", help=f"take uint8 images; {_PREPROCESS.replace(' (default)', '')}")
     export.add_argument("--render", choices=("heatmap", "signal", "overlay"), help="include pictures")
-    export.add_argument(
-        "--colormap",
-        default="blue-white-red",
-        metavar="NAME",
-        help="of the pictures: seismic, blue-black-red or %(default)s",
-    )
+    _add_colormap(export)
     export.add_argument(
         "--input-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of what the model takes, for the description"
     )
@@ -158,12 +193,13 @@ def _add_export(commands):
 
 def _add_evaluate(commands):
     evaluate = _command(commands, "evaluate", "compares methods: image degradation and rho, as tables and plots")
-    evaluate.epilog = _EVALUATED
-    evaluate.add_argument("model", metavar="MODEL", help=f"{_MODEL}, with probabilities as output")
-    evaluate.add_argument("data", metavar="DATA", help=_DATA)
+    evaluate.epilog = f"{_EVALUATED}\n{evaluate.epilog}"
+    _add_model(evaluate)
+    evaluate.add_argument("data", metavar="DATA", nargs="+", help=_DATA)
+    _add_columns(evaluate)
     _add_methods(evaluate, "DATA")
     _add_out(evaluate, default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
-    evaluate.add_argument("--limit", type=_positive, metavar="N", help="use N random samples of DATA; default: all")
+    evaluate.add_argument("--limit", type=types.positive, metavar="N", help="use N random samples of DATA; default: all")
     _add_truth(evaluate)
     _add_degradation(evaluate)
     _add_reading(evaluate)
@@ -171,18 +207,28 @@ def _add_evaluate(commands):
 
 def _add_report(commands):
     report = _command(commands, "report", "explanations of images on one HTML page, which needs no network")
-    report.add_argument("model", metavar="MODEL", help=_MODEL)
-    report.add_argument("images", metavar="IMAGES", help=_IMAGES)
+    _add_model(report)
+    report.add_argument("images", metavar="IMAGES", nargs="+", help=_IMAGES)
     _add_methods(report, "IMAGES")
     _add_out(report, default="report.html", metavar="FILE", help="the page (%(default)s)")
-    report.add_argument("--labels", metavar="FILE", help="names of the classes, one on each line")
+    report.add_argument("--labels", metavar="NAMES", help=_LABELS)
     report.add_argument(
-        "--top", type=_positive, default=3, metavar="N", help="the number of classes shown for each image (%(default)s)"
+        "--top",
+        type=types.positive,
+        default=3,
+        metavar="N",
+        help="the number of classes shown for each image (%(default)s)",
     )
-    report.add_argument("--limit", type=_positive, default=24, metavar="N", help="show the first N images (%(default)s)")
+    report.add_argument(
+        "--limit",
+        type=types.positive,
+        default=24,
+        metavar="N",
+        help="show at most N images, as many of each folder (%(default)s)",
+    )
     report.add_argument(
         "--percentile",
-        type=_percentile,
+        type=types.percentile,
         default=99.5,
         metavar="P",
         help="the percentile of a heat map's magnitudes that gets the full colour (%(default)s)",
@@ -194,7 +240,10 @@ def _add_report(commands):
 
 def _add_methods(command, data):
     command.add_argument(
-        "--methods", type=_names, metavar="A,B,C", help='names that "innvest-lite methods" lists; default: one per family'
+        "--methods",
+        type=types.names,
+        metavar="A,B,C",
+        help='names that "innvest-lite methods" lists; default: one per family',
     )
     command.add_argument("--patterns", metavar="FILE", help=f"for the pattern methods; default: fitted on {data}")
     command.add_argument("--signal", action="store_true", help=f"also rho of signal estimators, fitted on {data}")
@@ -214,16 +263,16 @@ def _add_truth(command):
 
 
 def _add_degradation(command):
-    command.add_argument("--patch", type=_positive, default=9, metavar="N", help="the side of a patch (%(default)s)")
+    command.add_argument("--patch", type=types.positive, default=9, metavar="N", help="the side of a patch (%(default)s)")
     command.add_argument(
         "--max-patches",
         dest="steps",
-        type=_positive,
+        type=types.positive,
         default=100,
         metavar="N",
         help="the number of patches to replace (%(default)s)",
     )
-    _add_former(command, "--steps", dest="steps", type=_positive)
+    _add_former(command, "--steps", dest="steps", type=types.positive)
     command.add_argument(
         "--replace",
         choices=("patch_mean", "image_mean", "zero"),
@@ -242,20 +291,66 @@ def _add_degradation(command):
         default="auto",
         help="what patches are ranked by; auto: signals and gradients by magnitude (%(default)s)",
     )
-    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of random choices (%(default)s)")
+    command.add_argument("--seed", type=types.whole, default=0, metavar="N", help="of random choices (%(default)s)")
     command.add_argument("--logits", action="store_true", help="the model ends in logits: add a softmax")
 
 
 def _command(commands, name, summary):
-    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
+    """A command, with its examples below its options."""
+    description = f"{summary[0].upper()}{summary[1:]}."
+    shown = "".join(f"\n  innvest-lite {example}" for example in EXAMPLES[name])
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"examples:{shown}",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps all texts but examples, which stay on their lines."""
+
+    def _fill_text(self, text, width, indent):
+        before, examples, lines = text.partition("examples:\n")
+        filled = super()._fill_text(before, width, indent) + "\n\n" if before else ""
+        return f"{filled}{examples}{lines}" if examples else super()._fill_text(text, width, indent)
+
+
+def _add_model(command, **options):
+    command.add_argument("model", metavar="MODEL", help=_MODEL, **options)
+    command.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a Python module to import first, with layers of your own that Keras has to know; may be repeated",
+    )
+
+
+def _add_columns(command):
+    command.add_argument(
+        "--columns",
+        type=types.names,
+        metavar="A,B,C",
+        help="of a .csv table: the columns that the model takes, in its order",
+    )
+
+
+def _add_colormap(command):
+    command.add_argument(
+        "--colormap", default="blue-white-red", metavar="NAME", help="of the pictures, such as seismic, jet or %(default)s"
+    )
 
 
 def _add_method(command):
-    command.add_argument("--method", required=True, metavar="NAME", help='one that "innvest-lite methods" lists')
+    command.add_argument("--method", metavar="NAME", help='one that "innvest-lite methods" lists')
     command.add_argument("--patterns", metavar="FILE", help='a file written by "innvest-lite fit", for the pattern methods')
     command.add_argument(
         "--option",
-        type=_option,
+        type=types.option,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -264,8 +359,11 @@ def _add_method(command):
     _add_output_name(command)
 
 
-def _add_out(command, **options):
+def _add_out(command, overwrites=True, **options):
     command.add_argument("-o", "--out", **options)
+    if not overwrites:
+        return
+    command.add_argument("--overwrite", action="store_true", help="replace files of an earlier run")
 
 
 def _add_former(command, name, **options):
@@ -280,82 +378,8 @@ def _add_output_name(command):
 def _add_reading(command):
     command.add_argument("--preprocess", default="none", metavar="NAME", help=_PREPROCESS)
     command.add_argument(
-        "--size", type=_positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="for models that accept any size"
+        "--size", type=types.positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="for models that accept any size"
     )
-    command.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at a time (%(default)s)")
-
-
-def _positive(text):
-    """A whole number above 0."""
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return number
-
-
-def _percentile(text):
-    """A number above 0, up to 100."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
-    if not 0 < number <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentile, a number above 0 up to 100")
-    return number
-
-
-def _whole(text):
-    """A whole number of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def _names(text):
-    """Names between commas."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names no method")
-    return names
-
-
-def _estimator(text):
-    """A word, or words by kind of layer: kind=word,kind=word."""
-    if "=" not in text:
-        return text
-    pairs = [part.partition("=") for part in text.split(",")]
-    return {kind.strip(): word.strip() for kind, _, word in pairs}
-
-
-def _shard(text):
-    """I/N, with I from 1 to N, as `(index, count)` from 0."""
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form I/N with I from 1 to N")
-    return int(number) - 1, int(count)
-
-
-def _option(text):
-    """A name and a value: a number, true, false, null, a list in JSON, (low, high) or low,high, else a word.
-
-    Python's True, False and None will do too.
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    bare = value[1:-1] if value[:1] + value[-1:] == "()" else value
-    value = {"True": "true", "False": "false", "None": "null"}.get(value, value)
-    for text in (value, f"[{bare}]" if "," in bare else value):
-        with contextlib.suppress(json.JSONDecodeError):
-            return name, json.loads(text)
-    return name, value
-
-
-def _target(text):
-    """A whole number, several between commas as a tuple, or "all"."""
-    if text == "all":
-        return text
-    numbers = text.split(",")
-    if not all(number.isdecimal() for number in numbers):
-        raise argparse.ArgumentTypeError(f'{text!r} is neither a whole number from 0, nor ROW,COLUMN,K, nor "all"')
-    return int(text) if len(numbers) == 1 else tuple(map(int, numbers))
+    command.add_argument(
+        "--batch-size", type=types.positive, default=32, metavar="N", help="images at a time (%(default)s)"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import dataclasses
+import glob
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from innvest_lite.cli import models
+from innvest_lite.cli import arrays, models, spreadsheets
 from innvest_lite.cli.terminal import complain
 from innvest_lite.errors import InvalidInputError
-from innvest_lite.images import PREPROCESSORS, load_image, preprocess
+from innvest_lite.images import PREPROCESSORS, find_images, load_image, preprocess
 
 _MOST_WORKERS = 4
 
@@ -28,6 +29,78 @@ def check_preprocessor(name: str) -> None:
     """Raises InvalidInputError for an unknown preprocessor; imports Keras only where a name cannot be checked without."""
     if name not in (*PREPROCESSORS, models.OWN_PREPROCESSOR):
         preprocess(np.zeros((1, 1, 3)), name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Images that a command was given.
+
+    Attributes:
+        paths: of the images, each once.
+        root: the folder that results mirror: the one that was given, or what all that was given has in common.
+    """
+
+    paths: tuple[pathlib.Path, ...]
+    root: pathlib.Path
+
+    def name(self, path: pathlib.Path) -> str:
+        """What an image is called: its path seen from the root."""
+        return path.relative_to(self.root).as_posix()
+
+
+def found(given: Sequence[str]) -> Found:
+    """The images of folders, files and patterns such as "photos/*.jpg".
+
+    Raises:
+        InvalidInputError: there is nothing of that name, or no image in it.
+    """
+    places = [place for one in given for place in _matching(one)]
+    paths = dict.fromkeys(path for place in places for path in find_images(place))
+    folders = [place if place.is_dir() else place.parent for place in places]
+    root = folders[0] if len(set(folders)) == 1 else pathlib.Path(os.path.commonpath([one.resolve() for one in folders]))
+    if len(set(folders)) > 1:
+        paths = dict.fromkeys(path.resolve() for path in paths)
+    return Found(tuple(paths), root)
+
+
+def _matching(given):
+    """The path that was given, or, where there is none and it is a pattern, what matches it."""
+    path = pathlib.Path(given)
+    if path.exists() or not glob.has_magic(given):
+        return [path]
+    matching = sorted(map(pathlib.Path, glob.glob(given, recursive=True)))
+    if not matching:
+        raise InvalidInputError(f"No file matches {given!r} (seen from {os.getcwd()!r}); correct the pattern.")
+    return matching
+
+
+def array_of(given: Sequence[str]) -> str | None:
+    """The one file of arrays or of a table that was given; None where images were.
+
+    Raises:
+        InvalidInputError: there is one beside others.
+    """
+    if not any(map(is_samples, given)):
+        return None
+    if len(given) > 1:
+        raise InvalidInputError(f"One file of samples at a time, or images; got {' '.join(given)}.")
+    return given[0]
+
+
+def is_samples(path: str) -> bool:
+    """Whether a path names a file of samples, by its ending."""
+    return arrays.is_array(path) or pathlib.Path(path).suffix.lower() == spreadsheets.ENDING
+
+
+def samples_of(path: str, arguments: argparse.Namespace, model: Any) -> Any:
+    """The samples of a .npy file or of a table, as the model takes them.
+
+    Raises:
+        InvalidInputError: they cannot be read, or do not fit the model.
+    """
+    if arrays.is_array(path):
+        return arrays.read(path, arguments.preprocess)
+    return spreadsheets.inputs_of(spreadsheets.read(path), model, arguments.columns)[0]
 
 
 def check_apart(out: pathlib.Path, images: pathlib.Path) -> None:

@@ -9,13 +9,13 @@ import pathlib
 from typing import Any
 
 import innvest_lite
-from innvest_lite.cli import models
+from innvest_lite.cli import models, overwriting
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, replacing
 
 _ENDING = ".txt"
-_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <body style="font:16px sans-serif;max-width:60em;margin:2em auto">
 <h1 style="font-size:1.2em">{title}</h1>
@@ -49,30 +49,32 @@ def read(path: str) -> list[str]:
 
 def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     """Writes the explanations of all texts; returns the exit code."""
-    texts = read(arguments.images)
+    (given,) = arguments.images
+    texts = read(given)
     if arguments.overlay:
         raise InvalidInputError("--overlay is for images; texts are shown on the colours of their words.")
     if arguments.preprocess not in ("none", models.OWN_PREPROCESSOR):
         raise InvalidInputError(
             f"--preprocess {arguments.preprocess} is for images; a model of texts prepares them itself."
         )
-    stem = pathlib.Path(arguments.images).stem
+    stem = f"{pathlib.Path(given).stem}.{models.named(arguments)}"
     results = [out / f"{stem}.html", out / f"{stem}.json"]
-    check_none_among(results, {"the file of the texts": [arguments.images], **models.files_read(arguments)})
+    check_none_among(results, {"the file of the texts": [given], **models.files_read(arguments)})
+    overwriting.refuse_existing(results, arguments)
     options = models.analyzer_options(arguments)
     preprocessor, model = _reading(models.load(arguments.model))
     options["input_shape"] = _sizes(model, preprocessor, texts)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, preprocessor=preprocessor, **options)
     found = innvest_lite.texts.explain(analyzer, texts, arguments.target, batch_size=arguments.batch_size)
     out.mkdir(parents=True, exist_ok=True)
-    title = f"{pathlib.Path(arguments.images).name}: {arguments.method} of {pathlib.Path(arguments.model).name}"
+    title = f"{pathlib.Path(given).name}: {models.named(arguments)} of {pathlib.Path(arguments.model).name}"
     with replacing(results[0]) as partial:
         body = "\n".join(one.html() for one in found)
-        partial.write_text(_PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
+        partial.write_text(PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
     with replacing(results[1]) as partial:
         written = [{"text": text, **one.to_dict()} for text, one in zip(texts, found, strict=True)]
         partial.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    say(f"Wrote {len(found)} explanations ({arguments.method}) to {results[0]} and {results[1]}")
+    say(f"Wrote {len(found)} explanations ({models.named(arguments)}) to {results[0]} and {results[1]}")
     return 0
 
 

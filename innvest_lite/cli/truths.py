@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,7 +56,7 @@ def given(arguments: argparse.Namespace) -> Truth | None:
         if arguments.truth_signal is not None or arguments.emd:
             raise InvalidInputError("--truth-signal and --emd go with --truth, the masks of what is known to matter.")
         return None
-    data = pathlib.Path(arguments.data)
+    (data,) = arguments.data if len(arguments.data) == 1 else ("",)
     if not arrays.is_array(data):
         raise InvalidInputError(
             "--truth is for arrays: give DATA as a .npy file, whose samples have the order of the masks."

@@ -1,0 +1,115 @@
+"""Names of classes, and the true class of each image, from what people have: a file of labels, folders by class.
+
+Called by `analysis` and `reporting`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from innvest_lite.cli.reading import Found
+from innvest_lite.errors import InvalidInputError
+
+
+def labels(given: str | None) -> list[str] | None:
+    """The names of the classes that --labels says; None without it.
+
+    Args:
+        given: a text file with a name on each line; a .json file with a list of names or a dict of names and numbers, such
+            as the `class_indices` of Keras's generators or ImageNet's `{"0": ["n01440764", "tench"]}`; or names between
+            commas.
+
+    Raises:
+        InvalidInputError: it is neither, or the file cannot be read as such.
+    """
+    if given is None:
+        return None
+    path = pathlib.Path(given)
+    if not path.is_file() and "," in given:
+        return [name.strip() for name in given.split(",")]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"--labels {given!r} is not text in UTF-8: {error}.") from error
+    return _of_json(text, given) if path.suffix.lower() == ".json" else text.rstrip("\n").split("\n")
+
+
+def _of_json(text, given):
+    """Names from a JSON file: a list, or a dict from number to name or from name to number, in the order of the numbers."""
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"--labels {given!r} is no JSON: {error}.") from error
+    if isinstance(found, dict):
+        numbered = found if all(key.isdecimal() for key in found) else {str(value): key for key, value in found.items()}
+        if sorted(numbered, key=_number) != [str(place) for place in range(len(numbered))]:
+            raise InvalidInputError(f"--labels {given!r} should number the classes from 0, each once.")
+        found = [numbered[str(place)] for place in range(len(numbered))]
+    if not isinstance(found, list):
+        raise InvalidInputError(f"--labels {given!r} should hold a list of names, or a dict of numbers and names.")
+    # ImageNet's has an identifier before each name.
+    return [str(name[-1] if isinstance(name, list) and name else name) for name in found]
+
+
+def _number(text):
+    return int(text) if text.isdecimal() else -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What folders say of the classes.
+
+    Attributes:
+        classes: path of an image -> the number of its true class; those of which nothing is known are missing.
+        labels: names of all classes, from --labels or from the folders; None where neither gives them.
+        said: how the folders were read, as a sentence; "" where they say nothing.
+    """
+
+    classes: Mapping[pathlib.Path, int]
+    labels: Sequence[str] | None
+    said: str = ""
+
+
+def truth_of(found: Found, given: Sequence[str] | None, classes: int | None) -> Truth:
+    """The true classes of images in a folder for each class.
+
+    With labels, a folder is of the class of its name, whatever the case and with "_" for a space. Without, the folders,
+    sorted by name, are the classes in order, as `keras.utils.image_dataset_from_directory` numbers them, if there are as
+    many of them as the model has classes.
+
+    Args:
+        found: the images.
+        given: the labels, or None.
+        classes: how many classes the model has; None where its output is of no class.
+    """
+    if classes is None:
+        return Truth({}, None)
+    folders = {path: _folder(path, found.root) for path in found.paths}
+    if given is not None:
+        numbers = {_plain(name): number for number, name in enumerate(given)}
+        known = {path: numbers.get(_plain(name)) for path, name in folders.items()}
+        return Truth({path: number for path, number in known.items() if number is not None}, given)
+    names = sorted(one.name for one in found.root.iterdir() if one.is_dir() and not one.name.startswith("."))
+    if len(names) != classes or not set(folders.values()) <= set(names):
+        return Truth({}, None)
+    said = f"The folders are taken for the classes, in the order of their names: {_listed(names)} (--labels says otherwise)"
+    return Truth({path: names.index(name) for path, name in folders.items()}, names, said)
+
+
+def _folder(path, root):
+    """The folder of an image just below the root; of an image in the root itself, the root's own name."""
+    inside = path.relative_to(root).parts
+    return inside[0] if len(inside) > 1 else root.resolve().name
+
+
+def _plain(name):
+    return name.casefold().replace("_", " ").replace("-", " ").strip()
+
+
+def _listed(names, most=6):
+    numbered = [f"{number} {name}" for number, name in enumerate(names)]
+    return ", ".join(numbered if len(names) <= most else [*numbered[: most - 1], "...", numbered[-1]])

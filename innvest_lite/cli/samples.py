@@ -1,0 +1,156 @@
+"""`innvest-lite analyze` of samples that are no images: a .npy file of inputs, or a .csv table.
+
+To one array of all explanations, and to pictures of the first few: bars for tables, a line on its colours for series, the
+colours of tokens. Called by `analysis`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import innvest_lite
+from innvest_lite import visualize
+from innvest_lite.answers import Answer, answers
+from innvest_lite.cli import arrays, exponents, models, naming, overwriting, record, spreadsheets
+from innvest_lite.cli.pictures import drawn
+from innvest_lite.cli.terminal import say
+from innvest_lite.cli.texts import PAGE
+from innvest_lite.errors import InvalidInputError
+from innvest_lite.files import check_none_among, replacing
+
+# Pictures that are drawn; a file of samples may hold a million.
+_DRAWN = 20
+
+
+def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
+    """Writes the explanations of a file of samples as one array, and what was explained; returns the exit code."""
+    (given,) = arguments.images
+    source = pathlib.Path(given)
+    table = None if arrays.is_array(given) else spreadsheets.read(given)
+    found = arrays.read(given, arguments.preprocess) if table is None else None
+    if arguments.overlay:
+        raise InvalidInputError("--overlay is for images; of samples, series, bars and tokens are drawn.")
+    method = models.named(arguments)
+    name = f"{source.stem}.{method}"
+    result, folder = out / f"{name}.npy", out / name
+    kept = {"the file of the samples": [given], **models.files_read(arguments)}
+    check_none_among([result, *(out / one for one in (exponents.NAME, record.JSON, record.CSV))], kept)
+    overwriting.refuse_existing([result, folder], arguments)
+    options, labels = models.analyzer_options(arguments), naming.labels(arguments.labels)
+    model = models.load(arguments.model)
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    target = models.target_of(arguments.target, analyzer, labels)
+    names = arguments.columns
+    if table is not None:
+        found, names = spreadsheets.inputs_of(table, model, arguments.columns)
+    out.mkdir(parents=True, exist_ok=True)
+    task = _Samples(analyzer, found, names, target, labels, arguments.batch_size)
+    with replacing(result) as partial:
+        with arrays.Writer(partial, task.count) as written:
+            for values in task.explanations():
+                written.add(values)
+        exponents.note(out, {name: task.powers})
+    pictures = [] if arguments.plain else task.pictures(folder, arguments)
+    rows = [
+        record.row(
+            f"{source.name}[{number}]",
+            method,
+            answer,
+            target=arguments.target,
+            values=result.name,
+            picture=pictures[number].relative_to(out).as_posix() if number < len(pictures) else None,
+        )
+        for number, answer in enumerate(task.answers)
+    ]
+    record.note(out, rows)
+    record.show(rows, out)
+    if len(pictures) < task.count and pictures:
+        say(f"Pictures of the first {len(pictures)} samples are in {folder}")
+    from innvest_lite.cli.analysis import say_what_is_scaled
+
+    say_what_is_scaled(len(task.powers), out)
+    say(f"Wrote {task.count} explanations ({method}) to {result}")
+    return 0
+
+
+class _Samples:
+    """The samples, and what was explained of them so far."""
+
+    def __init__(self, analyzer: Any, found: Any, names: Any, target: Any, labels: Any, batch_size: int) -> None:
+        self.powers: dict[str, int] = {}
+        self.answers: list[Answer] = []
+        self._analyzer, self._found, self._names = analyzer, found, names
+        self._target, self._labels, self._batch_size = target, labels, batch_size
+        self._first: list[np.ndarray] = []
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self._found.values())) if isinstance(self._found, dict) else self._found)
+
+    def explanations(self) -> Iterator[np.ndarray]:
+        """Explanations, batch by batch; of several inputs as columns."""
+        for start in range(0, self.count, self._batch_size):
+            batch = self._part(slice(start, start + self._batch_size))
+            given: dict[str, Any] = {"target": self._target, "batch_size": self._batch_size}
+            values, of_batch = self._analyzer.analyze(batch, return_exponent=True, **given)
+            values = (
+                np.hstack([one.reshape(len(one), -1) for one in values.values()]) if isinstance(values, dict) else values
+            )
+            self.powers.update({str(start + place): int(power) for place, power in enumerate(of_batch) if power})
+            self.answers += answers(self._analyzer, batch, labels=self._labels, **given)
+            self._first += list(values[: max(0, _DRAWN - len(self._first))])
+            yield values
+
+    def _part(self, rows):
+        return (
+            {name: one[rows] for name, one in self._found.items()} if isinstance(self._found, dict) else self._found[rows]
+        )
+
+    def pictures(self, folder: pathlib.Path, arguments: argparse.Namespace) -> list[pathlib.Path]:
+        """Draws the first samples into a folder; returns the paths, [] where there is no picture of such samples."""
+        first = self._part(slice(0, len(self._first)))
+        written = []
+        for number, values in enumerate(self._first):
+            title = f"sample {number}: {self.answers[number]} ({models.named(arguments)})"
+            sample = first[number] if not isinstance(first, dict) else [one[number].ravel()[0] for one in first.values()]
+            picture = self._picture(values, sample, title, arguments)
+            if picture is None:
+                return []
+            path = folder / f"{number:03d}.{'html' if isinstance(picture, str) else arguments.format}"
+            folder.mkdir(parents=True, exist_ok=True)
+            if isinstance(picture, str):
+                with replacing(path) as partial:
+                    partial.write_text(PAGE.format(title=html.escape(title), body=picture), encoding="utf-8")
+            else:
+                visualize.save(picture, path)
+            written.append(path)
+        return written
+
+    def _picture(self, values, sample, title, arguments):
+        """A picture of one sample, HTML of tokens, or None."""
+        if values.ndim == 1 and np.asarray(sample).dtype.kind in "iu" and self._names is None:
+            return visualize.tokens([str(token) for token in sample], values, arguments.colormap)
+        if values.ndim == 1:
+            names = self._names or [f"feature {place}" for place in range(len(values))]
+            return visualize.bars(values, names, values=sample, title=title)
+        if values.ndim == 2:
+            return visualize.caption(visualize.series(values, sample, arguments.colormap), title)
+        if values.ndim == 3 and values.shape[-1] in (1, 3):
+            return drawn(
+                arguments.method, values, None, _as_photo(sample), style="panel", title=title, colormap=arguments.colormap
+            )
+        return None
+
+
+def _as_photo(sample):
+    """A sample's numbers as a picture: its least value black and its largest white."""
+    low, high = float(np.min(sample)), float(np.max(sample))
+    grey = np.rint(255 * (np.asarray(sample, "float64") - low) / ((high - low) or 1)).astype("uint8")
+    return np.broadcast_to(grey, (*grey.shape[:-1], 3)).copy()
