@@ -1,8 +1,9 @@
-"""Images from files, for the command line: find them, and read them; `preprocess` scales their values (`scalings`).
+"""Images from files: find them, and read them; `preprocess` scales their values (`scalings`).
 
-In: a folder or file. Out: float32 arrays `(height, width, channels)` in 0..255.
-Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels, and only as many
-at a time, in all threads together, as `DECODING_BYTES` has room for.
+In: a folder or file. Out: `load_image` gives float32 arrays `(height, width, channels)` in 0..255 of the size that a model
+takes, `load_photo` and `as_photo` uint8 arrays of the size that an image has. Called by users, the command line and
+`visualize`. Image files are data from strangers: only the formats below are decoded, within Pillow's limit on pixels, and
+only as many at a time, in all threads together, as `DECODING_BYTES` has room for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import pathlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -20,7 +22,17 @@ from PIL import ExifTags, Image
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.scalings import PREPROCESSORS, preprocess
 
-__all__ = ["DECODING_BYTES", "EXTENSIONS", "PREPROCESSORS", "find_images", "load_image", "preprocess"]
+__all__ = [
+    "DECODING_BYTES",
+    "EXTENSIONS",
+    "PREPROCESSORS",
+    "as_photo",
+    "find_images",
+    "load_image",
+    "load_photo",
+    "preprocess",
+    "resized_photo",
+]
 
 DECODING_BYTES = 2**30
 """What all images that are decoded at a time may take, by an upper estimate; one that takes more is decoded alone."""
@@ -123,13 +135,98 @@ def load_image(path: str | os.PathLike[str], height: int, width: int, channels: 
         (224, 224, 3)
     """
     _check_size(height, width, channels)
+    resized = _decoded(path, lambda image: _resized(image, (height, width), channels), width)
+    return _as_floats(resized, channels)
+
+
+def load_photo(path: str | os.PathLike[str]) -> np.ndarray:
+    """One image file at its own size, as people see it: upright, in colour; the first frame of an animation.
+
+    The image is turned upright as its EXIF orientation says, laid on white where it is transparent, and turned into colour.
+    The same guards hold as in `load_image`: the same formats, Pillow's limit on pixels, and `DECODING_BYTES`.
+
+    Args:
+        path: a PNG, JPEG, BMP, GIF, WebP or TIFF file.
+
+    Returns:
+        uint8 array `(height, width, 3)`.
+
+    Raises:
+        InvalidInputError: a missing, unreadable, damaged, truncated or too large file, by name.
+
+    Example:
+        >>> load_photo("photos/bird.png").shape
+        (28, 28, 3)
+    """
+    return _as_bytes(_decoded(path, lambda image: _resized(image, None, 3), None))
+
+
+def as_photo(image: Any, name: str = "image") -> np.ndarray:
+    """What somebody calls a photograph, as `load_photo` gives it: a path, an image of Pillow's, or an array of bytes.
+
+    Args:
+        image: the path of a file, a `PIL.Image.Image`, or a uint8 array `(height, width)` or `(height, width, 1 or 3)`.
+        name: what messages call it.
+
+    Returns:
+        uint8 array `(height, width, 3)`; an array of that shape is handed back as it is.
+
+    Raises:
+        InvalidInputError: it is none of these, or what `load_photo` refuses.
+
+    Example:
+        >>> as_photo(np.zeros((20, 30), np.uint8)).shape
+        (20, 30, 3)
+    """
+    if isinstance(image, str | os.PathLike):
+        return load_photo(image)
+    if isinstance(image, Image.Image):
+        return _as_bytes(_of_pillow(image, name))
+    array = np.asarray(image)
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
+    if array.dtype != np.uint8 or array.size == 0 or not is_image:
+        raise InvalidInputError(
+            f"{name} is {type(image).__name__} of {array.dtype} with the shape {array.shape}; expected the path of an "
+            "image, an image of Pillow's, or a uint8 array (height, width, 1 or 3)."
+        )
+    array = array[..., None] if array.ndim == 2 else array
+    return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+
+
+def resized_photo(photo: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
+    """A photograph as the array that a model of this input size takes, as `load_image` of its file gives it.
+
+    But for images of sixteen bits, of which a photograph keeps eight.
+
+    Args:
+        photo: uint8 `(height, width, 3)`, as `load_photo` gives it.
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+        channels: 3 (red, green, blue) or 1 (grey).
+
+    Returns:
+        float32 array `(height, width, channels)` in 0..255.
+
+    Raises:
+        InvalidInputError: a size that is no size.
+
+    Example:
+        >>> resized_photo(load_photo("photos/bird.png"), 224, 224, 3).shape
+        (224, 224, 3)
+    """
+    _check_size(height, width, channels)
+    return _as_floats(_resized(Image.fromarray(photo), (height, width), channels), channels)
+
+
+def _decoded(path: str | os.PathLike[str], convert: Callable[[Image.Image], Image.Image], width: int | None) -> Image.Image:
+    """What `convert` makes of the image in a file, once it is decoded; `width` is that of the result, None its own."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             _check_area(*image.size)
             # Closed, and with it its pixels are gone, before another one is let in.
-            with _BUDGET.lent(_bytes_of(image, width)), contextlib.closing(image):
+            with _BUDGET.lent(_bytes_of(image, width or min(image.size))), contextlib.closing(image):
                 image.load()
-                resized = _resized(image, height, width, channels)
+                return convert(image)
     except InvalidInputError as error:
         raise InvalidInputError(f"Cannot use the image {str(path)!r}: {error}") from error
     except _TOO_LARGE as error:
@@ -139,8 +236,33 @@ def load_image(path: str | os.PathLike[str], height: int, width: int, channels: 
             f"Cannot read the image {str(path)!r}: {error or type(error).__name__}. Expected a whole file of a format "
             f"among {', '.join(_FORMATS)}; save it again, or remove it from the folder."
         ) from error
-    pixels = np.asarray(resized, np.float32).reshape(height, width, -1)
+
+
+def _of_pillow(image, name):
+    """An image of Pillow's, upright and in colour; where it stands for a file, that is decoded now."""
+    try:
+        _check_area(*image.size)
+        return _resized(image, None, 3)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"Cannot use {name}: {error}") from error
+    except _TOO_LARGE as error:
+        raise InvalidInputError(f"Cannot use {name}: {_too_large(error)}") from error
+    except _DAMAGED as error:
+        raise InvalidInputError(f"Cannot read {name}: {error or type(error).__name__}.") from error
+
+
+def _as_floats(image, channels):
+    """A resized image as float32 `(height, width, channels)`."""
+    pixels = np.asarray(image, np.float32).reshape(image.height, image.width, -1)
     return np.repeat(pixels, channels // pixels.shape[-1], axis=-1)
+
+
+def _as_bytes(image):
+    """An image in colour, or in grey with fractions, as uint8 `(height, width, 3)`."""
+    if image.mode != "F":
+        return np.asarray(image).copy()
+    grey = np.rint(np.clip(np.asarray(image), 0, 255)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _looks_like_image(file, folder):
@@ -199,13 +321,16 @@ def _bytes_of(image, width):
     return pixels * each + converted * _CONVERTED_BYTES + width * max(image.size) * _PILLOW_BYTES
 
 
-def _resized(image, height, width, channels):
-    """A decoded image upright, in grey or colour, of the given size; a large one some rows at a time, without a copy.
+def _resized(image, size, channels):
+    """A decoded image upright, in grey or colour, of a size (height, width), or of its own where that is None.
+
+    A large one is converted some rows at a time, without a copy.
 
     Across first, which makes each row by itself, and then down; where Pillow goes down first, its bytes may differ by 1.
     """
     turn, side = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation), (None, "first rows"))
     across, down = image.size if side.endswith("rows") else image.size[::-1]
+    height, width = size or (down, across)
     # What is a pixel wide may be millions high, and becomes as wide as the model takes it before it becomes lower.
     _check_area(width, down)
     step, narrow = down if across * down <= _LARGE else max(1, _AT_A_TIME // across), None

@@ -13,12 +13,13 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import refuse_masked
 
 
-def as_batch(array: Any, name: str) -> tuple[np.ndarray, bool]:
+def as_batch(array: Any, name: str, keep_bytes: bool = False) -> tuple[np.ndarray, bool]:
     """A float64 batch with channels, made from an array of rank 2, 3 or 4.
 
     Args:
         array: numbers of shape `(batch, height, width, channels)`, `(height, width, channels)` or `(height, width)`.
         name: what messages call the array.
+        keep_bytes: whether uint8 stays uint8.
 
     Returns:
         The pair (float64 array `(batch, height, width, channels)`, whether the input was a batch).
@@ -34,7 +35,7 @@ def as_batch(array: Any, name: str) -> tuple[np.ndarray, bool]:
             f"{name} has the shape {array.shape}; expected a batch (batch, height, width, channels), one image "
             "(height, width, channels) or one image without channels (height, width), with no empty axis."
         )
-    numbers = array.astype(np.float64)
+    numbers = array if keep_bytes and array.dtype == np.uint8 else array.astype(np.float64)
     _check_finite(numbers, name)
     if numbers.ndim == 2:
         numbers = numbers[..., None]

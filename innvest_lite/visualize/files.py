@@ -1,9 +1,10 @@
-"""Writing a picture to a PNG file, whole or not at all. Called by users and the command line."""
+"""Writing a picture to a PNG, JPEG or WebP file, whole or not at all. Called by users and the command line."""
 
 from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -12,21 +13,33 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import replacing
 from innvest_lite.visualize.checks import as_picture
 
+# What an ending means: Pillow's name of a format, its options, and the longest side that it can hold. JPEG without
+# subsampling, which would smear the colours of thin lines.
+_JPEG = ("JPEG", {"quality": 92, "subsampling": 0}, 65_500)
+FORMATS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
+    ".png": ("PNG", {}, 2**31 - 1),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": ("WEBP", {"quality": 92}, 16_383),
+}
+
 
 def save(picture: Any, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Write one picture as PNG: first under a temporary name in the same folder, then renamed.
+    """Write one picture as PNG, JPEG or WebP: first under a temporary name in the same folder, then renamed.
 
-    An existing file is replaced. The parent folder is made where it is missing, but no folder above it.
+    An existing file is replaced. The parent folder is made where it is missing, but no folder above it. PNG keeps every
+    pixel; JPEG and WebP, of quality 92, are smaller files of photographs, and change pixels a little.
 
     Args:
         picture: uint8 `(height, width, 3)`.
-        path: the path of the file, ending in `.png`.
+        path: the path of the file, ending in `.png`, `.jpg`, `.jpeg` or `.webp`.
 
     Returns:
         The path, as a `pathlib.Path`.
 
     Raises:
-        InvalidInputError: not such a picture, another ending, or a folder above the parent that does not exist.
+        InvalidInputError: not such a picture, another ending, sides longer than its format holds, or a folder above the
+            parent that does not exist.
         OSError: the disk's own errors (no permission, no space); nothing is left behind.
 
     Example:
@@ -35,11 +48,20 @@ def save(picture: Any, path: str | os.PathLike[str]) -> pathlib.Path:
     """
     array = as_picture(picture, "picture")
     path = pathlib.Path(path)
-    if path.suffix.lower() != ".png":
-        raise InvalidInputError(f"Pictures are written as PNG, but the path is {str(path)!r}; let it end in '.png'.")
+    if path.suffix.lower() not in FORMATS:
+        raise InvalidInputError(
+            f"Pictures are written as PNG, JPEG or WebP, but the path is {str(path)!r}; let it end in "
+            "'.png', '.jpg' or '.webp'."
+        )
+    name, options, longest = FORMATS[path.suffix.lower()]
+    if max(array.shape) > longest:
+        raise InvalidInputError(
+            f"{name} holds {longest} pixels a side, but picture has the shape {array.shape}: let "
+            f"{str(path)!r} end in '.png'."
+        )
     _make_parent(path)
     with replacing(path) as partial:
-        Image.fromarray(array).save(partial, format="PNG")
+        Image.fromarray(array).save(partial, format=name, **options)
     return path
 
 

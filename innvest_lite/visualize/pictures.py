@@ -1,22 +1,30 @@
 """From arrays to pictures: heat maps, signals, and heat maps on their image.
 
 The package's docstring says how an array's rank is read. All sums and quotients are float64, and values are divided
-before they are added, so float16, 1e30 and 1e-38 do not overflow. Called by users and the command line.
+before they are added, so float16, 1e30 and 1e-38 do not overflow. A map that is drawn larger or smaller than it is
+(`resized`) is clipped, then interpolated, then coloured: the picture is smooth, the relevance is not touched. Called by
+users and the command line.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.images import as_photo
 from innvest_lite.options import truth
-from innvest_lite.visualize.checks import as_batch, check_colour_channels
+from innvest_lite.visualize.checks import as_batch, check_colour_channels, check_size
 from innvest_lite.visualize.colormaps import DEFAULT, colorize
 
 LUMA = (0.299, 0.587, 0.114)
 """The lightness of red, green and blue (ITU-R BT.601), what Pillow's mode "L" uses."""
+
+# Pixels of an overlay that are coloured at a time: a photograph's numbers in float64 take many times what its bytes take.
+_AT_A_TIME = 1 << 18
 
 
 def heatmap(
@@ -26,6 +34,7 @@ def heatmap(
     *,
     percentile: float = 100.0,
     absolute: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """A diverging heat map: channels are summed, zero is neutral, and the largest |sum| gets a full colour.
 
@@ -35,25 +44,33 @@ def heatmap(
     Args:
         relevance: shape `(batch, height, width, channels)`, `(height, width, channels)` or `(height, width)`, any unit
             (attributions come in logits).
-        colormap: "blue-white-red" (the default), "seismic" or "blue-black-red"; the first name is negative.
+        colormap: "blue-white-red" (the default), "seismic" or "blue-black-red", of which the first word is negative and the
+            second zero. Also "viridis", "magma" and "jet", without a neutral colour: from -limit to limit, so that zero is
+            the colour in the middle, and with `absolute` from 0 to limit.
         limit: the |sum| with a full colour, in the unit of `relevance`, for all images alike; larger ones are clipped
             to it. None takes the largest of each image.
         percentile: without a limit, the percentile of |sum|, above 0 to 100, of each image that gets the full colour.
         absolute: whether |sum| is shown, in the colours of positive values alone.
+        size: `(height, width)` of the picture, to which the map is enlarged or reduced smoothly (bilinear); None: that of
+            the map, a pixel for each position. Only the picture is smooth: a patch of one colour is one number of the map,
+            and what it shows of details finer than the map's own positions is interpolation.
 
     Returns:
         uint8 array `(batch, height, width, 3)`, or `(height, width, 3)` for one image.
 
     Raises:
-        InvalidInputError: wrong rank or type, NaN or Inf, an unknown map, a limit that is not a positive number, or a
-            percentile out of range or beside a limit.
+        InvalidInputError: wrong rank or type, NaN or Inf, an unknown map, a limit that is not a positive number, a
+            percentile out of range or beside a limit, or a size that is none.
 
     Example:
         >>> heatmap(np.array([[-1.0, 0.0, 1.0]]), colormap="seismic").tolist()
         [[[0, 0, 96], [255, 255, 255], [96, 0, 0]]]
     """
     batch, is_batch = as_batch(relevance, "relevance")
-    pictures = colorize(strength_of(batch, limit, percentile, absolute), colormap)
+    strength = strength_of(batch, limit, percentile, absolute)
+    if size is not None:
+        strength = resized(strength, *_checked_size(size))
+    pictures = colorize(strength, colormap, absolute)
     return pictures if is_batch else pictures[0]
 
 
@@ -120,10 +137,17 @@ def overlay(
 
     The weight of the colour is `opacity * min(1, 2 |s| / max|s|)`, so where nothing is relevant the plain image shows.
 
+    The image may have any size: the photograph that was resized for the model, of 1200 x 800 pixels with a map of 224 x
+    224, say, gives a picture of 1200 x 800. The sum over channels is clipped to the limit and enlarged or reduced smoothly
+    (bilinear) to the image's size, as `images.load_image` resized the image, without keeping proportions; then it is
+    coloured. Relevance itself is not changed, and what the picture shows of details finer than the map's own positions is
+    interpolation. At the same size nothing is interpolated.
+
     Args:
         relevance: as in `heatmap`.
-        image: the explained image, of the same rank and size as `relevance`, with 1 or 3 channels. uint8 is shown as it
-            is, 0 black and 255 white; all other types are stretched, each image's least value black and its largest
+        image: the explained image: an array of the same rank as `relevance`, with 1 or 3 channels, of any height and width;
+            or, for one map, the path of an image or an image of Pillow's, as `images.as_photo` takes them. uint8 is shown
+            as it is, 0 black and 255 white; all other types are stretched, each image's least value black and its largest
             white (a constant image is mid-grey). Three channels are read as red, green, blue.
         colormap: as in `heatmap`.
         limit: as in `heatmap`.
@@ -132,24 +156,58 @@ def overlay(
         absolute: as in `heatmap`.
 
     Returns:
-        uint8 array `(batch, height, width, 3)`, or `(height, width, 3)` for one image.
+        uint8 array `(batch, height, width, 3)`, or `(height, width, 3)` for one image, of the size of `image`.
 
     Raises:
-        InvalidInputError: as in `heatmap`; sizes that differ; an image without 1 or 3 channels; an opacity outside
-            0..1.
+        InvalidInputError: as in `heatmap`; another rank or number of images; an image without 1 or 3 channels, or that
+            cannot be read; an opacity outside 0..1.
 
     Example:
         >>> overlay(np.zeros((1, 2)), np.array([[0, 255]], np.uint8))[..., 0].tolist()
         [[0, 255]]
+        >>> overlay(np.ones((7, 7)), "photos/bird.png").shape
+        (28, 28, 3)
     """
     batch, is_batch = as_batch(relevance, "relevance")
     if isinstance(opacity, str) or not 0 <= opacity <= 1:
         raise InvalidInputError(f"opacity is {opacity!r}; expected a number from 0 (image alone) to 1.")
     strength = strength_of(batch, limit, percentile, absolute)
-    weight = opacity * np.minimum(1, 2 * np.abs(strength))[..., None]
-    grey = _grey(image, np.shape(relevance))[..., None]
-    pictures = _to_bytes((1 - weight) * grey + weight * (colorize(strength, colormap) / 255))
+    image = _image_of(image, np.shape(relevance))
+    strength = resized(strength, *image.shape[1:3])
+    pictures = np.empty((*strength.shape, 3), np.uint8)
+    for number, shown in enumerate(pictures):
+        _lay(shown, strength[number], image[number], opacity, lambda part: colorize(part, colormap, absolute))
     return pictures if is_batch else pictures[0]
+
+
+def _lay(shown, strength, image, opacity, colors):
+    """Fills one picture, some rows at a time."""
+    stretch = (lambda grey: grey / 255) if image.dtype == np.uint8 else _stretching(_lightness(image))
+    rows = max(1, _AT_A_TIME // strength.shape[1])
+    for start in range(0, len(strength), rows):
+        part = strength[start : start + rows]
+        grey = stretch(_lightness(image[start : start + rows]))[..., None]
+        weight = opacity * np.minimum(1, 2 * np.abs(part))[..., None]
+        shown[start : start + rows] = _to_bytes((1 - weight) * grey + weight * (colors(part) / 255))
+
+
+def resized(strength: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Maps of numbers from -1 to 1 in another size, interpolated bilinearly; the same array where they have it.
+
+    Bilinear: no number leaves the range of its neighbours, so that no rim of the other sign is drawn round a spot.
+
+    Args:
+        strength: float `(batch, height, width)`.
+        height: pixels.
+        width: pixels.
+
+    Returns:
+        float array `(batch, height, width)`.
+    """
+    if strength.shape[1:] == (height, width):
+        return strength
+    maps = [Image.fromarray(one.astype(np.float32)) for one in strength]
+    return np.stack([np.asarray(one.resize((width, height), Image.Resampling.BILINEAR)) for one in maps])
 
 
 def strength_of(batch: np.ndarray, limit: float | None, percentile: float, absolute: bool) -> np.ndarray:
@@ -188,30 +246,42 @@ def _largest(batch):
     return np.where(largest > 0, largest, 1.0)
 
 
-def _grey(image, shape):
-    """The image's lightness in 0..1, float64 (batch, height, width), checked against the relevance's shape."""
-    batch, _ = as_batch(image, "image")
+def _checked_size(size):
+    """A size (height, width), checked."""
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise InvalidInputError(f"size is {size!r}; expected (height, width) in pixels, or None for that of the map.")
+    for side, name in zip(size, ("height", "width"), strict=True):
+        check_size(side, f"The {name} in size", least=1)
+    return tuple(size)
+
+
+def _image_of(image, shape):
+    """The image under a map of that shape, as a batch (batch, height, width, 1 or 3): uint8, or float64."""
+    is_file = isinstance(image, str | os.PathLike | Image.Image)
+    if is_file:
+        batch, rank = as_photo(image)[None], len(shape)
+    else:
+        batch, rank = as_batch(image, "image", keep_bytes=True)[0], np.ndim(image)
     check_colour_channels(batch, "image", "Pass the image that was explained, before any channel was added.")
-    if np.ndim(image) != len(shape) or _places(np.shape(image)) != _places(shape):
+    if rank != len(shape) or (rank == 4 and len(batch) != shape[0]):
+        found = f"is one photograph, {batch.shape[1:]}," if is_file else f"has the shape {np.shape(image)}"
         raise InvalidInputError(
-            f"image has the shape {np.shape(image)} and relevance {shape}; expected the same rank, batch, height and "
-            "width. Pass the image that was explained, resized as the model saw it."
+            f"image {found} and relevance {shape}; expected the same rank, and as many images as maps. Height "
+            "and width may differ. Pass the image that was explained, or, of a batch, one by one: relevance[0]."
         )
-    lightness = batch[..., 0] if batch.shape[-1] == 1 else batch @ LUMA
-    return lightness / 255 if np.asarray(image).dtype == np.uint8 else _stretch(lightness)
+    return batch
 
 
-def _places(shape):
-    """An array's shape without its channels."""
-    return shape if len(shape) == 2 else shape[:-1]
+def _lightness(image):
+    """Of red, green and blue, or of grey: float64, without the channels' axis."""
+    return image[..., 0].astype(np.float64) if image.shape[-1] == 1 else image @ np.array(LUMA)
 
 
-def _stretch(lightness):
-    """Each image's least value becomes 0 and its largest 1; a constant image becomes 1/2."""
-    half = lightness / 2  # the difference of two halves cannot overflow
-    least = half.min(axis=(1, 2), keepdims=True)
-    span = half.max(axis=(1, 2), keepdims=True) - least
-    return np.where(span > 0, (half - least) / np.where(span > 0, span, 1.0), 0.5)
+def _stretching(lightness):
+    """A function of lightness after which the image's least value is 0 and its largest 1; 1/2 where it is constant."""
+    # The difference of two halves cannot overflow.
+    least, span = lightness.min() / 2, lightness.max() / 2 - lightness.min() / 2
+    return (lambda grey: (grey / 2 - least) / span) if span > 0 else (lambda grey: np.full(grey.shape, 0.5))
 
 
 def _to_bytes(values):

@@ -34,7 +34,7 @@ def _heatmaps():
     relevance, photo = _map(40, 60)[..., None], _photo()
     spiky = relevance + 30 * (np.arange(2400).reshape(40, 60, 1) == 707)
     rows = [
-        [visualize.heatmap(relevance, name) for name in visualize.COLORMAPS],
+        [visualize.heatmap(relevance, name) for name in ("blue-white-red", "seismic", "blue-black-red")],
         [visualize.heatmap(spiky), visualize.heatmap(spiky, percentile=99), visualize.heatmap(relevance, absolute=True)],
         [photo, visualize.overlay(relevance, photo), visualize.overlay(relevance, photo, "seismic", opacity=0.5)],
     ]

@@ -215,10 +215,32 @@ def test_save_makes_no_other_folder(tmp_path):
         save(solid(0), tmp_path / "file" / "a.png")
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a", "png"])
-def test_save_writes_png_only(tmp_path, name):
-    with pytest.raises(InvalidInputError, match=r"let it end in '\.png'"):
+@pytest.mark.parametrize("name", ["a.tiff", "a", "png", "jpg"])
+def test_save_writes_no_other_format(tmp_path, name):
+    with pytest.raises(InvalidInputError, match=r"let it end in '\.png', '\.jpg' or '\.webp'"):
         save(solid(0), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")])
+def test_save_writes_by_the_ending(tmp_path, name, kind):
+    """A smooth picture, and thin red lines on white, which subsampled colours would smear."""
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    picture[:32] = np.linspace(0, 255, 64).astype(np.uint8)[None, :, None]
+    picture[40::4, :, 1:] = 60
+    path = save(picture, tmp_path / name)
+    with Image.open(path) as image:
+        assert (image.format, image.mode, image.size) == (kind, "RGB", (64, 64))
+        off = np.abs(np.asarray(image).astype(int) - picture)
+    assert off[:32].mean() < 2 and (kind == "WEBP" or off.mean() < 6)
+
+
+@pytest.mark.parametrize(("name", "side"), [("a.webp", 16_383), ("a.jpg", 65_500)])
+def test_save_says_what_a_format_cannot_hold(tmp_path, name, side):
+    save(np.zeros((1, side, 3), np.uint8), tmp_path / name)
+    with pytest.raises(InvalidInputError, match=f"holds {side} pixels a side.* end in '.png'"):
+        save(np.zeros((side + 1, 1, 3), np.uint8), tmp_path / f"longer-{name}")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_save_wants_one_picture(tmp_path):

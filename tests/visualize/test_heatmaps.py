@@ -58,7 +58,10 @@ def test_negated_relevance_exchanges_red_and_blue():
     assert np.array_equal(heatmap(-relevance, "seismic"), heatmap(relevance, "seismic")[..., ::-1])
 
 
-@pytest.mark.parametrize("name", COLORMAPS)
+DIVERGING = ("blue-white-red", "seismic", "blue-black-red")
+
+
+@pytest.mark.parametrize("name", DIVERGING)
 def test_colour_maps_are_centred(name):
     assert len(COLORMAPS[name]) % 2 == 1
     assert len(set(COLORMAPS[name][len(COLORMAPS[name]) // 2])) == 1, "the neutral colour is a grey"
@@ -234,8 +237,7 @@ def test_overlay_uses_the_limit():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 6, 3)), r"image has the shape \(4, 6, 3\) and relevance \(4, 5, 3\)"),
-        (np.zeros((4, 5)), "expected the same rank"),
+        (np.zeros((4, 5)), r"image has the shape \(4, 5\) and relevance \(4, 5, 3\); expected the same rank"),
         (np.zeros((1, 4, 5, 3)), "expected the same rank"),
         (np.zeros((4, 5, 2)), "image has 2 channels"),
         (np.full((4, 5, 3), np.nan), "image has 60 values that are NaN"),
@@ -334,3 +336,35 @@ def test_importing_is_light():
     code = f"import sys, innvest_lite.visualize; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+# --- maps without a neutral colour ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "most"), [("viridis", 2), ("magma", 3)])
+def test_maps_by_name_are_those_that_matplotlib_shows(name, most):
+    published = 255 * np.array(pytest.importorskip("matplotlib").colormaps[name].colors)
+    values = np.linspace(-1, 1, 256)
+    assert np.abs(heatmap(values[None], name)[0] - published).max() < most
+    assert np.abs(heatmap((values[None] + 1) / 2, name, absolute=True)[0] - published).max() < most
+
+
+def test_jet_is_as_its_formula():
+    """Red, green and blue are the same trapezium, two eighths apart."""
+    values = np.linspace(-1, 1, 101)
+    place = (values + 1) / 2
+    top = [np.clip(1.5 - np.abs(4 * place - centre), 0, 1) for centre in (3, 2, 1)]
+    assert np.abs(heatmap(values[None], "jet")[0] - 255 * np.stack(top, axis=-1)).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["viridis", "magma", "jet"])
+def test_zero_is_the_middle_of_the_maps_without_a_neutral_colour_and_the_first_colour_of_magnitudes(name):
+    colors = [list(color) for color in COLORMAPS[name]]
+    assert heatmap(np.array([[-1.0, 0.0, 1.0]]), name).tolist() == [[colors[0], colors[len(colors) // 2], colors[-1]]]
+    assert heatmap(np.array([[-1.0, 0.0]]), name, absolute=True).tolist() == [[colors[-1], colors[0]]]
+    image = np.zeros((1, 2), np.uint8)
+    assert overlay(np.array([[-1.0, 0.0]]), image, name, opacity=1, absolute=True).tolist() == [[colors[-1], [0, 0, 0]]]
+
+
+def test_magnitudes_in_a_diverging_map_have_the_colours_of_positive_values():
+    assert heatmap(np.array([[-1.0, 0.0]]), absolute=True).tolist() == [[RED, WHITE]]
