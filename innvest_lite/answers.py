@@ -39,6 +39,7 @@ class Answer:
         score: the model's number for it.
         unit: what the number is, "probability", "logit" or "output".
         logit: what the explanation starts from, in logits.
+        share: of logits of classes, what their softmax makes of the score; else None.
     """
 
     index: int | None
@@ -46,10 +47,17 @@ class Answer:
     score: float
     unit: str
     logit: float
+    share: float | None = None
 
     def __str__(self) -> str:
         named = f" ({self.index})" if self.index is not None and self.name != _unnamed(self.index) else ""
-        return f"{printable(self.name)}{named}, {self.unit} {_short(self.score)}"
+        return f"{printable(self.name)}{named}, {self.said}"
+
+    @property
+    def said(self) -> str:
+        """The score and its unit as they are read: "probability 0.98", "logit 6.24 (softmax 0.98)"."""
+        more = "" if self.share is None else f" (softmax {_short(self.share)})"
+        return f"{self.unit} {_short(self.score)}{more}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON takes them."""
@@ -196,7 +204,8 @@ def _of_one(found, row, sample, value):
         every = "all outputs" if (row == 1).all() and len(row) > 1 else "weighted outputs"
         return Answer(None, every, float(value), LOGIT, float(value))
     index = int(row[0] > 0) if two_classes else int(named[0])
-    return Answer(index, found.name(index), float(found.values[sample, index]), found.unit, float(value))
+    share = float(found.probabilities[sample, index]) if found.unit == LOGIT else None
+    return Answer(index, found.name(index), float(found.values[sample, index]), found.unit, float(value), share)
 
 
 def _of_the_whole(explainer, target, value):

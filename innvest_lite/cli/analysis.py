@@ -59,7 +59,7 @@ def _explain_images(arguments, out):
     target = models.target_of(arguments.target, analyzer, truth.labels)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     batches = reading.batches_for(arguments, model, places)
-    task = _Task(arguments, analyzer, target, found, truth, places, out)
+    task = _Task(arguments, analyzer, target, (found, truth), places)
     try:
         for batch in batches:
             task.explain(batch)
@@ -83,14 +83,12 @@ class _Task:
         arguments: argparse.Namespace,
         analyzer: Any,
         target: Any,
-        found: reading.Found,
-        truth: naming.Truth,
+        known: tuple[reading.Found, naming.Truth],
         places: dict,
-        out: pathlib.Path,
     ) -> None:
         self.rows: list[dict] = []
-        self._arguments, self._analyzer, self._target, self._out = arguments, analyzer, target, out
-        self._found, self._truth, self._places, self._scaled = found, truth, places, 0
+        self._arguments, self._analyzer, self._target, self._out = arguments, analyzer, target, pathlib.Path(arguments.out)
+        (self._found, self._truth), self._places, self._scaled = known, places, 0
 
     def explain(self, batch: reading.Batch) -> None:
         """Writes the explanations of one batch."""

@@ -111,5 +111,5 @@ def _plain(name):
 
 
 def _listed(names, most=6):
-    numbered = [f"{number} {name}" for number, name in enumerate(names)]
+    numbered = [name if name == str(number) else f"{number} {name}" for number, name in enumerate(names)]
     return ", ".join(numbered if len(names) <= most else [*numbered[: most - 1], "...", numbered[-1]])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 import innvest_lite
+from innvest_lite.visualize import caption, overlay
 from innvest_lite.visualize.suited import as_bytes, suited
 
-__all__ = ["as_bytes", "pictures_of"]
+__all__ = ["as_bytes", "drawn", "pictures_of"]
 
 
 def pictures_of(method: str, values: np.ndarray, pixels: np.ndarray, percentile: float | None = None) -> np.ndarray:
@@ -23,3 +24,33 @@ def pictures_of(method: str, values: np.ndarray, pixels: np.ndarray, percentile:
         uint8 array `(batch, height, width, 3)`.
     """
     return suited(innvest_lite.ANALYZERS[method].analyzer.picture, values, pixels, percentile)
+
+
+def drawn(
+    method: str,
+    values: np.ndarray,
+    pixels: np.ndarray | None,
+    photo: np.ndarray | None,
+    *,
+    style: str,
+    title: str,
+    colormap: str,
+) -> np.ndarray:
+    """The picture of one explanation.
+
+    Args:
+        method: its name.
+        values: the explanation, `(height, width, channels)`.
+        pixels: the image as the model's size has it, in 0..255, of the same shape.
+        photo: the photograph, uint8 `(height, width, 3)`, of any size.
+        style: "plain", the map alone; "overlay", the map on the photograph; "panel", both beside each other, with title.
+        title: of a panel.
+        colormap: of maps.
+
+    Returns:
+        uint8 array `(height, width, 3)`.
+    """
+    if style == "plain":
+        return pictures_of(method, values[None], pixels[None])[0]
+    shown = overlay(values, photo, colormap)
+    return shown if style == "overlay" else caption(shown, title)

@@ -19,7 +19,7 @@ from innvest_lite.files import locked, replacing
 from innvest_lite.tables import csv_cell, table
 
 JSON, CSV = "explanations.json", "explanations.csv"
-COLUMNS = ("file", "method", "target", "class", "name", "score", "unit", "logit", "true", "values", "picture")
+COLUMNS = ("file", "method", "target", "class", "name", "score", "unit", "softmax", "logit", "true", "values", "picture")
 # Rows that are printed; a file has all.
 _SHOWN = 20
 
@@ -46,7 +46,7 @@ def row(
         picture: likewise, of the picture.
     """
     found = {"file": file, "method": method, "target": target, **answer.to_dict(), "true": true}
-    return {**found, "values": values, "picture": picture}
+    return {**found, "softmax": answer.share, "values": values, "picture": picture}
 
 
 def note(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -89,8 +89,8 @@ def _cells(one):
         one["name"] if one["class"] is None or one["name"] == f"class {one['class']}" else f"{one['name']} ({one['class']})"
     )
     more = f" (true: {one['true']})" if _is_wrong(one) else ""
-    score = f"{one['unit']} {one['score']:.3g}"
-    return one["file"], f"{named}{more}", score, one["picture"] or ""
+    answer = Answer(one["class"], one["name"], one["score"], one["unit"], one["logit"], one["softmax"])
+    return one["file"], f"{named}{more}", answer.said, one["picture"] or ""
 
 
 def _is_wrong(one):

@@ -3,93 +3,130 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import innvest_lite
 from innvest_lite import report
-from innvest_lite.cli import arrays, evaluation, models, reading
+from innvest_lite.answers import answers, checked_labels, kind_of, scores
+from innvest_lite.cli import evaluation, models, naming, overwriting, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among
-from innvest_lite.images import find_images
+from innvest_lite.images import load_photo
 
-METHODS = ("gradient", "lrp.epsilon_plus_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
+METHODS = ("gradcam", "gradient", "lrp.epsilon_plus_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
 """The methods that are shown by default."""
+# The larger side of a photograph on the page, in pixels.
+_SIDE = 560
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explains the images and writes the page; returns the exit code."""
     models.check_file(arguments.model)
-    if arrays.is_array(arguments.images):
+    if any(map(reading.is_samples, arguments.images)):
         raise InvalidInputError(
-            "A report shows images, from a folder or an image file. For a .npy file use analyze or evaluate."
+            "A report shows images, from a folder or image files. For a .npy or .csv file use analyze or evaluate."
         )
     methods = models.known_methods(arguments.methods or METHODS)
     out = report.checked_path(arguments.out)
-    labels = _labels(arguments.labels)
+    labels = naming.labels(arguments.labels)
     patterns = evaluation.given_patterns(arguments, methods)
     reading.check_preprocessor(arguments.preprocess)
-    paths = find_images(arguments.images)
-    check_none_among([out], {"one of the images": paths, **models.files_read(arguments)})
-    if len(paths) > arguments.limit:
-        say(f"The first {arguments.limit} of {len(paths)} images are shown; use --limit for more")
-        paths = paths[: arguments.limit]
+    found = reading.found(arguments.images)
+    check_none_among([out], {"one of the images": found.paths, **models.files_read(arguments)})
+    overwriting.refuse_existing([out], arguments)
+    paths = _drawn(found, arguments)
     model = models.load(arguments.model)
-    watched = models.with_softmax(model) if arguments.logits else model
-    _check_labels(labels, watched)
+    watched = models.with_probabilities(model, arguments.logits)
     models.check_prepared_alike(patterns, arguments.preprocess, model)
+    judge = _Judge(watched, found, labels)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
     explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
-    samples = _samples(arguments, watched, read, inputs, explained, labels)
+    samples = _samples(arguments, judge, read, inputs, explained)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
-    facts = _facts(arguments, model, samples, code, patterns)
+    facts = _facts(arguments, model, samples, code, patterns, judge)
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
     report.write(out, title, samples, facts=facts, **options)
     say(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
-    if not any(sample.classes for sample in samples):
-        say("The outputs are not probabilities of classes, so none are shown. If the model ends in logits, use --logits.")
     for message in dict.fromkeys([*left_out, *more]):
         complain(f"left out: {message}")
     return 1 if left_out else code
 
 
-def _labels(path):
-    """The names of the classes, or None."""
-    if path is None:
-        return None
-    try:
-        return pathlib.Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"--labels {path!r} is not text in UTF-8: {error}.") from error
+def _drawn(found, arguments):
+    """The images that are shown: all, or at random as many of each folder as there is room for, in their order."""
+    if len(found.paths) <= arguments.limit:
+        return found.paths
+    folders: dict[pathlib.Path, list[pathlib.Path]] = {}
+    generator = np.random.default_rng(arguments.seed)
+    for path in (found.paths[place] for place in generator.permutation(len(found.paths))):
+        folders.setdefault(path.parent, []).append(path)
+    turns = itertools.zip_longest(*(folders[folder] for folder in sorted(folders)))
+    chosen = set(itertools.islice((path for turn in turns for path in turn if path is not None), arguments.limit))
+    of_each = f", as many of each of the {len(folders)} folders" if len(folders) > 1 else ""
+    say(
+        f"{arguments.limit} of {len(found.paths)} images are shown, drawn at random{of_each}; --limit shows more, --seed "
+        "others"
+    )
+    return tuple(path for path in found.paths if path in chosen)
 
 
-def _facts(arguments, model, samples, code, patterns):
+class _Judge:
+    """What the model says of images, and what their folders say."""
+
+    def __init__(self, model: Any, found: reading.Found, labels: Any) -> None:
+        if len(model.outputs) != 1:
+            raise InvalidInputError(f"A report needs a model with one output, but this one has {len(model.outputs)}.")
+        self._analyzer, self._found = innvest_lite.Gradient(model), found
+        explainer = self._analyzer.explainer
+        kind = kind_of(explainer)
+        classes = explainer.targets.classes if kind is not None else None
+        if labels is not None:
+            checked_labels(labels, classes or 1)
+        self.truth = naming.truth_of(found, labels, classes)
+        self.many_at_once = kind is not None and not kind[1]
+        if self.truth.said:
+            say(self.truth.said)
+
+    def name(self, path: pathlib.Path) -> str:
+        """What an image is called."""
+        return self._found.name(path)
+
+    def __call__(self, paths: Sequence[pathlib.Path], inputs: np.ndarray, arguments: argparse.Namespace) -> list[dict]:
+        """For each image the fields of a `report.Sample` that say what it is taken for and what it is."""
+        given: dict[str, Any] = {"labels": self.truth.labels, "batch_size": arguments.batch_size}
+        found = scores(self._analyzer, inputs, **given)
+        if found is None:
+            return [{"classes": (), "said": str(one)} for one in answers(self._analyzer, inputs, **given)]
+        return [self._judged(found, place, path, arguments.top) for place, path in enumerate(paths)]
+
+    def _judged(self, found, place, path, top):
+        true = self.truth.classes.get(path)
+        known = {} if true is None else {"true": found.name(true), "wrong": int(found.values[place].argmax()) != true}
+        if true is not None and self.many_at_once:
+            known["wrong"] = bool(found.values[place, true] <= 0.5)
+        return {"classes": found.likeliest(place, top), **known}
+
+
+def _facts(arguments, model, samples, code, patterns, judge):
     """The sentences about the page as a whole."""
     said = [f"{model.name}, {len(samples)} images, prepared by {arguments.preprocess!r}."]
     said += ["Some images could not be read and are left out."] if code else []
-    said.append(f"Each explanation is of the {'predicted class' if _is_of_two_classes(model) else 'largest output'}.")
+    said.append(f"Each explanation is of the {'predicted class' if judge.truth.labels else 'largest output'}.")
+    said += ["The classes do not exclude each other: each has a probability of its own."] if judge.many_at_once else []
+    said += [f"{judge.truth.said}."] if judge.truth.said else []
     if patterns is not None:
         source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these images themselves"
         said.append(f"Patterns: {source}.")
     return " ".join(said)
-
-
-def _check_labels(labels, model):
-    """Checks, before the work starts, that there is a label for each output."""
-    if len(model.outputs) != 1:
-        raise InvalidInputError(f"A report needs a model with one output, but this one has {len(model.outputs)}.")
-    classes = 2 if _is_of_two_classes(model) else model.output_shape[-1]
-    if labels is not None and len(labels) != classes:
-        raise InvalidInputError(f"--labels names {len(labels)} classes, but the model has {classes}.")
-
-
-def _is_of_two_classes(model):
-    """Whether the model's only output is one sigmoid unit."""
-    return innvest_lite.Gradient(model).explainer.targets.two_classes
 
 
 def _read(arguments, model, paths):
@@ -120,27 +157,31 @@ def _explained(arguments, model, methods, inputs, patterns):
     return found, left_out, patterns
 
 
-def _samples(arguments, watched, read, inputs, explained, labels):
+def _samples(arguments, judge, read, inputs, explained):
     """A `report.Sample` for each image."""
     pixels = np.concatenate([batch.pixels for batch in read])
     paths = [path for batch in read for path in batch.paths]
-    root = pathlib.Path(arguments.images)
-    outputs = watched.predict(inputs, batch_size=arguments.batch_size, verbose=0)
-    if outputs.ndim == 2 and _is_of_two_classes(watched):
-        outputs = np.hstack([1 - outputs, outputs])
     pictures = {name: pictures_of(name, values, pixels, arguments.percentile) for name, (values, _) in explained.items()}
     sums = {name: _sums(values, exponents) for name, (values, exponents) in explained.items()}
-    images = np.broadcast_to(as_bytes(pixels), (*pixels.shape[:-1], 3))
     return [
         report.Sample(
-            name=path.relative_to(root).as_posix() if root.is_dir() else path.name,
-            image=images[place],
-            classes=_likeliest(outputs[place], arguments.top, labels),
+            name=judge.name(path),
+            image=_photo(path, pixels[place]),
             pictures={name: found[place] for name, found in pictures.items()},
             values={name: found[place] for name, found in sums.items()},
+            **said,
         )
-        for place, path in enumerate(paths)
+        for place, (path, said) in enumerate(zip(paths, judge(paths, inputs, arguments), strict=True))
     ]
+
+
+def _photo(path, pixels):
+    """The photograph as large as the page shows it, or, where the model sees more of it or it is small, its pixels."""
+    photo = Image.fromarray(load_photo(path))
+    if max(photo.size) <= max(pixels.shape[:2]):
+        return np.broadcast_to(as_bytes(pixels), (*pixels.shape[:-1], 3)).copy()
+    photo.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(photo)
 
 
 def _sums(values, exponents):
@@ -152,14 +193,6 @@ def _sums(values, exponents):
     if not fits.all():
         say("Some values are outside the range of float64: the page shows them divided by a power of two for each image.")
     return np.where(fits, true, scaled)
-
-
-def _likeliest(outputs, count, labels):
-    """`(name, probability)` of the most likely classes; empty for outputs that are not probabilities of classes."""
-    if outputs.ndim != 1 or len(outputs) < 2 or outputs.min() < 0 or abs(outputs.sum() - 1) > 1e-2:
-        return ()
-    best = np.argsort(-outputs, kind="stable")[:count]
-    return tuple((f"class {place}" if labels is None else labels[place], float(outputs[place])) for place in best)
 
 
 def _measured(arguments, model, methods, inputs, patterns):

@@ -1,6 +1,7 @@
 "use strict";
 const overlay = document.getElementById("overlay");
 const order = document.getElementById("order");
+const choice = document.getElementById("show");
 const samples = document.getElementById("samples");
 const given = [...samples.children];
 const by = {
@@ -15,6 +16,12 @@ overlay.addEventListener("input", () => {
 });
 order.addEventListener("change", () => {
   samples.append(...(order.value === "given" ? given : [...given].sort(by[order.value])));
+});
+
+choice?.addEventListener("change", () => {
+  for (const sample of given) sample.hidden = choice.value !== "all" && sample.dataset.judged !== choice.value;
+  const shown = given.filter((sample) => !sample.hidden).length;
+  document.getElementById("count").textContent = `${shown} of ${given.length} images are shown`;
 });
 
 /* The value at a place: of the 16-bit numbers that the page holds, in units of the largest. */

@@ -31,6 +31,9 @@ _READING = (
     "sums over channels, in the unit of the method."
 )
 _RHO = "Medians over a layer's neurons. Values that differ from 1 by less than the floor cannot be told from 1."
+# Images up to this side show their pixels; larger ones are smooth, and so are the maps on them.
+_PIXELATED = 64
+_SHOWN = {"all": "all", "wrong": "wrong predictions", "right": "right predictions"}
 _ORDERS = {
     "given": "as given",
     "surest": "most confident first",
@@ -45,10 +48,13 @@ class Sample:
 
     Attributes:
         name: of the image, such as its file's.
-        image: uint8 `(height, width, 3)`.
+        image: uint8 `(height, width, 3)`, of any size: maps are laid over all of it.
         classes: `(name, probability)` of the most likely classes, in falling order.
         pictures: method -> uint8 `(height, width, 3)`.
         values: method -> float `(height, width)`, what the picture shows, in the method's unit.
+        said: what the model says where that is no probability of classes, such as "the output, 3.20".
+        true: the name of the true class, where it is known.
+        wrong: whether the prediction is another class; None where that is not known.
     """
 
     name: str
@@ -56,6 +62,9 @@ class Sample:
     classes: tuple[tuple[str, float], ...]
     pictures: dict[str, np.ndarray]
     values: dict[str, np.ndarray]
+    said: str = ""
+    true: str | None = None
+    wrong: bool | None = None
 
 
 def page(
@@ -97,7 +106,11 @@ def page(
         sections += (
             f'<section><h2>Signal estimators (rho, 1 is best)</h2><p class="facts">{_RHO}</p>{_table(rows)}</section>'
         )
-    options = "".join(f'<option value="{value}">{text}</option>' for value, text in _ORDERS.items())
+    order = _select("order", "Order", _ORDERS)
+    known = [sample for sample in samples if sample.wrong is not None]
+    show = _select("show", "Show", _SHOWN) if known else ""
+    wrong = sum(bool(sample.wrong) for sample in known)
+    count = f'<output id="count">{wrong} of {len(known)} predictions are wrong</output>' if known else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -110,8 +123,10 @@ def page(
 <body>
 <header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{_READING}</p></header>
 <form aria-label="How the pictures are shown">
-<label>Heat map over image <input id="overlay" type="range" min="0" max="100" value="85"></label>
-<label>Order <select id="order">{options}</select></label>
+<label>Heat map over image <input id="overlay" type="range" min="0" max="100" value="70"></label>
+{order}
+{show}
+{count}
 </form>
 <main>
 <div id="samples">
@@ -173,20 +188,31 @@ def _style(number, sample):
     """The rules for one sample; attributes of style would need a policy that lets strangers' pass, too."""
     height, width = sample.image.shape[:2]
     return (
-        f"#sample-{number} {{ --image: url({_data(sample.image, 'image')}); }}\n"
-        f"#sample-{number} .alone {{ aspect-ratio: {width} / {height}; }}\n"
+        f"#sample-{number} {{ --image: url({_data(sample.image, 'image', photo=True)}); }}\n"
+        f"#sample-{number} .stack {{ aspect-ratio: {width} / {height}; }}\n"
     )
+
+
+def _select(name, label, options):
+    choices = "".join(f'<option value="{value}">{text}</option>' for value, text in options.items())
+    return f'<label>{label} <select id="{name}">{choices}</select></label>'
 
 
 def _article(number, sample):
     confidence = sample.classes[0][1] if sample.classes else 0
-    classes = "".join(f"<li>{html.escape(str(name))} {_percent(share)}</li>" for name, share in sample.classes)
+    said = [f"{name} {_percent(share)}" for name, share in sample.classes] or [sample.said] * bool(sample.said)
+    classes = "".join(f"<li>{html.escape(text)}</li>" for text in said)
+    if sample.true is not None:
+        mark = "wrong: this is" if sample.wrong else "true class:"
+        classes += f'<li class="{"wrong" if sample.wrong else "true"}">{mark} {html.escape(sample.true)}</li>'
+    judged = "" if sample.wrong is None else f' data-judged="{"wrong" if sample.wrong else "right"}"'
+    kind = "sample smooth" if max(sample.image.shape[:2]) > _PIXELATED else "sample"
     alone = f'role="img" aria-label="{html.escape(sample.name)}"'
     figures = [_figure(f'<div class="stack alone" {alone}></div>', "image")]
     figures += [_heat(sample, method) for method in sample.pictures]
     name = html.escape(sample.name)
     return (
-        f'<article class="sample" id="sample-{number}" data-confidence="{confidence:.6f}" data-name="{name}">'
+        f'<article class="{kind}" id="sample-{number}" data-confidence="{confidence:.6f}" data-name="{name}"{judged}>'
         f'<h2>{name}</h2><ul class="classes">{classes}</ul><div class="pictures">{"".join(figures)}</div></article>'
     )
 
@@ -213,7 +239,8 @@ def _heat(sample, method):
         f"{_image(sample.pictures[method], f'heat map by {method}')}"
         '<span class="mark"></span></div>'
     )
-    return _figure(stack, method, '<output aria-live="polite"></output>')
+    nothing = "" if limit else "<br>(all zero)"
+    return _figure(stack, method, f'{nothing}<output aria-live="polite"></output>')
 
 
 def _figure(content, caption, more=""):
@@ -230,18 +257,24 @@ def _image(picture, text):
     return f'<img src="{_data(picture, text)}" width="{width}" height="{height}" alt="{html.escape(text)}">'
 
 
-def _data(picture, name):
-    """A picture as a data URL."""
+def _data(picture, name, photo=False):
+    """A picture as a data URL; a photograph as JPEG."""
     picture = as_picture(picture, name)
+    if photo and max(picture.shape[:2]) > _PIXELATED:
+        return _url(Image.fromarray(picture), "JPEG", quality=88, optimize=True)
     colors, places = np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)
     if len(colors) > 256:
         image = Image.fromarray(picture)
     else:  # a heat map has one colour for each step of its map: a third of the bytes
         image = Image.fromarray(places.reshape(picture.shape[:2]).astype("uint8"))
         image.putpalette(colors.tobytes())
+    return _url(image, "PNG", optimize=True)
+
+
+def _url(image, kind, **options):
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _table(rows):

@@ -56,8 +56,8 @@ def look(browser, path, size, screenshot):
     wide, out = page.evaluate(_CUT_OFF)
     wrong += ["wider than the window"] * wide + [f"cut off: {element}" for element in out]
     wrong += [f"asked for {url[:80]}" for url in asked if not url.startswith(("file:", "data:"))]
-    wrong += _answers(page)
     page.screenshot(path=screenshot, full_page=True)
+    wrong += _answers(page)
     for violation in Axe().run(page).response["violations"]:
         wrong.append(f"axe, {violation['impact']}: {violation['id']}: {violation['help']}")
     page.close()
@@ -67,7 +67,7 @@ def look(browser, path, size, screenshot):
 def _answers(page):
     """Whether the controls do what they say."""
     wrong = []
-    stack, output = page.locator(".stack[data-values]").first, page.locator("output").first
+    stack, output = page.locator(".stack[data-values]").first, page.locator("figure output").first
     stack.hover(position={"x": 20, "y": 20})
     by_pointer = output.inner_text()
     stack.focus()
@@ -82,7 +82,20 @@ def _answers(page):
     page.keyboard.press("End")
     page.locator("#order").select_option("least")
     shares = page.locator(".sample").evaluate_all("all => all.map((one) => +one.dataset.confidence)")
-    return wrong + ([] if shares == sorted(shares) else ["samples are not sorted"])
+    wrong += [] if shares == sorted(shares) else ["samples are not sorted"]
+    return wrong + _filters(page)
+
+
+def _filters(page):
+    """Whether wrong and right predictions can be shown alone, on pages that know which are which."""
+    if not page.locator("#show").count():
+        return []
+    page.locator("#show").select_option("wrong")
+    shown = page.locator(".sample:visible").evaluate_all("all => all.map((one) => one.dataset.judged)")
+    counted = page.locator("#count").inner_text()
+    page.locator("#show").select_option("all")
+    good = set(shown) <= {"wrong"} and counted.startswith(f"{len(shown)} of ")
+    return [] if good else [f"the filter shows {shown} and says {counted!r}"]
 
 
 def main():
