@@ -6,7 +6,7 @@ import argparse
 import pathlib
 
 import innvest_lite
-from innvest_lite.cli import models, overwriting, reading
+from innvest_lite.cli import models, reading
 from innvest_lite.files import check_none_among, check_not_inside
 
 _FORMAT_OF = {".tflite": "litert", ".onnx": "onnx"}
@@ -19,7 +19,6 @@ def run(arguments: argparse.Namespace) -> int:
     out = pathlib.Path(arguments.out)
     kept = models.files_read(arguments)
     check_none_among([out], kept)
-    overwriting.refuse_existing([out], arguments)
     check_not_inside(out, {what: path for what, (path,) in kept.items()})
     if arguments.preprocess is not None:
         reading.check_preprocessor(arguments.preprocess)

@@ -59,7 +59,6 @@ def merge(arguments: argparse.Namespace) -> int:
     paths = arguments.parts
     check_output(out)
     check_none_among([out], {"one of the parts": paths})
-    overwriting.refuse_existing([out], arguments)
     merged = innvest_lite.PatternStatistics.load(paths[0])
     for path in paths[1:]:
         merged.merge(innvest_lite.PatternStatistics.load(path))

@@ -1,4 +1,4 @@
-"""No command replaces a file of an earlier run, unless it is told to with --overwrite. Called by the commands."""
+"""Results of an earlier run are not replaced, unless --overwrite says so. Called by the commands whose results take work."""
 
 from __future__ import annotations
 

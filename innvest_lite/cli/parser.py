@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_demo(commands):
     summary = "a method of every family on a shipped digit classifier, as one picture"
     demo = _command(commands, "demo", summary)
-    _add_out(demo, False, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
+    _add_out(demo, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
     demo.add_argument("--digits", type=types.positive, default=10, metavar="N", help="how many to explain (%(default)s)")
     demo.add_argument("--seed", type=int, help="choose other digits at random; default: the first ones of each class")
     demo.add_argument("--all", action="store_true", help="all methods, not only one of each family")
@@ -107,6 +107,7 @@ def _add_fit(commands):
     fit.add_argument("data", metavar="DATA", nargs="+", help=_DATA)
     _add_columns(fit)
     _add_out(fit, required=True, metavar="FILE", help="the pattern file to write, such as patterns.h5")
+    _add_overwrite(fit)
     fit.add_argument("--estimator", type=types.estimator, help=_ESTIMATOR)
     fit.add_argument(
         "--approximate",
@@ -150,6 +151,7 @@ def _add_analyze(commands):
         "--composite", metavar="NAME", help="LRP by this composite, such as epsilon_plus, alpha2_beta1 or attn_lrp"
     )
     _add_out(analyze, default="explanations", metavar="DIR", help="folder for the results (%(default)s)")
+    _add_overwrite(analyze)
     analyze.add_argument(
         "--target",
         type=types.target,
@@ -199,6 +201,7 @@ def _add_evaluate(commands):
     _add_columns(evaluate)
     _add_methods(evaluate, "DATA")
     _add_out(evaluate, default="evaluation", metavar="DIR", help="folder for the results (%(default)s)")
+    _add_overwrite(evaluate)
     evaluate.add_argument("--limit", type=types.positive, metavar="N", help="use N random samples of DATA; default: all")
     _add_truth(evaluate)
     _add_degradation(evaluate)
@@ -359,11 +362,12 @@ def _add_method(command):
     _add_output_name(command)
 
 
-def _add_out(command, overwrites=True, **options):
+def _add_out(command, **options):
     command.add_argument("-o", "--out", **options)
-    if not overwrites:
-        return
-    command.add_argument("--overwrite", action="store_true", help="replace files of an earlier run")
+
+
+def _add_overwrite(command):
+    command.add_argument("--overwrite", action="store_true", help="replace results of an earlier run")
 
 
 def _add_former(command, name, **options):

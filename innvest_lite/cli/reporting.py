@@ -14,7 +14,7 @@ from PIL import Image
 import innvest_lite
 from innvest_lite import report
 from innvest_lite.answers import answers, checked_labels, kind_of, scores
-from innvest_lite.cli import evaluation, models, naming, overwriting, reading
+from innvest_lite.cli import evaluation, models, naming, reading
 from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
@@ -41,7 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
     reading.check_preprocessor(arguments.preprocess)
     found = reading.found(arguments.images)
     check_none_among([out], {"one of the images": found.paths, **models.files_read(arguments)})
-    overwriting.refuse_existing([out], arguments)
     paths = _drawn(found, arguments)
     model = models.load(arguments.model)
     watched = models.with_probabilities(model, arguments.logits)

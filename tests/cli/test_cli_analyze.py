@@ -14,6 +14,9 @@ from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.images import load_image
 from innvest_lite.visualize import heatmap, overlay, project
 
+# What is written beside the results.
+RECORD = ("explanations.csv", "explanations.json")
+
 
 def fit_in_batches(images, size):
     """The Python API's patterns of the same batches."""
@@ -56,7 +59,7 @@ def test_pixels_that_the_model_scales_itself_are_said_to_be_scaled_twice(tmp_pat
     x = keras.Input((28, 28, 1))
     body = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()])
     keras.Model(x, keras.layers.Dense(2)(body(x))).save(tmp_path / "scales.keras")
-    given = ["--method", "input", "--out", tmp_path / "out"]
+    given = ["--method", "input", "--out", tmp_path / "out", "--overwrite"]
     for model, preprocess, said in (
         ("scales.keras", "unit", True),
         ("scales.keras", "none", False),
@@ -72,7 +75,7 @@ def test_analyze_takes_options_of_the_method(fitted, tmp_path, capsys):
     method = ["analyze", MODEL, folder / "images", "--method", "integrated_gradients", "--out", tmp_path, *options]
     assert run(*method, "--option", "steps=3", "--option", "rule=trapezoid") == 0
     expected = innvest_lite.IntegratedGradients(small_model(), 3, rule="trapezoid").analyze(images[:1], batch_size=2)
-    np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(np.load(tmp_path / "0.integrated_gradients.npy"), expected[0], rtol=1e-5, atol=1e-7)
     assert "has no option 'stepps'. Did you mean 'steps'?" in fails(capsys, *method, "--option", "stepps=3")
     with pytest.raises(SystemExit):
         run(*method, "--option", "steps")
@@ -85,16 +88,17 @@ def test_analyze_writes_the_values_of_the_python_api(fitted, tmp_path, method):
     patterns = innvest_lite.Patterns.load(folder / "patterns.h5")
     needs = method != "gradient"
     given = ["--patterns", folder / "patterns.h5"] if needs else []
-    assert run("analyze", MODEL, folder / "images", "--method", method, *given, "--out", tmp_path, *options) == 0
+    given = [*given, "--out", tmp_path, "--plain"]
+    assert run("analyze", MODEL, folder / "images", "--method", method, *given, *options) == 0
     analyzer = innvest_lite.create_analyzer(method, small_model(), **({"patterns": patterns} if needs else {}))
     expected = analyzer.analyze(images, batch_size=2)
     draw = project if method == "pattern.net" else heatmap
-    assert len(list(tmp_path.iterdir())) == 12
+    assert len(list(tmp_path.iterdir())) == 12 + len(RECORD)
     for index in range(6):
-        values = np.load(tmp_path / f"{index}.npy", allow_pickle=False)
+        values = np.load(tmp_path / f"{index}.{method}.npy", allow_pickle=False)
         assert values.dtype == np.float32
         assert np.array_equal(values, expected[index])
-        assert np.array_equal(picture(tmp_path / f"{index}.png"), draw(expected[index]))
+        assert np.array_equal(picture(tmp_path / f"{index}.{method}.png"), draw(expected[index]))
 
 
 def test_analyze_target_and_overlay(fitted, tmp_path):
@@ -102,10 +106,10 @@ def test_analyze_target_and_overlay(fitted, tmp_path):
     options = ["--target", 3, "--overlay", *options]
     assert run("analyze", MODEL, folder / "images" / "1.png", "--method", "gradient", "--out", tmp_path, *options) == 0
     expected = innvest_lite.Gradient(small_model()).analyze(images[1:2], target=3, batch_size=2)
-    assert np.array_equal(np.load(tmp_path / "1.npy"), expected[0])
+    assert np.array_equal(np.load(tmp_path / "1.gradient.npy"), expected[0])
     pixels = load_image(folder / "images" / "1.png", 28, 28, 1).astype(np.uint8)
-    assert np.array_equal(picture(tmp_path / "1.png"), overlay(expected[0], pixels))
-    assert [file.name for file in sorted(tmp_path.iterdir())] == ["1.npy", "1.png"]
+    assert np.array_equal(picture(tmp_path / "1.gradient.png"), overlay(expected[0], pixels))
+    assert [file.name for file in sorted(tmp_path.iterdir())] == sorted(["1.gradient.npy", "1.gradient.png", *RECORD])
 
 
 def test_one_of_several_outputs(tmp_path, capsys):
@@ -119,7 +123,7 @@ def test_one_of_several_outputs(tmp_path, capsys):
     assert "['classes', 'second']" in message
     assert run("analyze", tmp_path / "two.keras", tmp_path / "images", *given, "--output-name", "second") == 0
     expected = innvest_lite.Gradient(model, output="second").analyze(images)
-    assert np.array_equal(np.load(tmp_path / "out" / "a.npy"), expected[0])
+    assert np.array_equal(np.load(tmp_path / "out" / "a.gradient.npy"), expected[0])
     assert run("inspect", tmp_path / "two.keras", "--output-name", "second") == 0
     assert "outputs: classes (None, 10) float32, second (None, 2) float32" in capsys.readouterr().out
 
@@ -131,19 +135,19 @@ def test_an_h5_model_gives_the_same(fitted, tmp_path, eager):
     assert run("analyze", tmp_path / "digits.h5", folder / "images", "--method", "pattern.net", *given) == 0
     patterns = innvest_lite.Patterns.load(folder / "patterns.h5")
     expected = innvest_lite.PatternNet(small_model(), patterns=patterns).analyze(images, batch_size=2)
-    assert np.array_equal(np.load(tmp_path / "out" / "5.npy"), expected[5])
+    assert np.array_equal(np.load(tmp_path / "out" / "5.pattern.net.npy"), expected[5])
 
 
 def test_same_stems_keep_apart(tmp_path):
     names = ["a/x.png", "b/x.png", "x.png", "b/c/y.bmp", "b/c/y.png", "b/c/Y.gif"]
     images = write_digits(tmp_path / "images", names)
     out = tmp_path / "new" / "out"
-    assert run("analyze", MODEL, tmp_path / "images", "--method", "input", "--preprocess", "unit", "--out", out) == 0
+    assert run("analyze", MODEL, tmp_path / "images", "--method", "input", "--preprocess", "unit", "--plain", "--out", out) == 0
     results = ["a/x", "b/x", "x", "b/c/y.bmp", "b/c/y.png", "b/c/Y.gif"]
     for image, result in zip(images, results, strict=True):
-        assert np.load(out / f"{result}.npy") == pytest.approx(image, abs=1e-6)
-        assert np.array_equal(picture(out / f"{result}.png")[..., 0], np.rint(image[..., 0] * 255))
-    assert len([file for file in out.rglob("*") if file.is_file()]) == 12
+        assert np.load(out / f"{result}.input.npy") == pytest.approx(image, abs=1e-6)
+        assert np.array_equal(picture(out / f"{result}.input.png")[..., 0], np.rint(image[..., 0] * 255))
+    assert len([file for file in out.rglob("*") if file.is_file()]) == 12 + len(RECORD)
 
 
 def test_open_size_needs_size(tmp_path, capsys):
@@ -153,7 +157,7 @@ def test_open_size_needs_size(tmp_path, capsys):
     arguments = ["analyze", tmp_path / "open.keras", tmp_path / "images", "--method", "gradient", "--out", tmp_path / "o"]
     assert "add --size HEIGHT WIDTH" in fails(capsys, *arguments)
     assert run(*arguments, "--size", 10, 14) == 0
-    assert np.load(tmp_path / "o" / "a.npy").shape == (10, 14, 3)
+    assert np.load(tmp_path / "o" / "a.gradient.npy").shape == (10, 14, 3)
     arguments[1] = MODEL
     assert "(10, 14), but the model takes (28, 28)" in fails(capsys, *arguments, "--size", 10, 14)
 
@@ -168,7 +172,7 @@ def test_values_beyond_float32_come_with_their_exponents(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(Analyzer, "analyze", scaled)
     assert run("analyze", MODEL, tmp_path / "images", "--method", "gradient", "--out", tmp_path / "out") == 0
-    assert json.loads((tmp_path / "out" / "exponents.json").read_text()) == {"x": 70}
+    assert json.loads((tmp_path / "out" / "exponents.json").read_text()) == {"x.gradient": 70}
     assert "2**exponent" in capsys.readouterr().out
 
 
@@ -190,8 +194,8 @@ def test_unreadable_images_are_named_and_the_rest_is_done(tmp_path, capsys):
     given = ["--method", "gradient", "--out", tmp_path / "out", *options]
     assert run("analyze", MODEL, tmp_path / "images", *given) == 1
     expected = innvest_lite.Gradient(small_model()).analyze(images, batch_size=3)
-    assert sorted(file.name for file in (tmp_path / "out").glob("*.npy")) == ["0.npy", "1.npy", "3.npy", "5.npy"]
-    assert np.array_equal(np.load(tmp_path / "out" / "5.npy"), expected[3])
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.npy")) == [f"{number}.gradient.npy" for number in (0, 1, 3, 5)]
+    assert np.array_equal(np.load(tmp_path / "out" / "5.gradient.npy"), expected[3])
     printed = capsys.readouterr()
     assert "Wrote 4 explanations" in printed.out
     for errors in (fit_errors, printed.err):
@@ -274,6 +278,6 @@ def test_a_class_and_a_pixel_of_a_segmentation(tmp_path):
     data = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype("float32")
     np.save(tmp_path / "x.npy", data)
     for text, target in (("2", 2), ("4,1,2", (4, 1, 2))):
-        given = ["--method", "gradient", "--out", tmp_path / "out", "--target", text]
+        given = ["--method", "gradient", "--out", tmp_path / "out", "--overwrite", "--target", text]
         assert run("analyze", tmp_path / "m.keras", tmp_path / "x.npy", *given) == 0
-        assert_close(np.load(tmp_path / "out" / "x.npy"), innvest_lite.Gradient(model).analyze(data, target=target))
+        assert_close(np.load(tmp_path / "out" / "x.gradient.npy"), innvest_lite.Gradient(model).analyze(data, target=target))

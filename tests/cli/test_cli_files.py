@@ -86,10 +86,12 @@ def results_of(given):
     truth = (*evaluate, "--truth", "masks.npy", "--truth-signal", "signal.npy")
     export = ("export", "m.keras", "--method", "gradient", "--out", "x.tflite")
     return {
-        "out/a.npy": (analyze, ("images/b.png", "m.keras")),
-        "out/b.png": (analyze, ("images/b.png", "images/a.png")),
+        "out/a.input.npy": (analyze, ("images/b.png", "m.keras")),
+        "out/b.input.png": (analyze, ("images/b.png", "images/a.png")),
+        "out/explanations.csv": (analyze, ("images/a.png", "m.keras")),
+        "out/explanations.json": (array, ("data.npy", "m.keras")),
         "out/exponents.json": (array, ("data.npy", "m.keras")),
-        "out/data.npy": (array, ("data.npy", "m.keras")),
+        "out/data.input.npy": (array, ("data.npy", "m.keras")),
         "page.html": (page, ("images/a.png", "labels.txt", "m.keras")),
         "out/degradation.csv": (evaluate, ("data.npy", "m.keras")),
         "out/ground_truth.csv": (truth, ("masks.npy", "signal.npy", "data.npy")),
@@ -160,11 +162,13 @@ def scaled(monkeypatch):
 
 def exponents(out):
     path = pathlib.Path(out) / "exponents.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    found = json.loads(path.read_text()) if path.exists() else None
+    return found and {name.removesuffix(".input"): power for name, power in found.items()}
 
 
 def explain(data, out):
-    assert run("analyze", MODEL, data, "--method", "input", "--out", out, "--batch-size", 2) == 0
+    options = ("--method", "input", "--out", out, "--batch-size", 2, "--overwrite", "--plain")
+    assert run("analyze", MODEL, data, *options) == 0
 
 
 @pytest.fixture
@@ -227,7 +231,7 @@ def test_no_result_ever_stands_beside_the_exponent_of_another(two, scaled, monke
     """The process ends at each moment in turn; what is on the disk then is right, or missing."""
     scaled([70, 71, 72])
     explain(two / "one", two / "out")
-    before = {name: np.load(two / "out" / f"{name}.npy") for name in "xyz"}
+    before = {name: np.load(two / "out" / f"{name}.input.npy") for name in "xyz"}
     real, moments = os.replace, []
 
     class LostError(Exception):
@@ -250,10 +254,10 @@ def test_no_result_ever_stands_beside_the_exponent_of_another(two, scaled, monke
         monkeypatch.setattr(os, "replace", real)
         now = exponents(two / f"out-{lost}") or {}
         for name, old, new in zip("xyz", (70, 71, 72), (1, 0, 3), strict=True):
-            path = two / f"out-{lost}" / f"{name}.npy"
+            path = two / f"out-{lost}" / f"{name}.input.npy"
             if path.exists():
                 # The values are the same in both runs: which of the exponents is right is told by the time of writing.
-                is_new = path.stat().st_mtime_ns != (two / "out" / f"{name}.npy").stat().st_mtime_ns
+                is_new = path.stat().st_mtime_ns != (two / "out" / f"{name}.input.npy").stat().st_mtime_ns
                 assert now.get(name, 0) == (new if is_new else old), (lost, name)
                 np.testing.assert_array_equal(np.load(path), before[name])
 

@@ -101,7 +101,7 @@ def test_a_part_may_be_empty(folder, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
     options = ("--checkpoint", tmp_path / "run.h5", "--batch-size", 8)
-    given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", *options)
+    given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--overwrite", *options)
     assert run(*given, "--steps", 3) == 0
     assert PatternStatistics.load(tmp_path / "run.h5").batches == 3
     assert run(*given) == 0
@@ -114,7 +114,7 @@ def test_a_checkpoint_is_gone_on_from(folder, tmp_path, caplog):
 
 @pytest.mark.slow
 def test_estimators_by_kind(folder, tmp_path):
-    given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--estimator")
+    given = ("fit", MODEL, folder / "x.npy", "--out", tmp_path / "p.h5", "--overwrite", "--estimator")
     assert run(*given, "rectified=relu, output=linear") == 0
     assert Patterns.load(tmp_path / "p.h5").estimator == {"rectified": "relu", "output": "linear"}
     assert Patterns.load(tmp_path / "p.h5").reports["classes"].estimator == "linear"

@@ -160,7 +160,7 @@ def data(tmp_path_factory):
 def test_at_any_moment_of_a_fit(data, tmp_path, share, program):
     x, seconds = data
     (tmp_path / "p.h5").write_text("from before")
-    options = ("--out", tmp_path / "p.h5", "--checkpoint", tmp_path / "c.h5", "--batch-size", 4)
+    options = ("--out", tmp_path / "p.h5", "--checkpoint", tmp_path / "c.h5", "--batch-size", 4, "--overwrite")
     process = started(program, "fit", MODEL, x, *options)
     time.sleep(share * seconds)
     if process.poll() is None:
