@@ -20,6 +20,7 @@ from innvest_lite.visualize.captions import caption
 from innvest_lite.visualize.colormaps import COLORMAPS
 from innvest_lite.visualize.files import save
 from innvest_lite.visualize.grids import grid
+from innvest_lite.visualize.panels import panel
 from innvest_lite.visualize.pictures import channels, heatmap, overlay, project
 from innvest_lite.visualize.series import series
 from innvest_lite.visualize.showing import show
@@ -33,6 +34,7 @@ __all__ = [
     "grid",
     "heatmap",
     "overlay",
+    "panel",
     "project",
     "save",
     "series",

@@ -217,21 +217,34 @@ def strength_of(batch: np.ndarray, limit: float | None, percentile: float, absol
 
 
 def _signed_strength(batch, limit, percentile):
+    means, bound = _means(batch), _bounds(batch, limit, percentile)
+    return np.clip(means, -bound, bound) / bound
+
+
+def limits_of(batch: np.ndarray, limit: float | None, percentile: float) -> np.ndarray:
+    """The |sum over channels| that has the full colour, of each image: float64 (batch,), in the unit of the relevance."""
+    return _bounds(batch, limit, percentile).reshape(-1) * np.ones(len(batch)) * batch.shape[-1]
+
+
+def _means(batch):
+    """Over channels: float64 (batch, height, width). A mean cannot overflow where a sum could."""
+    return (batch / batch.shape[-1]).sum(axis=-1)
+
+
+def _bounds(batch, limit, percentile):
+    """The |mean over channels| that has the full colour, with axes kept."""
     if isinstance(percentile, (str, bool)) or not np.isscalar(percentile) or not 0 < percentile <= 100:
         raise InvalidInputError(f"percentile is {percentile!r}; expected a number above 0, up to 100.")
     if limit is not None and percentile != 100:
         raise InvalidInputError(f"limit is {limit!r} and percentile {percentile!r}; give one of the two.")
-    channels = batch.shape[-1]
-    means = (batch / channels).sum(axis=-1)  # a mean cannot overflow where a sum could
     if limit is None:
-        return np.clip(means / _scale(means, percentile), -1, 1)
+        return _scale(_means(batch), percentile)
     if isinstance(limit, (str, bool)) or not np.isscalar(limit) or not 0 < limit < np.inf:
         raise InvalidInputError(
             f"limit is {limit!r}; expected one positive, finite number in the unit of relevance, or None for the "
             "largest value of each image."
         )
-    bound = max(float(limit) / channels, np.finfo(np.float64).tiny)
-    return np.clip(means, -bound, bound) / bound
+    return np.full((1, 1, 1), max(float(limit) / batch.shape[-1], np.finfo(np.float64).tiny))
 
 
 def _scale(means, percentile):
@@ -255,6 +268,27 @@ def _checked_size(size):
     return tuple(size)
 
 
+def bytes_of(image: Any) -> np.ndarray:
+    """One image as it is shown: uint8 as it is, other types stretched from black to white, `(height, width, 3)`.
+
+    Args:
+        image: as in `overlay`: a path, an image of Pillow's, or an array `(height, width)` or `(height, width, 1 or 3)`.
+
+    Raises:
+        InvalidInputError: it is none of these.
+    """
+    if isinstance(image, str | os.PathLike | Image.Image):
+        return as_photo(image)
+    batch, is_batch = as_batch(image, "image", keep_bytes=True)
+    check_colour_channels(batch, "image", "Pass the image that was explained, before any channel was added.")
+    if is_batch and len(batch) > 1:
+        raise InvalidInputError(
+            f"image has the shape {np.shape(image)}; expected one image. Pass those of a batch one by one."
+        )
+    one = batch[0] if batch.dtype == np.uint8 else _to_bytes(_stretching(batch[0])(batch[0]))
+    return np.repeat(one, 3, axis=2) if one.shape[2] == 1 else one
+
+
 def _image_of(image, shape):
     """The image under a map of that shape, as a batch (batch, height, width, 1 or 3): uint8, or float64."""
     is_file = isinstance(image, str | os.PathLike | Image.Image)
@@ -273,7 +307,7 @@ def _image_of(image, shape):
 
 
 def _lightness(image):
-    """Of red, green and blue, or of grey: float64, without the channels' axis."""
+    """The lightness of red, green and blue, or of grey: float64, without the channels' axis."""
     return image[..., 0].astype(np.float64) if image.shape[-1] == 1 else image @ np.array(LUMA)
 
 

@@ -1,6 +1,7 @@
 """Labels as small grey images, as large as their text, so that whoever places one can leave room for all of it.
 
-Called by `visualize.grids`. The font is the one inside Pillow: Latin letters; others show as boxes.
+Called by the other files of `visualize`. The font is the one inside Pillow, which has the letters a to z, digits and signs.
+Letters with accents are written without them, dashes as "-"; letters of other scripts show as boxes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import functools
 import math
 import re
+import unicodedata
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,9 +19,15 @@ from innvest_lite.errors import InvalidInputError
 SIZES = (15, 14, 13, 12, 11, 10)  # in pixels, from the wished size to the least that is still read easily
 _LINE_SPACING = 4
 _TALL = "Ág("  # a line is as high as this, so that labels with and without descenders stand on one line
+_MISSING = "\u4e00"  # what the font has not, as all letters that it has not, is drawn as a box
+# What stands for letters and signs that cannot be taken apart.
+_INSTEAD = {
+    **dict(zip("ßøØæÆœŒłŁđðþ", ("ss", "o", "O", "ae", "AE", "oe", "OE", "l", "L", "d", "d", "th"), strict=True)),
+    **dict(zip("×≥≤≈‐‑‒–—−", ("x", ">=", "<=", "~", "-", "-", "-", "-", "-", "-"), strict=True)),
+}
 
 
-def render(text: str, width: int, align: str) -> Image.Image:
+def render(text: str, width: int, align: str, sizes: Sequence[int] = SIZES) -> Image.Image:
     """Dark text on white in a block no wider than `width`: an image of Pillow's mode "L".
 
     Lines are wrapped at spaces and after "/", "_", "-" and "."; where a part without these is too long, the text
@@ -28,6 +37,7 @@ def render(text: str, width: int, align: str) -> Image.Image:
         text: the label; line breaks in it are kept.
         width: pixels.
         align: "left", "center" or "right".
+        sizes: of the letters in pixels, the wished one first, falling.
 
     Returns:
         The image, just as large as the text.
@@ -36,7 +46,7 @@ def render(text: str, width: int, align: str) -> Image.Image:
         >>> render("PatternNet", width=200, align="center").mode
         'L'
     """
-    font, lines = _fit(str(text), width)
+    font, lines = _fit("".join(map(_written, str(text))), width, tuple(sizes))
     left, top, right, bottom = _measure(lines, font)
     block = Image.new("L", (right - left, bottom - top), 255)
     pen = ImageDraw.Draw(block)
@@ -54,6 +64,21 @@ def _font(size):
             "Labels need Pillow's scalable font, but this Pillow was built without FreeType. "
             "Install Pillow from its ready wheels, or make the grid without labels."
         ) from error
+
+
+@functools.cache
+def _written(letter):
+    """A letter as the font can write it: itself, the same without accents, or itself again, which shows as a box."""
+    if letter.isascii() or not _is_box(letter):
+        return letter
+    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part))
+    plain = _INSTEAD.get(letter, plain)
+    return plain if plain and plain.isascii() else letter
+
+
+def _is_box(letter):
+    font = _font(SIZES[0])
+    return bytes(font.getmask(letter)) == bytes(font.getmask(_MISSING))
 
 
 def _measure(lines, font):
@@ -76,9 +101,9 @@ def _parts(paragraph):
     return re.findall(r"[^\s/_.\-]*(?:[/_.\-]+|\s+|$)", paragraph)
 
 
-def _fit(text, width):
+def _fit(text, width, sizes=SIZES):
     """The largest font in which every part fits the width, and the wrapped lines; the least font breaks parts."""
-    for size in SIZES:
+    for size in sizes:
         font = _font(size)
         if all(_width(part.rstrip(), font) <= width for part in _parts(text)):
             break
