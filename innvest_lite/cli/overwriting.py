@@ -1,4 +1,4 @@
-"""Results of an earlier run are not replaced, unless --overwrite says so. Called by the commands whose results take work."""
+"""Results of an earlier run stay, unless --overwrite says otherwise. Called by the commands whose results take work."""
 
 from __future__ import annotations
 

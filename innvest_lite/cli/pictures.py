@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import innvest_lite
-from innvest_lite.visualize import caption, overlay
+from innvest_lite.visualize import overlay, panel
 from innvest_lite.visualize.suited import as_bytes, suited
 
 __all__ = ["as_bytes", "drawn", "pictures_of"]
@@ -51,6 +51,11 @@ def drawn(
         uint8 array `(height, width, 3)`.
     """
     if style == "plain":
-        return pictures_of(method, values[None], pixels[None])[0]
-    shown = overlay(values, photo, colormap)
-    return shown if style == "overlay" else caption(shown, title)
+        return pictures_of(method, values[None], pixels[None] if pixels is not None else None)[0]
+    shown = innvest_lite.ANALYZERS[method].analyzer.picture
+    if shown == "centred heatmap":
+        values = values - values.mean(axis=(0, 1), keepdims=True)
+    if style == "overlay":
+        return overlay(values, photo, colormap)
+    kind = "signal" if shown in ("signal", "image") else "overlay"
+    return panel(photo, {method: values}, title, "", colormap, kind=kind)

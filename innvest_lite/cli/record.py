@@ -46,7 +46,8 @@ def row(
         picture: likewise, of the picture.
     """
     found = {"file": file, "method": method, "target": target, **answer.to_dict(), "true": true}
-    return {**found, "softmax": answer.share, "values": values, "picture": picture}
+    found.update(softmax=answer.share, values=values, picture=picture)
+    return {column: found[column] for column in COLUMNS}
 
 
 def note(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -58,7 +59,9 @@ def note(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with locked(out / JSON, waiting=True):
         kept = {(one["values"], one["file"]): one for one in [*_read(out / JSON), *rows]}
         with replacing(out / JSON) as partial:
-            partial.write_text(json.dumps(list(kept.values()), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            # The name of a file may hold bytes that are not text: as JSON's own escapes.
+            text = json.dumps(list(kept.values()), indent=1, ensure_ascii=False) + "\n"
+            partial.write_bytes(text.encode("utf-8", "backslashreplace"))
         with replacing(out / CSV) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)

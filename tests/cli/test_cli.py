@@ -203,7 +203,9 @@ def test_only_one_image_input(tmp_path, capsys):
     assert run("inspect", tmp_path / "two.keras") == 0
 
 
-@pytest.mark.parametrize("wrong", [["--batch-size", "0"], ["--target", "-1"], ["--target", "dog"], ["--size", "2", "x"]])
+@pytest.mark.parametrize(
+    "wrong", [["--batch-size", "0"], ["--format", "gif"], ["--overlay", "--plain"], ["--size", "2", "x"]]
+)
 def test_wrong_options_are_refused_at_once(wrong, capsys):
     with pytest.raises(SystemExit) as end:
         run("analyze", MODEL, "images", "--method", "input", *wrong)

@@ -73,6 +73,7 @@ def test_pixels_that_the_model_scales_itself_are_said_to_be_scaled_twice(tmp_pat
 def test_analyze_takes_options_of_the_method(fitted, tmp_path, capsys):
     folder, images, options = fitted
     method = ["analyze", MODEL, folder / "images", "--method", "integrated_gradients", "--out", tmp_path, *options]
+    method += ["--overwrite", "--plain"]
     assert run(*method, "--option", "steps=3", "--option", "rule=trapezoid") == 0
     expected = innvest_lite.IntegratedGradients(small_model(), 3, rule="trapezoid").analyze(images[:1], batch_size=2)
     np.testing.assert_allclose(np.load(tmp_path / "0.integrated_gradients.npy"), expected[0], rtol=1e-5, atol=1e-7)
@@ -142,7 +143,10 @@ def test_same_stems_keep_apart(tmp_path):
     names = ["a/x.png", "b/x.png", "x.png", "b/c/y.bmp", "b/c/y.png", "b/c/Y.gif"]
     images = write_digits(tmp_path / "images", names)
     out = tmp_path / "new" / "out"
-    assert run("analyze", MODEL, tmp_path / "images", "--method", "input", "--preprocess", "unit", "--plain", "--out", out) == 0
+    assert (
+        run("analyze", MODEL, tmp_path / "images", "--method", "input", "--preprocess", "unit", "--plain", "--out", out)
+        == 0
+    )
     results = ["a/x", "b/x", "x", "b/c/y.bmp", "b/c/y.png", "b/c/Y.gif"]
     for image, result in zip(images, results, strict=True):
         assert np.load(out / f"{result}.input.npy") == pytest.approx(image, abs=1e-6)
@@ -159,7 +163,7 @@ def test_open_size_needs_size(tmp_path, capsys):
     assert run(*arguments, "--size", 10, 14) == 0
     assert np.load(tmp_path / "o" / "a.gradient.npy").shape == (10, 14, 3)
     arguments[1] = MODEL
-    assert "(10, 14), but the model takes (28, 28)" in fails(capsys, *arguments, "--size", 10, 14)
+    assert "(10, 14), but the model takes (28, 28)" in fails(capsys, *arguments, "--size", 10, 14, "--overwrite")
 
 
 def test_values_beyond_float32_come_with_their_exponents(tmp_path, monkeypatch, capsys):
@@ -194,7 +198,9 @@ def test_unreadable_images_are_named_and_the_rest_is_done(tmp_path, capsys):
     given = ["--method", "gradient", "--out", tmp_path / "out", *options]
     assert run("analyze", MODEL, tmp_path / "images", *given) == 1
     expected = innvest_lite.Gradient(small_model()).analyze(images, batch_size=3)
-    assert sorted(file.name for file in (tmp_path / "out").glob("*.npy")) == [f"{number}.gradient.npy" for number in (0, 1, 3, 5)]
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.npy")) == [
+        f"{number}.gradient.npy" for number in (0, 1, 3, 5)
+    ]
     assert np.array_equal(np.load(tmp_path / "out" / "5.gradient.npy"), expected[3])
     printed = capsys.readouterr()
     assert "Wrote 4 explanations" in printed.out
@@ -254,7 +260,9 @@ def test_results_never_replace_what_was_given(tmp_path, capsys):
     assert "lies in the folder of the images" in fails(capsys, *analyze, images)
     assert "lies in the folder of the images" in fails(capsys, *analyze, images / "new")
     analyze[2] = images / "a.png"
+    (images / "a.input.png").symlink_to(images / "a.png")
     assert "is one of the images, which would be replaced" in fails(capsys, *analyze, images)
+    (images / "a.input.png").unlink()
     assert "the model's own file" in fails(capsys, "fit", tmp_path / "m.h5", images, "--out", tmp_path / "m.h5")
     assert "There is no folder" in fails(capsys, "fit", MODEL, images, "--out", tmp_path / "absent" / "p.h5")
     assert "is a folder" in fails(capsys, "fit", MODEL, images, "--out", tmp_path)
@@ -280,4 +288,6 @@ def test_a_class_and_a_pixel_of_a_segmentation(tmp_path):
     for text, target in (("2", 2), ("4,1,2", (4, 1, 2))):
         given = ["--method", "gradient", "--out", tmp_path / "out", "--overwrite", "--target", text]
         assert run("analyze", tmp_path / "m.keras", tmp_path / "x.npy", *given) == 0
-        assert_close(np.load(tmp_path / "out" / "x.gradient.npy"), innvest_lite.Gradient(model).analyze(data, target=target))
+        assert_close(
+            np.load(tmp_path / "out" / "x.gradient.npy"), innvest_lite.Gradient(model).analyze(data, target=target)
+        )

@@ -123,8 +123,12 @@ def test_a_model_of_logits(digits, tmp_path, capsys, eager):
     path = tmp_path / "logits.keras"
     keras.models.clone_model(logits).save(path)
     options = ["--methods", "gradient", "--patch", 14, "--out", tmp_path]
-    assert "--logits" in fails(capsys, "evaluate", path, array, *options)
-    assert run("evaluate", path, array, *options, "--logits") == 0
+    assert run("evaluate", path, array, *options) == 0
+    assert "The model ends in logits" in capsys.readouterr().out
+    seen = (tmp_path / "degradation.csv").read_text()
+    assert "of an earlier run already: add --overwrite" in fails(capsys, "evaluate", path, array, *options, "--logits")
+    assert run("evaluate", path, array, *options, "--logits", "--overwrite") == 0
+    assert (tmp_path / "degradation.csv").read_text() == seen
 
 
 def test_methods_that_do_not_go_are_named(tmp_path, capsys, eager):

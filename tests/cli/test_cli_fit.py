@@ -163,7 +163,8 @@ def test_analyze_explains_an_array(folder, tmp_path, capsys):
     assert "Wrote 60 explanations" in capsys.readouterr().out
     analyzer = innvest_lite.PatternAttribution(small_model(), patterns=Patterns.load(folder / "whole.h5"))
     expected = analyzer.analyze(np.load(folder / "x.npy"))
-    assert_close(np.load(tmp_path / "out" / "x.npy"), expected, 1e-5)
+    assert_close(np.load(tmp_path / "out" / "x.pattern.attribution.npy"), expected, 1e-5)
     assert "--overlay is for images" in fails(capsys, "analyze", MODEL, folder / "x.npy", *options, "--overlay")
+    (folder / "x.gradient.npy").symlink_to(folder / "x.npy")
     same = ("--method", "gradient", "--out", folder)
     assert "is the file of the samples" in fails(capsys, "analyze", MODEL, folder / "x.npy", *same)

@@ -110,5 +110,5 @@ def test_a_name_that_is_no_text(tmp_path, capsys):
     given = (MODEL, tmp_path / "images", "--method", "input", "--out", os.fsdecode(os.fsencode(tmp_path) + b"/\xfe"))
     assert run("analyze", *given) == 0
     assert "\\udcfe" in capsys.readouterr().out
-    assert (tmp_path / os.fsdecode(b"\xfe") / os.fsdecode(b"\xff.npy")).exists()
+    assert (tmp_path / os.fsdecode(b"\xfe") / os.fsdecode(b"\xff.input.npy")).exists()
     assert innvest_lite.images.find_images(tmp_path / "images")

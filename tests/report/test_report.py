@@ -19,7 +19,7 @@ from innvest_lite.data import load_digits
 from innvest_lite.report import Sample, charts, page, write
 from innvest_lite.visualize import heatmap
 
-VOID = {"meta", "img", "input", "line", "polyline", "path", "wbr"}
+VOID = {"meta", "img", "input", "line", "polyline", "path", "wbr", "br"}
 
 
 class Elements(html.parser.HTMLParser):
@@ -132,6 +132,7 @@ def test_maps_of_zeros_and_samples_without_classes():
     blank = Sample("blank", given.image, (), {"gradient": given.image}, {"gradient": np.zeros((5, 6))})
     (stack,) = [stack for stack in Elements(page("A report", [blank])).of("div", "stack") if "data-values" in stack]
     assert stack["data-limit"] == "0" and not any(base64.b64decode(stack["data-values"]))
+    assert "(all zero)" in page("A report", [blank]) and "(all zero)" not in page("A report", [given])
 
 
 @pytest.mark.parametrize(
