@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 PROBABILITY, LOGIT, OUTPUT = "probability", "logit", "output"
 """What a score may be: a probability of the model's own head; a number before any head; whatever else a model puts out."""
+# From how many samples on something is said of all; shares by which scores may differ and are the same; what is nothing.
+_FEW, _SAME, _SATURATED = 8, 1e-5, 1e-12
+_PREPARED = "Are the samples prepared as in training?"
+_UNTRAINED = f"Is it trained? {_PREPARED}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,31 @@ class Scores:
         powers = np.exp(self.values - self.values.max(1, keepdims=True))
         return powers / powers.sum(1, keepdims=True)
 
+    def doubts(self) -> list[str]:
+        """What speaks against trusting the model, or the way in which the samples were prepared, as sentences.
+
+        Of at least eight samples: that all have the same scores, that none of the classes is preferred, or that all
+        probabilities are 0 or 1 to twelve digits.
+        """
+        shares = self.probabilities
+        count, classes = shares.shape
+        if count < _FEW:
+            return []
+        largest, others = shares.max(1), np.sort(shares, 1)[:, -2]
+        if np.ptp(self.values, 0).max() <= _SAME * max(np.abs(self.values).max(), _SAME):
+            return [f"The model says the same of all {count} samples. {_UNTRAINED}"]
+        if self.exclusive and largest.max() < (2 / classes if classes > 2 else 0.6):
+            return [
+                f"The model prefers no class: of {count} samples the largest probability is {largest.max():.2f}, where chance "
+                f"is {1 / classes:.2f}. {_UNTRAINED}"
+            ]
+        if self.exclusive and others.max() < _SATURATED:
+            return [
+                f"The model is saturated: of all {count} samples one class has a probability of 1, and the others less than "
+                f"1e-12. {_PREPARED} Measures by probability hardly see a change there."
+            ]
+        return []
+
     def likeliest(self, sample: int, count: int) -> tuple[tuple[str, float], ...]:
         """`(name, probability)` of the classes with the largest scores, in falling order.
 
@@ -127,6 +156,13 @@ def answers(
         >>> print(answers(innvest_lite.Gradient(model), images[:1], labels=names)[0])
         seven (7), probability 1.00
     """
+    return answers_and_scores(analyzer, x, target, labels, batch_size)[0]
+
+
+def answers_and_scores(
+    analyzer: Analyzer, x: Any, target: Any = None, labels: Sequence[str] | None = None, batch_size: int = 32
+) -> tuple[list[Answer], Scores | None]:
+    """`answers` and `scores` in one forward pass; None in place of scores where the output is none of classes."""
     explainer, plain = analyzer._explaining(target, x)
     arrays, weights = explainer.checked(x, plain, batch_size=batch_size)
     logits, outputs = explainer.outputs_of(arrays, batch_size)
@@ -136,8 +172,9 @@ def answers(
     chosen = explainer.targets.predicted(flat) if weights is None else weights.reshape(flat.shape)
     values = (flat * chosen).sum(1)
     if found is None:
-        return [_of_the_whole(explainer, plain, value) for value in values]
-    return [_of_one(found, row, sample, value) for sample, (row, value) in enumerate(zip(chosen, values, strict=True))]
+        return [_of_the_whole(explainer, plain, value) for value in values], None
+    pairs = enumerate(zip(chosen, values, strict=True))
+    return [_of_one(found, row, sample, value) for sample, (row, value) in pairs], found
 
 
 def scores(analyzer: Analyzer, x: Any, labels: Sequence[str] | None = None, batch_size: int = 32) -> Scores | None:

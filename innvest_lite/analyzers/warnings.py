@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from innvest_lite import backend
 from innvest_lite.graph.ending import ending_of
 from innvest_lite.rules.pattern import Pattern
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("innvest_lite")
 # Of an image of 8 bits, some pixel is brighter; labels, counts and board positions are not.
 _BRIGHT = 64
+# A factor below this is for numbers up to 255.
+_OF_PIXELS = 0.05
 _AMONG_RIVALS = (
     ", although a softmax does not see a constant that is added to all logits. Weights as target= contrast it with others; "
     'start="contrast" of the pattern methods and LRP\'s epsilon do not depend on it.'
@@ -70,7 +73,7 @@ def _by_patterns(plan):
 
 
 def tell_of_inputs(analyzer: Analyzer, arrays: Sequence[np.ndarray], explainer: Explainer) -> None:
-    """Warns, once, of inputs outside of a rule's bounds, and of 8-bit images that nothing scales.
+    """Warns, once, of inputs outside of a rule's bounds, of 8-bit images that nothing scales, and of those scaled twice.
 
     Args:
         analyzer: what explains them.
@@ -78,6 +81,7 @@ def tell_of_inputs(analyzer: Analyzer, arrays: Sequence[np.ndarray], explainer: 
         explainer: the engine.
     """
     _tell_of_bounds(explainer, arrays)
+    _tell_of_scaled_twice(explainer, arrays)
     if analyzer.preprocessor is None:
         _tell_of_bytes(explainer, arrays)
 
@@ -120,6 +124,33 @@ def _tell_of_bytes(explainer, arrays):
                 name,
                 one.max(),
             )
+
+
+def _tell_of_scaled_twice(explainer, arrays):
+    """Where images lie in 0..1, or -1..1, and the model scales its input as pixels in 0..255 want it."""
+    if "twice" in explainer.told:
+        return
+    for value, array, name in zip(explainer.graph.inputs, arrays, explainer.inputs.names, strict=True):
+        if array.ndim != 4 or array.dtype.kind != "f" or not array.size or not 0 < np.abs(array).max() <= 1:
+            continue
+        step = next((step for step in explainer.plan.steps if value in step.node.inputs), None)
+        if step is not None and _shrinks(step, array[:1]):
+            explainer.told.add("twice")
+            _log.warning(
+                "Input %r holds numbers up to %.3g, and the model itself scales pixels in 0 to 255 (%s), so that nearly "
+                "nothing of them is left. If it was trained on images as they are, give it those.",
+                name,
+                np.abs(array).max(),
+                step.node.name,
+            )
+
+
+def _shrinks(step, one):
+    """Whether a node takes all that it sees to less than a twentieth, as a division by 127.5 or 255 does."""
+    if step.form.kind != "scale":
+        return False
+    there, here = (backend.to_numpy(step.form.forward(given)[0]) for given in (one, np.zeros_like(one)))
+    return float(np.abs(there - here).max()) < _OF_PIXELS * float(np.abs(one).max())
 
 
 def _is_changed(plan, value):

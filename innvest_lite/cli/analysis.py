@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 import innvest_lite
-from innvest_lite.answers import answers, kind_of
+from innvest_lite.answers import Scores, answers_and_scores, kind_of
 from innvest_lite.cli import arrays, exponents, models, naming, overwriting, reading, record, samples, texts
 from innvest_lite.cli.pictures import drawn
-from innvest_lite.cli.terminal import say
+from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, check_output_folder, replacing
 from innvest_lite.images import load_photo
@@ -87,6 +87,7 @@ class _Task:
         places: dict,
     ) -> None:
         self.rows: list[dict] = []
+        self._scores: list[Scores] = []
         self._arguments, self._analyzer, self._target, self._out = arguments, analyzer, target, pathlib.Path(arguments.out)
         (self._found, self._truth), self._places, self._scaled = known, places, 0
 
@@ -94,7 +95,8 @@ class _Task:
         """Writes the explanations of one batch."""
         given: dict[str, Any] = {"target": self._target, "batch_size": self._arguments.batch_size}
         values, powers = self._analyzer.analyze(batch.inputs, return_exponent=True, **given)
-        said = answers(self._analyzer, batch.inputs, labels=self._truth.labels, **given)
+        said, found = answers_and_scores(self._analyzer, batch.inputs, labels=self._truth.labels, **given)
+        self._scores += [] if found is None else [found]
         self._out.mkdir(parents=True, exist_ok=True)
         names = [self._places[path].relative_to(self._out).as_posix() for path in batch.paths]
         exponents.note(self._out, dict(zip(names, map(int, powers), strict=True)))
@@ -122,6 +124,8 @@ class _Task:
         if self.rows:
             record.note(self._out, self.rows)
             record.show(self.rows, self._out)
+        for doubt in record.doubts(self._scores):
+            complain(f"warning: {doubt}")
         say_what_is_scaled(self._scaled, self._out)
 
     def _true(self, path):

@@ -266,7 +266,7 @@ def _add_truth(command):
 
 
 def _add_degradation(command):
-    command.add_argument("--patch", type=types.positive, default=9, metavar="N", help="the side of a patch (%(default)s)")
+    command.add_argument("--patch", type=types.positive, metavar="N", help="the side of a patch; default: 9, of tables 1")
     command.add_argument(
         "--max-patches",
         dest="steps",
@@ -278,9 +278,8 @@ def _add_degradation(command):
     _add_former(command, "--steps", dest="steps", type=types.positive)
     command.add_argument(
         "--replace",
-        choices=("patch_mean", "image_mean", "zero"),
-        default="patch_mean",
-        help="what patches are replaced by (%(default)s)",
+        choices=("patch_mean", "image_mean", "data_mean", "zero"),
+        help="what patches are replaced by; default: patch_mean, of tables data_mean",
     )
     command.add_argument(
         "--order",

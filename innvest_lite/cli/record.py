@@ -7,12 +7,15 @@ and the names of the files. Both are kept up to date as `exponents.json` is: row
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from innvest_lite.answers import Answer
+import numpy as np
+
+from innvest_lite.answers import Answer, Scores
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import locked, replacing
@@ -71,6 +74,13 @@ def note(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def check(out: pathlib.Path) -> None:
     """Raises InvalidInputError where a folder has an explanations.json that is none of ours."""
     _read(out / JSON)
+
+
+def doubts(found: Sequence[Scores]) -> list[str]:
+    """What all scores together say against the model, see `Scores.doubts`."""
+    if not found:
+        return []
+    return dataclasses.replace(found[0], values=np.concatenate([one.values for one in found])).doubts()
 
 
 def show(rows: Sequence[Mapping[str, Any]], out: pathlib.Path) -> None:

@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
     samples = _samples(arguments, judge, read, inputs, explained)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
+    for doubt in judge.doubts:
+        complain(f"warning: {doubt}")
     facts = _facts(arguments, model, samples, code, patterns, judge)
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
     report.write(out, title, samples, facts=facts, **options)
@@ -90,6 +92,7 @@ class _Judge:
         classes = explainer.targets.classes if kind is not None else None
         if labels is not None:
             checked_labels(labels, classes or 1)
+        self.doubts: list[str] = []
         self.truth = naming.truth_of(found, labels, classes)
         self.many_at_once = kind is not None and not kind[1]
         if self.truth.said:
@@ -103,6 +106,7 @@ class _Judge:
         """For each image the fields of a `report.Sample` that say what it is taken for and what it is."""
         given: dict[str, Any] = {"labels": self.truth.labels, "batch_size": arguments.batch_size}
         found = scores(self._analyzer, inputs, **given)
+        self.doubts = [] if found is None else found.doubts()
         if found is None:
             return [{"classes": (), "said": str(one)} for one in answers(self._analyzer, inputs, **given)]
         return [self._judged(found, place, path, arguments.top) for place, path in enumerate(paths)]
@@ -125,7 +129,7 @@ def _facts(arguments, model, samples, code, patterns, judge):
     if patterns is not None:
         source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these images themselves"
         said.append(f"Patterns: {source}.")
-    return " ".join(said)
+    return " ".join([*said, *judge.doubts])
 
 
 def _read(arguments, model, paths):

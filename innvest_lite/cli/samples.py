@@ -16,10 +16,10 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite import visualize
-from innvest_lite.answers import Answer, answers
+from innvest_lite.answers import Answer, Scores, answers_and_scores
 from innvest_lite.cli import arrays, exponents, models, naming, overwriting, record, spreadsheets
 from innvest_lite.cli.pictures import drawn
-from innvest_lite.cli.terminal import say
+from innvest_lite.cli.terminal import complain, say
 from innvest_lite.cli.texts import PAGE
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, replacing
@@ -70,6 +70,8 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     ]
     record.note(out, rows)
     record.show(rows, out)
+    for doubt in record.doubts(task.scores):
+        complain(f"warning: {doubt}")
     if len(pictures) < task.count and pictures:
         say(f"Pictures of the first {len(pictures)} samples are in {folder}")
     from innvest_lite.cli.analysis import say_what_is_scaled
@@ -85,6 +87,7 @@ class _Samples:
     def __init__(self, analyzer: Any, found: Any, names: Any, target: Any, labels: Any, batch_size: int) -> None:
         self.powers: dict[str, int] = {}
         self.answers: list[Answer] = []
+        self.scores: list[Scores] = []
         self._analyzer, self._found, self._names = analyzer, found, names
         self._target, self._labels, self._batch_size = target, labels, batch_size
         self._first: list[np.ndarray] = []
@@ -104,7 +107,9 @@ class _Samples:
                 np.hstack([one.reshape(len(one), -1) for one in values.values()]) if isinstance(values, dict) else values
             )
             self.powers.update({str(start + place): int(power) for place, power in enumerate(of_batch) if power})
-            self.answers += answers(self._analyzer, batch, labels=self._labels, **given)
+            said, found = answers_and_scores(self._analyzer, batch, labels=self._labels, **given)
+            self.answers += said
+            self.scores += [] if found is None else [found]
             self._first += list(values[: max(0, _DRAWN - len(self._first))])
             yield values
 

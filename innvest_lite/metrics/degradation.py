@@ -31,6 +31,11 @@ from innvest_lite.targets import Targets
 
 ORDERS = ("most", "least", "random", "both")
 
+# The side of a patch of images and series.
+_PATCH = 9
+# By how much a mean probability has to fall.
+_LITTLE = 0.01
+
 _log = logging.getLogger("innvest_lite")
 
 
@@ -39,9 +44,9 @@ def degradation(
     model: keras.Model,
     analyzer_or_attributions: Any,
     x: Any,
-    patch: int = 9,
+    patch: int | None = None,
     steps: int = 100,
-    replace: str | np.ndarray | Callable[[np.ndarray], np.ndarray] = "patch_mean",
+    replace: str | np.ndarray | Callable[[np.ndarray], np.ndarray] | None = None,
     *,
     order: str = "most",
     rank_by: str = "auto",
@@ -72,11 +77,13 @@ def degradation(
         analyzer_or_attributions: an analyzer, whose `analyze` explains the recorded class (of a single output, the
             weight is -1 for class 0); or an array of the shape of `x`. Order "random" ignores it.
         x: the samples: images, series, volumes, or tables, whose patches are of so many features.
-        patch: how many positions a patch has along each axis; at the far border it may have fewer.
+        patch: how many positions a patch has along each axis; at the far border it may have fewer. None: 9, of tables 1, a
+            column.
         steps: how many patches are replaced, one after the other; at most all.
         replace: what a patch becomes: "patch_mean", its own mean per channel; "image_mean", the sample's mean per channel;
-            "zero"; an array that broadcasts to a sample; or a callable that takes the whole array of samples and gives
-            their replacements, in the same shape.
+            "data_mean", the mean of all samples at each position; "zero"; an array that broadcasts to a sample; or a
+            callable that takes the whole array of samples and gives their replacements, in the same shape. None:
+            "patch_mean", of tables "data_mean".
         order: "most", what ranks highest first; "least", what ranks lowest first; "both", one after the other, for the area
             between the curves; "random", drawn per sample with `seed`.
         rank_by: "signed", "magnitude", or "auto": by magnitude for analyzers whose `sign_tells` is False (PatternNet, the
@@ -103,9 +110,17 @@ def degradation(
     """
     one_of(order, ORDERS, "order")
     ranked_by = ranking_of(analyzer_or_attributions, rank_by)
-    patch, steps, batch_size = positive(patch, "patch"), positive(steps, "steps"), positive(batch_size, "batch_size")
+    steps, batch_size = positive(steps, "steps"), positive(batch_size, "batch_size")
     watched = _Watched(model)
     x = watched.samples(x)
+    is_table = x.ndim == 2 and x.dtype.kind == "f"
+    patch = positive((1 if is_table else _PATCH) if patch is None else patch, "patch")
+    replace = ("data_mean" if is_table else "patch_mean") if replace is None else replace
+    if is_table and patch > 1:
+        _log.warning(
+            "Patches of %d mix columns of a table that have nothing to do with each other: patch=1 replaces one by one.",
+            patch,
+        )
     patches = watched.patches(x, patch)
     if patches.count == 1:
         _log.warning("Patch %d covers the whole input, so there is no order of patches to measure: make it smaller.", patch)
@@ -121,7 +136,23 @@ def degradation(
         totals = totals_of(patches, given, ranked_by)
         ranks = [_ranks(totals, one) for one in (("most", "least") if order == "both" else (order,))]
     found = watched.curves(patches, min(steps, patches.count), (x, fill, classes), ranks, batch_size, verbose)
+    if order != "random":
+        _tell_of_little(found[0].mean(0), patches.count)
     return Degradation(found[0], classes, order, patch, None if order == "random" else ranked_by, *found[1:])
+
+
+def _tell_of_little(curve, count):
+    """Warns where the mean probability hardly moves, whatever is replaced."""
+    moved = curve[0] - curve.min()
+    if moved < _LITTLE:
+        _log.warning(
+            "The mean probability falls by %.4f from %.4f while %d of %d patches are replaced: such curves hardly tell "
+            "methods apart. Replace more (steps=), larger patches, or by something else; or the model does not look there.",
+            moved,
+            curve[0],
+            len(curve) - 1,
+            count,
+        )
 
 
 class _Watched:

@@ -5,6 +5,7 @@ Called by `degradation` and `single_deletion`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from innvest_lite.inputs import InputSpec
 from innvest_lite.metrics.patches import Patches
 from innvest_lite.options import as_array, one_of
 
-REPLACEMENTS = ("patch_mean", "image_mean", "zero")
+REPLACEMENTS = ("patch_mean", "image_mean", "data_mean", "zero")
 _OTHERS = f"one of {REPLACEMENTS}, a callable, "
 
 
@@ -31,7 +32,14 @@ def fill_of(replace: str | np.ndarray | Callable, x: np.ndarray, patches: Patche
         return np.zeros((len(x), *[1] * (x.ndim - 1)), x.dtype)
     if is_integer(x.dtype.name):
         raise InvalidInputError(f"The model takes whole numbers, whose mean is not one: replace should not be {replace!r}.")
+    if replace == "data_mean":
+        return np.broadcast_to(x.mean(axis=0, keepdims=True, dtype="float64").astype(x.dtype), x.shape)
     if replace == "patch_mean":
+        if patches.count == math.prod(patches.sizes):
+            raise InvalidInputError(
+                "A patch of one position is its own mean, so that nothing would change: take larger patches, or another "
+                'replacement, such as replace="data_mean".'
+            )
         return patches.means(x).astype(x.dtype)
     return x.mean(axis=patches.axes, keepdims=True, dtype="float64").astype(x.dtype)
 
