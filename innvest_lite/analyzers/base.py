@@ -63,6 +63,8 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
     is_random = False
     #: What explanations are shown as, one of `visualize.suited.PICTURES`.
     picture = "heatmap"
+    #: What attributions are counted in, in words for pictures; "" for what has no unit.
+    unit = ""
     #: Whether a value's sign says for or against the explained output; not so of signals, in input units, and of gradients.
     sign_tells = True
     #: Why a map is all 0 where the explained logit is not positive, as the end of a sentence.

@@ -57,6 +57,7 @@ class Drawn(Strategy):
 class Input(Analyzer):
     """The input itself, as float32."""
 
+    unit = "input"
     hands_back = False
     picture = "image"
     sign_tells = False

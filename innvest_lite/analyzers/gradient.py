@@ -73,6 +73,7 @@ class Gradient(ReverseAnalyzer):
         (2, 4)
     """
 
+    unit = "logits per unit of input"
     sign_tells = False
 
     def __init__(self, model: Any, *, postprocess: str | None = None, tokens: str = "sum", **options: Any) -> None:
@@ -107,6 +108,7 @@ class InputTimesGradient(ReverseAnalyzer):
     Unit: logits. At an embedding, the embedded token times its gradient, summed over the embedding axis.
     """
 
+    unit = "logits"
     # What the sweep hands back is the gradient, which is not yet the attribution.
     accounts = False
 

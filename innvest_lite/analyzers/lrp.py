@@ -61,6 +61,7 @@ class LRP(ReverseAnalyzer):
         (2, 28, 28, 1)
     """
 
+    unit = "logits"
     fuses_batchnorm = True
     starts_from_logit = True
 
@@ -178,6 +179,7 @@ class DeepTaylor(ReverseAnalyzer):
         **options: as in `ReverseAnalyzer` and `Analyzer`.
     """
 
+    unit = "logits"
     fuses_batchnorm = True
     starts_from_logit = True
     zeros_mean = ": Deep Taylor decomposition explains the positive part of the logit, and theirs is none"

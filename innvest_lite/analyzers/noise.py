@@ -187,6 +187,8 @@ class NoisyGradient(Analyzer):
 class SmoothGrad(NoisyGradient):
     """The mean gradient under noise (Smilkov et al. 2017, arXiv 1706.03825). Unit: logits per unit of input."""
 
+    unit = "logits per unit of input"
+
     def reduction(self) -> Reduction:
         """See `NoisyGradient.reduction`."""
         return Mean(self.augment_by_n, self._postprocessed)
@@ -196,6 +198,7 @@ class SmoothGrad(NoisyGradient):
 class SquareGrad(NoisyGradient):
     """The mean square of the gradient under noise (Hooker et al. 2019, arXiv 1806.10758)."""
 
+    unit = "squares of logits per unit of input"
     squares = True
 
     def reduction(self) -> Reduction:
@@ -207,6 +210,7 @@ class SquareGrad(NoisyGradient):
 class VarGrad(NoisyGradient):
     """The variance of the gradient under noise (Adebayo et al. 2018, arXiv 1810.03292)."""
 
+    unit = "squares of logits per unit of input"
     squares = True
 
     def reduction(self) -> Reduction:

@@ -134,6 +134,8 @@ class IntegratedGradients(Analyzer):
         **options: as in `Analyzer`.
     """
 
+    unit = "logits"
+
     def __init__(
         self,
         model: Any,

@@ -42,6 +42,7 @@ class PatternNet(PatternAnalyzer):
         (8, 28, 28, 1)
     """
 
+    unit = "input"
     picture = "signal"
     sign_tells = False
     starts_unsigned = True
@@ -93,6 +94,8 @@ class PatternAttribution(PatternAnalyzer):
         >>> heat.shape
         (8, 28, 28, 1)
     """
+
+    unit = "logits"
 
     def __init__(self, model: Any, *, start: str = "contrast", shares: str = "auto", **options: Any) -> None:
         self.shares = one_of(shares, SHARES, "shares")

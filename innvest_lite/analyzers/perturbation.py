@@ -135,6 +135,7 @@ class Perturbation(Analyzer):
 
     def __init__(self, model: Any, *, fill: float = 0.0, score: str = "logit", **options: Any) -> None:
         self.fill, self.score = finite(fill, "fill"), one_of(score, SCORES, "score")
+        self.unit = {"logit": "logits"}.get(self.score, self.score)
         super().__init__(model, **options)
 
     def masks_of(self) -> Masks:

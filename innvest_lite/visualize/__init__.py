@@ -14,7 +14,12 @@ Makers of images read an array by its rank, and answer one picture or a batch of
 | 2    | one without channels, `(height, width)` | `(height, width, 3)` |
 
 A batch without channels, `(batch, height, width)`, cannot be told from rank 3: hand over `array[..., None]`.
+
+`explain` does all of it in one call, from a model and a photograph to a picture. It needs analyzers, so it stands in
+`innvest_lite.pictured`, and is loaded when it is first asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from innvest_lite.visualize.captions import caption
 from innvest_lite.visualize.colormaps import COLORMAPS
@@ -27,10 +32,15 @@ from innvest_lite.visualize.showing import show
 from innvest_lite.visualize.tokens import tokens
 from innvest_lite.visualize.volumes import slices
 
+if TYPE_CHECKING:
+    from innvest_lite.pictured import ImageExplanation as ImageExplanation, explain as explain
+
 __all__ = [
     "COLORMAPS",
+    "ImageExplanation",
     "caption",
     "channels",
+    "explain",
     "grid",
     "heatmap",
     "overlay",
@@ -42,3 +52,11 @@ __all__ = [
     "slices",
     "tokens",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ImageExplanation", "explain"):
+        from innvest_lite import pictured
+
+        return getattr(pictured, name)
+    raise AttributeError(f"module 'innvest_lite.visualize' has no attribute {name!r}")
