@@ -1,9 +1,10 @@
 """Pictures of explanations: NumPy arrays in, uint8 RGB arrays out, with Pillow and nothing heavier.
 
 `heatmap` (contributions), `project` (signals such as PatternNet's), `channels` (each channel of a signal) and `overlay` (a
-heat map on its image) make pictures from arrays; `series` (1-D) and `slices` (3-D) from explanations of other inputs,
-`tokens` HTML from a text's. `grid` lays pictures out with labels, `caption` writes below one; `save` writes one to a file,
-`show` puts them on the screen. Called by users and the command line.
+heat map on its image) make pictures from arrays; `series` (1-D), `slices` (3-D) and `bars` (tables) from explanations of
+other inputs, `tokens` HTML from a text's. `panel` puts a photograph beside its explanations, `grid` lays pictures out with
+labels, `caption` writes below one; `save` writes one to a file, `show` puts them on the screen. Called by users and the
+command line.
 
 Makers of images read an array by its rank, and answer one picture or a batch of them alike:
 
@@ -21,6 +22,7 @@ A batch without channels, `(batch, height, width)`, cannot be told from rank 3: 
 
 from typing import TYPE_CHECKING, Any
 
+from innvest_lite.visualize.bars import bars
 from innvest_lite.visualize.captions import caption
 from innvest_lite.visualize.colormaps import COLORMAPS
 from innvest_lite.visualize.files import save
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLORMAPS",
     "ImageExplanation",
+    "bars",
     "caption",
     "channels",
     "explain",

@@ -49,7 +49,7 @@ def _signals():
 
 def _series():
     signal = np.stack([np.sin(np.linspace(0, 20, 90)), np.linspace(-1, 1, 90) ** 2], axis=-1)
-    return visualize.series(_map(90, seed=4), signal, width=360)
+    return visualize.series(_map(90, seed=4), signal, width=360, names=["one channel", "another"])
 
 
 def _slices():
@@ -62,7 +62,36 @@ def _caption():
     return visualize.caption(visualize.heatmap(_map(60, 200, seed=7)), "lrp.sequential_preset_a_flat of class 7, 93.4 %")
 
 
-GOLDEN = {"heatmaps": _heatmaps, "signals": _signals, "series": _series, "slices": _slices, "caption": _caption}
+def _panel():
+    maps = {"one": _map(14, 21)[..., None], "another": 20 * _map(40, 60, seed=8)}
+    return visualize.panel(_photo(), maps, "A panel of two methods", percentile=99, width=700)
+
+
+def _by_name():
+    relevance = _map(40, 60)
+    rows = [
+        [visualize.heatmap(relevance, name, absolute=absolute) for name in ("viridis", "magma", "jet")]
+        for absolute in (False, True)
+    ]
+    return visualize.grid(rows, ["as they are", "magnitudes"], ["viridis", "magma", "jet"])
+
+
+def _bars():
+    relevance = [0.2, -1.4, 2.2, 0.05, -0.1, 0.6]
+    names = ["age", "blood pressure", "cholesterol", "sex", "slope", "vessels"]
+    return visualize.bars(np.array(relevance), names, [63, 145.5, 233.0, "male", 3, True], "A table", most=4, width=420)
+
+
+GOLDEN = {
+    "heatmaps": _heatmaps,
+    "signals": _signals,
+    "series": _series,
+    "slices": _slices,
+    "caption": _caption,
+    "panel": _panel,
+    "by_name": _by_name,
+    "bars": _bars,
+}
 
 
 def differing(one, other):
