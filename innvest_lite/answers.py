@@ -111,13 +111,13 @@ class Scores:
             return [f"The model says the same of all {count} samples. {_UNTRAINED}"]
         if self.exclusive and largest.max() < (2 / classes if classes > 2 else 0.6):
             return [
-                f"The model prefers no class: of {count} samples the largest probability is {largest.max():.2f}, where chance "
-                f"is {1 / classes:.2f}. {_UNTRAINED}"
+                f"The model prefers no class: the largest probability of {count} samples is {largest.max():.2f}, that of "
+                f"chance {1 / classes:.2f}. {_UNTRAINED}"
             ]
         if self.exclusive and others.max() < _SATURATED:
             return [
-                f"The model is saturated: of all {count} samples one class has a probability of 1, and the others less than "
-                f"1e-12. {_PREPARED} Measures by probability hardly see a change there."
+                f"The model is saturated: for each of {count} samples one class has a probability of 1, all others less "
+                f"than 1e-12. {_PREPARED} Measures by probability hardly see a change there."
             ]
         return []
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import innvest_lite
+from innvest_lite.answers import scores
 from innvest_lite.cli import models, overwriting, reading, results, truths
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     if not results.can_draw():
         complain("matplotlib is not installed: tables, but no plots. (pip install matplotlib)")
+    _tell_of_doubts(model, samples, arguments.batch_size)
     compared, unsupported = degraded(arguments, model, methods, samples, given, scores)
     say(compared)
     results.save_degradation(compared, out)
@@ -61,6 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
     for message in unsupported:
         complain(f"left out: {message}")
     return 1 if unsupported else code
+
+
+def _tell_of_doubts(model, samples, batch_size):
+    """What the model's scores say against it, where its output is of classes."""
+    found = scores(innvest_lite.Gradient(model), samples, batch_size=batch_size) if len(model.outputs) == 1 else None
+    for doubt in found.doubts() if found is not None else ():
+        complain(f"warning: {doubt}")
 
 
 def _checked_out(arguments):

@@ -170,6 +170,22 @@ def test_8_bit_images_that_nothing_scales_are_said(eager, caplog):
         analyzer.analyze(given)
         analyzer.analyze(given)
         assert ["up to 250, like an 8-bit image" in record.message for record in caplog.records] == [True] * said, case
+    # The other way round: what is small already, and scaled once more.
+    twice = {
+        "in 0..1": (made(scaled), images / 250, True),
+        "prepared, too": (made(scaled, preprocessor=lambda batch: batch / 255.0), images, True),
+        "standardized before": (made(scaled), images / 50.0 - 2.5, False),
+        "as they are": (made(scaled), images, False),
+        "not scaled inside": (made(network), images / 250, False),
+        "black": (made(scaled), images * 0.0, False),
+    }
+    for case, (analyzer, given, said) in twice.items():
+        caplog.clear()
+        analyzer.analyze(given)
+        analyzer.analyze(given)
+        assert ["nothing of them is left" in record.message.replace("nearly ", "") for record in caplog.records] == (
+            [True] * said
+        ), (case, caplog.text)
     # The first sample alone is looked at, whenever there is one.
     caplog.clear()
     analyzer = made(network)

@@ -344,7 +344,7 @@ def test_the_model_is_traced_once_for_the_classes_and_once_for_all_steps_of_all_
     model, x = model_of((7, 5, 2))
     calls, evaluate = [], MODULE.values_of
     monkeypatch.setattr(MODULE, "values_of", lambda *arguments: calls.append(1) or evaluate(*arguments))
-    degradation(model, heat_for(x), x, 1, 30, batch_size=2)
+    degradation(model, heat_for(x), x, 2, 30, batch_size=2)
     assert len(calls) == 2
 
 

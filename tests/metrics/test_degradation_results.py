@@ -156,6 +156,45 @@ def test_a_patch_as_large_as_the_input_is_told(caplog):
     assert found.steps == 1 and "covers the whole input" in caplog.text
 
 
+def test_a_table_loses_column_after_column_to_the_mean_of_the_data(caplog):
+    """By hand: the columns in the order of the attributions, each replaced by its mean over all samples."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softmax")])
+    x, heat = (np.random.default_rng(seed).normal(size=(6, 4)).astype("float32") for seed in (0, 1))
+    found = degradation(model, heat, x, steps=4)
+    assert found.patch == 1 and found.steps == 4 and "mix columns" not in caplog.text
+    classes = model.predict(x, verbose=0).argmax(1)
+    now = x.copy()
+    for step in range(5):
+        expected = model.predict(now, verbose=0)[np.arange(6), classes]
+        np.testing.assert_allclose(found.curves[:, step], expected, rtol=1e-5)
+        if step < 4:
+            column = np.argsort(-heat, axis=1, kind="stable")[:, step]
+            now[np.arange(6), column] = x.mean(0, dtype="float64")[column]
+    degradation(model, heat, x, patch=2, replace="patch_mean")
+    assert "Patches of 2 mix columns of a table" in caplog.text
+
+
+def test_a_curve_that_hardly_moves_is_told(caplog):
+    """Where the network does not look at what is replaced; not where it does, nor for the random order."""
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2, activation="softmax", name="classes")])
+    kernel = np.zeros((6, 2), "float32")
+    kernel[0] = 5, -5
+    model.layers[0].set_weights([kernel, np.zeros(2, "float32")])
+    there, elsewhere = np.eye(6)[[0] * 8], np.eye(6)[[3] * 8]
+    degradation(model, there, x, steps=1)
+    degradation(model, None, x, steps=1, order="random", seed=3)
+    assert not caplog.records
+    degradation(model, elsewhere, x, steps=1)
+    assert "The mean probability falls by 0.0000" in caplog.text
+
+
+def test_plots_begin_at_zero():
+    axes = result_of([[0.95, 0.94, 0.93, 0.93]] * 3).plot()
+    assert axes.get_ylim()[0] == 0
+
+
 @pytest.mark.parametrize("given", ["gradient", innvest_lite.Gradient])
 def test_names_and_classes_are_no_analyzers(given):
     model, x = model_of((7, 5, 2))
@@ -213,7 +252,7 @@ def test_on_the_demo_model_an_explanation_beats_random_order():
         ({"order": "best"}, "order should be one of .*'most', 'least', 'random'.* is 'best'"),
         ({"order": None}, "order should be one of"),
         ({"replace": "grey"}, "replace should be one of .*'patch_mean'.* is 'grey'"),
-        ({"replace": None}, r"replace should be one of .* \(NoneType\)"),
+        ({"patch": 1}, "A patch of one position is its own mean"),
         ({"replace": np.zeros(3)}, r"broadcasts to a sample of shape \(7, 5, 2\).* \(3,\)"),
         ({"replace": np.zeros((5, 7, 5, 2))}, r"broadcasts to a sample of shape \(7, 5, 2\)"),
         ({"replace": np.nan}, "What replace gives .* NaN"),
