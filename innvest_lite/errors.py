@@ -91,6 +91,10 @@ class InvalidInputError(InnvestLiteError, ValueError):
     """Data, a target or an option has a wrong shape, type, value or range."""
 
 
+class UnknownOptionError(InvalidInputError, TypeError):
+    """There is no option of this name; the message names ours for it. Also a TypeError, as Python's own."""
+
+
 class ExportError(InnvestLiteError, RuntimeError):
     """A file format cannot hold an analyzer; the message names the operations that it lacks."""
 

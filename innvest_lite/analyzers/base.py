@@ -21,6 +21,7 @@ from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.analyzers.warnings import tell, tell_of_exponents, tell_of_inputs
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_output
+from innvest_lite.foreign import familiar
 from innvest_lite.functions import checked_function
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
@@ -58,21 +59,18 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
         InvalidInputError: there is no output of that name, or no such preprocessor.
     """
 
-    fuses_batchnorm = splits_separable = joins_chains = False
+    fuses_batchnorm = splits_separable = joins_chains = is_random = False
     hands_back = True
-    is_random = False
     #: What explanations are shown as, one of `visualize.suited.PICTURES`.
     picture = "heatmap"
-    #: What attributions are counted in, in words for pictures; "" for what has no unit.
-    unit = ""
+    unit = ""  #: What attributions are counted in, in words for pictures; "" for what has no unit.
     #: Whether a value's sign says for or against the explained output; not so of signals, in input units, and of gradients.
     sign_tells = True
     #: Why a map is all 0 where the explained logit is not positive, as the end of a sentence.
     zeros_mean = ""
     #: Whether the sign of the explained logit turns the whole explanation round.
     turns_with_the_logit: Any = False
-    explains_number = False  # of no class; found before the bindings are asked for, as are the next
-    mixes_steps = has_tokens = False  # has attention or recurrent layers; looks up tokens
+    explains_number = mixes_steps = has_tokens = False  # found before bindings are asked for: no class, attention, tokens
 
     def __init__(
         self,
@@ -197,6 +195,7 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
         self.require_ready()
         return super().predict_on_batch(x)
 
+    @familiar
     def analyze(
         self,
         x: Any,

@@ -13,6 +13,7 @@ import keras
 from innvest_lite.analyzers.explainer import Explainer, finished, rivals_of
 from innvest_lite.analyzers.tokens import looked_up, refuse_computed
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.foreign import refuse_unknown
 from innvest_lite.forms.affine import with_affine_steps
 from innvest_lite.forms.chains import with_chains
 from innvest_lite.forms.inputs import CODES, with_token_inputs
@@ -44,8 +45,14 @@ class BoundWhenMade(type(keras.Model)):  # type: ignore[misc]  # Keras's own met
     if not TYPE_CHECKING:
 
         def __call__(cls, *args: Any, **options: Any) -> Any:
-            """Makes an analyzer, whole."""
-            analyzer = super().__call__(*args, **options)
+            """Makes an analyzer, whole; an option that there is not is refused with our word for it."""
+            try:
+                analyzer = super().__call__(*args, **options)
+            except TypeError as error:
+                # Asked only then: classes of one's own may take what their signatures do not name.
+                if "unexpected keyword argument" in str(error):
+                    refuse_unknown(cls.__name__, options, options_of(cls))
+                raise
             analyzer.complete()
             return analyzer
 
@@ -55,6 +62,23 @@ class BoundWhenMade(type(keras.Model)):  # type: ignore[misc]  # Keras's own met
         made_by: Any = cls
         signature = inspect.signature(made_by.__init__)
         return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=signature.empty)
+
+
+def options_of(cls: type) -> list[str]:
+    """The names of the options of an analyzer's class and of the classes behind it.
+
+    A class without `**options` hands none on to the classes behind it.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for one in cls.__mro__:
+        if "__init__" in vars(one) and issubclass(type(one), BoundWhenMade):
+            made_by: Any = one
+            parameters = inspect.signature(made_by.__init__).parameters
+            found.update(parameters)
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    taken = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, parameter in found.items() if parameter.kind in taken and name != "self"]
 
 
 def bound(analyzer: Analyzer, function: Any = None, sizes: Any = None) -> Explainer:

@@ -19,6 +19,7 @@ from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.samples import grouped, ungrouped
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.foreign import familiar
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Value
@@ -160,6 +161,7 @@ class IntegratedGradients(Analyzer):
         path = Path(len(nodes), nodes, None if given is None else _references(given, inputs))
         return AveragedGradients.of(graph, path, Integral(shares, lambda g: postprocessed(g, self.postprocess)))
 
+    @familiar
     def analyze(
         self,
         x: Any,

@@ -29,7 +29,9 @@ from innvest_lite.analyzers import (
     perturbation,
 )
 from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.analyzers.binding import options_of
 from innvest_lite.errors import InvalidInputError, did_you_mean
+from innvest_lite.foreign import refuse_unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,13 +164,7 @@ def create_analyzer(name: str, model: Any, **options: Any) -> Analyzer:
         InvalidInputError: there is no analyzer of that name; the message suggests the nearest. Or it has no such option.
     """
     method = method_of(name)
-    known = _options_of(method)
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise InvalidInputError(
-            f"The analyzer {name!r} has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)} It takes "
-            f"{', '.join(known)}."
-        )
+    refuse_unknown(f"The analyzer {name!r}", options, _options_of(method))
     return method(model, **options)
 
 
@@ -220,17 +216,5 @@ def method_of(name: str) -> Method:
 
 
 def _options_of(method: Method) -> list[str]:
-    """The names of the options of a method: those of its class and of the classes behind it, and those of its words.
-
-    A class without `**options` hands none on to the classes behind it.
-    """
-    sources: list[Any] = []
-    for cls in method.analyzer.__mro__:
-        if "__init__" in vars(cls) and issubclass(cls, Analyzer):
-            sources.append(cls.__init__)
-            if not any(one.kind is one.VAR_KEYWORD for one in inspect.signature(cls.__init__).parameters.values()):
-                break
-    found = {name: parameter for source in sources for name, parameter in inspect.signature(source).parameters.items()}
-    taken = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    named = [name for name, parameter in found.items() if parameter.kind in taken]
-    return [name for name in (*method.words, *named) if name not in ("self", "model", *method.fixed)]
+    """The names of the options of a method: those of its class and of the classes behind it, and those of its words."""
+    return [name for name in (*method.words, *options_of(method.analyzer)) if name not in ("model", *method.fixed)]

@@ -111,6 +111,7 @@ class _Task:
                 style=_style(self._arguments),
                 title=title,
                 colormap=self._arguments.colormap,
+                unit=self._analyzer.unit,
             )
             self._write(self._places[path], values[number], picture)
             files = {"values": f"{name}.npy", "picture": f"{name}.{self._arguments.format}"}

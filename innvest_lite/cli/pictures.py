@@ -35,6 +35,7 @@ def drawn(
     style: str,
     title: str,
     colormap: str,
+    unit: str = "",
 ) -> np.ndarray:
     """The picture of one explanation.
 
@@ -46,6 +47,7 @@ def drawn(
         style: "plain", the map alone; "overlay", the map on the photograph; "panel", both beside each other, with title.
         title: of a panel.
         colormap: of maps.
+        unit: what the method's attributions are counted in.
 
     Returns:
         uint8 array `(height, width, 3)`.
@@ -58,4 +60,4 @@ def drawn(
     if style == "overlay":
         return overlay(values, photo, colormap)
     kind = "signal" if shown in ("signal", "image") else "overlay"
-    return panel(photo, {method: values}, title, "", colormap, kind=kind)
+    return panel(photo, {method: values}, title, unit, colormap, kind=kind)

@@ -144,13 +144,12 @@ class _Samples:
             return visualize.tokens([str(token) for token in sample], values, arguments.colormap)
         if values.ndim == 1:
             names = self._names or [f"feature {place}" for place in range(len(values))]
-            return visualize.bars(values, names, values=sample, title=title)
+            return visualize.bars(values, names, sample, title, self._analyzer.unit, arguments.colormap)
         if values.ndim == 2:
             return visualize.caption(visualize.series(values, sample, arguments.colormap), title)
         if values.ndim == 3 and values.shape[-1] in (1, 3):
-            return drawn(
-                arguments.method, values, None, _as_photo(sample), style="panel", title=title, colormap=arguments.colormap
-            )
+            look = {"colormap": arguments.colormap, "unit": self._analyzer.unit}
+            return drawn(arguments.method, values, None, _as_photo(sample), style="panel", title=title, **look)
         return None
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.foreign import familiar
 from innvest_lite.options import one_of, truth
 from innvest_lite.visualize.checks import as_array, as_batch, check_size
 from innvest_lite.visualize.colormaps import DEFAULT
@@ -37,6 +38,7 @@ _IN_A_ROW = 3
 _TITLE_SIZES, _NAME_SIZES = (19, 18, 17, 16, 15, 14, 13), (14, 13, 12, 11, 10)
 
 
+@familiar
 def panel(
     image: Any,
     relevance: Any,

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.foreign import familiar
 from innvest_lite.images import as_photo
 from innvest_lite.options import truth
 from innvest_lite.visualize.checks import as_batch, check_colour_channels, check_size
@@ -27,6 +28,7 @@ LUMA = (0.299, 0.587, 0.114)
 _AT_A_TIME = 1 << 18
 
 
+@familiar
 def heatmap(
     relevance: Any,
     colormap: str = DEFAULT,
@@ -123,6 +125,7 @@ def channels(signal: Any) -> np.ndarray:
     return pictures if is_batch else pictures[0]
 
 
+@familiar
 def overlay(
     relevance: Any,
     image: Any,
