@@ -52,7 +52,11 @@ def _explain_images(arguments, out):
     reading.check_preprocessor(arguments.preprocess)
     options, labels = models.analyzer_options(arguments), naming.labels(arguments.labels)
     model = models.load(arguments.model)
-    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    shape = models.image_shape(model, arguments.size)
+    prepare = models.preprocessor(arguments.preprocess, model)
+    analyzer = innvest_lite.create_analyzer(
+        arguments.method, model, **models.with_bounds(options, arguments.method, prepare, shape[-1])
+    )
     truth = naming.truth_of(found, labels, _classes(analyzer))
     if truth.said:
         say(truth.said)

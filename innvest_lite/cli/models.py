@@ -23,6 +23,7 @@ import numpy as np
 import innvest_lite
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError, did_you_mean
+from innvest_lite.images import preprocess
 
 OWN_PREPROCESSOR = "model"
 """The value of --preprocess for the preprocessor that a model brings."""
@@ -236,6 +237,24 @@ def with_probabilities(model: Any, logits: bool = False) -> Any:
     return with_softmax(model)
 
 
+def with_bounds(options: dict[str, Any], method: str, prepare: Any, channels: int) -> dict[str, Any]:
+    """The options of a method, with the least and the largest value of a pixel where it wants them and nobody says.
+
+    Args:
+        options: that were given.
+        method: its name.
+        prepare: the preprocessor, a name or a function.
+        channels: of the images.
+    """
+    if not issubclass(innvest_lite.ANALYZERS[method].analyzer, innvest_lite.BoundedDeepTaylor) or {"low", "high"} & set(
+        options
+    ):
+        return options
+    ends = np.stack([np.zeros((1, 1, channels)), np.full((1, 1, channels), 255.0)])
+    prepared = preprocess(ends, prepare).reshape(2, -1)
+    return {**options, "low": prepared.min(0).tolist(), "high": prepared.max(0).tolist()}
+
+
 def needs_patterns(method: str) -> bool:
     """Whether the method of this name explains with patterns; False for an unknown name."""
     from innvest_lite.analyzers.pattern import PatternAnalyzer
@@ -244,9 +263,11 @@ def needs_patterns(method: str) -> bool:
     return known is not None and issubclass(known.analyzer, PatternAnalyzer)
 
 
-def create(method: str, model: Any, patterns: innvest_lite.Patterns | None) -> innvest_lite.Analyzer:
-    """The analyzer of this name, with the patterns if it explains with patterns."""
-    options = {"patterns": patterns} if needs_patterns(method) else {}
+def create(method: str, model: Any, patterns: innvest_lite.Patterns | None, prepare: Any = None) -> innvest_lite.Analyzer:
+    """The analyzer of this name, with the patterns if it explains with patterns; of images with a preprocessor's bounds."""
+    options: dict[str, Any] = {"patterns": patterns} if needs_patterns(method) else {}
+    if prepare is not None:
+        options = with_bounds(options, method, prepare, image_shape(model, None)[-1])
     return innvest_lite.create_analyzer(method, model, **options)
 
 

@@ -150,7 +150,7 @@ def _explained(arguments, model, methods, inputs, patterns):
         try:
             if models.needs_patterns(name) and patterns is None:
                 patterns = evaluation.fitted(arguments, model, inputs)
-            analyzer = models.create(name, model, patterns)
+            analyzer = models.create(name, model, patterns, models.preprocessor(arguments.preprocess, model))
         except UnsupportedLayerError as error:
             left_out.append(f"{name}: {error}")
             continue

@@ -300,3 +300,27 @@ def test_examples_of_help_are_commands(command, capsys):
     for example in EXAMPLES[command]:
         assert f"innvest-lite {example}\n" in shown
         assert build_parser().parse_args(shlex.split(example)).command == command
+
+
+def test_bounds_are_those_of_the_preprocessor(tmp_path, caplog):
+    """Of all values that a pixel may have, by channel; what is said is kept."""
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype="uint8")
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    model = saved(
+        tmp_path,
+        keras.layers.Conv2D(4, 3, activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(3),
+        shape=(8, 8, 3),
+    )
+    given = ("analyze", tmp_path / "model.keras", tmp_path / "a.png", "--method", "deep_taylor.bounded", "--plain", "--out")
+    x = keras.applications.vgg16.preprocess_input(rgb[None].astype("float32"))
+    means = np.array([103.939, 116.779, 123.68])
+    for out, options, low, high in (
+        ("own", (), (-means).tolist(), (255 - means).tolist()),
+        ("said", ("--option", "low=-200", "--option", "high=200"), -200.0, 200.0),
+    ):
+        assert run(*given, tmp_path / out, "--preprocess", "vgg16", *options) == 0
+        expected = innvest_lite.create_analyzer("deep_taylor.bounded", model, low=low, high=high).analyze(x)[0]
+        np.testing.assert_allclose(np.load(tmp_path / out / "a.deep_taylor.bounded.npy"), expected, rtol=1e-4, atol=1e-6)
+    assert "outside of the bounds" not in caplog.text
