@@ -246,9 +246,9 @@ def with_bounds(options: dict[str, Any], method: str, prepare: Any, channels: in
         prepare: the preprocessor, a name or a function.
         channels: of the images.
     """
-    if not issubclass(innvest_lite.ANALYZERS[method].analyzer, innvest_lite.BoundedDeepTaylor) or {"low", "high"} & set(
-        options
-    ):
+    known = innvest_lite.ANALYZERS.get(method)
+    bounded = known is not None and issubclass(known.analyzer, innvest_lite.BoundedDeepTaylor)
+    if not bounded or {"low", "high"} & set(options):
         return options
     ends = np.stack([np.zeros((1, 1, channels)), np.full((1, 1, channels), 255.0)])
     prepared = preprocess(ends, prepare).reshape(2, -1)
@@ -267,7 +267,7 @@ def create(method: str, model: Any, patterns: innvest_lite.Patterns | None, prep
     """The analyzer of this name, with the patterns if it explains with patterns; of images with a preprocessor's bounds."""
     options: dict[str, Any] = {"patterns": patterns} if needs_patterns(method) else {}
     if prepare is not None:
-        options = with_bounds(options, method, prepare, image_shape(model, None)[-1])
+        options = with_bounds(options, method, prepare, model.inputs[0].shape[-1])
     return innvest_lite.create_analyzer(method, model, **options)
 
 
