@@ -16,13 +16,14 @@ from innvest_lite.forms.inputs import is_integer, kinds_of, vocabulary, with_tok
 from innvest_lite.graph import Graph
 from innvest_lite.options import as_array, finite, refuse_masked
 from innvest_lite.preprocessing import Preprocessor
+from innvest_lite.tables import Brief
 
 ONE_SAMPLE = "One sample needs a batch axis: x[None]."
 """What messages advise where only the batch axis is missing."""
 
 
-@dataclasses.dataclass(frozen=True)
-class InputSpec:
+@dataclasses.dataclass(frozen=True, repr=False)
+class InputSpec(Brief):
     """The inputs of a model.
 
     Attributes:

@@ -20,7 +20,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import MASK, TOKENS
 from innvest_lite.graph.trace import part_behind
 from innvest_lite.options import truth
-from innvest_lite.tables import table
+from innvest_lite.tables import Brief, table
 
 # What begins a word in the pieces of SentencePiece, and of byte-level pairs; what goes on with one in WordPiece's.
 _SENTENCE, _BYTES, _WORD = "▁", "Ġ", "##"
@@ -31,8 +31,8 @@ _FILLERS = ("", "[PAD]", "<pad>", "[pad]", "<PAD>")
 _SPECIAL = re.compile(r"<[^<>]*>|\[[A-Z]+\]")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TextExplanation:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TextExplanation(Brief):
     """A text and what its words have to do with a model's output.
 
     Attributes:

@@ -26,7 +26,7 @@ from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class AttentionMap(Sweep):
     """Matrices of attention, multiplied up along a flow of tokens, and drawn over the input.
 

@@ -99,7 +99,7 @@ class Reduction:
         raise NotImplementedError
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class AveragedGradients(Strategy):
     """Gradients at the samples that a sampler makes, reduced.
 

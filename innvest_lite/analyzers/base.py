@@ -15,6 +15,7 @@ from innvest_lite.analyzers import quantus
 from innvest_lite.analyzers.binding import BoundWhenMade, bound, engine_for, snake_case
 from innvest_lite.analyzers.check import CheckReport, check
 from innvest_lite.analyzers.configured import Configured
+from innvest_lite.analyzers.described import Described
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.guard import Unguarded
 from innvest_lite.analyzers.strategy import Strategy
@@ -33,7 +34,7 @@ from innvest_lite.targets import SELECTION_MODES
 from innvest_lite.visualize.colormaps import DEFAULT as DEFAULT_COLORMAP
 
 
-class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
+class Analyzer(Described, Configured, keras.Model, metaclass=BoundWhenMade):
     """The base of all analyzers.
 
     Args:
@@ -63,7 +64,6 @@ class Analyzer(Configured, keras.Model, metaclass=BoundWhenMade):
     hands_back = True
     #: What explanations are shown as, one of `visualize.suited.PICTURES`.
     picture = "heatmap"
-    unit = ""  #: What attributions are counted in, in words for pictures; "" for what has no unit.
     #: Whether a value's sign says for or against the explained output; not so of signals, in input units, and of gradients.
     sign_tells = True
     #: Why a map is all 0 where the explained logit is not positive, as the end of a sentence.

@@ -18,7 +18,7 @@ from innvest_lite.inputs import InputSpec
 from innvest_lite.options import finite, seed_of
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Copied(Strategy):
     """The input stands for its explanation."""
 
@@ -30,7 +30,7 @@ class Copied(Strategy):
         return Explained(copies, [], no_exponent(inputs[0]), explainer.logits(inputs))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Drawn(Strategy):
     """Gaussian noise stands for the explanation.
 

@@ -25,7 +25,7 @@ from innvest_lite.inputs import InputSpec
 from innvest_lite.rules import Gradient, anything
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ActivationMap(Sweep):
     """Feature maps, weighted by a mean over positions, summed, rectified, and drawn over the input.
 

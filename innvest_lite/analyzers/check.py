@@ -6,7 +6,7 @@ Made from the passages that a backward sweep records. Called by `Analyzer.check`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from innvest_lite.graph import Spec, Value
 from innvest_lite.graph.source import Source
 from innvest_lite.rules import Evaluated
 from innvest_lite.rules.lrp import LinearRule
-from innvest_lite.tables import table
+from innvest_lite.tables import Brief, Tabled
 
 if TYPE_CHECKING:
     from innvest_lite.analyzers.explainer import Explainer
@@ -31,8 +31,8 @@ _VANISHED, _MOST = 1e-5, 2.0
 REASONS = ("epsilon", "gate", "kernel", "padding", "softmax", "rest")
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckRow:
+@dataclasses.dataclass(frozen=True, repr=False)
+class CheckRow(Brief):
     """What happened at one node, summed over units and positions; float64 arrays, one number per sample.
 
     Attributes:
@@ -68,8 +68,8 @@ class CheckRow:
         return self.arrived - self.handed_on
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class CheckReport(Tabled):
     """The rows of all nodes, from the output to the input, and the totals.
 
     Attributes:
@@ -133,17 +133,17 @@ class CheckReport:
                 yield f"From {name} to {row.node}, relevance {word} {times:.3g} times."
             last, name = size, row.node
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[Any]:
         if not self.start.size:
-            return "no samples, nothing to check"
+            yield "no samples, nothing to check"
+            return
         header = ("node", "rule", "arrived", "handed on", "bias", *REASONS)
         rows = [(row.node, row.rule, *(f"{np.mean(getattr(row, field)):.4g}" for field in _FIELDS)) for row in self.rows]
         total = (
             f"start {np.mean(self.start):.4g}, at the input {np.mean(self.at_input):.4g}, gap {np.mean(self.gap):.4g}, "
             f"unexplained at most {np.max(self.unexplained, initial=0):.2g} of the largest sum (means over samples)"
         )
-        lines = [*([table(header, rows)] if rows else []), total, *self.alarms]
-        return "\n".join(lines)
+        yield from [*([(header, rows)] if rows else []), total, *self.alarms]
 
 
 def check(explainer: Explainer, arrays: list[np.ndarray], weights: np.ndarray | None, batch_size: int) -> CheckReport:

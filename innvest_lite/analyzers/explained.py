@@ -6,11 +6,13 @@ import dataclasses
 import logging
 from typing import Any
 
+from innvest_lite.tables import Brief
+
 _log = logging.getLogger("innvest_lite")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Explained:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Explained(Brief):
     """An explanation on tensors.
 
     Attributes:

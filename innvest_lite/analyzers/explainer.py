@@ -30,13 +30,14 @@ from innvest_lite.graph.recognized import is_sigmoid
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import positive
 from innvest_lite.rules.composite import Plan
+from innvest_lite.tables import Brief
 from innvest_lite.targets import Targets
 
 _log = logging.getLogger("innvest_lite")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Explainer:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Explainer(Brief):
     """A model and a method, bound.
 
     Attributes:

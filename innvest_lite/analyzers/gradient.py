@@ -28,7 +28,7 @@ def postprocessed(x: Any, how: str | None) -> Any:
     return POSTPROCESSES[how](x)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TokenNorms(Sweep):
     """A sweep of which tokens get the norm of what arrived at their embeddings.
 

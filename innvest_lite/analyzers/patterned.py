@@ -30,6 +30,7 @@ from innvest_lite.patterns.estimators import DEFAULT, LayerReport, checked_choic
 from innvest_lite.patterns.layout import CHAINS, SEPARABLE, Layout
 from innvest_lite.patterns.patterns import as_pattern, check_patterns
 from innvest_lite.preprocessing import differing
+from innvest_lite.tables import brief
 
 _log = logging.getLogger("innvest_lite")
 
@@ -318,6 +319,13 @@ class PatternAnalyzer(ReverseAnalyzer):
             "with other weights or layers, as in Quantus's randomization tests. Patterns of other weights explain nothing: "
             "write an explain function that fits an analyzer to each model that it is handed."
         )
+
+    def _told_of_patterns(self) -> str:
+        """See `Described`."""
+        if getattr(self, "_fitted", None) is None:
+            return "none yet, call fit(data)"
+        record = self._fitted.value
+        return f"{len(record['reports'])} layers, {brief(record['estimator'])}"
 
     def _require_fit(self) -> None:
         if self._fitted is None:

@@ -27,7 +27,7 @@ from innvest_lite.options import finite, one_of, positive, seed_of
 SCORES = ("logit", "probability")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class MaskedOutputs(Strategy):
     """The explained output under masks of one input after the other.
 
@@ -101,7 +101,7 @@ class MaskedOutputs(Strategy):
         return ops.broadcast_to(ops.expand_dims(heat, channel) / x.shape[channel], ops.shape(x))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class OpenSizes(Strategy):
     """Stands where a model leaves sizes open: how many windows there are, the samples tell.
 

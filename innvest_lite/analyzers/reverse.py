@@ -27,7 +27,7 @@ from innvest_lite.rules.composite import Plan
 from innvest_lite.rules.shares import with_sign_of
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep(Strategy):
     """One forward and one backward sweep by the rules of the plan.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from keras import ops
 
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.tables import Brief
 
 if TYPE_CHECKING:
     from innvest_lite.analyzers.explained import Explained
@@ -37,8 +38,8 @@ class Round:
     seed: Any = None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Strategy:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Strategy(Brief):
     """How a method explains tensors; subclasses are frozen and give `explain`."""
 
     #: Whether relevance goes back through the nodes once, so that it can be kept on the way.

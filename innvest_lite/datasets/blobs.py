@@ -9,6 +9,7 @@ import numpy as np
 from innvest_lite.datasets.checks import fraction, generator
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of, positive
+from innvest_lite.tables import Brief
 
 _BLOB = np.array([[0, 1, 1, 0], [1, 2, 2, 1], [1, 2, 2, 1], [0, 1, 1, 0]]) / 2
 _NONE = np.zeros_like(_BLOB)
@@ -17,8 +18,8 @@ _DISTRACTOR = np.block([[_BLOB, -_BLOB], [_NONE, _NONE]])
 _NOISES = ("white", "correlated")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SuppressorBlobs:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SuppressorBlobs(Brief):
     """What `suppressor_blobs` gives; float32 unless stated otherwise.
 
     Attributes:

@@ -15,6 +15,7 @@ import numpy as np
 from innvest_lite.datasets.checks import generator
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of, positive
+from innvest_lite.tables import Brief
 
 if TYPE_CHECKING:
     import keras
@@ -28,8 +29,8 @@ _SHADES, _BRIGHT = 32, 9 / 16  # of a dark patch, in 256ths; what a bright one h
 _READOUTS = {"and": (0, 4), "or": (1, -1), "xor": (1, -4)}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class KnownNetwork:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class KnownNetwork(Brief):
     """A network with weights set by hand, samples, and which of their numbers it uses.
 
     Attributes:

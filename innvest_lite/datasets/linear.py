@@ -12,10 +12,11 @@ import numpy as np
 from innvest_lite.datasets.checks import float32, generator, non_negative, numbers
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import finite, formerly_positional, positive
+from innvest_lite.tables import Brief
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SignalDistractor:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SignalDistractor(Brief):
     """What `signal_distractor` gives; all float32.
 
     Attributes:
@@ -110,8 +111,8 @@ def _unbiased_weight(signal, distractors):
     return rest / (rest @ signal)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Suppressor:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Suppressor(Brief):
     """What `suppressor` gives; float32 unless stated otherwise.
 
     Attributes:

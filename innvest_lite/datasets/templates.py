@@ -11,13 +11,14 @@ import numpy as np
 from innvest_lite.datasets.checks import float32, generator, non_negative
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import positive
+from innvest_lite.tables import Brief
 
 _BLOBS = 3  # A template has as many.
 _PIXELS = 3  # A blob's cell is at least so wide.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TemplateImages:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TemplateImages(Brief):
     """What `template_images` gives; float32 unless stated otherwise.
 
     Attributes:

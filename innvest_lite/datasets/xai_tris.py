@@ -12,6 +12,7 @@ from innvest_lite.datasets.shapes import Canvas
 from innvest_lite.datasets.smoothing import filtered, gaussian_filter
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of, positive, truth
+from innvest_lite.tables import Brief
 
 _BACKGROUNDS = ("white", "correlated")
 # Published signal strengths, for a white and a correlated background, by (size, distractors).
@@ -26,8 +27,8 @@ _FAINT = 0.05  # of a shape's height; what is fainter is not part of the truth
 _RARE = 5  # standard deviations of the background, which one value in two million exceeds
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Tetrominoes:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Tetrominoes(Brief):
     """What `tetrominoes` gives; float32 unless stated otherwise.
 
     Attributes:

@@ -19,6 +19,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph import Node
+from innvest_lite.tables import Brief
 
 KINDS = (
     *("linear", "sum", "average", "scale", "rectifier", "activation", "max", "product", "route", "embedding"),
@@ -26,8 +27,8 @@ KINDS = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Form:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Form(Brief):
     """How a node computes, as far as rules need to know.
 
     The kinds, on which composites match: "linear" (a map with weights), "sum" (of inputs, weighted), "average" (pooling),

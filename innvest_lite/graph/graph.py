@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 
 from innvest_lite.graph.arguments import Given, StandIn, filled
 from innvest_lite.graph.weights import AS_THEY_ARE, Weights
-from innvest_lite.tables import table
+from innvest_lite.tables import Brief, Tabled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Spec:
         return self.mask is not None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Node:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Node(Brief):
     """One call of a Keras layer or operation.
 
     Attributes:
@@ -144,8 +144,8 @@ def _has_training(layer_class):
     return "training" in inspect.signature(layer_class.call).parameters
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Graph:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Graph(Tabled):
     """Nodes in an order in which they can be evaluated, with the inputs and outputs of the model.
 
     Attributes:
@@ -202,6 +202,10 @@ class Graph:
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        taken, given = (", ".join(str(self.spec(one).shape) for one in side[:4]) for side in (self.inputs, self.outputs))
+        return f"<Graph of {len(self.nodes)} nodes: {taken} to {given}>"
+
+    def _parts(self) -> Iterator[tuple]:
         rows = [(node.name, node.kind, ", ".join(value.node for value in node.inputs)) for node in self.nodes]
-        return table(("node", "layer", "inputs"), rows)
+        yield ("node", "layer", "inputs"), rows

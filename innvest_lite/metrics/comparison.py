@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics.baselines import GAIN, check_baseline, check_results
 from innvest_lite.metrics.curves import Degradation, drawn, gains_over
-from innvest_lite.tables import table
+from innvest_lite.tables import Tabled
 
 _BETWEEN = ("between", "between_low", "between_high")
 _BETTER = {
@@ -19,8 +19,8 @@ _BETTER = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class DegradationTable:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class DegradationTable(Tabled):
     """Methods compared, the best first.
 
     That is the largest area; with the least relevant patch first the smallest; in both orders the largest area between. It
@@ -60,7 +60,7 @@ class DegradationTable:
     def _in_both_orders(self):
         return _goal(self.results) == "both"
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[Any]:
         columns = {"area": "area over the curve", "low": "95 % from", "high": "to"}
         if self.baseline is not None:
             columns |= dict(zip(GAIN, (f"gain over {self.baseline}", "95 % of it from", "to"), strict=True))
@@ -74,7 +74,7 @@ class DegradationTable:
         result = next(iter(self.results.values()))
         note = f"{len(result.curves)} samples, patch {result.patch}, {result.steps} steps"
         header = ("method", "order", "ranked by", *columns.values())
-        return f"{table(header, rows)}\n{note}; {_BETTER[_goal(self.results)]}"
+        yield from ((header, rows), f"{note}; {_BETTER[_goal(self.results)]}")
 
     def plot(self, axes: Any = None) -> Any:
         """The mean curves, a line per method; needs matplotlib.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from innvest_lite.metrics.baselines import gained
 from innvest_lite.metrics.drawing import axes_or_new
 from innvest_lite.metrics.intervals import bootstrap
 from innvest_lite.options import formerly_positional
-from innvest_lite.tables import table
+from innvest_lite.tables import Tabled
 
 # The number of steps of a curve that are printed.
 _PRINTED = 10
@@ -22,8 +22,8 @@ _RANKED = {"signed": "signed values", "magnitude": "magnitudes"}
 _COLOURS, _DASHES = 10, ("-", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Degradation:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Degradation(Tabled):
     """How a class's probability changed while patches were replaced.
 
     Attributes:
@@ -166,7 +166,7 @@ class Degradation:
             return {}
         return {"least": self.least.tolist(), "area_between": self.area_between.tolist()}
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[Any]:
         means = self.means
         shown = np.unique(np.linspace(0, self.steps, min(self.steps, _PRINTED) + 1).round().astype(int))
         rows = [(number, *(f"{curve[number]:.3f}" for curve in means.values())) for number in shown]
@@ -175,7 +175,7 @@ class Degradation:
         if self.least is not None:
             areas += f", between the curves {_with_interval(self.area_between, self.interval_between())}"
         ranked = f", ranked by {_RANKED[self.ranked_by]}" if self.ranked_by else ""
-        return f"{table(header, rows)}\n{areas}, {len(self.curves)} samples, patch {self.patch}{ranked}"
+        yield from ((header, rows), f"{areas}, {len(self.curves)} samples, patch {self.patch}{ranked}")
 
     def plot(self, axes: Any = None) -> Any:
         """The mean curve; needs matplotlib.

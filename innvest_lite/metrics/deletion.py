@@ -7,7 +7,7 @@ samples. Out: a `SingleDeletion`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,11 +28,11 @@ from innvest_lite.metrics.rankings import attributions_of, ranking_of, totals_of
 from innvest_lite.metrics.replacements import each_step, own_sample
 from innvest_lite.metrics.similarity import spearman
 from innvest_lite.options import positive
-from innvest_lite.tables import table
+from innvest_lite.tables import Tabled
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SingleDeletion:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SingleDeletion(Tabled):
     """How an explanation ranks cells, and how their deletion does.
 
     Attributes:
@@ -101,8 +101,8 @@ class SingleDeletion:
             "totals": self.totals.tolist(),
         }
 
-    def __str__(self) -> str:
-        return str(SingleDeletionTable({"single deletion": self}))
+    def _parts(self) -> Iterator[Any]:
+        yield from SingleDeletionTable({"single deletion": self})._parts()
 
 
 def _gains(result, baseline):
@@ -120,8 +120,8 @@ def _alike(result, other):
     return result.grid == other.grid and np.array_equal(result.targets, other.targets)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SingleDeletionTable:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SingleDeletionTable(Tabled):
     """Methods compared, the highest mean correlation first. It prints as a table.
 
     Attributes:
@@ -148,7 +148,7 @@ class SingleDeletionTable:
             found[name] = {**row, "ranked_by": result.ranked_by}
         return found
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[Any]:
         columns = {"correlation": "rank correlation", "low": "95 % from", "high": "to"}
         if self.baseline is not None:
             columns |= dict(zip(GAIN, (f"gain over {self.baseline}", "95 % of it from", "to"), strict=True))
@@ -158,7 +158,7 @@ class SingleDeletionTable:
         ]
         result = next(iter(self.results.values()))
         note = f"{len(result.drops)} samples, {' x '.join(map(str, result.grid))} cells; 1 is best, 0 is chance"
-        return f"{table(('method', 'ranked by', *columns.values()), rows)}\n{note}"
+        yield from ((("method", "ranked by", *columns.values()), rows), note)
 
 
 def single_deletion_table(results: Mapping[str, SingleDeletion], baseline: str | None = None) -> SingleDeletionTable:

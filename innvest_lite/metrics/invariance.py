@@ -6,7 +6,7 @@ Two models that compute the same, f2(x + shift) = f1(x), should be explained the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,15 +20,15 @@ from innvest_lite.metrics.copies import absorbing
 from innvest_lite.metrics.drawing import axes_or_new
 from innvest_lite.options import as_array
 from innvest_lite.patterns.data import each_batch
-from innvest_lite.tables import table
+from innvest_lite.tables import Tabled
 
 METHODS = ("pattern.net", "pattern.attribution", "gradient", "input_t_gradient", "lrp.z", "integrated_gradients")
 # What float32 leaves of two equal computations, relative to the largest value.
 TOLERANCE = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
-class InputInvariance:
+@dataclasses.dataclass(frozen=True, repr=False)
+class InputInvariance(Tabled):
     """How far explanations change under a shift that changes nothing.
 
     Attributes:
@@ -48,7 +48,7 @@ class InputInvariance:
         """`{method: [one a sample]}`, of plain Python values."""
         return {method: values.tolist() for method, values in self.differences.items()}
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[tuple]:
         rows = [
             (
                 method,
@@ -58,7 +58,7 @@ class InputInvariance:
             )
             for method, largest in self.largest.items()
         ]
-        return table(("method", "median difference", "largest difference", "invariant"), rows)
+        yield ("method", "median difference", "largest difference", "invariant"), rows
 
     def plot(self, axes: Any = None) -> Any:
         """The largest differences as bars on a logarithmic axis; needs matplotlib.

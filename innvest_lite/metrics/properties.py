@@ -6,6 +6,7 @@ In: an analyzer and samples, or attributions. Out: one number per sample. Called
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from innvest_lite.forms.inputs import is_integer
 from innvest_lite.metrics.attributions import Subject, vectors
 from innvest_lite.metrics.drawing import axes_or_new
 from innvest_lite.options import as_array, finite, positive, seed_of
-from innvest_lite.tables import table
+from innvest_lite.tables import Tabled
 
 
-@dataclasses.dataclass(frozen=True)
-class Completeness:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Completeness(Tabled):
     """How much of what is explained the attributions add up to.
 
     Attributes:
@@ -45,10 +46,10 @@ class Completeness:
         """`{"explained": [...], "sums": [...], "gap": [...], "relative": [...]}`, one number a sample."""
         return {name: getattr(self, name).tolist() for name in ("explained", "sums", "gap", "relative")}
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[tuple]:
         columns = (self.explained, self.sums, self.gap, self.relative)
         rows = [(label, *(f"{how(column):.4g}" for column in columns)) for label, how in (("median", np.median), *_ENDS)]
-        return table(("over samples", "explained", "sum", "gap", "relative gap"), rows)
+        yield ("over samples", "explained", "sum", "gap", "relative gap"), rows
 
     def plot(self, axes: Any = None) -> Any:
         """Sums over what is explained, a dot per sample, with the diagonal of complete methods; needs matplotlib.
@@ -66,8 +67,8 @@ class Completeness:
         return axes
 
 
-@dataclasses.dataclass(frozen=True)
-class MaxSensitivity:
+@dataclasses.dataclass(frozen=True, repr=False)
+class MaxSensitivity(Tabled):
     """How far an explanation moves when the input moves a little.
 
     Attributes:
@@ -84,9 +85,9 @@ class MaxSensitivity:
         """`{"values": [one a sample], "radius": ..., "samples": ...}`."""
         return {"values": self.values.tolist(), "radius": self.radius, "samples": self.samples}
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[tuple]:
         rows = [(label, f"{how(self.values):.4g}") for label, how in (("median", np.median), *_ENDS)]
-        return table(("over samples", f"max-sensitivity, radius {self.radius:g}, {self.samples} draws"), rows)
+        yield ("over samples", f"max-sensitivity, radius {self.radius:g}, {self.samples} draws"), rows
 
 
 _ENDS = (("least", np.min), ("largest", np.max))

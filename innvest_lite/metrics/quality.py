@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from innvest_lite.metrics.drawing import axes_or_new
-from innvest_lite.tables import table
+from innvest_lite.tables import Brief, Tabled
 
 
-@dataclasses.dataclass(frozen=True)
-class LayerQuality:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LayerQuality(Brief):
     """The rho of one layer.
 
     Attributes:
@@ -31,8 +32,8 @@ class LayerQuality:
     rows: int
 
 
-@dataclasses.dataclass(frozen=True)
-class SignalQuality:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SignalQuality(Tabled):
     """What `signal_quality` found.
 
     Attributes:
@@ -52,13 +53,13 @@ class SignalQuality:
             for name, layer in self.layers.items()
         }
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[tuple]:
         names = list(next(iter(self.layers.values())).rho) if self.layers else []
         rows = [
             (name, *(f"{_median(layer.rho[estimator]):.3g}" for estimator in names), f"{layer.floor:.3f}", layer.rows)
             for name, layer in self.layers.items()
         ]
-        return table(("layer (median over neurons)", *names, "floor", "rows"), rows)
+        yield ("layer (median over neurons)", *names, "floor", "rows"), rows
 
     def plot(self, axes: Any = None) -> Any:
         """Medians over neurons, a line per estimator, with the floor below 1 in grey; needs matplotlib.

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import keras
@@ -26,7 +26,7 @@ from innvest_lite.metrics.copies import MODES, randomized, weighted_layers
 from innvest_lite.metrics.drawing import axes_or_new
 from innvest_lite.options import one_of, positive, seed_of
 from innvest_lite.patterns import fit_patterns
-from innvest_lite.tables import table
+from innvest_lite.tables import Tabled
 
 PATTERNS = ("frozen", "refit")
 INPUT = "(input)"
@@ -34,8 +34,8 @@ INPUT = "(input)"
 _INPUTS = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Randomization:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Randomization(Tabled):
     """How alike explanations stay while layers lose what they have learned.
 
     Attributes:
@@ -61,12 +61,12 @@ class Randomization:
             for number, step in enumerate(self.steps)
         }
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[tuple]:
         rows = [
             (step, *(f"{np.mean(getattr(self, name)[number]):.3f}" for name in _SIMILARITIES))
             for number, step in enumerate(self.steps)
         ]
-        return table((f"redrawn, {self.mode} (mean over samples)", *_SIMILARITIES), rows)
+        yield (f"redrawn, {self.mode} (mean over samples)", *_SIMILARITIES), rows
 
     def plot(self, axes: Any = None) -> Any:
         """Means over samples, a line per similarity, from the output's layer to the input's; needs matplotlib.
@@ -81,8 +81,8 @@ class Randomization:
         return _lines(self.steps, lines, f"randomization, {self.mode}", axes)
 
 
-@dataclasses.dataclass(frozen=True)
-class RandomLogit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class RandomLogit(Tabled):
     """How alike the explanations of two classes are.
 
     Attributes:
@@ -103,13 +103,13 @@ class RandomLogit:
         """Attribute -> list, one a sample."""
         return {field.name: getattr(self, field.name).tolist() for field in dataclasses.fields(self)}
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[tuple]:
         rows = [(name, f"{getattr(self, name).mean():.3f}") for name in _SIMILARITIES]
-        return table(("predicted and other class", "mean over samples"), rows)
+        yield ("predicted and other class", "mean over samples"), rows
 
 
-@dataclasses.dataclass(frozen=True)
-class Convergence:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Convergence(Tabled):
     """How alike the relevance becomes on its way from different random starts.
 
     Attributes:
@@ -129,8 +129,8 @@ class Convergence:
         """`{layer: [one a sample]}`."""
         return dict(zip(self.layers, self.cosine.tolist(), strict=True))
 
-    def __str__(self) -> str:
-        return table(("layer", "|cosine| (mean)"), [(name, f"{value:.3f}") for name, value in self.means.items()])
+    def _parts(self) -> Iterator[tuple]:
+        yield ("layer", "|cosine| (mean)"), [(name, f"{value:.3f}") for name, value in self.means.items()]
 
     def plot(self, axes: Any = None) -> Any:
         """Means over samples from the output to the input; needs matplotlib.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics.baselines import GAIN, check_baseline, check_results, gained
 from innvest_lite.metrics.intervals import bootstrap
 from innvest_lite.options import one_of
-from innvest_lite.tables import table
+from innvest_lite.tables import Tabled
 
 SCORES = ("precision", "mass_accuracy", "emd", "fni_emd", "auc", "signal_correlation")
 """All scores, in the order in which they are printed."""
@@ -22,8 +22,8 @@ MEAN = ("mean", "low", "high")
 """The numbers that `to_dict` gives for a score."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GroundTruth:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class GroundTruth(Tabled):
     """How well maps show what is known to matter; 1 is best in all scores.
 
     Attributes:
@@ -107,7 +107,7 @@ class GroundTruth:
         found |= {"chance": self.chance.tolist(), "empty": self.empty.tolist()}
         return found | {"global_scores": self.global_scores and self.global_scores.to_dict()}
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[Any]:
         shared = self.global_scores.mean if self.global_scores else {}
         rows = []
         for name, mean in self.mean.items():
@@ -115,7 +115,7 @@ class GroundTruth:
             rows.append((name, f"{mean:.3f}", *ends, *([f"{shared[name]:.3f}"] if shared else [])))
         header = ("score", "mean", "95 % from", "to", *(["of the mean map"] if shared else []))
         note = _note({"these": self})
-        return f"{table(header, rows)}\n{note}"
+        yield from ((header, rows), note)
 
 
 def _note(results, *more):
@@ -139,8 +139,8 @@ def _check_pair(result, baseline):
         raise InvalidInputError("baseline should be of the same samples, but its truth has other sizes.")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GroundTruthTable:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class GroundTruthTable(Tabled):
     """Methods compared, the highest mean precision first. It prints as tables.
 
     Attributes:
@@ -177,9 +177,9 @@ class GroundTruthTable:
             found = {name: {**numbers, "gain": numbers["mean"] - than[name]} for name, numbers in found.items()}
         return found
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[Any]:
         note = _note(self.results, "95 % intervals are of a bootstrap over samples")
-        return f"{printed(self.to_dict(), self.baseline)}\n{note}"
+        yield from (*compared(self.to_dict(), self.baseline), note)
 
 
 def ground_truth_table(results: Mapping[str, GroundTruth], baseline: str | None = None) -> GroundTruthTable:
@@ -225,13 +225,15 @@ def globals_of(results: Iterable[GroundTruth]) -> list[GroundTruth]:
     return [scores for scores in found if scores is not None] if None not in found else []
 
 
-def printed(rows: Mapping[str, Mapping[str, Any]], baseline: str | None) -> str:
-    """A table for each scope, and one of gains."""
+def compared(rows: Mapping[str, Mapping[str, Any]], baseline: str | None) -> Iterator[Any]:
+    """A table for each scope, and one of gains, as `(header, rows)`, with empty lines between them."""
     parts = [(scope, MEAN) for scope in SCOPES]
     if baseline is not None:
         parts = [part for scope in SCOPES for part in ((scope, MEAN), (f"{scope}, gain over {baseline}", GAIN))]
-    blocks = [_block(rows, title, numbers) for title, numbers in parts]
-    return "\n\n".join(filter(None, blocks))
+    blocks = [block for title, numbers in parts if (block := _block(rows, title, numbers))]
+    for number, block in enumerate(blocks):
+        yield from ([""] if number else [])
+        yield block
 
 
 def _block(rows, title, numbers):
@@ -240,7 +242,7 @@ def _block(rows, title, numbers):
         return None
     scores = list(next(iter(rows.values()))[scope])
     cells = [(name, *(_cell(*map(row[scope][score].get, numbers)) for score in scores)) for name, row in rows.items()]
-    return table((title, *scores), cells)
+    return (title, *scores), cells
 
 
 def _cell(mean, low, high):

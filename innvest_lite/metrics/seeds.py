@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,15 @@ from innvest_lite.metrics.scores import (
     SCOPES,
     GroundTruthTable,
     check_scores,
+    compared,
     globals_of,
-    printed,
 )
 from innvest_lite.options import one_of
+from innvest_lite.tables import Tabled
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class GroundTruthSeeds:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class GroundTruthSeeds(Tabled):
     """Methods compared on several seeds, the highest mean precision first. It prints as tables.
 
     Each seed, such as a network trained anew on new data, counts once: with the mean over its samples, or with the scores
@@ -128,9 +129,9 @@ class GroundTruthSeeds:
     def _global(self):
         return globals_of(result for each in self.tables for result in each.results.values())
 
-    def __str__(self) -> str:
+    def _parts(self) -> Iterator[Any]:
         note = f"{len(self.tables)} seeds; 95 % intervals are Student's t over seeds"
-        return f"{printed(self.to_dict(), self.baseline)}\n{note}"
+        yield from (*compared(self.to_dict(), self.baseline), note)
 
 
 def ground_truth_seeds(tables: Sequence[GroundTruthTable], baseline: str | None = None) -> GroundTruthSeeds:

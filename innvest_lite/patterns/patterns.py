@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
+import html
 import io
 import json
 import logging
@@ -22,7 +23,7 @@ from innvest_lite.options import as_array
 from innvest_lite.patterns import files
 from innvest_lite.patterns.estimators import LayerReport, with_present_names
 from innvest_lite.patterns.layers import LayerFacts
-from innvest_lite.tables import csv_cell, printable, table
+from innvest_lite.tables import Tabled, brief, csv_cell, printable
 
 _KIND, _VERSION = "patterns", 3
 UNSAID = {"regime": "rectifier", "separable": "split", "chains": "split"}
@@ -77,7 +78,10 @@ class Patterns(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
     def __repr__(self) -> str:
-        return f"Patterns(estimator={self.estimator!r}, layers={len(self)})"
+        return f"Patterns(estimator={brief(self.estimator)}, layers={len(self)})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.report()._repr_html_()}"
 
     def report(self) -> Report:
         """What the data told, layer by layer: pairs, active share, dead and ill-conditioned units.
@@ -146,7 +150,7 @@ def _report(attrs, size):
     return report
 
 
-class Report(collections.UserDict[str, LayerReport]):
+class Report(Tabled, collections.UserDict[str, LayerReport]):
     """Layer name -> `LayerReport`; prints as a table, and `to_csv` gives the same as CSV."""
 
     _HEADER = ("layer", "pairs", "active", "units", "dead", "ill-conditioned", "estimator", "note")
@@ -190,8 +194,11 @@ class Report(collections.UserDict[str, LayerReport]):
             if row.dead + row.ill_conditioned > share * row.units
         ]
 
-    def __str__(self) -> str:
-        return table(self._HEADER, self._rows())
+    def _parts(self) -> Iterator[tuple]:
+        yield self._HEADER, self._rows()
+
+    def __repr__(self) -> str:
+        return f"Report({brief(dict(self))})"
 
 
 _SILENT = {"relu": "were never positive", "relu.safe": "were never positive", "relu.negative": "were never negative"}

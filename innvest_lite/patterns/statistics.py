@@ -29,6 +29,7 @@ from innvest_lite.patterns.estimators import (
 )
 from innvest_lite.patterns.layers import GATHERED, LayerFacts, LayerStatistics, sums_of
 from innvest_lite.patterns.patterns import UNSAID, Patterns, warn_of_dead_units
+from innvest_lite.tables import brief
 
 _KIND, _VERSION = "statistics", 3
 _MOST_PARTS = 1_000_000
@@ -80,6 +81,11 @@ class PatternStatistics:
         self.parts: list[str] = []
         self.first_batch: BatchDigest | None = None
         self.other_fingerprints: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<PatternStatistics of {len(self.layers)} layers: {self.samples} samples, estimator {brief(self.estimator)}>"
+        )
 
     @property
     def fingerprints(self) -> dict[str, str]:

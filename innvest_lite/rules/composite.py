@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, UnsupportedNode
@@ -17,11 +18,11 @@ from innvest_lite.graph import Graph, Node
 from innvest_lite.rules.base import ByStep, Evaluated, Rule
 from innvest_lite.rules.matchers import MAKERS
 from innvest_lite.rules.sites import Site, sites_of
-from innvest_lite.tables import table
+from innvest_lite.tables import Brief, Tabled
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Step(Brief):
     """One node of a plan: its form and its rule.
 
     Attributes:
@@ -42,8 +43,8 @@ class Step:
         return self.form.node
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Plan(Tabled):
     """A graph with a rule bound to every node; prints one row a node.
 
     Attributes:
@@ -96,9 +97,14 @@ class Plan:
             return None
         return self.graph.replace(nodes=tuple(needed), outputs=node.inputs)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        rules = collections.Counter(type(step.rule).__name__ for step in self.every_step)
+        told = ", ".join(f"{name} {count}" for name, count in rules.most_common(6))
+        return f"<Plan of {len(self.every_step)} nodes: {told}>"
+
+    def _parts(self) -> Iterator[tuple]:
         rows = [(step.node.name, step.node.kind, step.form.kind, step.rule) for step in self.every_step]
-        return table(("node", "layer", "form", "rule"), rows)
+        yield ("node", "layer", "form", "rule"), rows
 
 
 def bind(graph: Graph, composite: Sequence[tuple[Callable[[Site], bool], Rule]], method: str) -> Plan:

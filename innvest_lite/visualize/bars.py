@@ -32,10 +32,10 @@ def bars(
     names: Sequence[str],
     values: Sequence[Any] | None = None,
     title: str | None = None,
+    *,
     unit: str = "logits",
     colormap: str = DEFAULT,
     limit: float | None = None,
-    *,
     most: int = 10,
     width: int = 640,
 ) -> np.ndarray:
