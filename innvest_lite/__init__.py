@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         AttentionRollout as AttentionRollout,
         BoundedDeepTaylor as BoundedDeepTaylor,
         Deconvnet as Deconvnet,
+        DeepLIFT as DeepLIFT,
         DeepTaylor as DeepTaylor,
         GradCAM as GradCAM,
         GradCAMPlusPlus as GradCAMPlusPlus,
@@ -96,8 +97,8 @@ _HOMES = {
     "innvest_lite.analyzers": (
         *("ANALYZERS", "Analyzer", "Deconvnet", "Gradient", "GuidedBackprop", "Input", "InputTimesGradient"),
         *("PatternAttribution", "PatternNet", "Random", "ReverseAnalyzer", "create_analyzer", "register_analyzer"),
-        *("LRP", "BoundedDeepTaylor", "DeepTaylor", "IntegratedGradients", "SmoothGrad", "SquareGrad", "VarGrad"),
-        *("AttentionRollout", "GradCAM", "GradCAMPlusPlus", "GradientWeightedAttention", "Occlusion", "RISE"),
+        *("LRP", "BoundedDeepTaylor", "DeepLIFT", "DeepTaylor", "IntegratedGradients", "SmoothGrad", "SquareGrad"),
+        *("VarGrad", "AttentionRollout", "GradCAM", "GradCAMPlusPlus", "GradientWeightedAttention", "Occlusion", "RISE"),
     ),
     "innvest_lite.patterns": ("PatternFits", "PatternStatistics", "Patterns", "fit_patterns", "fit_statistics"),
     "innvest_lite.folders": ("ImageFolder",),

@@ -97,13 +97,14 @@ class InputSpec(Brief):
         pairs = zip(given, self.dtypes, strict=True)
         return [keras.ops.convert_to_tensor(x) if dtype == "string" else keras.ops.cast(x, dtype) for x, dtype in pairs]
 
-    def sample(self, place: int, given: Any, what: str) -> np.ndarray:
+    def sample(self, place: int, given: Any, what: str, several: bool = False) -> np.ndarray:
         """A number, or an array of one sample with or without a batch axis, for one input, as an array of its dtype.
 
         Args:
             place: the number of the input.
             given: the number or the array.
             what: what it is, for messages.
+            several: whether there may be more samples than one.
 
         Raises:
             InvalidInputError: it does not fit the input.
@@ -114,8 +115,9 @@ class InputSpec(Brief):
         if array.ndim == 0:
             return self._cast(place, np.asarray(finite(given, what)), what)
         checked = self._one(place, array[None] if array.ndim < len(shape) else array, True)
-        if len(checked) != 1:
-            raise InvalidInputError(f"{what} should be one sample, but there are {len(checked)}.")
+        if len(checked) != 1 and not (several and len(checked)):
+            wanted = "at least one sample" if several else "one sample"
+            raise InvalidInputError(f"{what} should be {wanted}, but there are {len(checked)}.")
         return checked
 
     def fits(self, place: int, shape: Sequence[int]) -> bool:

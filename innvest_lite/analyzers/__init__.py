@@ -4,6 +4,7 @@
   makes; how a method explains tensors is a `strategy`.
 - `reverse`, `gradient`, `lrp`, `pattern`, `cam`: one backward `sweep` by the rules of a plan; `guard` looks whether the
   weights that patterns belong to are still there.
+- `deeplift`: multipliers back through the plan, from the samples and `references` gone through side by side.
 - `attention_maps`: the weights of attention, multiplied up along the `token_flow`; where tokens lie, `token_places` says.
 - `averaged` with `path` and `noise`: gradients at many altered samples. `perturbation` with `masks`: outputs under masks.
 - `registry`, `keywords`: methods by iNNvestigate's names. `quantus`: as that package wants them.
@@ -13,6 +14,7 @@ from innvest_lite.analyzers.attention_maps import AttentionRollout, GradientWeig
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.baseline import Input, Random
 from innvest_lite.analyzers.cam import GradCAM, GradCAMPlusPlus
+from innvest_lite.analyzers.deeplift import DeepLIFT
 from innvest_lite.analyzers.gradient import Deconvnet, Gradient, GuidedBackprop, InputTimesGradient
 from innvest_lite.analyzers.lrp import LRP, BoundedDeepTaylor, DeepTaylor
 from innvest_lite.analyzers.noise import SmoothGrad, SquareGrad, VarGrad
@@ -29,6 +31,7 @@ __all__ = [
     "Analyzer",
     "AttentionRollout",
     "BoundedDeepTaylor",
+    "DeepLIFT",
     "DeepTaylor",
     "GradCAM",
     "GradCAMPlusPlus",

@@ -19,6 +19,7 @@ from innvest_lite import backend
 from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.explainer import Explainer
+from innvest_lite.analyzers.references import flattened
 from innvest_lite.analyzers.samples import grouped, ungrouped
 from innvest_lite.analyzers.strategy import Round, Strategy, by_sample, no_exponent, repeated
 from innvest_lite.analyzers.tokens import points_of, tokens_at_inputs
@@ -52,6 +53,9 @@ class Sampler:
 
     count: int
 
+    #: See `Strategy.differs`.
+    differs = False
+
     def check_inputs(self, arrays: list) -> None:
         """Raises InvalidInputError where the sampler does not fit the samples."""
 
@@ -64,6 +68,10 @@ class Sampler:
             points: for each input, the values that are altered for it.
         """
         return [None for _ in flattened(points)]
+
+    def measured_from(self, explainer: Explainer, inputs: list, points: tuple) -> Any:
+        """See `Strategy.measured_from`."""
+        raise NotImplementedError
 
     def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
         """Altered samples (batch * together, ...) of a point, from the clean ones, x (batch, ...)."""
@@ -132,6 +140,15 @@ class AveragedGradients(Strategy):
         """See `Strategy.check_inputs`."""
         self.sampler.check_inputs(arrays)
 
+    @property
+    def differs(self) -> bool:
+        """See `Strategy.differs`."""
+        return self.sampler.differs
+
+    def measured_from(self, explainer: Explainer, inputs: Any) -> Any:
+        """See `Strategy.measured_from`."""
+        return self.sampler.measured_from(explainer, inputs, self.points)
+
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
         """See `Strategy.explain`."""
         plan, together, flat = explainer.plan, around.together, self.flat
@@ -182,11 +199,6 @@ class AveragedGradients(Strategy):
             ops.zeros_like(x, dtype="float32") if not points else tokens[value] if value in tokens else found[points[0]]
             for value, points, x in zip(explainer.graph.inputs, self.points, inputs, strict=True)
         ]
-
-
-def flattened(points: tuple) -> tuple[Value, ...]:
-    """The points of all inputs, one after the other, each once: several inputs may go into one embedding."""
-    return tuple(dict.fromkeys(point for of_input in points for point in of_input))
 
 
 def along(numbers: Any, rank: int) -> Any:

@@ -74,7 +74,7 @@ class CheckReport(Tabled):
 
     Attributes:
         rows: a `CheckRow` per node.
-        start: the relevance at the output, per sample.
+        start: the relevance at the output, per sample; of methods with a reference, how the output differs from that there.
         at_input: the relevance that reached the inputs, per sample.
         whole: of rules that are to conserve relevance, the names of nodes behind which all that is under way is that of one
             value, the ends of blocks; for `alarms`.
@@ -164,7 +164,8 @@ def _totals(explainer, arrays, weights, batch_size):
     """Of methods whose attributions are not what one backward sweep hands back: no rows."""
     attributions, _, exponent, _ = explainer.run(arrays, weights, (), batch_size)
     sums = sum(array.astype("float64").sum(tuple(range(1, array.ndim))) for array in attributions)
-    return CheckReport((), explainer.explained(arrays, weights, batch_size), np.ldexp(sums, exponent))
+    start = explainer.explained(arrays, weights, batch_size) - explainer.measured_from(arrays, weights, batch_size)
+    return CheckReport((), start, np.ldexp(sums, exponent))
 
 
 def _by_node(explainer, arrays, weights, batch_size):

@@ -232,6 +232,16 @@ class Explainer(Brief):
         weights = self.targets.predicted(outputs) if weights is None else weights.reshape(outputs.shape)
         return (outputs * weights).sum(1)
 
+    def measured_from(self, arrays: list, weights: Any = None, batch_size: int = 32) -> np.ndarray:
+        """From what value of the explained output the method explains the difference, float64 (samples,); mostly from 0."""
+        if not self.strategy.differs:
+            return np.zeros(len(arrays[0]))
+        outputs = self.logits_of(arrays, batch_size)
+        weights = self.targets.predicted(outputs) if weights is None else weights.reshape(outputs.shape)
+        before = self.program("before", lambda *given: self.strategy.measured_from(self, given), self.signature(False))
+        (start,) = self.batched(before, arrays, batch_size)
+        return (start.astype("float64").reshape(outputs.shape) * weights).sum(1)
+
     def values(self, names: tuple) -> tuple[Value, ...]:
         """The graph's values of layers or nodes by name; a layer's is what it hands on, after its activation.
 

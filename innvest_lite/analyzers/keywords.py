@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.analyzers.deeplift import RULES, DeepLIFT
 from innvest_lite.analyzers.lrp import LRP
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of, whole
@@ -75,6 +76,13 @@ def pattern_analyzer(cls: type[Analyzer], model: Any, *, pattern_type: str | Non
     if pattern_type is not None:
         options["estimator"] = _PATTERN_TYPES[one_of(pattern_type, _PATTERN_TYPES, "pattern_type")]
     return cls(model, **options)
+
+
+def deep_lift(model: Any, *, nonlinear_mode: str | None = None, **options: Any) -> Analyzer:
+    """DeepLIFT, whose `rule` iNNvestigate calls `nonlinear_mode`."""
+    if nonlinear_mode is not None:
+        options["rule"] = one_of(nonlinear_mode, RULES, "nonlinear_mode")
+    return DeepLIFT(model, **options)
 
 
 def _lrp(model, pairs, options):

@@ -11,18 +11,15 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers import sweep
 from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, Sampler, along
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
-from innvest_lite.analyzers.samples import grouped, ungrouped
+from innvest_lite.analyzers.references import References, from_config
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.foreign import familiar
-from innvest_lite.forms.inputs import is_integer
-from innvest_lite.forms.values import values_of
-from innvest_lite.graph import Graph, Value
+from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
 from innvest_lite.options import one_of, positive, truth
 
@@ -53,40 +50,25 @@ class Path(Sampler):
 
     Attributes:
         nodes: float32 (count,), where on the path, from 0 to 1.
-        references: for each input a number or an array of one sample; None: 0, for tokens an embedding of zeros.
+        references: where it starts, one sample.
     """
 
     nodes: np.ndarray
-    references: list | None
+    references: References
+
+    differs = True
 
     def check_inputs(self, arrays: list) -> None:
-        """See `Sampler.check_inputs`: of inputs of open size, each call may bring another."""
-        for array, reference in zip(arrays, self.references or [], strict=self.references is not None):
-            if reference.ndim and reference.shape[1:] != array.shape[1:]:
-                raise InvalidInputError(
-                    f"reference_inputs has the shape {reference.shape[1:]}, but the samples have {array.shape[1:]}."
-                )
+        """See `Sampler.check_inputs`."""
+        self.references.check_inputs(arrays)
 
     def origins(self, explainer: Explainer, inputs: list, points: tuple) -> list:
         """See `Sampler.origins`."""
-        graph, references = explainer.graph, self.references or [np.zeros(())] * len(inputs)
-        # What has no points stays that of the samples; at the points, it has no part.
-        tensors = [
-            ops.broadcast_to(ops.convert_to_tensor(reference, x.dtype), (1, *ops.shape(x)[1:])) if of_input else x[:1]
-            for reference, x, of_input in zip(references, inputs, points, strict=True)
-        ]
-        tokens = any(is_integer(spec.dtype) for spec in graph.input_specs)
-        values = (
-            values_of(graph, explainer.plan.forms, tensors) if tokens else dict(zip(graph.inputs, tensors, strict=True))
-        )
-        found: dict[Value, Any] = {}
-        for of_input, spec in zip(points, graph.input_specs, strict=True):
-            # No token means nothing; an embedding of zeros does.
-            nothing = is_integer(spec.dtype) and self.references is None
-            for point in of_input:
-                value = grouped(ops.cast(values[point], "float32"), graph.spec(point))
-                found[point] = ops.zeros_like(value) if nothing else value
-        return list(found.values())
+        return self.references.at_points(explainer, inputs, points)
+
+    def measured_from(self, explainer: Explainer, inputs: list, points: tuple) -> Any:
+        """See `Sampler.measured_from`."""
+        return self.references.outputs(explainer, inputs, points)
 
     def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
         """See `Sampler.altered`."""
@@ -157,8 +139,7 @@ class IntegratedGradients(Analyzer):
     def strategy(self, graph: Graph, inputs: InputSpec) -> Strategy:
         """See `Analyzer.strategy`."""
         nodes, shares = (np.float32(part) for part in self._quadrature.value)
-        given = self._given_references.value
-        path = Path(len(nodes), nodes, None if given is None else _references(given, inputs))
+        path = Path(len(nodes), nodes, References.of(self._given_references.value, inputs))
         return AveragedGradients.of(graph, path, Integral(shares, lambda g: postprocessed(g, self.postprocess)))
 
     @familiar
@@ -212,7 +193,9 @@ class IntegratedGradients(Analyzer):
             there = explainer.logits(inputs)
             share = explainer.targets.at(there, tensors[count] if with_target else None)
             # The attributions are float32, whatever the model computes in.
-            there, here, share = (ops.cast(part, "float32") for part in (there, _at_reference(explainer, inputs), share))
+            there, here, share = (
+                ops.cast(part, "float32") for part in (there, explainer.strategy.measured_from(explainer, inputs), share)
+            )
             return _summed(share * (there - here)) - sums
 
         signature = [*explainer.signature(with_target), backend.tensor_spec((explainer.inputs.batch,), "float32")]
@@ -224,55 +207,13 @@ class IntegratedGradients(Analyzer):
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
         strategy: Any = self.explainer.strategy
-        references = strategy.sampler.references
-        plain = None if references is None else [np.asarray(reference).tolist() for reference in references]
-        own = {"steps": self.steps, "rule": self.rule, "postprocess": self.postprocess, "reference_inputs": plain}
-        return {**super().get_config(), **own}
+        own = {"steps": self.steps, "rule": self.rule, "postprocess": self.postprocess}
+        return {**super().get_config(), **own, "reference_inputs": strategy.sampler.references.config}
 
     @classmethod
     def from_config(cls, config: dict) -> IntegratedGradients:
         """An analyzer from `get_config`."""
-        references = config["reference_inputs"]
-        if isinstance(references, list) and len(references) == 1:
-            references = references[0]
-        return super().from_config({**config, "reference_inputs": references})
-
-
-def _references(given: Any, spec: InputSpec) -> list[np.ndarray]:
-    """A number or an array of one sample for each input.
-
-    Raises:
-        InvalidInputError: names, number or shapes do not fit the inputs.
-    """
-    if isinstance(given, dict):
-        if set(given) != set(spec.names):
-            raise InvalidInputError(f"The inputs are named {sorted(spec.names)}, reference_inputs has {sorted(given)}.")
-        given = [given[name] for name in spec.names]
-    if isinstance(given, int | float | np.number):
-        given = [given] * len(spec.names)
-    elif len(spec.names) == 1:
-        given = [given]
-    if not isinstance(given, list | tuple) or len(given) != len(spec.names):
-        raise InvalidInputError(f"The model has {len(spec.names)} inputs: reference_inputs should have one for each.")
-    return [
-        np.zeros(())
-        if spec.dtypes[place] == "string" and np.ndim(part) == 0
-        else spec.sample(place, part, "reference_inputs")
-        for place, part in enumerate(given)
-    ]
-
-
-def _at_reference(explainer: Explainer, inputs: Any) -> Any:
-    """The logits at the reference, which for tokens is an embedding: masks stay those of the samples."""
-    plan = explainer.plan
-    strategy: Any = explainer.strategy
-    values, _ = sweep.forward(plan, inputs)
-    origins = strategy.sampler.origins(explainer, inputs, strategy.points)
-    given = {}
-    for point, x0 in zip(strategy.flat, origins, strict=True):
-        spec, value = plan.graph.spec(point), values[point]
-        given[point] = ops.cast(ungrouped(ops.broadcast_to(x0, ops.shape(grouped(value, spec))), spec), value.dtype)
-    return sweep.forward(plan, inputs, given)[0][plan.graph.outputs[0]]
+        return super().from_config(from_config(config))
 
 
 def _summed(x: Any) -> Any:

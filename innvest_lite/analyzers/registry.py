@@ -20,6 +20,7 @@ from innvest_lite.analyzers import (
     attention_maps,
     baseline,
     cam,
+    deeplift,
     gradient,
     keywords,
     lrp,
@@ -84,6 +85,12 @@ def _patterned(cls):
     return dataclasses.replace(_class(cls), make=functools.partial(keywords.pattern_analyzer, cls), words=("pattern_type",))
 
 
+_LIFT = Method(
+    deeplift.DeepLIFT,
+    "DeepLIFT: differences from a reference, rule= or iNNvestigate's nonlinear_mode=",
+    keywords.deep_lift,
+    words=("nonlinear_mode",),
+)
 _SHARED = {"bias": "shared"}
 _PRESET_A, _PRESET_B = (
     "dense layers epsilon, convolutions alpha 1 beta 0",
@@ -136,6 +143,9 @@ ANALYZERS = {
     "lrp.cp_lrp_gamma": _attention("cp_lrp_gamma", "the same, linear layers gamma"),
     "deep_taylor": _class(lrp.DeepTaylor, structure="gradient"),
     "deep_taylor.bounded": _class(lrp.BoundedDeepTaylor, structure="gradient"),
+    "deep_lift": _class(deeplift.DeepLIFT),
+    "deep_lift.reveal_cancel": _class(deeplift.DeepLIFT, rule="reveal_cancel"),
+    "deep_lift.wrapper": _LIFT,
     "pattern.net": _patterned(pattern.PatternNet),
     "pattern.attribution": _patterned(pattern.PatternAttribution),
 }
@@ -154,8 +164,8 @@ def create_analyzer(name: str, model: Any, **options: Any) -> Analyzer:
         model: a Functional or Sequential `keras.Model`.
         **options: of the analyzer's class, and iNNvestigate's: `neuron_selection_mode` for all; `epsilon`, `alpha`, `beta`,
             `bias`, `input_layer_rule`, `low`, `high`, `until_layer_idx`, `until_layer_rule` for LRP;
-            `postprocess`, `augment_by_n`, `noise_scale`, `steps`, `reference_inputs`, `patterns`, `pattern_type` where
-            they belong.
+            `postprocess`, `augment_by_n`, `noise_scale`, `steps`, `reference_inputs`, `nonlinear_mode`, `patterns`,
+            `pattern_type` where they belong.
 
     Returns:
         An `Analyzer`.

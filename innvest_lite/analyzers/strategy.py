@@ -75,6 +75,20 @@ class Strategy(Brief):
     def check_inputs(self, arrays: list) -> None:
         """Raises InvalidInputError where the method does not fit the samples, checked arrays, one per input."""
 
+    @property
+    def differs(self) -> bool:
+        """Whether the method explains by how much outputs differ from those at references."""
+        return False
+
+    def measured_from(self, explainer: Explainer, inputs: Any) -> Any:
+        """The outputs at the references, of methods that explain differences: a tensor of the outputs' shape.
+
+        Args:
+            explainer: whose strategy this is.
+            inputs: a tensor per input.
+        """
+        raise NotImplementedError
+
     def check_keep(self, method: str) -> None:
         """Raises InvalidInputError where the method named `method` cannot keep relevance on its way."""
         if not self.sweeps:

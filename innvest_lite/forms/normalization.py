@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from innvest_lite.forms.base import Form
@@ -31,6 +32,39 @@ class Normalization(Form):
             return (ops.cast(values, self.node.output_specs[0].dtype),)
 
         return frozen
+
+    @property
+    def is_euclidean(self) -> bool:
+        """Whether it divides by a standard deviation, a root mean square or a Euclidean norm."""
+        return True
+
+    def mean_pullback(self, x: Any, before: Any, cotangent: Any) -> Any:
+        """The mean of its vector-Jacobian products on the straight way between two inputs, in closed form.
+
+        Args:
+            x: the end of the way, a tensor of the input's shape.
+            before: its start, likewise.
+            cotangent: likewise, float32 or wider.
+        """
+        layer, dtype = self.node.operation, cotangent.dtype
+        centres = _centres(layer) and not getattr(layer, "rms_scaling", False)
+        gamma, _ = _weights(layer, x.shape, dtype)
+        (end, axes), (start, _), (given, _) = (
+            _grouped(layer, ops.cast(one, dtype)) for one in (x, before, cotangent * gamma)
+        )
+        if centres:
+            start, end = (one - ops.mean(one, axes, keepdims=True) for one in (start, end))
+        found = _mean_pullback(start, end, given, axes, *self._squares(axes, end))
+        found = found - ops.mean(found, axes, keepdims=True) if centres else found
+        return ops.reshape(found, ops.shape(x))
+
+    def _squares(self, axes, grouped):
+        """`(share, floor)`: it divides by the root of share times the sum of squares, plus the floor."""
+        layer = self.node.operation
+        if isinstance(layer, keras.layers.UnitNormalization):
+            return 1.0, 1e-12
+        count = math.prod(ops.shape(grouped)[axis] for axis in axes)
+        return 1 / count, layer.epsilon
 
     def held(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """The diagonal map that it is with the mean and the standard deviation that these inputs have."""
@@ -64,6 +98,22 @@ class Normalization(Form):
 class ByNorm(Normalization):
     """`keras.ops.normalize`: values divided by their norm."""
 
+    @property
+    def is_euclidean(self) -> bool:
+        """See `Normalization.is_euclidean`."""
+        return self.node.operation.order == 2
+
+    def mean_pullback(self, x: Any, before: Any, cotangent: Any) -> Any:
+        """See `Normalization.mean_pullback`."""
+        operation, dtype = self.node.operation, cotangent.dtype
+        axes = [axis % len(x.shape) for axis in np.atleast_1d(operation.axis).tolist()]
+        return _mean_pullback(ops.cast(before, dtype), ops.cast(x, dtype), cotangent, axes, 1.0, self._least() ** 2)
+
+    def _least(self):
+        """The norm that it divides by at least."""
+        epsilon = self.node.operation.epsilon
+        return keras.config.epsilon() if epsilon is None else epsilon
+
     def affine(self, *inputs: Any) -> Callable[..., tuple[Any, ...]]:
         """The values times one over the norm that these inputs have."""
         weight, dtype = self.weight(*inputs), self.node.output_specs[0].dtype
@@ -73,9 +123,42 @@ class ByNorm(Normalization):
         """One over the norm, in the shape of the input, float32 or wider."""
         operation, (x,) = self.node.operation, inputs
         x = ops.cast(x, "float64" if x.dtype == "float64" else "float32")
-        least = keras.config.epsilon() if operation.epsilon is None else operation.epsilon
         norm = ops.norm(x, ord=operation.order, axis=operation.axis, keepdims=True)
-        return ops.ones_like(x) / ops.maximum(norm, least)
+        return ops.ones_like(x) / ops.maximum(norm, self._least())
+
+
+def _mean_pullback(start, end, given, axes, share, floor):
+    """The mean of the VJPs of u / sqrt(share sum(u^2) + floor) on the straight way from `start` to `end`.
+
+    With u = u* + t d, u* being where the root is smallest, and t = sqrt(s* / a) sinh(z), the root is sqrt(s*) cosh(z), and
+    what is to be integrated are powers of cosh(z): the ends' z, tanh(z) and 1 / cosh(z).
+    """
+
+    def added(one, two):
+        return ops.sum(one * two, axes, keepdims=True)
+
+    way = end - start
+    square = share * added(way, way)
+    # Where there is no way to go, it is the derivative; its length then is of no matter.
+    none = square <= 1e-10 * (share * (added(start, start) + added(end, end)) + floor)
+    square = ops.where(none, ops.ones_like(square), square)
+    nearest = -share * added(start, way) / square
+    nearest = ops.where(none, ops.zeros_like(nearest), nearest)
+    least = start + nearest * way
+    smallest = share * added(least, least) + floor
+    scale = ops.sqrt(smallest / square)
+    ends = [ops.arcsinh((place - nearest) / scale) for place in (0.0, 1.0)]
+    lengths, tangents, cosines = (ops.subtract(*map(f, reversed(ends))) for f in (lambda z: z, ops.tanh, _sech))
+    direction = scale * way
+    whole, along = added(given, least), added(given, direction)
+    curved = least * (whole * tangents - along * cosines) + direction * (along * (lengths - tangents) - whole * cosines)
+    found = scale / ops.sqrt(smallest) * (given * lengths - share * curved / smallest)
+    straight = ops.rsqrt(share * added(end, end) + floor)
+    return ops.where(none, straight * given - share * straight**3 * end * added(given, end), found)
+
+
+def _sech(z):
+    return 1 / ops.cosh(z)
 
 
 def _centres(layer):

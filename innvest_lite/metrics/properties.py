@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from innvest_lite.analyzers import Analyzer, IntegratedGradients
+from innvest_lite.analyzers import Analyzer
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import is_integer
 from innvest_lite.metrics.attributions import Subject, vectors
@@ -94,7 +94,7 @@ _ENDS = (("least", np.min), ("largest", np.max))
 
 
 def completeness(analyzer: Analyzer, x: Any, target: Any = None, *, batch_size: int = 32) -> Completeness:
-    """Whether attributions add up to what they explain: the logit, or for integrated gradients f(x) - f(reference).
+    """Whether attributions add up to what they explain: the logit, or of methods with a reference f(x) - f(reference).
 
     The axiom of completeness of Sundararajan et al. 2017 (arXiv 1703.01365), conservation in Bach et al. 2015.
 
@@ -117,11 +117,9 @@ def completeness(analyzer: Analyzer, x: Any, target: Any = None, *, batch_size: 
     """
     subject = Subject(analyzer, x, target, batch_size)
     sums = vectors(subject.explained()).sum(1)
-    if isinstance(analyzer, IntegratedGradients):
-        _, gap = analyzer.analyze(x, target=subject.targets, batch_size=batch_size, return_gap=True)
-        return Completeness(gap.astype("float64") + sums, sums)
     weights = subject.targets.reshape(subject.logits.shape)
-    return Completeness((subject.logits * weights).sum(1), sums)
+    start = subject.explainer.measured_from(subject.arrays, subject.targets, batch_size)
+    return Completeness((subject.logits * weights).sum(1) - start, sums)
 
 
 def max_sensitivity(

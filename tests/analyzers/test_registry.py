@@ -41,7 +41,7 @@ def assert_different(found, other):
 
 
 def test_the_names():
-    assert len(set(NAMES)) == 32 and set(ANALYZERS) == {*NAMES, *OURS, *ATTENTION}
+    assert len(set(NAMES)) == 33 and set(ANALYZERS) == {*NAMES, *OURS, *ATTENTION}
     assert all(method.summary and isinstance(method.analyzer, type) for method in ANALYZERS.values())
 
 
@@ -96,6 +96,7 @@ STAND_FOR = {
     "lrp.sequential_preset_b_flat": lambda m: lrp(
         (named("fused*"), Flat()), (DENSE, Epsilon(0.1)), (LINEAR, AlphaBeta(2.0, 1.0, "shared"))
     ),
+    "deep_lift.wrapper": lambda m: innvest_lite.DeepLIFT(m, reference_inputs=0, rule="rescale"),
     "deep_taylor": lambda m: innvest_lite.DeepTaylor(m, structure="gradient"),
     "deep_taylor.bounded": lambda m: innvest_lite.BoundedDeepTaylor(m, -1.0, 1.0, structure="gradient"),
 }
@@ -151,6 +152,14 @@ KEYWORDS = [
         lambda m: lrp((DENSE, Epsilon(5.0)), (LINEAR, AlphaBeta(1.0, 0.0, "shared"))),
     ),
     ("lrp", {"rule": "Flat"}, lambda m: lrp((LINEAR, Flat()))),
+    (
+        *("deep_lift.wrapper", {"nonlinear_mode": "reveal_cancel"}),
+        lambda m: innvest_lite.DeepLIFT(m, rule="reveal_cancel"),
+    ),
+    (
+        *("deep_lift.wrapper", {"reference_inputs": X[0]}),
+        lambda m: innvest_lite.DeepLIFT(m, reference_inputs=X[0]),
+    ),
     *(
         ("lrp", {"rule": word}, lambda m, rule=rule: lrp((LINEAR, rule)))
         for word, rule in (

@@ -8,7 +8,7 @@ import innvest_lite
 from innvest_lite import create_analyzer
 from innvest_lite.analyzers import ANALYZERS
 
-# All that iNNvestigate 2 has.
+# All that iNNvestigate 1.0.9 has; 2 left `deep_lift.wrapper` and the pattern methods out.
 GRADIENTS = ("gradient", "gradient.baseline", "input_t_gradient", "deconvnet", "guided_backprop")
 LRPS = (
     *("lrp", "lrp.z", "lrp.z_IB", "lrp.epsilon", "lrp.epsilon_IB", "lrp.w_square", "lrp.flat", "lrp.alpha_beta"),
@@ -18,9 +18,10 @@ LRPS = (
 )
 PATTERNS = ("pattern.net", "pattern.attribution")
 TAYLOR = ("deep_taylor", "deep_taylor.bounded")
-NAMES = ("input", "random", *GRADIENTS, "integrated_gradients", "smoothgrad", *LRPS, *TAYLOR, *PATTERNS)
+LIFT = ("deep_lift.wrapper",)
+NAMES = ("input", "random", *GRADIENTS, "integrated_gradients", "smoothgrad", *LRPS, *TAYLOR, *LIFT, *PATTERNS)
 OURS = ("squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise", "lrp.epsilon_plus", "lrp.epsilon_plus_flat")
-OURS += ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma")
+OURS += ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma", "deep_lift", "deep_lift.reveal_cancel")
 # These want attention, which the model here has none of.
 ATTENTION = ("attention.rollout", "attention.gradient_weighted")
 # A name of each class: what a class does, such as coming back from a file, is tried once.
