@@ -37,6 +37,7 @@ def description(served: Served, endpoints: Mapping[str, Any], input_range: tuple
         "method": type(analyzer).__name__,
         "options": _options(analyzer),
         "model": {"name": analyzer.model.name, "fingerprint": fingerprint(analyzer.model)},
+        "classes": analyzer.explainer.targets.classes,
         "input_range": input_range_of(served.preprocessor, input_range),
         "preprocess": served.preprocessor and served.preprocessor.name,
         "render": served.render and {"kind": served.render, "colormap": served.colormap},

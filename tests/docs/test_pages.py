@@ -2,7 +2,7 @@
 
 Python blocks run in order in one namespace, in a folder that holds their model as model.keras; `innvest-lite` commands (in
 fences that say "bash") in this process, in a folder that holds another model.keras, photos/ and patterns.h5. What a page
-marks as "sh" is for other software and is not run; it is listed below.
+marks as "sh" is for other software: servers are started and asked, see `printed_servers`; what is not run is listed below.
 """
 
 import glob
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from pages import PAGES, ROOT, blocks, prose
 from PIL import Image
+from printed_servers import Servers
 
 import innvest_lite
 from innvest_lite import cli, data, export, rules
@@ -40,10 +41,19 @@ NOT_RUN = {
     ],
     "docs/models.md": ["python scripts/checks/models_people_have.py"],
     "docs/sequences.md": [f"python scripts/experiments/sequences.py {what}" for what in ("choose", "measure", "report")],
+    # The container; a stand-in answers in its place.
     "docs/serving.md": [
-        *("docker run", "curl -d", "python scripts/examples/service", "curl --data-binary"),
-        *("python scripts/checks/stablehlo_on_jax.py write", "python scripts/checks/stablehlo_on_jax.py run"),
+        *("docker run", "python scripts/checks/stablehlo_on_jax.py write", "python scripts/checks/stablehlo_on_jax.py run"),
     ],
+}
+# Of a page's "sh" lines, those of servers, and the folder that they are run in: they need what other blocks wrote there.
+SERVERS = {
+    "docs/serving.md": {
+        "docker run": "python",
+        "curl -d": "python",
+        "python scripts/examples/service": "commands",
+        "curl --data-binary": "commands",
+    }
 }
 # What a page's code leaves behind.
 WRITTEN = {
@@ -55,7 +65,7 @@ WRITTEN = {
     "docs/pictures.md": {"sheet.png"},
     "docs/preprocessing.md": {"prepared.keras"},
     "docs/report.md": {"report.html", "training/epoch-0002.png"},
-    "docs/serving.md": {"served", "explainer/1", "explainer.tflite", "explainer.onnx", "for-images"},
+    "docs/serving.md": {"served", "explainer/1", "explainer.tflite", "explainer.onnx", "for-images", "request.json"},
     "docs/trust.md": {"evaluation/degradation.csv", "evaluation/signal.csv"},
 }
 RUN = [page for page, text in PAGES.items() if {"python", "bash"} & {block.word for block in blocks(text)}]
@@ -102,6 +112,11 @@ def test_what_a_page_shows_runs(page, desk, tmp_path, monkeypatch):
 
 def _run(page, tmp_path, names, monkeypatch):
     """Runs the blocks of a page in order."""
+    with Servers(tmp_path / "servers.log") as servers:
+        _run_blocks(page, tmp_path, names, monkeypatch, servers)
+
+
+def _run_blocks(page, tmp_path, names, monkeypatch, servers):
     for block in blocks(PAGES[page]):
         if block.word == "python":
             monkeypatch.chdir(tmp_path / "python")
@@ -110,6 +125,37 @@ def _run(page, tmp_path, names, monkeypatch):
         elif block.word == "bash":
             monkeypatch.chdir(tmp_path / "commands")
             _run_commands(block)
+        else:
+            _run_servers(page, block, tmp_path, servers)
+
+
+def _run_servers(page, block, tmp_path, servers):
+    """The lines of servers, in a folder with the repository's scripts/ and, for one of its photos, the name on the page."""
+    for line in block.lines if block.word == "sh" else ():
+        places = [place for begins, place in SERVERS.get(page, {}).items() if line.startswith(begins)]
+        for folder in (tmp_path / place for place in places):
+            if not (folder / "scripts").exists():
+                (folder / "scripts").symlink_to(ROOT / "scripts")
+                (folder / "photos").mkdir(exist_ok=True)
+                Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)).save(
+                    folder / "photos" / "some.png"
+                )
+            _check_answer(line, servers.run(line, folder))
+
+
+def _check_answer(line, answer):
+    """What a server must answer to a line of curl: an explanation of the class in it, or of the predicted one."""
+    if not line.startswith("curl"):
+        return
+    assert "error" not in answer, (line, answer)
+    if "v1/models" in line:
+        found = answer["outputs"]
+        assert set(found) == {"attributions", "predictions", "target", "picture"}
+        assert found["target"] == [3] and np.shape(found["picture"]) == (1, 28, 28, 3)
+        return
+    asked = re.search(r"target=(\d+)", line)
+    assert answer["target"] == (int(asked[1]) if asked else np.argmax(answer["predictions"])), line
+    assert answer["score"] == answer["predictions"][answer["target"]] and answer["heatmap"]
 
 
 def _small():
@@ -154,7 +200,9 @@ def test_what_is_not_run_is_listed():
     found = {page: [line for b in blocks(text) if b.word == "sh" for line in b.lines] for page, text in PAGES.items()}
     found = {page: lines for page, lines in found.items() if lines}
     assert found.keys() == NOT_RUN.keys()
-    for page, lines in found.items():
+    for page, every in found.items():
+        run = [begins for begins in SERVERS.get(page, ()) if begins not in NOT_RUN[page]]
+        lines = [line for line in every if not line.startswith(tuple(run))]
         assert len(lines) == len(NOT_RUN[page])
         for line, begins in zip(lines, NOT_RUN[page], strict=True):
             assert line.startswith(begins), (page, line)

@@ -37,6 +37,7 @@ def test_the_description(exported, tmp_path):
     assert facts["method"] == "Random" and facts["options"]["stddev"] == 3
     assert facts["versions"]["innvest_lite"] == innvest_lite.__version__
     assert facts["preprocess"] == "vgg16" and facts["render"]["kind"] == "overlay"
+    assert facts["classes"] == analyzer.model.output_shape[-1] > 1
     np.testing.assert_allclose(facts["input_range"], [-123.68, 151.061], atol=1e-3)
     inputs = {name: spec["dtype"] for name, spec in facts["signatures"]["serve"]["inputs"].items()}
     assert inputs == {"x": "uint8", "seed": "int64"}
@@ -49,6 +50,15 @@ def test_the_fingerprint_is_that_of_the_weights(tmp_path):
     Gradient(one).export(tmp_path / "served", input_range=(-1, 1), predictions=False)
     facts = described(tmp_path / "served")
     assert facts["model"]["fingerprint"] == fingerprint(one) and facts["input_range"] == [-1, 1]
+
+
+def test_the_description_counts_classes_not_units(tmp_path, monkeypatch):
+    write = lambda path, _, description: path.write_text(description)  # noqa: E731
+    monkeypatch.setitem(FORMATS, "description", Format(".json", (), write))
+    for activation, classes in (("sigmoid", 2), ("linear", 1)):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation=activation)])
+        Gradient(model).export(tmp_path / "one.json", format="description")
+        assert json.loads((tmp_path / "one.json").read_text())["classes"] == classes
 
 
 def test_fingerprints_know_shapes():

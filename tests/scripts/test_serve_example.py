@@ -459,8 +459,10 @@ def test_the_query_says_what_is_explained(script, tmp_path):
                 assert (answer["target"], answer["score"]) == (target, answer["predictions"][target])
                 picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["heatmap"]))), int)
                 np.testing.assert_allclose(picture, expected["picture"][0], atol=1)
+            answer = asked(connection, "POST", "/explain", body, headers)[2]
+            assert answer["target"] == small_model().predict(digits(1)[..., None] / 255, verbose=0).argmax()
+            assert answer["score"] == max(answer["predictions"])
         for query in (
-            "",
             "?target=10",
             "?target=-1",
             "?target=",
@@ -472,6 +474,36 @@ def test_the_query_says_what_is_explained(script, tmp_path):
             with connect() as connection:
                 _, status, answer = asked(connection, "POST", f"/explain{query}", body, {"Content-Type": PNG})
                 assert status == 400 and re.search("target|whole numbers", answer["error"]), query
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["argmax", "input"])
+@pytest.mark.parametrize(("bias", "predicted"), [(-30.0, 0), (30.0, 1)])
+def test_one_sigmoid_unit_is_two_classes(script, tmp_path, target, bias, predicted):
+    unit = keras.layers.Dense(1, activation="sigmoid", bias_initializer=keras.initializers.Constant(bias))
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), unit])
+    innvest_lite.Gradient(model).export(tmp_path / "two", preprocess="unit", render="heatmap", target=target)
+    explainer = script.Explainer(tmp_path / "two")
+    answer = explainer(encoded(digits(1)[0]), PNG)
+    assert answer["target"] == predicted and answer["score"] > 0.99 and len(answer["predictions"]) == 1
+    if target == "input":
+        other = explainer(encoded(digits(1)[0]), PNG, **explainer.arguments(f"target={1 - predicted}"))
+        assert other["target"] == 1 - predicted and other["score"] < 0.01
+        assert other["heatmap"] != answer["heatmap"], "the gradient of -z"
+        with pytest.raises(script.Refused, match="from 0 to 1"):
+            explainer.arguments("target=2")
+
+
+@pytest.mark.slow
+def test_an_explainer_that_cannot_predict_is_refused(script, tmp_path):
+    module = tf.Module()
+    specs = [tf.TensorSpec((None, 4, 4, 1), "uint8", name="x"), tf.TensorSpec((None,), "int32", name="target")]
+    picture = tf.zeros((1, 4, 4, 3), "uint8")
+    serve = lambda x, target: {"predictions": tf.zeros((1, 2)), "target": target, "picture": picture}  # noqa: E731
+    module.serve = tf.function(serve, input_signature=specs)
+    tf.saved_model.save(module, str(tmp_path / "other"), signatures={"serve": module.serve})
+    with pytest.raises(script.Unsuitable, match="Expected a signature called predict"):
+        script.Explainer(tmp_path / "other")
 
 
 @pytest.mark.slow

@@ -49,7 +49,8 @@ class Explainer:
         try:
             # Its variables live as long as it does.
             self._loaded = tf.saved_model.load(str(folder))
-            self.method = method_of(folder)
+            description = description_of(folder)
+            self.method = description["method"]
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, tf.errors.OpError) as error:
             raise Unsuitable(f"{str(folder)!r} cannot be loaded as a SavedModel: {error}") from error
         if "serve" not in self._loaded.signatures:
@@ -58,8 +59,14 @@ class Explainer:
         self._serve = self._loaded.signatures["serve"]
         check_signature(self._serve)
         self.height, self.width, self.channels = self._serve.structured_input_signature[1]["x"].shape[1:]
-        self._outputs = self._serve.structured_outputs["predictions"].shape[1]
+        # One unit behind a sigmoid is two classes: 1, and 0 with the rest.
+        self._classes = description.get("classes") or self._serve.structured_outputs["predictions"].shape[1]
         self._takes = set(self._serve.structured_input_signature[1]) - {"x"}
+        self._predict = self._loaded.signatures.get("predict")
+        if "target" in self._takes and self._predict is None:
+            raise Unsuitable(
+                "Expected a signature called predict, as analyzer.export writes it, for requests without target."
+            )
         self._turns, self._pixels_at_most = threading.Semaphore(_AT_ONCE), pixels
 
     def arguments(self, query):
@@ -78,25 +85,40 @@ class Explainer:
         if not all(re.fullmatch("[0-9]{1,18}", text) for text in given.values()):
             raise Refused(400, "Expected whole numbers of at least 0 in the query.")
         numbers = {**dict.fromkeys(self._takes - {"target"}, 0), **{name: int(text) for name, text in given.items()}}
-        if "target" in self._takes and not numbers.get("target", self._outputs) < self._outputs:
-            raise Refused(400, f"Expected ?target=K with the output to explain, from 0 to {self._outputs - 1}.")
+        if "target" in self._takes and numbers.get("target", 0) >= self._classes:
+            raise Refused(400, f"Expected ?target=K with the class to explain, from 0 to {self._classes - 1}.")
         return {name: _ARGUMENTS[name](number) for name, number in numbers.items()}
 
     def __call__(self, body, content_type, **arguments):
-        """What is answered for an image that passed `check_image`, and what `arguments` gave."""
+        """What is answered for an image that passed `check_image`, and what `arguments` gave.
+
+        Where nobody said a target, it is what is predicted.
+        """
         with self._turns:
             results = self._explained(self._pixels(body, content_type), arguments)
             heatmap = tf.io.encode_png(results["picture"][0]).numpy()
         target, predictions = int(results["target"][0]), results["predictions"][0].numpy().tolist()
         return {
             "target": target,
-            "score": predictions[target],
+            "score": self._scores(predictions)[target],
             "predictions": predictions,
             "heatmap": base64.b64encode(heatmap).decode(),
         }
 
+    def _scores(self, predictions):
+        """The prediction for each class."""
+        alone = len(predictions) == 1 and self._classes == 2
+        return [1 - predictions[0], predictions[0]] if alone else predictions
+
+    def _predicted(self, pixels):
+        """The class that is predicted."""
+        scores = self._scores(self._predict(x=pixels)["predictions"][0].numpy().tolist())
+        return scores.index(max(scores))
+
     def _explained(self, pixels, arguments):
         try:
+            if "target" in self._takes - set(arguments):
+                arguments = {"target": _ARGUMENTS["target"](self._predicted(pixels)), **arguments}
             return self._serve(x=pixels, **arguments)
         except tf.errors.InvalidArgumentError as error:
             if self.height and self.width:
@@ -120,10 +142,10 @@ class Explainer:
         return tf.saturate_cast(tf.round(tf.cast(resized, tf.float32)), tf.uint8)
 
 
-def method_of(folder):
-    """The method's name in the description of an exported analyzer."""
+def description_of(folder):
+    """What an exported analyzer says of itself; of another SavedModel, only what it is."""
     path = pathlib.Path(folder) / "assets.extra" / "description.json"
-    return json.loads(path.read_text())["method"] if path.exists() else "SavedModel"
+    return json.loads(path.read_text()) if path.exists() else {"method": "SavedModel"}
 
 
 def check_signature(function):

@@ -7,7 +7,7 @@
 answers {"target": 7, "score": 0.99, "predictions": [...], "heatmap": "..."}: the explained output, the prediction for it
 and for all outputs, and the explanation as a PNG in base64. `GET /` says what is served, `GET /health` that it is. Whatever
 goes wrong is answered with {"error": "..."}. An explainer that was exported with target="input" explains what is asked
-for, POST /explain?target=3; one of a random method takes ?seed=1 (else 0).
+for, POST /explain?target=3 (else what is predicted); one of a random method takes ?seed=1 (else 0).
 
 The folder `service` is all of it, to be copied and changed: the HTTP side is here, `explainer` holds the SavedModel, and
 `still_image` refuses what must not be decoded.
