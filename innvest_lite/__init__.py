@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # For editors and type checkers, which do not see names that are loaded when they are asked for.
     from innvest_lite import (
         analyzers as analyzers,
+        attributions as attributions,
         callbacks as callbacks,
         data as data,
         datasets as datasets,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         forms as forms,
         graph as graph,
         images as images,
+        loggers as loggers,
         metrics as metrics,
         patterns as patterns,
         report as report,
@@ -62,6 +64,9 @@ if TYPE_CHECKING:
         create_analyzer as create_analyzer,
         register_analyzer as register_analyzer,
     )
+    from innvest_lite.attributions import (
+        Attributions as Attributions,
+    )
     from innvest_lite.errors import (
         CorruptFileError as CorruptFileError,
         ExportError as ExportError,
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
         InvalidInputError as InvalidInputError,
         NotFittedError as NotFittedError,
         PatternMismatchError as PatternMismatchError,
+        UnknownOptionError as UnknownOptionError,
         UnsupportedLayerError as UnsupportedLayerError,
     )
     from innvest_lite.folders import (
@@ -101,18 +107,19 @@ _HOMES = {
         *("VarGrad", "AttentionRollout", "GradCAM", "GradCAMPlusPlus", "GradientWeightedAttention", "Occlusion", "RISE"),
     ),
     "innvest_lite.patterns": ("PatternFits", "PatternStatistics", "Patterns", "fit_patterns", "fit_statistics"),
+    "innvest_lite.attributions": ("Attributions",),
     "innvest_lite.folders": ("ImageFolder",),
     "innvest_lite.forms": ("Form", "LinearForm", "register_form"),
     "innvest_lite.rules": ("Rule", "register_rule"),
     "innvest_lite.errors": (
         *("CorruptFileError", "ExportError", "InnvestLiteError", "InvalidInputError", "NotFittedError"),
-        *("PatternMismatchError", "UnsupportedLayerError"),
+        *("PatternMismatchError", "UnknownOptionError", "UnsupportedLayerError"),
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = (
-    *("analyzers", "callbacks", "data", "datasets", "errors", "forms", "graph", "images", "metrics", "patterns", "report"),
-    *("rules", "texts", "visualize"),
+    *("analyzers", "attributions", "callbacks", "data", "datasets", "errors", "forms", "graph", "images", "loggers"),
+    *("metrics", "patterns", "report", "rules", "texts", "visualize"),
 )
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

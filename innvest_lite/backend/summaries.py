@@ -1,4 +1,4 @@
-"""Pictures in TensorBoard's event files. Called by `callbacks`."""
+"""Pictures and texts in TensorBoard's event files. Called by `callbacks` and `loggers`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ class PictureWriter:
         """Writes uint8 pictures `(count, height, width, 3)` under a name at a step."""
         with self._writer.as_default(step=step):
             tf.summary.image(name, pictures, max_outputs=len(pictures))
+        self._writer.flush()
+
+    def write_text(self, name: str, text: str, step: int) -> None:
+        """Writes a text, which may be Markdown, under a name at a step."""
+        with self._writer.as_default(step=step):
+            tf.summary.text(name, text)
         self._writer.flush()
 
     def close(self) -> None:

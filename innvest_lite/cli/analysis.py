@@ -15,6 +15,7 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite.answers import Scores, answers_and_scores, kind_of
+from innvest_lite.attributions import Attributions, checked_path
 from innvest_lite.cli import arrays, exponents, models, naming, overwriting, reading, record, samples, texts
 from innvest_lite.cli.pictures import drawn
 from innvest_lite.cli.terminal import complain, say
@@ -46,6 +47,7 @@ def _explain_images(arguments, out):
     found = reading.found(arguments.images)
     places = _places(found, arguments.images, out, models.named(arguments))
     results = [_with(place, ending) for place in places.values() for ending in (".npy", f".{arguments.format}")]
+    results += [] if arguments.save is None else [checked_path(arguments.save)]
     kept = {"one of the images": found.paths, **models.files_read(arguments)}
     check_none_among([*results, *(out / name for name in (exponents.NAME, record.JSON, record.CSV))], kept)
     overwriting.refuse_existing(results, arguments)
@@ -92,6 +94,7 @@ class _Task:
     ) -> None:
         self.rows: list[dict] = []
         self._scores: list[Scores] = []
+        self._parts: list[Attributions] = []
         self._arguments, self._analyzer, self._target, self._out = arguments, analyzer, target, pathlib.Path(arguments.out)
         (self._found, self._truth), self._places, self._scaled = known, places, 0
 
@@ -101,6 +104,7 @@ class _Task:
         values, powers = self._analyzer.analyze(batch.inputs, return_exponent=True, **given)
         said, found = answers_and_scores(self._analyzer, batch.inputs, labels=self._truth.labels, **given)
         self._scores += [] if found is None else [found]
+        self._keep(batch, values, powers, said)
         self._out.mkdir(parents=True, exist_ok=True)
         names = [self._places[path].relative_to(self._out).as_posix() for path in batch.paths]
         exponents.note(self._out, dict(zip(names, map(int, powers), strict=True)))
@@ -124,14 +128,22 @@ class _Task:
                 record.row(self._found.name(path), models.named(self._arguments), said[number], **known, **files)
             )
 
+    def _keep(self, batch, values, powers, said):
+        """What --save writes at the end."""
+        if self._arguments.save is not None:
+            names = tuple(self._found.name(path) for path in batch.paths)
+            self._parts.append(models.attributions(self._arguments, self._analyzer, names, values, powers, said))
+
     def finish(self) -> None:
         """Writes and prints what was explained so far."""
+        if self._parts:
+            Attributions.joined(self._parts).save(self._arguments.save)
         if self.rows:
             record.note(self._out, self.rows)
             record.show(self.rows, self._out)
         for doubt in record.doubts(self._scores):
             complain(f"warning: {doubt}")
-        say_what_is_scaled(self._scaled, self._out)
+        exponents.say_what_is_scaled(self._scaled, self._out)
 
     def _true(self, path):
         number = self._truth.classes.get(path)
@@ -174,12 +186,3 @@ def _places(found, given, out, method):
         taken.add(str(place).casefold())
         places[path] = out / place.with_name(f"{place.name}.{method}")
     return places
-
-
-def say_what_is_scaled(count: int, out: pathlib.Path) -> None:
-    """Says that so many values had to be divided by a power of two to fit float32, if any had."""
-    if count:
-        say(
-            f"{count} explanations are outside the range of float32: multiply the values of the .npy file by "
-            f"2**exponent, with the exponents in {out / exponents.NAME}. Their direction is exact."
-        )

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tokenize
 import warnings
-import zipfile
-import zlib
 from types import TracebackType
 from typing import BinaryIO
 
@@ -15,23 +12,9 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import reserve
+from innvest_lite.npz import DAMAGED
 
 _ENDINGS = (".npy", ".npz")
-# What NumPy raises at damaged headers, and at shapes that no memory holds.
-_DAMAGED = (
-    *(
-        ValueError,
-        TypeError,
-        SyntaxError,
-        LookupError,
-        AttributeError,
-        EOFError,
-        ArithmeticError,
-        MemoryError,
-        RecursionError,
-    ),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeWarning),
-)
 
 
 def is_array(path: str | os.PathLike[str]) -> bool:
@@ -59,7 +42,7 @@ def read(path: str | os.PathLike[str], preprocess: str = "none") -> np.ndarray:
             # That is, where a product of sizes overflows, and seems to be small.
             warnings.simplefilter("error", RuntimeWarning)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise InvalidInputError(
             f"Cannot read the array {str(path)!r}: {error or type(error).__name__}. Expected a whole .npy file without "
             "objects; save it again, with np.save."

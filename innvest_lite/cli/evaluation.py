@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import innvest_lite
 from innvest_lite.answers import scores
+from innvest_lite.attributions import Attributions
 from innvest_lite.cli import models, overwriting, reading, results, truths
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
@@ -31,14 +32,15 @@ _PARTS = 3
 def run(arguments: argparse.Namespace) -> int:
     """Measures, prints tables, and writes them; returns the exit code."""
     models.check_file(arguments.model)
-    methods = models.known_methods(arguments.methods or METHODS)
+    methods = chosen_methods(arguments, METHODS)
     out = _checked_out(arguments)
     given = given_patterns(arguments, methods)
     truth = truths.given(arguments)
     model = models.load(arguments.model)
     if reading.array_of(arguments.data) is None:
         models.check_prepared_alike(given, arguments.preprocess, model)
-    samples, places, code = _samples(arguments, model)
+    samples, places, names, code = _samples(arguments, model)
+    kept = saved(arguments, names)
     if arguments.signal and len(samples) < _PARTS:
         raise InvalidInputError(f"--signal divides the data into three parts, but there are only {len(samples)} samples.")
     # Before the work, since it also says where the masks do not fit.
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not results.can_draw():
         complain("matplotlib is not installed: tables, but no plots. (pip install matplotlib)")
     _tell_of_doubts(model, samples, arguments.batch_size)
-    compared, unsupported = degraded(arguments, model, methods, samples, given, scores)
+    compared, unsupported = degraded(arguments, model, methods, samples, given, scores=scores, kept=kept)
     say(compared)
     results.save_degradation(compared, out)
     if scores is not None:
@@ -86,27 +88,48 @@ def _checked_out(arguments):
 
 
 def _samples(arguments, model):
-    """The samples as the model takes them, their places in DATA, and the exit code: 1 where some could not be read."""
+    """The samples as the model takes them, their places in DATA and names, and the exit code: 1 where some are missing."""
     samples = reading.array_of(arguments.data)
     generator = np.random.default_rng(arguments.seed)
     if samples is not None:
         array = reading.samples_of(samples, arguments, model)
         places = _chosen(len(array), arguments.limit, generator)
-        return array[places], places, 0
+        return array[places], places, [f"{pathlib.Path(samples).name}[{place}]" for place in places], 0
     reading.check_preprocessor(arguments.preprocess)
-    paths = reading.found(arguments.data).paths
-    places = _chosen(len(paths), arguments.limit, generator)
-    batches = reading.batches_for(arguments, model, [paths[place] for place in places])
+    found = reading.found(arguments.data)
+    places = _chosen(len(found.paths), arguments.limit, generator)
+    batches = reading.batches_for(arguments, model, [found.paths[place] for place in places])
     try:
-        images = np.concatenate([batch.inputs for batch in batches])
+        read = list(batches)
     finally:
         code = batches.report()
-    return images, places, code
+    names = [found.name(path) for batch in read for path in batch.paths]
+    return np.concatenate([batch.inputs for batch in read]), places, names, code
 
 
 def _chosen(count, limit, generator):
     """The indices of the samples to use: all, or `limit` random ones, in their own order."""
     return np.arange(count) if limit is None else np.sort(generator.permutation(count)[:limit])
+
+
+def chosen_methods(arguments: argparse.Namespace, default: Sequence[str]) -> list[str]:
+    """The methods that were named; those by default where none was, nor saved attributions given."""
+    return models.known_methods(arguments.methods or ([] if arguments.attributions else default))
+
+
+def saved(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Attributions]:
+    """What --attributions names, of the samples of these names, by method; of one method twice also by file.
+
+    Raises:
+        InvalidInputError: a file lacks a sample.
+        CorruptFileError: a file is damaged.
+    """
+    found: dict[str, Attributions] = {}
+    for path in arguments.attributions:
+        part = Attributions.load(path).at(names)
+        taken = part.method in found or part.method in (arguments.methods or ())
+        found[f"{part.method} ({pathlib.Path(path).name})" if taken else part.method] = part
+    return found
 
 
 def given_patterns(arguments: argparse.Namespace, methods: Sequence[str]) -> innvest_lite.Patterns | None:
@@ -122,12 +145,14 @@ def degraded(
     methods: Sequence[str],
     samples: np.ndarray,
     patterns: innvest_lite.Patterns | None,
+    *,
     scores: truths.Scores | None = None,
+    kept: Mapping[str, Attributions] | None = None,
 ) -> tuple[DegradationTable, list[str]]:
     """A `DegradationTable` of the methods and the random order, and a message for each method that is not supported.
 
     Where there are `scores`, those of each method are added to them: one analyzer at a time, which may hold as much as the
-    model does.
+    model does. `kept` are explanations that were saved.
     """
     from innvest_lite.metrics import degradation, degradation_table
 
@@ -149,6 +174,14 @@ def degraded(
         found[name] = degradation(watched, analyzer, samples, **options, verbose=1)
         if scores is not None:
             scores.add(name, analyzer)
+    for name, part in (kept or {}).items():
+        say(f"{name}, as saved")
+        found[name] = degradation(watched, part, samples, **options, verbose=1)
+        others = 0 if part.targets is None else int((part.targets != found[RANDOM].classes).sum())
+        if others:
+            complain(f"warning: {name} explains another class than is predicted of {others} of {len(samples)} samples.")
+        if scores is not None:
+            scores.add(name, part.values)
     return degradation_table(found, baseline=RANDOM), unsupported
 
 

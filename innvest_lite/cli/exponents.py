@@ -10,6 +10,7 @@ import json
 import pathlib
 from collections.abc import Mapping
 
+from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import locked, replacing
 
@@ -65,3 +66,12 @@ def _read(file):
 def _is_entry(value):
     numbers = value.values() if isinstance(value, dict) else (value,)
     return all(isinstance(number, int) for number in numbers)
+
+
+def say_what_is_scaled(count: int, out: pathlib.Path) -> None:
+    """Says that so many values had to be divided by a power of two to fit float32, if any had."""
+    if count:
+        say(
+            f"{count} explanations are outside the range of float32: multiply the values of the .npy file by "
+            f"2**exponent, with the exponents in {out / NAME}. Their direction is exact."
+        )

@@ -43,7 +43,9 @@ def files_read(arguments: argparse.Namespace) -> dict[str, list[str]]:
     known = {"model": "the model's own file", "patterns": "the file of the patterns", "labels": "the file of the labels"}
     known |= {"truth": "the file of the masks", "truth_signal": "the file of the signal"}
     given = {what: getattr(arguments, name, None) for name, what in known.items()}
-    return {what: [path] for what, path in given.items() if path}
+    kept = {what: [path] for what, path in given.items() if path}
+    saved = getattr(arguments, "attributions", None)
+    return {**kept, "a file of attributions": saved} if saved else kept
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -357,3 +359,29 @@ def named(arguments: argparse.Namespace) -> str:
     """What results are called after the method: its name, and that of a composite."""
     composite = getattr(arguments, "composite", None)
     return arguments.method if composite is None else f"lrp.{composite}"
+
+
+def attributions(
+    arguments: argparse.Namespace,
+    analyzer: innvest_lite.Analyzer,
+    names: Sequence[str],
+    values: np.ndarray,
+    powers: np.ndarray,
+    said: Sequence[Any],
+) -> Any:
+    """What a command explained as `Attributions`, with its arguments as their settings.
+
+    Args:
+        arguments: of `analyze`.
+        analyzer: that explained.
+        names: of the samples.
+        values: their explanations.
+        powers: their exponents.
+        said: their answers.
+    """
+    from innvest_lite.attributions import Attributions
+
+    options = {"options": dict(arguments.option), "preprocess": arguments.preprocess, "target": arguments.target}
+    settings = {"model": pathlib.Path(arguments.model).name, "innvest_lite": innvest_lite.__version__, **options}
+    shown = analyzer.unit, analyzer.picture, analyzer.sign_tells
+    return Attributions(values, tuple(names), tuple(said), named(arguments), powers, *shown, settings)

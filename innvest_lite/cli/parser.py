@@ -161,6 +161,11 @@ def _add_analyze(commands):
     )
     analyze.add_argument("--labels", metavar="NAMES", help=_LABELS)
     _add_columns(analyze)
+    analyze.add_argument(
+        "--save",
+        metavar="FILE",
+        help="also all explanations in one .npz file, with names, classes and settings; report and evaluate read it",
+    )
     look = analyze.add_mutually_exclusive_group()
     look.add_argument("--overlay", action="store_true", help="pictures: only the map on the photograph, at its size")
     look.add_argument("--plain", action="store_true", help="pictures: only the map, at the model's size")
@@ -249,6 +254,13 @@ def _add_methods(command, data):
         help='names that "innvest-lite methods" lists; default: one per family',
     )
     command.add_argument("--patterns", metavar="FILE", help=f"for the pattern methods; default: fitted on {data}")
+    command.add_argument(
+        "--attributions",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file of analyze --save, instead of a method; may be repeated",
+    )
     command.add_argument("--signal", action="store_true", help=f"also rho of signal estimators, fitted on {data}")
 
 

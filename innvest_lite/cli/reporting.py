@@ -15,11 +15,11 @@ import innvest_lite
 from innvest_lite import report
 from innvest_lite.answers import answers, checked_labels, kind_of, scores
 from innvest_lite.cli import evaluation, models, naming, reading
-from innvest_lite.cli.pictures import as_bytes, pictures_of
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among
 from innvest_lite.images import load_photo
+from innvest_lite.visualize.suited import as_bytes, suited
 
 METHODS = ("gradcam", "gradient", "lrp.epsilon_plus_flat", "integrated_gradients", "pattern.net", "pattern.attribution")
 """The methods that are shown by default."""
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidInputError(
             "A report shows images, from a folder or image files. For a .npy or .csv file use analyze or evaluate."
         )
-    methods = models.known_methods(arguments.methods or METHODS)
+    methods = evaluation.chosen_methods(arguments, METHODS)
     out = report.checked_path(arguments.out)
     labels = naming.labels(arguments.labels)
     patterns = evaluation.given_patterns(arguments, methods)
@@ -48,9 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     judge = _Judge(watched, found, labels)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
+    kept = evaluation.saved(arguments, [found.name(path) for batch in read for path in batch.paths])
     explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
+    explained |= {name: (one.values, one.exponents, one.picture) for name, one in kept.items()}
+    if not explained:
+        raise InvalidInputError("This model supports none of the methods:\n" + "\n".join(left_out))
     samples = _samples(arguments, judge, read, inputs, explained)
-    options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns)
+    options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns, kept)
     for doubt in judge.doubts:
         complain(f"warning: {doubt}")
     facts = _facts(arguments, model, samples, code, patterns, judge)
@@ -143,7 +147,7 @@ def _read(arguments, model, paths):
 
 
 def _explained(arguments, model, methods, inputs, patterns):
-    """Method -> explanations and exponents; a message for each method that is not supported; patterns, where needed."""
+    """Method -> (explanations, exponents, what they are shown as); why methods are left out; patterns, where needed."""
     found, left_out = {}, []
     for number, name in enumerate(methods, 1):
         say(f"{name}, {number} of {len(methods)}")
@@ -154,9 +158,8 @@ def _explained(arguments, model, methods, inputs, patterns):
         except UnsupportedLayerError as error:
             left_out.append(f"{name}: {error}")
             continue
-        found[name] = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
-    if not found:
-        raise InvalidInputError("This model supports none of the methods:\n" + "\n".join(left_out))
+        values, powers = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
+        found[name] = values, powers, analyzer.picture
     return found, left_out, patterns
 
 
@@ -164,8 +167,10 @@ def _samples(arguments, judge, read, inputs, explained):
     """A `report.Sample` for each image."""
     pixels = np.concatenate([batch.pixels for batch in read])
     paths = [path for batch in read for path in batch.paths]
-    pictures = {name: pictures_of(name, values, pixels, arguments.percentile) for name, (values, _) in explained.items()}
-    sums = {name: _sums(values, exponents) for name, (values, exponents) in explained.items()}
+    pictures = {
+        name: suited(picture, values, pixels, arguments.percentile) for name, (values, _, picture) in explained.items()
+    }
+    sums = {name: _sums(values, exponents) for name, (values, exponents, _) in explained.items()}
     return [
         report.Sample(
             name=judge.name(path),
@@ -198,11 +203,11 @@ def _sums(values, exponents):
     return np.where(fits, true, scaled)
 
 
-def _measured(arguments, model, methods, inputs, patterns):
+def _measured(arguments, model, methods, inputs, patterns, kept):
     """The measures that the page shows, and a message for each method that is not supported."""
     options, left_out = {}, []
     if arguments.degradation:
-        compared, left_out = evaluation.degraded(arguments, model, methods, inputs, patterns)
+        compared, left_out = evaluation.degraded(arguments, model, methods, inputs, patterns, kept=kept)
         options["curves"] = {name: result.mean for name, result in compared.results.items()}
     if arguments.signal:
         quality = evaluation.measured_signal(arguments, model, inputs)

@@ -17,6 +17,7 @@ import numpy as np
 import innvest_lite
 from innvest_lite import visualize
 from innvest_lite.answers import Answer, Scores, answers_and_scores
+from innvest_lite.attributions import checked_path
 from innvest_lite.cli import arrays, exponents, models, naming, overwriting, record, spreadsheets
 from innvest_lite.cli.pictures import drawn
 from innvest_lite.cli.terminal import complain, say
@@ -41,7 +42,8 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     result, folder = out / f"{name}.npy", out / name
     kept = {"the file of the samples": [given], **models.files_read(arguments)}
     check_none_among([result, *(out / one for one in (exponents.NAME, record.JSON, record.CSV))], kept)
-    overwriting.refuse_existing([result, folder], arguments)
+    saved = [] if arguments.save is None else [checked_path(arguments.save)]
+    overwriting.refuse_existing([result, folder, *saved], arguments)
     options, labels = models.analyzer_options(arguments), naming.labels(arguments.labels)
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
@@ -56,10 +58,19 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
             for values in task.explanations():
                 written.add(values)
         exponents.note(out, {name: task.powers})
-    pictures = [] if arguments.plain else task.pictures(folder, arguments)
+    if saved:
+        task.save(source.name, np.load(result, mmap_mode="r"), arguments)
+    _record(task, arguments, source.name, result, [] if arguments.plain else task.pictures(folder, arguments))
+    say(f"Wrote {task.count} explanations ({method}) to {result}")
+    return 0
+
+
+def _record(task, arguments, source, result, pictures):
+    """Writes and prints what was explained of each sample."""
+    out, method = result.parent, models.named(arguments)
     rows = [
         record.row(
-            f"{source.name}[{number}]",
+            f"{source}[{number}]",
             method,
             answer,
             target=arguments.target,
@@ -73,12 +84,8 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     for doubt in record.doubts(task.scores):
         complain(f"warning: {doubt}")
     if len(pictures) < task.count and pictures:
-        say(f"Pictures of the first {len(pictures)} samples are in {folder}")
-    from innvest_lite.cli.analysis import say_what_is_scaled
-
-    say_what_is_scaled(len(task.powers), out)
-    say(f"Wrote {task.count} explanations ({method}) to {result}")
-    return 0
+        say(f"Pictures of the first {len(pictures)} samples are in {pictures[0].parent}")
+    exponents.say_what_is_scaled(len(task.powers), out)
 
 
 class _Samples:
@@ -113,6 +120,12 @@ class _Samples:
             self._first += list(values[: max(0, _DRAWN - len(self._first))])
             yield values
 
+    def save(self, source: str, values: np.ndarray, arguments: argparse.Namespace) -> None:
+        """Writes all explanations, which stand in a file already, as `Attributions`."""
+        powers = np.array([self.powers.get(str(number), 0) for number in range(self.count)], "int32")
+        names = [f"{source}[{number}]" for number in range(self.count)]
+        models.attributions(arguments, self._analyzer, names, values, powers, self.answers).save(arguments.save)
+
     def _part(self, rows):
         return (
             {name: one[rows] for name, one in self._found.items()} if isinstance(self._found, dict) else self._found[rows]
@@ -144,7 +157,8 @@ class _Samples:
             return visualize.tokens([str(token) for token in sample], values, arguments.colormap)
         if values.ndim == 1:
             names = self._names or [f"feature {place}" for place in range(len(values))]
-            return visualize.bars(values, names, sample, title, self._analyzer.unit, arguments.colormap)
+            look = {"title": title, "unit": self._analyzer.unit, "colormap": arguments.colormap}
+            return visualize.bars(values, names, sample, **look)
         if values.ndim == 2:
             return visualize.caption(visualize.series(values, sample, arguments.colormap), title)
         if values.ndim == 3 and values.shape[-1] in (1, 3):

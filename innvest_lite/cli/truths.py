@@ -93,10 +93,13 @@ class Scores:
         self._truth, self._samples, self._batch_size = truth, samples, batch_size
         self._found = {CONSTANT: self._scored(np.ones(samples.shape))}
 
-    def add(self, name: str, analyzer: innvest_lite.Analyzer) -> None:
-        """Adds the scores of a method."""
+    def add(self, name: str, analyzer: innvest_lite.Analyzer | np.ndarray) -> None:
+        """Adds the scores of a method, or of explanations that were made before."""
         from innvest_lite.metrics.attributions import Subject
 
+        if isinstance(analyzer, np.ndarray):
+            self._found[name] = self._scored(analyzer)
+            return
         (values,) = Subject(analyzer, self._samples, batch_size=self._batch_size).explained()
         self._found[name] = self._scored(values)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from innvest_lite.attributions import Attributions
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.metrics.patches import Patches
 from innvest_lite.options import as_array, one_of
@@ -55,6 +56,8 @@ def attributions_of(
             f"An analyzer or attributions are expected, not {given!r}: make an analyzer with create_analyzer(name, model), "
             "or from its class."
         )
+    if isinstance(given, Attributions):
+        given = given.values
     if callable(getattr(given, "analyze", None)):
         refuse_preprocessor(given, measure)
         given = given.analyze(x, target=target, batch_size=batch_size, verbose=verbose)

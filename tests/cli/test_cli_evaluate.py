@@ -136,7 +136,7 @@ def test_methods_that_do_not_go_are_named(tmp_path, capsys, eager):
     y = models.Closed(name="closed")(x)
     keras.Model(x, keras.layers.Dense(2, activation="softmax")(y)).save(tmp_path / "closed.keras")
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(5, 4, 3)))
-    options = ["--methods", "gradient,lrp.z,pattern.net", "--patch", 1, "--out", tmp_path / "out"]
+    options = ["--methods", "gradient,lrp.z,pattern.net", "--patch", 2, "--out", tmp_path / "out"]
     assert run("evaluate", tmp_path / "closed.keras", tmp_path / "x.npy", *options) == 1
     errors = capsys.readouterr().err
     assert "left out: lrp.z: " in errors and "left out: pattern.net: " in errors
