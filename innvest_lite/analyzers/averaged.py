@@ -182,7 +182,7 @@ class AveragedGradients(Strategy):
             real = ops.cast(numbers < self.sampler.count, "float32")
             return self.reduction.added(list(sums), [by_sample(g, together) for g in found], numbers, real)
 
-        sums = backend.loop(self.rounds(together), body, self.reduction.start(clean, at_clean))
+        sums = backend.loop(self.rounds(together), body, self.reduction.start(clean, at_clean), around.tick)
         averaged = self.reduction.result(list(sums), clean, origins)
         return Explained(self._folded(explainer, averaged, inputs), [], no_exponent(inputs[0]), logits)
 

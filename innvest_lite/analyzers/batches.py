@@ -19,6 +19,7 @@ def run(
     verbose: int | str = 0,
     *,
     always: bool = False,
+    ticks: Ticks | None = None,
 ) -> list[np.ndarray]:
     """Calls `program` with batches of `arrays` and joins what comes.
 
@@ -27,8 +28,9 @@ def run(
         arrays: arrays with the samples first.
         batch_size: how many samples go at a time.
         pad: whether a smaller last batch is filled up, so that XLA need not compile a second program.
-        verbose: 1 shows a progress bar.
+        verbose: 1 shows a progress bar, of the batches, or of what `ticks` counts.
         always: whether every batch is filled up, of a model that takes so many samples and no others.
+        ticks: what counts the evaluations inside of the program; None: it is not looked into.
 
     Returns:
         A list with an array for each output.
@@ -36,7 +38,7 @@ def run(
     count = len(arrays[0])
     # An empty input goes through the program as one sample of zeros, of which nothing is kept.
     starts = range(0, max(count, 1), batch_size)
-    bar = keras.utils.Progbar(len(starts), verbose=verbose) if verbose not in (0, "auto") else None
+    bar = _bar(len(starts), verbose, ticks) if is_shown(verbose) else None
     batches = []
     for start in starts:
         parts = [array[start : start + batch_size] for array in arrays]
@@ -45,8 +47,54 @@ def run(
         outputs = program(*[padded(part, whole) for part in parts])
         batches.append([np.asarray(output)[:size] for output in keras.tree.flatten(outputs)])
         if bar:
-            bar.add(1)
+            bar.add(1 if ticks is None else ticks.rest())
     return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
+
+
+def is_shown(verbose: int | str) -> bool:
+    """Whether `verbose` asks for a progress bar; a list of explanations is short, so that "auto" does not."""
+    return verbose not in (0, "auto")
+
+
+def _bar(calls, verbose, ticks):
+    """A bar of Keras's for so many calls of a program."""
+    if ticks is None:
+        return keras.utils.Progbar(calls, verbose=verbose)
+    bar = keras.utils.Progbar(calls * ticks.evaluations, verbose=verbose, unit_name=ticks.unit)
+    ticks.show(bar)
+    return bar
+
+
+class Ticks:
+    """Counts what a program evaluates while it runs, where a sample is evaluated many times: `backend.loop` calls it.
+
+    Args:
+        evaluations: of each sample in a call.
+        together: how many of them a round has.
+        unit: what one is called.
+    """
+
+    def __init__(self, evaluations: int, together: int, unit: str) -> None:
+        self.evaluations, self.together, self.unit = evaluations, together, unit
+        self._bar: Any = None
+        self._left = evaluations
+
+    def show(self, bar: Any) -> None:
+        """Shows what is counted from now on with this bar."""
+        self._bar, self._left = bar, self.evaluations
+
+    def __call__(self, index: int) -> None:
+        """A round is done; what a second input or a last, filled round has more is not counted."""
+        done = min(self.together, self._left)
+        # The last ones are shown when the call is over.
+        if self._bar is not None and done < self._left:
+            self._left -= done
+            self._bar.add(done)
+
+    def rest(self) -> int:
+        """What is left of a call that is over; counting begins anew."""
+        rest, self._left = self._left, self.evaluations
+        return rest
 
 
 class Program:

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.analyzers.batches import Program, run
+from innvest_lite.analyzers.batches import Program, Ticks, is_shown, run
 from innvest_lite.analyzers.explained import Explained
 from innvest_lite.analyzers.guard import Unguarded, weights_of
 from innvest_lite.analyzers.strategy import Round, Strategy
@@ -161,10 +161,12 @@ class Explainer(Brief):
 
         return self.targets.weights(selected, len(arrays[0]), sizes, won)
 
-    def batched(self, program: Any, arrays: list, batch_size: int, verbose: int | str = 0) -> list[np.ndarray]:
+    def batched(
+        self, program: Any, arrays: list, batch_size: int, verbose: int | str = 0, ticks: Ticks | None = None
+    ) -> list[np.ndarray]:
         """A compiled program on all samples, see `batches.run`; of a model of a fixed batch, so many at a time."""
         fixed = self.inputs.batch
-        return run(program, arrays, fixed or batch_size, self.jit_compile, verbose, always=fixed is not None)
+        return run(program, arrays, fixed or batch_size, self.jit_compile, verbose, always=fixed is not None, ticks=ticks)
 
     def run(
         self, arrays: list, weights: Any = None, keep: tuple = (), batch_size: int = 32, verbose: int | str = 0
@@ -177,7 +179,8 @@ class Explainer(Brief):
             keep: names of nodes, see `values`.
             batch_size: how many samples are evaluated at a time; of a method that evaluates each sample many times,
                 evaluations of it count.
-            verbose: 1 shows a progress bar.
+            verbose: 1 shows a progress bar: of batches, or of a method that evaluates each sample many times, of these
+                evaluations, such as the masks of RISE; and says where it compiles first.
 
         Returns:
             `(relevance, kept, exponents, explained)`: an array per input and per name, int32 (samples,), 0 where values
@@ -187,9 +190,10 @@ class Explainer(Brief):
         # `batch_size` bounds the evaluations that go at a time, so few samples leave room for several of each.
         at_a_time = min(max(count, 1), batch_size)
         together = 1 if self.inputs.batch else self.strategy.evenly(batch_size // at_a_time)
-        program = self._program(weights is not None, tuple(keep), together)
+        ticks = self._ticks(together) if is_shown(verbose) else None
+        program = self._program((weights is not None, tuple(keep), together), ticks, verbose)
         flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
-        *whole, exponents, explained, finite = self.batched(program, flat, at_a_time, verbose)
+        *whole, exponents, explained, finite = self.batched(program, flat, at_a_time, verbose, ticks)
         dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
         whole = [array.astype(dtype, copy=False) for array in whole]
         for array in whole:
@@ -198,6 +202,13 @@ class Explainer(Brief):
         if not finite.all():
             self._tell_of_no_numbers(finite)
         return whole[: len(arrays)], whole[len(arrays) :], np.where(finite, exponents, 0), explained
+
+    def _tell_of_compiling(self, verbose: int | str) -> None:
+        """That the first batch takes longer than the others."""
+        words = f"{self.method} is compiled first, once for this model and these options."
+        _log.info("%s", words)
+        if is_shown(verbose):
+            print(words)
 
     def _tell_of_no_numbers(self, finite: np.ndarray) -> None:
         weights = [one.path for one in weights_of(self.graph) if not np.isfinite(backend.to_numpy(one)).all()]
@@ -269,16 +280,28 @@ class Explainer(Brief):
             self._programs[key] = Program(function, signature, self.jit_compile)
         return self._programs[key]
 
-    def _program(self, with_target: bool, keep: tuple, together: int) -> Any:
-        """The explanation as one compiled graph, traced once for any batch size, behind the look at the weights."""
-        key = (with_target, keep, together)
+    def _ticks(self, together: int) -> Ticks | None:
+        """What counts evaluations inside of a program; None where there is one for each sample, or XLA compiles it."""
+        evaluations = self.strategy.evaluations()
+        if evaluations < 2 or self.jit_compile:
+            return None
+        return self._watched.setdefault(together, Ticks(evaluations, together, self.strategy.unit))
+
+    def _program(self, kind: tuple, ticks: Ticks | None, verbose: int | str = 0) -> Any:
+        """The explanation as one compiled graph, traced once for any batch size, behind the look at the weights.
+
+        Of a kind `(with_target, keep, together)`; what is counted inside of it makes it another program.
+        """
+        with_target, keep, together = kind
+        key = (*kind, ticks is not None)
         if key not in self._programs:
             values = self.values(keep)
+            self._tell_of_compiling(verbose)
 
             def explain(*tensors: Any) -> Any:
                 *rest, index = tensors
                 weights = rest.pop() if with_target else None
-                found = self.explain(rest, weights, values, around=Round(together, index))
+                found = self.explain(rest, weights, values, around=Round(together, index, tick=ticks))
                 chosen = self.targets.at(found.logits, weights) * found.logits
                 explained = ops.sum(ops.reshape(chosen, (ops.shape(chosen)[0], -1)), axis=1)
                 return [*found.relevance, *found.kept, found.exponent, explained, self._finite(found)], self.guard.numbers()
@@ -301,6 +324,10 @@ class Explainer(Brief):
 
     @functools.cached_property
     def _programs(self) -> dict:
+        return {}
+
+    @functools.cached_property
+    def _watched(self) -> dict[int, Ticks]:
         return {}
 
     @functools.cached_property

@@ -44,6 +44,7 @@ class MaskedOutputs(Strategy):
     channels: tuple
     fill: float
     score: str
+    unit = "mask"
     no_numbers = (
         "No weight does: the model gives none for samples of which parts are hidden, such as a mean over tokens of which a "
         "mask leaves none, or values overflow on the way. fill= hides them otherwise."
@@ -94,7 +95,7 @@ class MaskedOutputs(Strategy):
             return (state[0] + ops.einsum("bm,m...->b...", effect * real, credited),)
 
         start = ops.zeros((ops.shape(x)[0], *sizes), "float32")
-        (total,) = backend.loop(-(-count // together), body, (start,))
+        (total,) = backend.loop(-(-count // together), body, (start,), around.tick)
         heat = masks.normalized(total, sizes)
         if channel is None:
             return heat

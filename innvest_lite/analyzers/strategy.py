@@ -31,11 +31,13 @@ class Round:
         together: how many evaluations of each sample go at a time.
         index: int32 (batch,), the place of each sample among those that `analyze` was handed.
         seed: an int, or an int64 tensor of an exported program; None: the method's own.
+        tick: called in Python when a round is done, see `backend.loop`; None: nobody watches.
     """
 
     together: int
     index: Any
     seed: Any = None
+    tick: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +46,8 @@ class Strategy(Brief):
 
     #: Whether relevance goes back through the nodes once, so that it can be kept on the way.
     sweeps = False
+    #: What an evaluation is called, where there are many of each sample.
+    unit = "evaluation"
     #: Whether the explanation depends on the model.
     depends = True
     #: Why there are no numbers where all weights are numbers.

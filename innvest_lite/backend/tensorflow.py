@@ -120,15 +120,38 @@ def after(operation: Any) -> AbstractContextManager[Any]:
     return tf.control_dependencies([] if operation is None else [operation])
 
 
-def loop(count: int, body: Callable[[Any, tuple[Any, ...]], Sequence[Any]], state: Sequence[Any]) -> Sequence[Any]:
-    """Runs `state = body(index, state)` `count` times, one after the other; in a compiled function as one loop."""
+def loop(
+    count: int,
+    body: Callable[[Any, tuple[Any, ...]], Sequence[Any]],
+    state: Sequence[Any],
+    tick: Callable[[int], None] | None = None,
+) -> Sequence[Any]:
+    """Runs `state = body(index, state)` `count` times, one after the other; in a compiled function as one loop.
+
+    `tick(index)` is called in Python when a round is done, each time that the function runs; XLA knows no such calls.
+    """
+
+    def following(index: Any, *values: Any) -> tuple[Any, ...]:
+        found = tuple(body(index, values))
+        if tick is None:
+            return (index + 1, *found)
+        with tf.control_dependencies([tf.convert_to_tensor(one) for one in found]):
+            later = tf.numpy_function(lambda number: _told(tick, number), [index], tf.int32)
+        return (tf.ensure_shape(later, ()), *found)
+
     # One at a time: otherwise TensorFlow starts later rounds early, and needs the memory of all of them.
     return tf.while_loop(
         lambda index, *_: index < count,
-        lambda index, *values: (index + 1, *body(index, values)),
+        following,
         (tf.constant(0), *state),
         parallel_iterations=1,
     )[1:]
+
+
+def _told(tick: Callable[[int], None], index: Any) -> Any:
+    """Calls `tick` and gives the next index."""
+    tick(int(index))
+    return index + 1
 
 
 def scan(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +17,15 @@ _LEAST, _MOST, _PIXELS_PER_INCH = 2.2, 12.0, 90
 
 
 def show(pictures: Any, titles: Sequence[str] | None = None) -> Any:
-    """Shows pictures side by side, as matplotlib does where it runs: in a notebook below the cell.
+    """Shows pictures side by side, as matplotlib does where it runs: in a notebook below the cell, once.
 
     Args:
         pictures: one picture, uint8 `(height, width, 3)`, or a list or batch of them.
         titles: a text for each, or None.
 
     Returns:
-        The matplotlib `Figure`.
+        The matplotlib `Figure`. As the value of the cell that showed it, a notebook does not show it again; of another
+        cell, it does.
 
     Raises:
         InvalidInputError: something is not a picture, titles differ in number, or matplotlib is not installed.
@@ -54,7 +57,21 @@ def show(pictures: Any, titles: Sequence[str] | None = None) -> Any:
         axis.set_title(title)
         axis.set_axis_off()
     plt.show()
+    # A method that notebooks ask first, see IPython's `display`.
+    figure._ipython_display_ = functools.partial(_not_again, _cell())
     return figure
+
+
+def _cell() -> int | None:
+    """The number of the cell that runs; None outside of notebooks and IPython."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "execution_count", None)
+
+
+def _not_again(drawn: int | None) -> None:
+    """Shows nothing in the cell that drew a figure; in others, the notebook does as it always does."""
+    if drawn is None or drawn != _cell():
+        raise NotImplementedError
 
 
 def _inches(picture):

@@ -1,7 +1,9 @@
 """Signals over time, volumes, tokens, captions, and pictures on the screen."""
 
+import pickle
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -164,3 +166,42 @@ def test_show(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(InvalidInputError, match="pip install matplotlib"):
         show(BLACK)
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """What stands for IPython's shell, with the number of its cell."""
+    shell = types.SimpleNamespace(execution_count=7)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    return shell
+
+
+def test_a_figure_is_not_shown_again_by_the_cell_that_drew_it(monkeypatch, shell):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(pyplot, "show", lambda: None)
+    figure = show(BLACK)
+    assert figure._ipython_display_() is None, "IPython is told that it is shown"
+    shell.execution_count = 8
+    with pytest.raises(NotImplementedError):
+        figure._ipython_display_()
+    pickle.loads(pickle.dumps(figure))
+
+
+def test_outside_of_notebooks_figures_are_as_they_are(monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(pyplot, "show", lambda: None)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    with pytest.raises(NotImplementedError):
+        show(BLACK)._ipython_display_()
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_a_figure_once():
+    """In a kernel of its own, with the backend of notebooks."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    first = "import numpy as np\nfrom innvest_lite.visualize import show\nblack = np.zeros((9, 9, 3), np.uint8)"
+    sources = [first, "show(black)", "figure = show(black)", "figure", "for _ in range(2): show(black)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    shown = [sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in notebook.cells]
+    assert shown == [0, 1, 1, 1, 2]
