@@ -142,7 +142,8 @@ class Grids(Masks):
             return ops.cast(uniform(sizes, seed, numbers[:, None]) < self.probability, "float32")
         cells = tuple(min(self.cells, size) for size in sizes)
         grid = uniform(tuple(cell + 1 for cell in cells), seed, numbers[:, None])
-        masks = ops.cast(grid < self.probability, "float32")
+        # 1 below, else 0. A cast of booleans would be moved behind the transpositions, of which oneDNN complains.
+        masks = ops.maximum(ops.sign(self.probability - grid), 0.0)
         keys = ops.stack([numbers, ops.full_like(numbers, 1)], axis=1)
         shifts = uniform((len(sizes),), seed, keys)
         for axis, (size, cell) in enumerate(zip(sizes, cells, strict=True)):

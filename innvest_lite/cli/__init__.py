@@ -16,6 +16,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from innvest_lite.cli import quiet
+
 _COMMANDS = {
     "demo": ("demo", "run"),
     "methods": ("methods", "run"),
@@ -56,15 +58,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv):
     # Late, as all imports that take time: an interruption while they run is one like any other.
+    from innvest_lite.cli.parser import build_parser
+
+    arguments = build_parser().parse_args(argv)
+    # Only of a process that is ours, and not where the user has said what TensorFlow is to print.
+    unasked = argv is None and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+    _choose_backend()
+    with quiet.Quiet(unasked):
+        return _run_command(arguments)
+
+
+def _run_command(arguments):
     import importlib
     import logging
 
-    from innvest_lite.cli.parser import build_parser
     from innvest_lite.cli.terminal import Harmless
     from innvest_lite.errors import InnvestLiteError
 
-    arguments = build_parser().parse_args(argv)
-    _choose_backend()
     harmless, log = Harmless(), logging.getLogger("innvest_lite")
     log.addFilter(harmless)
     try:
@@ -132,7 +142,7 @@ def _end_at_once_when_told():
             if "innvest_lite.files" in sys.modules:
                 sys.modules["innvest_lite.files"].clean_up()
         with contextlib.suppress(Exception):
-            os.write(2, f"\ninnvest-lite: {text}\n".encode())
+            quiet.last_words(f"\ninnvest-lite: {text}\n")
         os._exit(128 + number)
 
     defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

@@ -7,6 +7,7 @@ import pathlib
 
 import innvest_lite
 from innvest_lite.cli import models, reading
+from innvest_lite.cli.quiet import converting
 from innvest_lite.files import check_none_among, check_not_inside
 
 _FORMAT_OF = {".tflite": "litert", ".onnx": "onnx"}
@@ -27,16 +28,17 @@ def run(arguments: argparse.Namespace) -> int:
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     if arguments.preprocess is not None:
         models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
-    analyzer.export(
-        out,
-        format=arguments.format or _FORMAT_OF.get(out.suffix.lower(), "tf_saved_model"),
-        target=arguments.target,
-        predictions=not arguments.no_predictions,
-        batch=arguments.batch,
-        preprocess=models.preprocessor(arguments.preprocess, model),
-        render=arguments.render,
-        colormap=arguments.colormap,
-        input_range=arguments.input_range,
-        verbose=True,
-    )
+    with converting():
+        analyzer.export(
+            out,
+            format=arguments.format or _FORMAT_OF.get(out.suffix.lower(), "tf_saved_model"),
+            target=arguments.target,
+            predictions=not arguments.no_predictions,
+            batch=arguments.batch,
+            preprocess=models.preprocessor(arguments.preprocess, model),
+            render=arguments.render,
+            colormap=arguments.colormap,
+            input_range=arguments.input_range,
+            verbose=True,
+        )
     return 0
