@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,12 +193,20 @@ def _analyzer(model, method, options):
             raise InvalidInputError(f"An analyzer has its options already, so {given}= belongs where it is made.")
         return type(model).__name__, model
     if method is None:
-        return _by_itself(model, options)
+        return by_itself(model, options)
     return method, create_analyzer(method, model, **options)
 
 
-def _by_itself(model, options):
-    """`(name, analyzer)` of what goes with the model and needs no fit."""
+def by_itself(model: Any, options: Mapping[str, Any]) -> tuple[str, Analyzer]:
+    """What goes with a model and needs no fit.
+
+    Args:
+        model: a `keras.Model`.
+        options: of the method.
+
+    Returns:
+        `(name, analyzer)`.
+    """
     try:
         # Without a flat first layer, so that it says nothing of dense ones, for which flat shares tell nothing apart.
         analyzer = create_analyzer("lrp.epsilon_plus", model, **options)

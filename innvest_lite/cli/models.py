@@ -338,20 +338,21 @@ def analyzer_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def method_of(arguments: argparse.Namespace) -> str:
-    """The method that was named, or LRP where a composite was.
+    """The method that was named, LRP where a composite was, or else what goes with the model and needs no fit.
 
     Raises:
-        InvalidInputError: none was, or both.
+        InvalidInputError: both were named.
     """
     if getattr(arguments, "composite", None) is not None:
         if arguments.method not in (None, "lrp"):
             raise InvalidInputError(f"--composite is for LRP, not for --method {arguments.method}; remove one of the two.")
         return "lrp"
     if arguments.method is None:
-        raise InvalidInputError(
-            'Which method? Say --method NAME; "innvest-lite methods" lists them. Without data to fit on, '
-            "lrp.epsilon_plus_flat for convolutional networks, integrated_gradients for any other."
-        )
+        from innvest_lite.pictured import by_itself
+
+        name, _ = by_itself(load(arguments.model), {"output": arguments.output_name})
+        say(f'The method is {name}; --method chooses another ("innvest-lite methods" lists them)')
+        return name
     return arguments.method
 
 

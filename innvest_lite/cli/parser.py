@@ -360,7 +360,11 @@ def _add_colormap(command):
 
 
 def _add_method(command):
-    command.add_argument("--method", metavar="NAME", help='one that "innvest-lite methods" lists')
+    command.add_argument(
+        "--method",
+        metavar="NAME",
+        help='one that "innvest-lite methods" lists; default: one that goes with the model and needs no fit',
+    )
     command.add_argument("--patterns", metavar="FILE", help='a file written by "innvest-lite fit", for the pattern methods')
     command.add_argument(
         "--option",

@@ -267,7 +267,11 @@ def test_composites_by_name(tmp_path, capsys):
     assert run(*given, "--composite", "alpha2_beta1") == 0
     expected = innvest_lite.create_analyzer("lrp", small_model(), rule="alpha2_beta1").analyze(images)
     np.testing.assert_allclose(np.load(tmp_path / "out" / "a.lrp.alpha2_beta1.npy"), expected[0], rtol=1e-4, atol=1e-6)
-    assert "Which method? Say --method" in fails(capsys, *given)
+    capsys.readouterr()
+    assert run(*given) == 0
+    assert "The method is lrp.epsilon_plus_flat" in capsys.readouterr().out
+    expected = innvest_lite.create_analyzer("lrp.epsilon_plus_flat", small_model()).analyze(images)
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "a.lrp.epsilon_plus_flat.npy"), expected[0], rtol=1e-4, atol=1e-6)
     assert "--composite is for LRP" in fails(capsys, *given, "--composite", "epsilon", "--method", "gradient")
 
 
