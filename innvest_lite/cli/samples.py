@@ -16,6 +16,7 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite import visualize
+from innvest_lite.analyzers.binding import options_of
 from innvest_lite.answers import Answer, Scores, answers_and_scores
 from innvest_lite.attributions import checked_path
 from innvest_lite.cli import arrays, exponents, models, naming, overwriting, record, spreadsheets
@@ -46,11 +47,12 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     overwriting.refuse_existing([result, folder, *saved], arguments)
     options, labels = models.analyzer_options(arguments), naming.labels(arguments.labels)
     model = models.load(arguments.model)
-    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
-    target = models.target_of(arguments.target, analyzer, labels)
     names = arguments.columns
     if table is not None:
         found, names = spreadsheets.inputs_of(table, model, arguments.columns)
+        options = _with_reference(options, arguments.method, found)
+    analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    target = models.target_of(arguments.target, analyzer, labels)
     out.mkdir(parents=True, exist_ok=True)
     task = _Samples(analyzer, found, names, target, labels, arguments.batch_size)
     with replacing(result) as partial:
@@ -63,6 +65,19 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     _record(task, arguments, source.name, result, [] if arguments.plain else task.pictures(folder, arguments))
     say(f"Wrote {task.count} explanations ({method}) to {result}")
     return 0
+
+
+def _with_reference(options, method, found):
+    """The options of a method, with the mean of each column as the reference where it wants one and nobody says.
+
+    A row of zeros, the default elsewhere, is often none that there could be: no age, no weight.
+    """
+    known = innvest_lite.ANALYZERS.get(method)
+    wanted = known is not None and "reference_inputs" in options_of(known.analyzer)
+    if not wanted or "reference_inputs" in options or not isinstance(found, np.ndarray):
+        return options
+    say("The reference is the mean of each column of the table; --option reference_inputs=0 takes zeros")
+    return {**options, "reference_inputs": found.mean(0, dtype="float64").astype("float32")}
 
 
 def _record(task, arguments, source, result, pictures):

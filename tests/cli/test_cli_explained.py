@@ -233,6 +233,20 @@ def test_a_table(tmp_path, capsys):
     assert "column 'dose' of row 0 holds 'x', which is no number" in fails(capsys, *given, "--overwrite")
 
 
+def test_the_reference_of_a_table_is_its_mean(tmp_path, capsys):
+    cells = np.random.default_rng(0).normal(5, 2, size=(6, 3)).astype("float32")
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *(",".join(map(repr, row)) for row in cells.tolist())]))
+    model = saved(tmp_path, keras.layers.Dense(4, activation="relu"), keras.layers.Dense(2), shape=(3,))
+    given = ("analyze", tmp_path / "model.keras", tmp_path / "t.csv", "--method", "integrated_gradients", "--plain")
+    logits, predicted = model.predict(cells, verbose=0), model.predict(cells, verbose=0).argmax(1)
+    for out, options, reference in (("mean", (), cells.mean(0)), ("zero", ("--option", "reference_inputs=0"), np.zeros(3))):
+        assert run(*given, "--out", tmp_path / out, *options) == 0
+        assert ("mean of each column" in capsys.readouterr().out) == (out == "mean")
+        there = model.predict(reference[None], verbose=0)[0]
+        gained = np.load(tmp_path / out / "t.integrated_gradients.npy").sum(1)
+        np.testing.assert_allclose(gained, logits[np.arange(6), predicted] - there[predicted], rtol=0.05, atol=0.05)
+
+
 def test_a_table_for_inputs_that_are_named(tmp_path):
     """Each input takes the column of its name, texts too."""
     age, sex = keras.Input((1,), name="age"), keras.Input((1,), name="sex", dtype="string")
