@@ -3,11 +3,13 @@
 import dataclasses
 import html.parser
 import logging
+import re
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
+from pages import PAGES
 
 import innvest_lite
 from innvest_lite import data, datasets, metrics, tables, texts
@@ -142,6 +144,24 @@ def test_analyzers_say_what_they_are(values):
     assert "none yet, call fit(data)" in repr(values["not fitted"]) and "none yet" in values["not fitted"]._repr_html_()
     assert "6 layers" in repr(values["pattern.net"]) and "Pattern (6)" in values["pattern.net"]._repr_html_()
     assert "ZPlus (4)" in values["lrp.epsilon_plus"]._repr_html_() and "probability" in values["rise"]._repr_html_()
+
+
+def units_of_the_page():
+    """Name of a class -> its unit, from the table of docs/methods.md."""
+    rows = re.findall(r"^\| `[^|]*\| ([^|]*) \|[^|]*\| ([^|]*) \|", PAGES["docs/methods.md"], re.MULTILINE)
+    return {name: unit.strip() for names, unit in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def test_units_are_those_of_the_table_of_methods(values):
+    """In the words of the page."""
+    words = {"none": "", "logits per input": "logits per unit of input"}
+    gradient = "logits per unit of input"
+    pages = {**units_of_the_page(), "SmoothGrad": gradient, "Input": "input", "Random": ""}
+    pages |= dict.fromkeys(("SquareGrad", "VarGrad"), f"squares of {gradient}")
+    assert len(pages) >= 20
+    analyzers = [value for value in values.values() if isinstance(value, innvest_lite.Analyzer)]
+    said = {type(one).__name__: one.unit for one in analyzers}
+    assert said == {name: words.get(pages[name], pages[name]) for name in said}
 
 
 def test_an_analyzer_that_could_not_be_made_has_a_repr():

@@ -273,6 +273,7 @@ class DeepLIFT(ReverseAnalyzer):
         (2, 4)
     """
 
+    unit = "logits"
     stand_in = (rules.anything(), lift_mixing.MeanGradient())
 
     def __init__(self, model: Any, *, reference_inputs: Any = None, rule: str = "rescale", **options: Any) -> None:

@@ -63,3 +63,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(pictured, name)
     raise AttributeError(f"module 'innvest_lite.visualize' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
