@@ -19,7 +19,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.ending import ending_of
 from innvest_lite.graph.recognized import is_sigmoid, is_softmax
 from innvest_lite.graph.squashing import squashes
-from innvest_lite.tables import printable
+from innvest_lite.tables import Brief, printable
 
 if TYPE_CHECKING:
     from innvest_lite.analyzers.base import Analyzer
@@ -68,8 +68,8 @@ class Answer:
         return {"class": self.index, "name": self.name, "score": self.score, "unit": self.unit, "logit": self.logit}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scores:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Scores(Brief):
     """The scores of all classes.
 
     Attributes:

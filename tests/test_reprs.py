@@ -12,7 +12,7 @@ from keras import layers
 from pages import PAGES
 
 import innvest_lite
-from innvest_lite import data, datasets, metrics, tables, texts
+from innvest_lite import answers, data, datasets, metrics, tables, texts
 from innvest_lite.analyzers.registry import OF_ATTENTION
 
 MOST = 400
@@ -65,6 +65,8 @@ def values():
         "suppressor": datasets.suppressor(16),
         "suppressor_blobs": datasets.suppressor_blobs(4),
         "coloured_squares": datasets.coloured_squares(4),
+        "scores": answers.scores(gradient, images[:40]),
+        "answer": answers.answers(gradient, images[:1])[0],
         "text": texts.TextExplanation(("a",) * 200, np.zeros(200)),
     }
     for name, (_, node) in enumerate(zip(range(4), gradient.plan().graph.nodes, strict=False)):
