@@ -56,9 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_demo(commands):
     summary = "a method of every family on a shipped digit classifier, as one picture"
     demo = _command(commands, "demo", summary)
-    _add_out(demo, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png (%(default)s)")
+    _add_out(demo, default="innvest-lite-demo", metavar="DIR", help="folder for demo.png and what it shows (%(default)s)")
     demo.add_argument("--digits", type=types.positive, default=10, metavar="N", help="how many to explain (%(default)s)")
-    demo.add_argument("--seed", type=int, help="choose other digits at random; default: the first ones of each class")
+    demo.add_argument(
+        "--seed",
+        type=int,
+        help="choose others at random, but for the one that the model gets wrong; default: the first ones of each class",
+    )
     demo.add_argument("--all", action="store_true", help="all methods, not only one of each family")
 
 

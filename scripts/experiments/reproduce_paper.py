@@ -273,7 +273,7 @@ def classes(setting, out):
     """Spearman's correlation with maps of another class, and with those of a network whose last layer was redrawn."""
     rows, patterns, shown = [], setting.patterns(), setting.evaluate[:50]
     last = setting.model.layers[-1].name
-    for name in FAMILIES[2:]:
+    for name in (name for name in FAMILIES if name not in ("input", "random")):
         other = random_logit(models.create(name, setting.model, patterns), shown)
         redrawn = randomization(setting.model, name, shown, layers=last, fit_data=setting.fit)
         row = {"method": name, "other class": other.spearman.mean(), "of magnitudes": other.absolute_spearman.mean()}

@@ -1,25 +1,18 @@
-"""The command line, in this process: help, demo, methods, inspect, and models and options that are refused."""
+"""The command line, in this process: help, methods, inspect, and models and options that are refused."""
 
 import subprocess
 import sys
 import zipfile
 
 import keras
-import numpy as np
 import pytest
 from command_line import MODEL, fails, run, small_model
-from pictures import picture, write_digits
+from pictures import write_digits
 
 import innvest_lite
 from innvest_lite.analyzers.registry import OF_ATTENTION
-from innvest_lite.cli import demo as demo_command
-from innvest_lite.data import load_digits
-from innvest_lite.visualize import grid, heatmap, project
 
-CELL, MARGIN = 112, 8
-
-
-# --- help, demo, methods, inspect ----------------------------------------------------------------------------------
+# --- help, methods, inspect ----------------------------------------------------------------------------------------
 
 
 def test_help_needs_neither_tensorflow_nor_numpy():
@@ -33,78 +26,6 @@ def test_help_needs_neither_tensorflow_nor_numpy():
     assert (done.returncode, done.stderr) == (0, "")
     for command in ("demo", "methods", "inspect", "fit", "analyze"):
         assert f"\n    {command} " in done.stdout
-
-
-METHODS = ("input", "gradient", "pattern.net")
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The demo's picture of three digits, by three methods and of the small model."""
-    out = tmp_path_factory.mktemp("demo") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_command, "FAMILIES", METHODS)
-        patch.setattr(innvest_lite.data, "load_model", small_model)
-        assert run("demo", "--out", out, "--digits", 3) == 0
-    return picture(out / "demo.png")
-
-
-@pytest.mark.slow
-def test_demo_of_all_families_and_the_shipped_model(tmp_path):
-    assert run("demo", "--out", tmp_path, "--digits", 1) == 0
-    assert picture(tmp_path / "demo.png").shape[1] > len(demo_command.FAMILIES) * CELL
-
-
-def demo_cell(sheet, row, method):
-    """The picture in a cell of the demo's grid, reduced to the 28 pixels that it was made from."""
-    methods = METHODS
-    bottom = sheet.shape[0] - MARGIN - (2 - row) * (CELL + MARGIN)
-    right = sheet.shape[1] - MARGIN - (len(methods) - 1 - methods.index(method)) * (CELL + MARGIN)
-    return sheet[bottom - CELL : bottom, right - CELL : right][::4, ::4]
-
-
-def test_demo_draws_a_row_a_digit_and_a_column_a_method(demo):
-    digits, labels = load_digits()
-    guesses = small_model().predict(digits[:3], verbose=0).argmax(axis=1)
-    row_labels = [f"true {true}, predicted {guess}" for true, guess in zip(labels, guesses, strict=False)]
-    empty = grid([[None] * len(METHODS)] * 3, row_labels, list(METHODS), cell=CELL, margin=MARGIN)
-    assert demo.shape == empty.shape
-    labelled = np.s_[:, : -MARGIN - len(METHODS) * (CELL + MARGIN)]
-    assert np.array_equal(demo[labelled], empty[labelled])
-
-
-@pytest.mark.slow
-def test_demo_shows_each_method_in_its_way(demo):
-    digits, _ = load_digits()
-    model = small_model()
-    gradient = heatmap(innvest_lite.Gradient(model).analyze(digits[:3]))
-    patterns = innvest_lite.fit_patterns(model, digits, verbose=0)
-    signal = project(innvest_lite.PatternNet(model, patterns=patterns).analyze(digits[:3]))
-    for row in range(3):
-        assert np.array_equal(demo_cell(demo, row, "input")[..., 0], np.rint(digits[row, ..., 0] * 255))
-        assert np.array_equal(demo_cell(demo, row, "gradient"), gradient[row])
-        assert np.abs(demo_cell(demo, row, "pattern.net").astype(int) - signal[row]).max() <= 1
-
-
-@pytest.mark.slow
-def test_demo_seed_draws_other_digits_of_the_same_classes(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo_command, "FAMILIES", ("input",))
-    monkeypatch.setattr(innvest_lite, "fit_patterns", lambda *_, **__: {})
-    seeds = {"none": [], "one": ["--seed", 1], "again": ["--seed", 1], "two": ["--seed", 2]}
-    for name, seed in seeds.items():
-        assert run("demo", "--out", tmp_path / name, "--digits", 2, *seed) == 0
-    sheets = {name: picture(tmp_path / name / "demo.png") for name in seeds}
-    assert np.array_equal(sheets["one"], sheets["again"])
-    cells = {name: sheet[:, -CELL - MARGIN :] for name, sheet in sheets.items()}
-    assert not np.array_equal(cells["one"], cells["none"])
-    assert not np.array_equal(cells["one"], cells["two"])
-    labels = {name: sheet[:, : -CELL - 2 * MARGIN] for name, sheet in sheets.items()}
-    assert np.array_equal(labels["one"], labels["none"])
-    assert np.array_equal(labels["two"], labels["none"])
-
-
-def test_demo_has_no_more_digits_than_there_are(tmp_path, capsys):
-    assert "only 600 digits" in fails(capsys, "demo", "--out", tmp_path, "--digits", 601)
 
 
 def test_methods_says_what_each_is_and_what_needs_fit(capsys):
