@@ -6,7 +6,8 @@
   weights that patterns belong to are still there.
 - `deeplift`: multipliers back through the plan, from the samples and `references` gone through side by side.
 - `attention_maps`: the weights of attention, multiplied up along the `token_flow`; where tokens lie, `token_places` says.
-- `averaged` with `path` and `noise`: gradients at many altered samples. `perturbation` with `masks`: outputs under masks.
+- `averaged` with `path`, `expected` and `noise`: gradients at many altered samples. `perturbation` with `masks`: outputs
+  under masks.
 - `registry`, `keywords`: methods by iNNvestigate's names. `quantus`: as that package wants them.
 """
 
@@ -15,6 +16,7 @@ from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.baseline import Input, Random
 from innvest_lite.analyzers.cam import GradCAM, GradCAMPlusPlus
 from innvest_lite.analyzers.deeplift import DeepLIFT
+from innvest_lite.analyzers.expected import ExpectedGradients
 from innvest_lite.analyzers.gradient import Deconvnet, Gradient, GuidedBackprop, InputTimesGradient
 from innvest_lite.analyzers.lrp import LRP, BoundedDeepTaylor, DeepTaylor
 from innvest_lite.analyzers.noise import SmoothGrad, SquareGrad, VarGrad
@@ -33,6 +35,7 @@ __all__ = [
     "BoundedDeepTaylor",
     "DeepLIFT",
     "DeepTaylor",
+    "ExpectedGradients",
     "GradCAM",
     "GradCAMPlusPlus",
     "GradientWeightedAttention",

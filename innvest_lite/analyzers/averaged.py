@@ -77,6 +77,10 @@ class Sampler:
         """Altered samples (batch * together, ...) of a point, from the clean ones, x (batch, ...)."""
         raise NotImplementedError
 
+    def credited(self, gradient: Any, x: Any, origin: Any, draw: Draw) -> Any:
+        """What counts of the gradient (batch * together, ...) at the altered samples of a point."""
+        return gradient
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reduction:
@@ -177,8 +181,9 @@ class AveragedGradients(Strategy):
         def body(round_number: Any, sums: Any) -> list:
             numbers = round_number * together + ops.arange(together, dtype="int32")
             draws = [Draw(position, numbers, around.index, around.seed) for position in range(len(flat))]
-            each = zip(clean, origins, draws, strict=True)
-            found = gradients([self.sampler.altered(x, origin, draw) for x, origin, draw in each])
+            each = list(zip(clean, origins, draws, strict=True))
+            found = gradients([self.sampler.altered(*one) for one in each])
+            found = [self.sampler.credited(g, *one) for g, one in zip(found, each, strict=True)]
             real = ops.cast(numbers < self.sampler.count, "float32")
             return self.reduction.added(list(sums), [by_sample(g, together) for g in found], numbers, real)
 

@@ -37,10 +37,11 @@ class Noise(Sampler):
 
     def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
         """See `Sampler.altered`."""
-        together, count = draw.numbers.shape[0], ops.shape(draw.index)[0]
+        together = draw.numbers.shape[0]
+        if not self.scale:
+            return repeated(x, together)
         # A number of noise hangs on the point, the sample's place and the evaluation alone, whatever the batches are.
-        places = ops.reshape(ops.broadcast_to(draw.index[:, None], (count, together)), (-1,))
-        numbers = ops.reshape(ops.broadcast_to(draw.numbers[None], (count, together)), (-1,))
+        places, numbers = each_evaluation(draw)
         keys = ops.stack([ops.full_like(places, draw.position), places, numbers], axis=1)
         noise = normal(ops.shape(x)[1:], self.seed if draw.seed is None else draw.seed, keys)
         scale, axes = self.scale, tuple(range(1, len(x.shape)))
@@ -48,6 +49,24 @@ class Noise(Sampler):
             spread = ops.max(x, axis=axes, keepdims=True) - ops.min(x, axis=axes, keepdims=True)
             scale = repeated(scale * spread, together)
         return repeated(x, together) + scale * noise
+
+
+def each_evaluation(draw: Draw) -> tuple[Any, Any]:
+    """The place of the sample and the number of each evaluation of a draw: int32 (batch * together,), two of them."""
+    together, count = draw.numbers.shape[0], ops.shape(draw.index)[0]
+    places = ops.reshape(ops.broadcast_to(draw.index[:, None], (count, together)), (-1,))
+    return places, ops.reshape(ops.broadcast_to(draw.numbers[None], (count, together)), (-1,))
+
+
+def checked_scale(noise_scale: Any) -> float:
+    """The standard deviation of noise, a number of at least 0.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if finite(noise_scale, "noise_scale") < 0:
+        raise InvalidInputError(f"noise_scale should be a number of at least 0, but is {noise_scale!r}.")
+    return noise_scale
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,10 +168,8 @@ class NoisyGradient(Analyzer):
     ) -> None:
         self.tokens = one_of(tokens, REDUCTIONS, "tokens")
         self.augment_by_n = positive(augment_by_n, "augment_by_n")
-        self.noise_scale, self.seed = finite(noise_scale, "noise_scale"), seed_of(seed)
+        self.noise_scale, self.seed = checked_scale(noise_scale), seed_of(seed)
         self.relative = truth(relative, "relative")
-        if noise_scale < 0:
-            raise InvalidInputError(f"noise_scale should be a number of at least 0, but is {noise_scale!r}.")
         self.postprocess = one_of(postprocess, POSTPROCESSES, "postprocess")
         super().__init__(model, **options)
 

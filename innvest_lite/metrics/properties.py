@@ -25,7 +25,7 @@ class Completeness(Tabled):
     """How much of what is explained the attributions add up to.
 
     Attributes:
-        explained: float64 (samples,), the explained logit; for integrated gradients its rise from the reference.
+        explained: float64 (samples,), the explained logit; of methods with a reference its rise from there.
         sums: float64 (samples,), the sum of all attributions.
     """
 

@@ -61,7 +61,7 @@ def test_all_names_are_compared():
     labels = {label.split(" ")[0] for _, label in cases()}
     ours = {"squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise"}
     # DeepLIFT, which iNNvestigate 2 has not: its own numbers in `test_deeplift`.
-    ours |= {"deep_lift", "deep_lift.reveal_cancel", "deep_lift.wrapper"}
+    ours |= {"deep_lift", "deep_lift.reveal_cancel", "deep_lift.wrapper", "expected_gradients", "gradient_shap"}
     ours |= {"attention.rollout", "attention.gradient_weighted"}
     ours |= {"lrp.epsilon_plus", "lrp.epsilon_plus_flat", "lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma"}
     assert {*innvest_lite.ANALYZERS} - labels == {*ours, *RANDOM, "pattern.net", "pattern.attribution"}

@@ -8,13 +8,23 @@ from comparing import assert_close, offenders
 from loop_replicas import assert_saved
 from probes import probed
 
-from innvest_lite import RISE, IntegratedGradients, InvalidInputError, Occlusion, SmoothGrad, SquareGrad, VarGrad
+from innvest_lite import (
+    RISE,
+    ExpectedGradients,
+    IntegratedGradients,
+    InvalidInputError,
+    Occlusion,
+    SmoothGrad,
+    SquareGrad,
+    VarGrad,
+)
 
 NOISY = [SmoothGrad, SquareGrad, VarGrad]
 # The fewest evaluations that show what a test looks for, and how many they are of a sample with five positions.
 FEW = {IntegratedGradients: {"steps": 4}, Occlusion: {"window": 1}, RISE: {"masks": 5}}
+FEW[ExpectedGradients] = {"augment_by_n": 5}
 FEW.update(dict.fromkeys(NOISY, {"augment_by_n": 5}))
-EVALUATIONS = {IntegratedGradients: 4, Occlusion: 5, RISE: 5, **dict.fromkeys(NOISY, 5)}
+EVALUATIONS = {IntegratedGradients: 4, ExpectedGradients: 5, Occlusion: 5, RISE: 5, **dict.fromkeys(NOISY, 5)}
 # SquareGrad's loop is SmoothGrad's.
 LOOPS = [method for method in FEW if method is not SquareGrad]
 ROW, A, B = models.normal(6, seed=3), models.normal(4, seed=4), models.normal(3, 2, seed=5)
@@ -75,6 +85,7 @@ def test_one_trace_for_several_batches(method):
 
 CHANGED = {IntegratedGradients: {"rule": "left"}, Occlusion: {"stride": 2, "fill": 0.5}}
 CHANGED.update(dict.fromkeys(NOISY, {"noise_scale": 0.7, "relative": False, "seed": 7, "postprocess": "abs"}))
+CHANGED[ExpectedGradients] = {"noise_scale": 0.7, "relative": False, "seed": 7, "reference_inputs": models.normal(4, 6)}
 CHANGED[RISE] = {"cells": 2, "probability": 0.3, "seed": 7, "fill": 0.5, "score": "logit"}
 
 
