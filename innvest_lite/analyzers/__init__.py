@@ -6,15 +6,15 @@
   weights that patterns belong to are still there.
 - `deeplift`: multipliers back through the plan, from the samples and `references` gone through side by side.
 - `attention_maps`: the weights of attention, multiplied up along the `token_flow`; where tokens lie, `token_places` says.
-- `averaged` with `path`, `expected` and `noise`: gradients at many altered samples. `perturbation` with `masks`: outputs
-  under masks.
+- `averaged` with `path`, `expected` and `noise`: gradients at many altered samples. `perturbation` with `masks`, and
+  `scorecam`: outputs under masks.
 - `registry`, `keywords`: methods by iNNvestigate's names. `quantus`: as that package wants them.
 """
 
 from innvest_lite.analyzers.attention_maps import AttentionRollout, GradientWeightedAttention
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.baseline import Input, Random
-from innvest_lite.analyzers.cam import GradCAM, GradCAMPlusPlus
+from innvest_lite.analyzers.cam import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM
 from innvest_lite.analyzers.deeplift import DeepLIFT
 from innvest_lite.analyzers.expected import ExpectedGradients
 from innvest_lite.analyzers.gradient import Deconvnet, Gradient, GuidedBackprop, InputTimesGradient
@@ -25,6 +25,7 @@ from innvest_lite.analyzers.pattern import PatternAttribution, PatternNet
 from innvest_lite.analyzers.perturbation import RISE, Occlusion
 from innvest_lite.analyzers.registry import ANALYZERS, create_analyzer, register_analyzer
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
+from innvest_lite.analyzers.scorecam import ScoreCAM
 
 __all__ = [
     "ANALYZERS",
@@ -38,6 +39,9 @@ __all__ = [
     "ExpectedGradients",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GuidedGradCAM",
+    "LayerCAM",
+    "ScoreCAM",
     "GradientWeightedAttention",
     "IntegratedGradients",
     "Occlusion",

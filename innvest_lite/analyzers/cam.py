@@ -22,19 +22,22 @@ from innvest_lite.forms.positions import Places
 from innvest_lite.graph import Graph
 from innvest_lite.graph.masks import mask_of
 from innvest_lite.inputs import InputSpec
-from innvest_lite.rules import Gradient, anything
+from innvest_lite.rules import Gradient, GuidedBackprop, TokenSum, anything, bind, kind
+from innvest_lite.rules.composite import Plan
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ActivationMap(Sweep):
-    """Feature maps, weighted by a mean over positions, summed, rectified, and drawn over the input.
+    """Feature maps, weighted, summed, rectified, and drawn over the input.
 
     Attributes:
         maps: the feature maps, and the input that they are drawn over.
         channel_weights: see `GradCAM.channel_weights`.
+        by_place: whether each place keeps a weight of its own; else the mean over positions is that of all.
     """
 
     maps: FeatureMaps = dataclasses.field(kw_only=True)
+    by_place: bool = dataclasses.field(kw_only=True, default=False)
     channel_weights: Callable[[Any, Any, tuple], Any] = dataclasses.field(kw_only=True)
 
     def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
@@ -47,7 +50,7 @@ class ActivationMap(Sweep):
         gradient = swept.relevance.get(value, ops.zeros_like(features))
         features, gradient = ops.cast(features, "float32"), ops.cast(gradient, "float32")
         weight = self.channel_weights(features, gradient, places.positions)
-        weight = ops.mean(weight, axis=places.positions, keepdims=True)
+        weight = weight if self.by_place else ops.mean(weight, axis=places.positions, keepdims=True)
         heat = ops.relu(ops.sum(weight * features, axis=places.channels))
         heat = _without_padding(heat, values[value], gradient, places)
         kept = [ops.cast(swept.relevance.get(one, ops.zeros_like(values[one])), "float32") for one in keep]
@@ -55,6 +58,30 @@ class ActivationMap(Sweep):
         heat = in_order(heat, places, len(self.maps.over.positions))
         drawn[self.maps.input] = over_input(heat, inputs[self.maps.input], self.maps)
         return Explained(drawn, kept, swept.exponent, logits)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GuidedMap(ActivationMap):
+    """A class activation map times what Guided BackProp gives.
+
+    Attributes:
+        guided: the plan of Guided BackProp.
+    """
+
+    guided: Plan = dataclasses.field(kw_only=True)
+
+    def explain(self, explainer: Explainer, inputs: Any, weights: Any, keep: tuple, around: Round) -> Explained:
+        """See `Strategy.explain`."""
+        found, number, graph = super().explain(explainer, inputs, weights, keep, around), self.maps.input, explainer.graph
+        values, calls = sweep.forward(self.guided, inputs)
+        starts = [(graph.outputs[0], explainer.targets.at(values[graph.outputs[0]], weights))]
+        arrived = sweep.backward(self.guided, calls, starts, {}).relevance.get(graph.inputs[number])
+        heat = found.relevance[number]
+        channels = self.maps.over.channels
+        heat = ops.sum(heat, axis=channels, keepdims=True) if channels else heat
+        product = ops.zeros_like(found.relevance[number]) if arrived is None else heat * ops.cast(arrived, heat.dtype)
+        drawn = [product if place == number else other for place, other in enumerate(found.relevance)]
+        return found.replace(relevance=drawn)
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")
@@ -132,7 +159,20 @@ class GradCAM(ReverseAnalyzer):
         """
         maps = feature_maps(graph, inputs, self._layer_choice, self._input_choice, type(self).__name__)
         back = self.start, self.finish, self.kernels, False
-        return ActivationMap(*back, maps=maps, channel_weights=self.channel_weights)
+        return self.drawn(graph, back, {"maps": maps, "channel_weights": self.channel_weights})
+
+    def drawn(self, graph: Graph, back: tuple, options: dict) -> ActivationMap:
+        """The strategy.
+
+        Args:
+            graph: the model's graph.
+            back: what a `Sweep` is made of.
+            options: what an `ActivationMap` is made of besides.
+
+        Returns:
+            An `ActivationMap`.
+        """
+        return ActivationMap(*back, **options)
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
@@ -153,6 +193,41 @@ class GradCAMPlusPlus(GradCAM):
         # The paper sums over positions, where `ActivationMap` takes the mean.
         positions = [ops.cast(ops.shape(features)[axis], share.dtype) for axis in axes]
         return share * ops.relu(gradient) * ops.prod(ops.stack(positions))
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class LayerCAM(GradCAM):
+    """LayerCAM (Jiang et al. 2021, doi 10.1109/TIP.2021.3089943): feature maps, each place weighted by its own gradient.
+
+    M = relu(sum_k relu(g_k) A_k) (eq. 6 and 7): without a mean over positions, so that maps of early layers, `layer=`, with
+    their many positions, keep what is where. Layer, input and drawing as in `GradCAM`, whose arguments it takes. Unit:
+    logits.
+    """
+
+    def channel_weights(self, features: Any, gradient: Any, axes: tuple) -> Any:
+        """See `GradCAM.channel_weights`."""
+        return ops.relu(gradient)
+
+    def drawn(self, graph: Graph, back: tuple, options: dict) -> ActivationMap:
+        """See `GradCAM.drawn`."""
+        return ActivationMap(*back, **options, by_place=True)
+
+
+@keras.saving.register_keras_serializable(package="innvest_lite")
+class GuidedGradCAM(GradCAM):
+    """Guided Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391): Grad-CAM's map, times Guided BackProp.
+
+    Edges of Guided BackProp where Grad-CAM finds the class; as it hardly depends on the class itself, they are no evidence
+    of their own. The product is taken with the whole map at each position, for each channel. Layer and input as in
+    `GradCAM`, whose arguments it takes. Unit: none.
+    """
+
+    sign_tells = False
+
+    def drawn(self, graph: Graph, back: tuple, options: dict) -> ActivationMap:
+        """See `GradCAM.drawn`."""
+        guided = [(kind("rectifier"), GuidedBackprop()), (kind("embedding"), TokenSum()), (anything(), Gradient())]
+        return GuidedMap(*back, **options, guided=bind(graph, guided, type(self).__name__))
 
 
 def _without_padding(heat: Any, features: Any, gradient: Any, places: Places) -> Any:

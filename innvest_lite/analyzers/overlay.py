@@ -37,7 +37,7 @@ def in_order(heat: Any, places: Places, count: int) -> Any:
 
 
 def over_input(heat: Any, x: Any, maps: FeatureMaps) -> Any:
-    """Interpolates a map to the input's positions, 0 where they are cropped, and spreads it evenly over its channels.
+    """Interpolates a map to the input's positions, see `over_positions`, and spreads it evenly over its channels.
 
     Args:
         heat: as `in_order` gives it.
@@ -47,6 +47,23 @@ def over_input(heat: Any, x: Any, maps: FeatureMaps) -> Any:
     Returns:
         A float32 tensor in the input's shape.
     """
+    heat = over_positions(heat, x, maps)
+    for axis in maps.over.channels:
+        heat = ops.expand_dims(heat / ops.cast(ops.shape(x)[axis], heat.dtype), axis)
+    return ops.broadcast_to(heat, ops.shape(x))
+
+
+def over_positions(heat: Any, x: Any, maps: FeatureMaps) -> Any:
+    """Interpolates a map to the input's positions, 0 where they are cropped.
+
+    Args:
+        heat: as `in_order` gives it.
+        x: the input, a tensor.
+        maps: what the map is of, and how it lies over the input.
+
+    Returns:
+        A float32 tensor (batch, ...) with an axis for each of the input's positions.
+    """
     for number, (axis, window) in enumerate(zip(maps.over.positions, maps.windows, strict=True), start=1):
         size = ops.shape(x)[axis]
         if window == WHOLE:
@@ -55,9 +72,7 @@ def over_input(heat: Any, x: Any, maps: FeatureMaps) -> Any:
             start, end = (round(part * size) for part in window)
             margins = [(start, size - end) if other == number else (0, 0) for other in range(len(heat.shape))]
             heat = ops.pad(_resized(heat, end - start, number), margins)
-    for axis in maps.over.channels:
-        heat = ops.expand_dims(heat / ops.cast(ops.shape(x)[axis], heat.dtype), axis)
-    return ops.broadcast_to(heat, ops.shape(x))
+    return heat
 
 
 def _resized(heat: Any, size: Any, axis: int) -> Any:

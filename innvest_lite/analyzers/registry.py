@@ -29,6 +29,7 @@ from innvest_lite.analyzers import (
     path,
     pattern,
     perturbation,
+    scorecam,
 )
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.binding import options_of
@@ -114,6 +115,9 @@ ANALYZERS = {
     "vargrad": _class(noise.VarGrad),
     "gradcam": _class(cam.GradCAM),
     "gradcam++": _class(cam.GradCAMPlusPlus),
+    "layercam": _class(cam.LayerCAM),
+    "scorecam": _class(scorecam.ScoreCAM),
+    "guided_gradcam": _class(cam.GuidedGradCAM),
     "attention.rollout": _class(attention_maps.AttentionRollout),
     "attention.gradient_weighted": _class(attention_maps.GradientWeightedAttention),
     "occlusion": _class(perturbation.Occlusion),

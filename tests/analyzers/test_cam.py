@@ -13,9 +13,9 @@ from keras import layers
 from loop_replicas import assert_saved
 
 import innvest_lite
-from innvest_lite import GradCAM, GradCAMPlusPlus
+from innvest_lite import GradCAM, GradCAMPlusPlus, LayerCAM
 
-BOTH = [GradCAM, GradCAMPlusPlus]
+BOTH = [GradCAM, GradCAMPlusPlus, LayerCAM]
 TARGETS = [2, [0, 1, 2, 0, 2, 1], "all", np.random.default_rng(5).normal(size=(6, 3)).astype("float32")]
 
 
@@ -44,7 +44,8 @@ def test_against_the_papers(method):
         case = models.case(name)
         heat = method(case.model, layer)(case.x)
         expected = expected_heat(method, case.logits, layer, case.x)
-        assert np.any(expected) and heat.dtype == "float32"
+        # Values of a leaky ReLU may all speak against the class.
+        assert (np.any(expected) or (method is LayerCAM and layer == "leaky")) and heat.dtype == "float32"
         assert_close(heat, expected, 2e-5)
 
     assert offenders(is_the_papers, PLACES) == {}

@@ -74,7 +74,7 @@ def test_one_order_alone_is_that_of_both(eager):
 
 # In units of the input, or logits for a unit of input: their sign says neither for nor against.
 BY_MAGNITUDE = {
-    *("input", "gradient", "gradient.baseline", "deconvnet", "guided_backprop"),
+    *("guided_gradcam", "input", "gradient", "gradient.baseline", "deconvnet", "guided_backprop"),
     *("smoothgrad", "squaregrad", "vargrad", "pattern.net"),
 }
 

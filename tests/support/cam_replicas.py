@@ -5,7 +5,7 @@ import loop_replicas
 import numpy as np
 import tensorflow as tf
 
-from innvest_lite import GradCAM
+from innvest_lite import GradCAM, LayerCAM
 
 
 def features_and_gradient(logits, layer, x, target=None):
@@ -42,6 +42,9 @@ def channel_weights(method, features, gradient, score):
 def slow_map(method, logits, layer, x, target=None):
     """The map at the layer's own size."""
     features, gradient, score = features_and_gradient(logits, layer, x, target)
+    if method is LayerCAM:
+        # Jiang et al., equations 6 and 7.
+        return np.maximum((np.maximum(gradient, 0) * features).sum(-1), 0)
     weights = channel_weights(method, features, gradient, score)
     weights = weights.reshape(len(features), *[1] * (features.ndim - 2), -1)
     return np.maximum((weights * features).sum(-1), 0)

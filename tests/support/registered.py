@@ -22,7 +22,7 @@ LIFT = ("deep_lift.wrapper",)
 NAMES = ("input", "random", *GRADIENTS, "integrated_gradients", "smoothgrad", *LRPS, *TAYLOR, *LIFT, *PATTERNS)
 OURS = ("squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise", "lrp.epsilon_plus", "lrp.epsilon_plus_flat")
 OURS += ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma", "deep_lift", "deep_lift.reveal_cancel")
-OURS += ("expected_gradients", "gradient_shap")
+OURS += ("expected_gradients", "gradient_shap", "layercam", "scorecam", "guided_gradcam")
 # These want attention, which the model here has none of.
 ATTENTION = ("attention.rollout", "attention.gradient_weighted")
 # A name of each class: what a class does, such as coming back from a file, is tried once.
