@@ -58,7 +58,7 @@ SERVERS = {
 # What a page's code leaves behind.
 WRITTEN = {
     "CONTRIBUTING.md": {"gradient.txt"},
-    "README.md": {"explainer.keras", "patterns.h5", "heat.png", "signal.png", "heat", "report.html"},
+    "README.md": {"explainer.keras", "patterns.h5", "why.png", "heat.png", "signal.png", "heat", "report.html"},
     "docs/command_line.md": {"patterns.h5", "heat", "bars"},
     "docs/fitting.md": {"run.h5", "report.csv", *(f"part-{number}.h5" for number in range(1, 5))},
     "docs/methods.md": {"gradient.keras"},
