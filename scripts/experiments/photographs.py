@@ -6,10 +6,10 @@ network.
 
 The networks tell from which of twelve photographs a piece of 64 x 64 pixels is; patterns are fitted on pieces. `sheet`
 shows whole photographs by a few methods, on a VGG-like and a residual network side by side, `pictures` by every choice, a
-file a network. `measure` asks for one class in mosaics of four pieces of different classes (the
-grid pointing game: Boehle et al. 2021, arXiv 2104.00032), so that its cell is known to hold what speaks for the class:
-precision and mass accuracy of what speaks for it, and of a signal's magnitude. There are no other photographs, so that the
-networks know these by heart.
+file a network, and `explained` one photograph by `visualize.explain`. `measure` asks for one class in mosaics of four
+pieces of different classes (the grid pointing game: Boehle et al. 2021, arXiv 2104.00032), so that its cell is known to
+hold what speaks for the class: precision and mass accuracy of what speaks for it, and of a signal's magnitude. There are no
+other photographs, so that the networks know these by heart.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 from common.choices import by_every_choice
 from common.measuring import machine
 from common.tables import table_of
-from photograph_networks import CLASSES, NETWORKS, SIZE, mosaics, pieces, trained, whole
+from photograph_networks import CLASSES, NETWORKS, SIZE, mosaics, photographs, pieces, scaled, trained, whole
 from PIL import Image
 
 import innvest_lite
@@ -88,6 +88,13 @@ def sheet(options):
     print(options.out)
 
 
+def explained(options):
+    """Writes one photograph at its own proportions, explained in one call."""
+    model = trained("vgg", options.seeds[0], options.cache, 2 * SIZE)
+    found = visualize.explain(model, photographs()["coffee"], labels=CLASSES, preprocessor=scaled)
+    print(found.save(options.out), found)
+
+
 def measure(options):
     """Prints a table: methods in rows, networks and seeds in columns, local precision and mass accuracy."""
     machine()
@@ -112,14 +119,14 @@ def measure(options):
 def main():
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sheet", "pictures", "measure"))
+    parser.add_argument("what", choices=("sheet", "pictures", "explained", "measure"))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("photograph_networks"))
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("photographs.png"))
     options = parser.parse_args()
-    {"sheet": sheet, "pictures": pictures, "measure": measure}[options.what](options)
+    {"sheet": sheet, "pictures": pictures, "explained": explained, "measure": measure}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ WRITTEN = {
     "docs/command_line.md": {"patterns.h5", "heat", "bars"},
     "docs/fitting.md": {"run.h5", "report.csv", *(f"part-{number}.h5" for number in range(1, 5))},
     "docs/methods.md": {"gradient.keras"},
-    "docs/pictures.md": {"sheet.png"},
+    "docs/pictures.md": {"sheet.png", "explained.png", "two.png"},
     "docs/preprocessing.md": {"prepared.keras"},
     "docs/report.md": {"report.html", "training/epoch-0002.png"},
     "docs/serving.md": {"served", "explainer/1", "explainer.tflite", "explainer.onnx", "for-images", "request.json"},
