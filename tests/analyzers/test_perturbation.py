@@ -1,5 +1,9 @@
 """Occlusion and RISE against slow loops that hide one thing after the other."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import loop_replicas
 import models
@@ -211,6 +215,16 @@ def test_rise_is_the_loop(eager):
         assert_close(heat, risen(case, 8, scored=case.model, cells=3))
 
     assert offenders(is_the_loop, ("dense", "conv_bn", "conv1d", "conv3d", "text")) == {}
+
+
+@pytest.mark.slow
+def test_rise_transposes_no_booleans():
+    """Which oneDNN cannot on processors without AVX-512, and says so on standard error."""
+    code = "import innvest_lite as i; i.RISE(i.data.load_model(), masks=8).analyze(i.data.load_digits()[0][:2])"
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "DT_BOOL" not in done.stderr
 
 
 def test_options_of_rise(eager):
