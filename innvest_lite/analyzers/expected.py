@@ -96,6 +96,7 @@ class ExpectedGradients(Analyzer):
         (2, 28, 28, 1)
     """
 
+    unit = "logits"
     is_random = True
 
     def __init__(
