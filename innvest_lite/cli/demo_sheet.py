@@ -28,8 +28,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Family -> the methods that the demo shows of it, in its order."""
 
-# What the other names of a family begin with; all that begin with none of these are contributions.
-_FAMILY_OF = {"gradient": "gradients", "squaregrad": "gradients", "vargrad": "gradients", "gradcam": "region"}
+# Of names that the demo shows with --all alone; all others are contributions.
+_FAMILY_OF = {
+    **dict.fromkeys(("gradient.baseline", "squaregrad", "vargrad", "guided_gradcam"), "gradients"),
+    **dict.fromkeys(("gradcam++", "layercam", "scorecam"), "region"),
+}
 _LEGEND = {
     "signal": "Signal: what the network sees of the class. Light: ink; grey: nothing; dark: the opposite of ink.",
     "contributions": "Contributions: red spoke for the class that the row explains, blue against it, white neither.",
@@ -49,9 +52,9 @@ def grouped(names: Sequence[str]) -> dict[str, list[str]]:
     """Family -> those of the names that belong to it, in the order of `GROUPS`; families of none are left out."""
     found: dict[str, list[str]] = {family: [] for family in GROUPS}
     known = {name: family for family, members in GROUPS.items() for name in members}
+    known.update(_FAMILY_OF)
     for name in names:
-        begins = (family for start, family in _FAMILY_OF.items() if name.startswith(start))
-        found[known.get(name) or next(begins, "contributions")].append(name)
+        found[known.get(name, "contributions")].append(name)
     return {family: members for family, members in found.items() if members}
 
 

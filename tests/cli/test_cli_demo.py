@@ -154,8 +154,12 @@ def test_every_method_has_one_family():
     families = demo_sheet.grouped(list(innvest_lite.ANALYZERS))
     names = [name for members in families.values() for name in members]
     assert sorted(names) == sorted(innvest_lite.ANALYZERS)
-    assert families["signal"] == ["pattern.net"] and "gradcam++" in families["region"]
+    assert families["signal"] == ["pattern.net"] and families["perturbation"] == ["occlusion", "rise"]
+    assert [name for name in names if "cam" in name and name not in families["region"]] == ["guided_gradcam"]
+    # Maps that add up, by whatever name, are no gradients; and a family has no name of methods that there are not.
+    assert not {"gradient_shap", "expected_gradients", "input_t_gradient"} & set(families["gradients"])
     assert {"squaregrad", "vargrad", "gradient.baseline"} <= set(families["gradients"])
+    assert set(demo_sheet._FAMILY_OF) <= set(names)
     assert demo_sheet.grouped(["random", "input"]) == {"digit": ["input"], "control": ["random"]}
     assert set(demo_command.FAMILIES) <= set(innvest_lite.ANALYZERS) - set(OF_ATTENTION)
 
