@@ -8,6 +8,7 @@
 - `attention_maps`: the weights of attention, multiplied up along the `token_flow`; where tokens lie, `token_places` says.
 - `averaged` with `path`, `expected` and `noise`: gradients at many altered samples. `perturbation` with `masks`, and
   `scorecam`: outputs under masks.
+- `shapley`: of arrays alone, by the package shap.
 - `registry`, `keywords`: methods by iNNvestigate's names. `quantus`: as that package wants them.
 """
 
@@ -26,6 +27,7 @@ from innvest_lite.analyzers.perturbation import RISE, Occlusion
 from innvest_lite.analyzers.registry import ANALYZERS, create_analyzer, register_analyzer
 from innvest_lite.analyzers.reverse import ReverseAnalyzer
 from innvest_lite.analyzers.scorecam import ScoreCAM
+from innvest_lite.analyzers.shapley import KernelSHAP
 
 __all__ = [
     "ANALYZERS",
@@ -40,6 +42,7 @@ __all__ = [
     "GradCAM",
     "GradCAMPlusPlus",
     "GuidedGradCAM",
+    "KernelSHAP",
     "LayerCAM",
     "ScoreCAM",
     "GradientWeightedAttention",

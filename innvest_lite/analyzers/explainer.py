@@ -187,6 +187,11 @@ class Explainer(Brief):
             are not finite (which is logged as a warning), and the explained output, float (samples,).
         """
         batch_size, count = positive(batch_size, "batch_size"), len(arrays[0])
+        dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
+        on_arrays = self.strategy.on_arrays(self, arrays, weights, batch_size)
+        if on_arrays is not None:
+            self.values(tuple(keep))
+            return [array.astype(dtype) for array in on_arrays[0]], [], np.zeros(count, "int32"), on_arrays[1]
         # `batch_size` bounds the evaluations that go at a time, so few samples leave room for several of each.
         at_a_time = min(max(count, 1), batch_size)
         together = 1 if self.inputs.batch else self.strategy.evenly(batch_size // at_a_time)

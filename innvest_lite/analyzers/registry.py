@@ -30,6 +30,7 @@ from innvest_lite.analyzers import (
     pattern,
     perturbation,
     scorecam,
+    shapley,
 )
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.binding import options_of
@@ -122,6 +123,7 @@ ANALYZERS = {
     "attention.gradient_weighted": _class(attention_maps.GradientWeightedAttention),
     "occlusion": _class(perturbation.Occlusion),
     "rise": _class(perturbation.RISE),
+    "kernel_shap": _class(shapley.KernelSHAP),
     "lrp": _worded("LRP: one rule for all linear nodes, rule=", keywords.lrp_by_rule, {}, ("rule",)),
     "lrp.z": _composite("zero", "the z-rule"),
     "lrp.z_IB": _composite("zero", "the z-rule, ignoring the bias", bias=False),
@@ -161,6 +163,9 @@ OF_ATTENTION = tuple(
     name for name, method in ANALYZERS.items() if issubclass(method.analyzer, attention_maps.AttentionRollout)
 )
 """The names that want self-attention in the model."""
+
+ON_ARRAYS = tuple(name for name, method in ANALYZERS.items() if issubclass(method.analyzer, shapley.KernelSHAP))
+"""The names of what explains arrays alone, by a package that need not be there."""
 
 
 def create_analyzer(name: str, model: Any, **options: Any) -> Analyzer:

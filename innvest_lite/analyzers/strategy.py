@@ -1,8 +1,9 @@
 """`Strategy`: how a method explains tensors, the part of an `Explainer` in which methods differ.
 
 There are few: one backward sweep (`reverse.Sweep`), the mean of gradients at altered samples
-(`averaged.AveragedGradients`), outputs under masks (`perturbation.MaskedOutputs`), a class activation map
-(`cam.ActivationMap`), a map of attention (`attention_maps.AttentionMap`), and what looks at nothing (`baseline`).
+(`averaged.AveragedGradients`), differences from references (`deeplift.Differences`), outputs under masks
+(`perturbation.MaskedOutputs`), a class activation map (`cam.ActivationMap`, `scorecam.ScoredMaps`), a map of attention
+(`attention_maps.AttentionMap`), Shapley values (`shapley.Coalitions`), and what looks at nothing (`baseline`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from keras import ops
 
 from innvest_lite.errors import InvalidInputError
@@ -75,6 +77,19 @@ class Strategy(Brief):
             An `Explained`.
         """
         raise NotImplementedError
+
+    def on_arrays(
+        self, explainer: Explainer, arrays: list, weights: Any, batch_size: int
+    ) -> tuple[list[np.ndarray], np.ndarray] | None:
+        """The attributions of arrays, and the explained output, of a method that explains no tensors; None: it does.
+
+        Args:
+            explainer: whose strategy this is.
+            arrays: checked arrays, one per input.
+            weights: on the outputs, an array in their shape, or None for what is predicted.
+            batch_size: how many samples the model sees at a time.
+        """
+        return None
 
     def check_inputs(self, arrays: list) -> None:
         """Raises InvalidInputError where the method does not fit the samples, checked arrays, one per input."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import pathlib
 import shlex
 import time
@@ -69,7 +70,7 @@ class _Digits:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fits, explains, draws, and reports each step in a line; returns the exit code."""
-    from innvest_lite.analyzers.registry import OF_ATTENTION
+    from innvest_lite.analyzers.registry import OF_ATTENTION, ON_ARRAYS
 
     start = time.perf_counter()
     out, model = pathlib.Path(arguments.out), innvest_lite.data.load_model()
@@ -81,7 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"Loaded {len(images)} digits and a classifier with {model.count_params():,} parameters{_since(start)}")
     say(f"It gets {wrong} of them wrong; shown first: {digits.said(chosen[0])}")
     patterns = _fit(model, images)
-    every = [name for name in innvest_lite.ANALYZERS if name not in OF_ATTENTION]
+    without = () if importlib.util.find_spec("shap") else ON_ARRAYS
+    every = [name for name in innvest_lite.ANALYZERS if name not in (*OF_ATTENTION, *without)]
+    if arguments.all and without:
+        say(f"Left out {', '.join(without)}, which needs: pip install 'innvest_lite[shap]'")
     families = demo_sheet.grouped(every if arguments.all else FAMILIES)
     # The contested digit twice.
     shown = np.concatenate([chosen[:1], chosen])

@@ -24,20 +24,31 @@ from common.each_model import build, names
 FEW = {
     "integrated_gradients": {"steps": 2},
     "smoothgrad": {"augment_by_n": 2},
+    "expected_gradients": {"augment_by_n": 2},
     "squaregrad": {"augment_by_n": 2},
     "vargrad": {"augment_by_n": 2},
     "occlusion": {"window": 40, "stride": 40},
     "rise": {"masks": 2},
 }
 # Other names of methods that are here already.
-ALIASES = ("gradient.baseline", "lrp", "lrp.alpha_beta", "lrp.sequential_preset_b_flat_until_idx", "lrp.z_plus_fast")
+ALIASES = (
+    "gradient.baseline",
+    "gradient_shap",
+    "deep_lift.wrapper",
+    "lrp",
+    "lrp.alpha_beta",
+    "lrp.sequential_preset_b_flat_until_idx",
+    "lrp.z_plus_fast",
+)
 
 
 def methods():
     """Name -> a function that makes the analyzer of a model."""
     import innvest_lite
+    from innvest_lite.analyzers.registry import ON_ARRAYS
 
     named = {name: make for name, make in innvest_lite.ANALYZERS.items() if not name.startswith("pattern.")}
+    named = {name: make for name, make in named.items() if name not in ON_ARRAYS}
     makers = {
         name: (lambda model, make=make, name=name: make(model, **FEW.get(name, {})))
         for name, make in named.items()

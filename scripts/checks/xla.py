@@ -19,7 +19,7 @@ import numpy as np
 from common.explained import OPTIONS, deviation, samples
 
 import innvest_lite
-from innvest_lite.analyzers.registry import OF_ATTENTION
+from innvest_lite.analyzers.registry import OF_ATTENTION, ON_ARRAYS
 from innvest_lite.data import load_digits, load_model
 
 LIMIT = 1e-4
@@ -37,7 +37,7 @@ def main():
     for name, pattern in fitted[0].items():
         worst = max(worst, _row(f"fit, {name}", fitted[1][name], pattern))
     wide = in_float64(model)
-    for name in (name for name in innvest_lite.ANALYZERS if name not in OF_ATTENTION):
+    for name in (name for name in innvest_lite.ANALYZERS if name not in (*OF_ATTENTION, *ON_ARRAYS)):
         options = {**OPTIONS.get(name, {}), **({"patterns": fitted[0]} if name.startswith("pattern.") else {})}
         plain, compiled = both(name, model, options, x, targets)
         difference = _row(name, compiled, plain)

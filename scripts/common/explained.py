@@ -15,15 +15,15 @@ OPTIONS = {
 
 
 def analyzers():
-    """`(name, analyzer)` of every method but those of attention, with patterns where it takes some."""
+    """`(name, analyzer)` of every method but those of attention and of arrays alone, with patterns where it takes some."""
     import innvest_lite
-    from innvest_lite.analyzers.registry import OF_ATTENTION
+    from innvest_lite.analyzers.registry import OF_ATTENTION, ON_ARRAYS
     from innvest_lite.data import load_digits, load_model
 
     model, images = load_model(), load_digits()[0]
     patterns = innvest_lite.fit_patterns(model, images[:500], verbose=0)
     for name, method in innvest_lite.ANALYZERS.items():
-        if name in OF_ATTENTION:
+        if name in (*OF_ATTENTION, *ON_ARRAYS):
             continue
         options = dict(OPTIONS.get(name, {}))
         if name.startswith("pattern."):

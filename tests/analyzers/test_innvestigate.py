@@ -62,7 +62,7 @@ def test_all_names_are_compared():
     ours = {"squaregrad", "vargrad", "gradcam", "gradcam++", "occlusion", "rise"}
     # DeepLIFT, which iNNvestigate 2 has not: its own numbers in `test_deeplift`.
     ours |= {"deep_lift", "deep_lift.reveal_cancel", "deep_lift.wrapper", "expected_gradients", "gradient_shap"}
-    ours |= {"layercam", "scorecam", "guided_gradcam"}
+    ours |= {"layercam", "scorecam", "guided_gradcam", "kernel_shap"}
     ours |= {"attention.rollout", "attention.gradient_weighted"}
     ours |= {"lrp.epsilon_plus", "lrp.epsilon_plus_flat", "lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma"}
     assert {*innvest_lite.ANALYZERS} - labels == {*ours, *RANDOM, "pattern.net", "pattern.attribution"}

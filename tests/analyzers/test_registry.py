@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from comparing import assert_close, offenders, refusals
 from loop_replicas import assert_saved
-from registered import ATTENTION, FEW, NAMES, OF_EACH_CLASS, OURS, PATTERNS, create, model, patterns
+from registered import ATTENTION, FEW, NAMES, OF_EACH_CLASS, ON_ARRAYS, OURS, PATTERNS, create, model, patterns
 
 import innvest_lite
 from innvest_lite import LRP, InvalidInputError, create_analyzer
@@ -41,7 +41,7 @@ def assert_different(found, other):
 
 
 def test_the_names():
-    assert len(set(NAMES)) == 33 and set(ANALYZERS) == {*NAMES, *OURS, *ATTENTION}
+    assert len(set(NAMES)) == 33 and set(ANALYZERS) == {*NAMES, *OURS, *ATTENTION, *ON_ARRAYS}
     assert all(method.summary and isinstance(method.analyzer, type) for method in ANALYZERS.values())
 
 

@@ -25,8 +25,12 @@ OURS += ("lrp.attn_lrp", "lrp.cp_lrp", "lrp.cp_lrp_gamma", "deep_lift", "deep_li
 OURS += ("expected_gradients", "gradient_shap", "layercam", "scorecam", "guided_gradcam")
 # These want attention, which the model here has none of.
 ATTENTION = ("attention.rollout", "attention.gradient_weighted")
+# This explains arrays alone.
+ON_ARRAYS = ("kernel_shap",)
 # A name of each class: what a class does, such as coming back from a file, is tried once.
-OF_EACH_CLASS = {method.analyzer: name for name, method in reversed(ANALYZERS.items()) if name not in ATTENTION}
+OF_EACH_CLASS = {
+    method.analyzer: name for name, method in reversed(ANALYZERS.items()) if name not in (*ATTENTION, *ON_ARRAYS)
+}
 OF_EACH_CLASS = tuple(OF_EACH_CLASS.values())
 # Fewer evaluations than by default.
 FEW = {
