@@ -199,7 +199,6 @@ class Explainer(Brief):
         program = self._program((weights is not None, tuple(keep), together), ticks, verbose)
         flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
         *whole, exponents, explained, finite = self.batched(program, flat, at_a_time, verbose, ticks)
-        dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
         whole = [array.astype(dtype, copy=False) for array in whole]
         for array in whole:
             # NaN and infinity go through a sum.
