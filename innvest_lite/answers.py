@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from innvest_lite.analyzers.binding import engine_for
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.graph.ending import ending_of
 from innvest_lite.graph.recognized import is_sigmoid, is_softmax
@@ -153,8 +154,9 @@ def answers(
         InvalidInputError: the samples, the target or the labels do not fit the model.
 
     Example:
-        >>> print(answers(innvest_lite.Gradient(model), images[:1], labels=names)[0])
-        seven (7), probability 1.00
+        >>> labels = [f"digit {number}" for number in range(10)]
+        >>> print(answers(innvest_lite.Gradient(model), images[1:2], labels=labels)[0])
+        digit 1 (1), probability 1.00
     """
     return answers_and_scores(analyzer, x, target, labels, batch_size)[0]
 
@@ -163,7 +165,7 @@ def answers_and_scores(
     analyzer: Analyzer, x: Any, target: Any = None, labels: Sequence[str] | None = None, batch_size: int = 32
 ) -> tuple[list[Answer], Scores | None]:
     """`answers` and `scores` in one forward pass; None in place of scores where the output is none of classes."""
-    explainer, plain = analyzer._explaining(target, x)
+    explainer, plain = engine_for(analyzer, target, x)
     arrays, weights = explainer.checked(x, plain, batch_size=batch_size)
     logits, outputs = explainer.outputs_of(arrays, batch_size)
     flat = logits.reshape(len(logits), math.prod(logits.shape[1:]))

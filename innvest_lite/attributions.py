@@ -43,6 +43,9 @@ class Attributions:
         picture: what they are shown as, one of `visualize.suited.PICTURES`.
         sign_tells: whether the sign of a value says for or against.
         settings: how they were made: the model's name, the version of this package, and what the caller adds.
+
+    Raises:
+        InvalidInputError: values, names, answers and exponents differ in number, or `picture` is no such word.
     """
 
     values: np.ndarray
@@ -88,6 +91,9 @@ class Attributions:
             method: the name of the method; None: the analyzer's class.
             batch_size: as of `Analyzer.analyze`.
             **settings: what else shall be kept, as JSON takes it, such as `preprocess="vgg16"`.
+
+        Returns:
+            The `Attributions`.
 
         Raises:
             InvalidInputError: as `Analyzer.analyze`; more or fewer names than samples.
@@ -191,6 +197,12 @@ class Attributions:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Attributions:
         """What `save` wrote; nothing in the file is run.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The `Attributions`.
 
         Raises:
             CorruptFileError: it is damaged, or no file of attributions.

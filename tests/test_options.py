@@ -26,6 +26,7 @@ MADE = {
     "Site.last",
     "Site.before_first",
     "Site.offset",
+    "Attributions.sign_tells",
 }
 X = models.normal(2, 9, 8, 2)
 MAP = np.ones((4, 5))
@@ -77,6 +78,7 @@ GIVEN = {
     "PatternNet.merge_patterns": lambda word: create("pattern.net", merge_patterns=word),
     "SmoothGrad.relative": lambda word: create("smoothgrad", relative=word),
     "SquareGrad.relative": lambda word: create("squaregrad", relative=word),
+    "ExpectedGradients.relative": lambda word: create("expected_gradients", relative=word),
     "VarGrad.relative": lambda word: create("vargrad", relative=word),
     "fit_statistics.approximate": lambda word: fitted(approximate=word),
     "Format.checks": lambda word: Format(".txt", ("serve",), print, checks=word),
@@ -96,6 +98,7 @@ GIVEN = {
     "ground_truth.emd": lambda word: metrics.ground_truth(MAP, np.eye(4, 5), emd=word),
     "heatmap.absolute": lambda word: visualize.heatmap(MAP, absolute=word),
     "overlay.absolute": lambda word: visualize.overlay(MAP, MAP, absolute=word),
+    "panel.absolute": lambda word: visualize.panel(MAP, MAP, absolute=word),
     "series.absolute": lambda word: visualize.series(MAP[0], MAP[0], absolute=word),
     "slices.absolute": lambda word: visualize.slices(np.ones((3, 4, 5)), absolute=word),
     "tokens.absolute": lambda word: visualize.tokens(["a", "b"], np.ones(2), absolute=word),

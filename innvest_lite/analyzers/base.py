@@ -94,7 +94,7 @@ class Analyzer(Described, Configured, keras.Model, metaclass=BoundWhenMade):
         self.jit_choice = truth_or(jit_compile, "auto", "jit_compile")
         self.jit_compile = backend.has_accelerator() if self.jit_choice == "auto" else bool(self.jit_choice)
         self._explainer: Explainer | None = None
-        self._explainers: Any = backend.Untracked({})
+        self.explainers: Any = backend.Untracked({})  # for functions as targets, and sizes; see `binding.engine_for`
         self.built = True
 
     def bindings(self) -> list:
@@ -128,10 +128,6 @@ class Analyzer(Described, Configured, keras.Model, metaclass=BoundWhenMade):
         if self._explainer is None:
             self._explainer = bound(self, self.target_choice.value)
         return self._explainer
-
-    def _explaining(self, target: Any, x: Any = None) -> tuple[Explainer, Any]:
-        """`(explainer, target)` for a `target` and samples `x`; where neither asks for another engine, its own."""
-        return engine_for(self, target, x, self._explainers.value)
 
     def plan(self) -> Plan:
         """What the analyzer does, node by node: a `Plan` that prints as a table."""
@@ -177,7 +173,7 @@ class Analyzer(Described, Configured, keras.Model, metaclass=BoundWhenMade):
             Tensors of the inputs' shapes and structure.
         """
         self.require_ready()
-        explainer, target = self._explaining(target)
+        explainer, target = engine_for(self, target)
         tensors, targets = explainer.inputs.tensors(inputs), explainer.targets
         weights = targets.tensor(targets.selected(target), tensors[0], lambda: explainer.logits(tensors))
         return explainer.inputs.packed(inputs, explainer.explain(tensors, weights).relevance)
@@ -239,7 +235,7 @@ class Analyzer(Described, Configured, keras.Model, metaclass=BoundWhenMade):
         # Its programs look at the weights themselves, batch by batch: a look of its own would read all of them twice.
         self.require_ready(look=False)
         keep, return_exponent = names_of(keep), truth(return_exponent, "return_exponent")
-        explainer, target = self._explaining(target, x)
+        explainer, target = engine_for(self, target, x)
         arrays, weights = explainer.checked(x, target, neuron_selection, positive(batch_size, "batch_size"))
         relevance, kept, exponent, explained = explainer.run(arrays, weights, keep, batch_size, verbose)
         tell(self, relevance, explained, explainer)
@@ -266,7 +262,7 @@ class Analyzer(Described, Configured, keras.Model, metaclass=BoundWhenMade):
         """
         self.require_ready()
         batch_size = positive(batch_size, "batch_size")
-        explainer, target = self._explaining(target, x)
+        explainer, target = engine_for(self, target, x)
         return check(explainer, *explainer.checked(x, target, neuron_selection, batch_size), batch_size)
 
     def as_explain_func(self) -> Any:

@@ -137,7 +137,7 @@ def bound(analyzer: Analyzer, function: Any = None, sizes: Any = None) -> Explai
     )
 
 
-def engine_for(analyzer: Analyzer, target: Any, x: Any, known: dict) -> tuple[Explainer, Any]:
+def engine_for(analyzer: Analyzer, target: Any, x: Any = None) -> tuple[Explainer, Any]:
     """The explainer for a target and samples, and the target that it takes.
 
     Functions of the model's outputs have explainers of their own, and so have the sizes of samples, where a method has to
@@ -147,8 +147,8 @@ def engine_for(analyzer: Analyzer, target: Any, x: Any, known: dict) -> tuple[Ex
         analyzer: an `Analyzer`.
         target: as of `analyze`.
         x: samples, as of `analyze`; None: not known here.
-        known: where the latest few explainers are kept.
     """
+    known = analyzer.explainers.value
     sizes = None if x is None or analyzer.explainer.strategy.sized else analyzer.explainer.inputs.sizes(x)
     if sizes is None and not callable(target):
         return analyzer.explainer, target

@@ -13,6 +13,7 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, Sampler, along
 from innvest_lite.analyzers.base import Analyzer
+from innvest_lite.analyzers.binding import engine_for
 from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
 from innvest_lite.analyzers.references import References, from_config
@@ -183,7 +184,7 @@ class IntegratedGradients(Analyzer):
 
     def _gap(self, x: Any, attributions: Any, target: Any, neuron_selection: Any, batch_size: int) -> np.ndarray:
         """What the sum of the attributions leaves unexplained: float32 (samples,)."""
-        explainer, target = self._explaining(target)
+        explainer, target = engine_for(self, target)
         attributions = explainer.inputs.in_order(attributions)
         arrays, weights = explainer.checked(x, target, neuron_selection, batch_size)
         with_target, count = weights is not None, len(arrays)

@@ -255,6 +255,7 @@ class KernelSHAP(Analyzer):
     """
 
     hands_back = False
+    unit = "logits"
 
     def __init__(
         self,

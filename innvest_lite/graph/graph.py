@@ -16,7 +16,7 @@ import keras
 
 from innvest_lite.graph.arguments import Given, StandIn, filled
 from innvest_lite.graph.weights import AS_THEY_ARE, Weights
-from innvest_lite.tables import Brief, Tabled
+from innvest_lite.tables import Brief, Tabled, table as table
 
 
 @dataclasses.dataclass(frozen=True)

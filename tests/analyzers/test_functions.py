@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import innvest_lite
+from innvest_lite.analyzers.binding import engine_for
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 
 SAMPLES = models.normal(5, 8, 8, 3)
@@ -71,8 +72,8 @@ def test_functions_are_forgotten(model):
     """Each has a program: an analyzer that is handed lambdas in a loop must not keep all of them."""
     analyzer = innvest_lite.Gradient(model, output="second")
     for number in range(20):
-        analyzer._explaining(lambda y, number=number: y[:, 0] * number)
-    assert len(analyzer._explainers.value) <= 8
+        engine_for(analyzer, lambda y, number=number: y[:, 0] * number)
+    assert len(analyzer.explainers.value) <= 8
 
 
 def test_function_of_a_chosen_output(model):
