@@ -254,6 +254,20 @@ def test_products_and_quotients_are_shared_by_the_mean_of_both_orders():
         assert_close(two, (value(x, y) - value(x, y0) + value(x0, y) - value(x0, y0)) / 2)
 
 
+def test_who_moved_an_extreme():
+    """By hand: whose move was as large as that of the extreme, so that no multiplier leaves 0..1."""
+    a, b = keras.Input((1,), name="a"), keras.Input((1,), name="b")
+    now, before = np.array([[5, 3], [1, 2]], "float32"), np.array([[1, 4], [5, 3]], "float32")
+    # The last: the least fell from 3, which b was, to 1, which a is.
+    expected = {layers.Maximum: [[1, 0], [-3, 0]], layers.Minimum: [[2, 0], [-2, 0]]}
+    for layer, wanted in expected.items():
+        model = keras.Model([a, b], layer(name="extreme")([a, b]))
+        for x, x0, shares in zip(now, before, wanted, strict=True):
+            analyzer = DeepLIFT(model, reference_inputs=[x0[:1], x0[1:]])
+            found = analyzer([x[None, :1], x[None, 1:]], target="all")
+            np.testing.assert_allclose(np.concatenate(found, axis=1)[0], shares, atol=1e-6)
+
+
 def test_minima_and_attention_add_up():
     x = keras.Input((4, 6), name="x")
     value = layers.MultiHeadAttention(2, 3, name="attention")(layers.LayerNormalization(name="norm")(x), x)
