@@ -24,10 +24,9 @@ from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.attributions import Attributions
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.visualize.pictures import bytes_of
+from innvest_lite.visualize.suited import KINDS, centred
 
 _COLUMNS = ("sample", "method", "class", "name", "unit", "score")
-# `Attributions.picture` -> how a panel shows it.
-_KINDS = {"signal": "signal", "image": "signal"}
 
 
 def tensorboard(
@@ -176,10 +175,9 @@ def _pictures(found: Attributions, x: Any) -> Iterator[tuple[str, np.ndarray]]:
     """`(name, uint8 picture)` of each sample: panels of images, lines of series, bars of tables."""
     for sample, values, answer, one in zip(found.names, found.values, found.answers, np.asarray(x), strict=True):
         title = f"{sample}: {answer}"
-        if found.picture == "centred heatmap":
-            values = values - values.mean(axis=tuple(range(values.ndim - 1)))
+        values = centred(found.picture, values)
         if values.ndim == 3 and values.shape[-1] in (1, 3):
-            kind = _KINDS.get(found.picture, "overlay")
+            kind = KINDS[found.picture]
             yield sample, visualize.panel(bytes_of(one), {found.method: values}, title, found.unit, kind=kind)
         elif values.ndim == 2:
             yield sample, visualize.caption(visualize.series(values, one), title)

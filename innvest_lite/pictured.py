@@ -25,13 +25,12 @@ from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, did_yo
 from innvest_lite.images import as_photo, resized_photo
 from innvest_lite.visualize.colormaps import DEFAULT
 from innvest_lite.visualize.pictures import bytes_of
+from innvest_lite.visualize.suited import KINDS, centred
 
 _log = logging.getLogger("innvest_lite")
 
 # What goes with any model that has gradients, and needs no fit.
 _FALLBACK = "integrated_gradients"
-# `Analyzer.picture` -> how a panel shows it.
-_KINDS = {"heatmap": "overlay", "centred heatmap": "overlay", "signal": "signal", "image": "signal"}
 _CENTRED = "centred heatmap"
 
 
@@ -68,7 +67,7 @@ class ImageExplanation:
         Returns:
             uint8 array `(height, width, 3)`.
         """
-        own = {"title": self.title, "unit": self.unit, "kind": _KINDS[self.shown]}
+        own = {"title": self.title, "unit": self.unit, "kind": KINDS[self.shown]}
         return visualize.panel(self.image, self._drawn, **{**own, **options})
 
     def overlay(self, **options: Any) -> np.ndarray:
@@ -81,7 +80,7 @@ class ImageExplanation:
 
     @property
     def _drawn(self) -> np.ndarray:
-        return self.relevance - self.relevance.mean(axis=(0, 1)) if self.shown == _CENTRED else self.relevance
+        return centred(self.shown, self.relevance)
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
         """Writes the picture as PNG, JPEG or WebP, by the ending, see `visualize.save`.

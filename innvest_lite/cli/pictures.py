@@ -6,7 +6,7 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite.visualize import overlay, panel
-from innvest_lite.visualize.suited import as_bytes, suited
+from innvest_lite.visualize.suited import KINDS, as_bytes, centred, suited
 
 __all__ = ["as_bytes", "drawn", "pictures_of"]
 
@@ -55,9 +55,7 @@ def drawn(
     if style == "plain":
         return pictures_of(method, values[None], pixels[None] if pixels is not None else None)[0]
     shown = innvest_lite.ANALYZERS[method].analyzer.picture
-    if shown == "centred heatmap":
-        values = values - values.mean(axis=(0, 1), keepdims=True)
+    values = centred(shown, values)
     if style == "overlay":
         return overlay(values, photo, colormap)
-    kind = "signal" if shown in ("signal", "image") else "overlay"
-    return panel(photo, {method: values}, title, unit, colormap, kind=kind)
+    return panel(photo, {method: values}, title, unit, colormap, kind=KINDS[shown])

@@ -5,6 +5,8 @@ Called by the command line and the callback, with `Analyzer.picture`.
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 
 from innvest_lite.visualize.pictures import heatmap, project, strength_of
@@ -12,6 +14,20 @@ from innvest_lite.visualize.pictures import heatmap, project, strength_of
 PICTURES = ("heatmap", "centred heatmap", "signal", "image")
 """What an explanation may be shown as: contributions of either sign; the same less their mean; a signal in the input's own
 space; the input itself."""
+
+
+KINDS = types.MappingProxyType({"heatmap": "overlay", "centred heatmap": "overlay", "signal": "signal", "image": "signal"})
+"""One of `PICTURES` -> how `visualize.panel` shows it, its `kind=`."""
+
+
+def centred(picture: str, values: np.ndarray) -> np.ndarray:
+    """Values as a panel draws them: less the mean over positions where the picture is a centred heat map.
+
+    Args:
+        picture: one of `PICTURES`.
+        values: one explanation, `(positions..., channels)`.
+    """
+    return values - values.mean(axis=tuple(range(values.ndim - 1))) if picture == "centred heatmap" else values
 
 
 def suited(
