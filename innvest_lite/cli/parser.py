@@ -192,9 +192,12 @@ def _add_evaluate(commands):
 
 
 def _add_report(commands):
-    report = _command(commands, "report", "explanations of images on one HTML page, which needs no network")
+    report = _command(
+        commands, "report", "explanations of images or a table's rows on one HTML page, which needs no network"
+    )
     _add_model(report)
-    report.add_argument("images", metavar="IMAGES", nargs="+", help=_IMAGES)
+    report.add_argument("images", metavar="IMAGES", nargs="+", help=f"{_IMAGES}; or a table, .csv or .npy")
+    _add_columns(report)
     _add_methods(report, "IMAGES")
     _add_out(report, default="report.html", metavar="FILE", help="the page (%(default)s)")
     report.add_argument("--labels", metavar="NAMES", help=_LABELS)

@@ -14,7 +14,7 @@ from PIL import Image
 import innvest_lite
 from innvest_lite import report
 from innvest_lite.answers import answers, checked_labels, kind_of, scores
-from innvest_lite.cli import evaluation, models, naming, reading
+from innvest_lite.cli import evaluation, models, naming, reading, table_report
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among
@@ -30,10 +30,8 @@ _SIDE = 560
 def run(arguments: argparse.Namespace) -> int:
     """Explains the images and writes the page; returns the exit code."""
     models.check_file(arguments.model)
-    if any(map(reading.is_samples, arguments.images)):
-        raise InvalidInputError(
-            "A report shows images, from a folder or image files. For a .npy or .csv file use analyze or evaluate."
-        )
+    if reading.array_of(arguments.images) is not None:
+        return table_report.run(arguments)
     methods = evaluation.chosen_methods(arguments, METHODS)
     out = report.checked_path(arguments.out)
     labels = naming.labels(arguments.labels)

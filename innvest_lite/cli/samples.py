@@ -50,7 +50,7 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     names = arguments.columns
     if table is not None:
         found, names = spreadsheets.inputs_of(table, model, arguments.columns)
-        options = _with_reference(options, arguments.method, found)
+        options = with_reference(options, arguments.method, found)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     target = models.target_of(arguments.target, analyzer, labels)
     out.mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,15 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     return 0
 
 
-def _with_reference(options, method, found):
+def with_reference(options: dict[str, Any], method: str, found: Any) -> dict[str, Any]:
     """The options of a method, with the mean of each column as the reference where it wants one and nobody says.
 
     A row of zeros, the default elsewhere, is often none that there could be: no age, no weight.
+
+    Args:
+        options: that were given.
+        method: its name.
+        found: the table, an array; other samples have no such reference.
     """
     known = innvest_lite.ANALYZERS.get(method)
     wanted = known is not None and "reference_inputs" in options_of(known.analyzer)

@@ -1,9 +1,9 @@
-"""Curves as SVG within a page. Called by `page`."""
+"""Curves and bars as SVG within a page. Called by `page`."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from innvest_lite.errors import InvalidInputError
 # Colours that stay apart in the common kinds of colour blindness (Okabe and Ito 2008), dark enough for lines on white.
 _COLORS = ("#0072b2", "#d55e00", "#008060", "#a8437f", "#8a6d00", "#444444")
 _DASHES = ("", "7 3", "2 3")
+_FOR, _AGAINST = "#c7221b", "#0050b5"
+# A chart of bars: its width, where labels end and bars may go, the height of a bar with its gap; columns that have one, and
+# the letters of a label.
+_BARS, _LABELS, _FROM, _TO, _ROW, _MOST, _LETTERS = 460, 186, 236, 396, 22, 12, 23
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 480, 300, 44, 40, 30
 
 
@@ -45,6 +49,60 @@ def lines(curves: Mapping[str, Any], across: str, up: str) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{_frame(count, low, high, across, up)}'
         f'{"".join(drawn)}</svg><ul class="legend">{"".join(legend)}</ul>'
     )
+
+
+def bars(pairs: Sequence[tuple[str, float]], label: str) -> str:
+    """An SVG of a bar for each of the numbers that count most, and one for the sum of all others.
+
+    Args:
+        pairs: `(label, number)`.
+        label: what the chart is, for those who do not see it; the numbers are said behind it.
+
+    Returns:
+        A str of HTML.
+
+    Raises:
+        InvalidInputError: there are no numbers, or some are not finite.
+    """
+    numbers = np.array([number for _, number in pairs], "float64")
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise InvalidInputError("Bars should be finite numbers, at least one.")
+    order = np.argsort(-np.abs(numbers), kind="stable")
+    # One that is left has its own name.
+    most = len(numbers) if len(numbers) <= _MOST + 1 else _MOST
+    shown = [(pairs[place][0], float(numbers[place])) for place in order[:most]]
+    if len(numbers) > most:
+        shown.append((f"{len(numbers) - most} others", float(numbers[order[most:]].sum())))
+    limit = max(abs(number) for _, number in shown) or 1.0
+    said = html.escape(f"{label}: " + ", ".join(f"{name} {number:+.3g}" for name, number in shown))
+    middle, height = (_FROM + _TO) / 2, _ROW * len(shown)
+    drawn = "".join(_bar(place, name, number / limit, number) for place, (name, number) in enumerate(shown))
+    axis = f'<path d="M{middle} 0V{height}" stroke="#666"/>'
+    return f'<svg viewBox="0 0 {_BARS} {height}" role="img" aria-label="{said}">{drawn}{axis}</svg>'
+
+
+def _bar(place, name, share, number):
+    """A label, a bar from the middle to one side, and its number behind it."""
+    middle, half, top = (_FROM + _TO) / 2, (_TO - _FROM) / 2, place * _ROW
+    length = abs(share) * half
+    left = middle if share >= 0 else middle - length
+    short = _shortened(name)
+    color = _FOR if share >= 0 else _AGAINST
+    side, anchor = (middle + length + 4, "start") if share >= 0 else (middle - length - 4, "end")
+    return (
+        f'<text x="{_LABELS}" y="{top + 15}" text-anchor="end">{html.escape(short)}</text>'
+        f'<rect x="{left:.1f}" y="{top + 4}" width="{length:.1f}" height="{_ROW - 8}" fill="{color}"/>'
+        f'<text x="{side:.1f}" y="{top + 15}" text-anchor="{anchor}">{number:+.3g}</text>'
+    )
+
+
+def _shortened(label):
+    """A label as long as there is room for; of "name = value" the name is shortened."""
+    if len(label) <= _LETTERS:
+        return label
+    name, equals, value = label.partition(" = ")
+    tail = f"\u2026{equals}{value}"[: _LETTERS // 2]
+    return f"{name[: _LETTERS - len(tail)]}{tail}"
 
 
 def _style(place):

@@ -11,7 +11,7 @@ const by = {
   name: (a, b) => a.dataset.name.localeCompare(b.dataset.name),
 };
 
-overlay.addEventListener("input", () => {
+overlay?.addEventListener("input", () => {
   document.documentElement.style.setProperty("--overlay", overlay.value / 100);
 });
 order.addEventListener("change", () => {

@@ -30,6 +30,11 @@ _READING = (
     "are shown as they are, grey is zero. Hold the pointer over a picture, or use the arrow keys, to read its values: "
     "sums over channels, in the unit of the method."
 )
+_READING_BARS = (
+    "Bars to the right, in red, are for the answer that is explained, those to the left, in blue, against it, in the unit "
+    "of the method; each chart is on a scale of its own, with what counts most on top."
+)
+_SLIDER = '<label>Heat map over image <input id="overlay" type="range" min="0" max="100" value="70"></label>'
 _RHO = "Medians over a layer's neurons. Values that differ from 1 by less than the floor cannot be told from 1."
 # Images up to this side show their pixels; larger ones are smooth, and so are the maps on them.
 _PIXELATED = 64
@@ -44,27 +49,29 @@ _ORDERS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """An image and its explanations.
+    """An image, or a row of a table, and its explanations.
 
     Attributes:
-        name: of the image, such as its file's.
-        image: uint8 `(height, width, 3)`, of any size: maps are laid over all of it.
+        name: of the image, such as its file's, or of the row.
+        image: uint8 `(height, width, 3)`, of any size: maps are laid over all of it; None for a row.
         classes: `(name, probability)` of the most likely classes, in falling order.
         pictures: method -> uint8 `(height, width, 3)`.
         values: method -> float `(height, width)`, what the picture shows, in the method's unit.
         said: what the model says where that is no probability of classes, such as "the output, 3.20".
         true: the name of the true class, where it is known.
         wrong: whether the prediction is another class; None where that is not known.
+        bars: of a row, method -> `(label, number)` of each column, in the method's unit.
     """
 
     name: str
-    image: np.ndarray
+    image: np.ndarray | None
     classes: tuple[tuple[str, float], ...]
-    pictures: dict[str, np.ndarray]
-    values: dict[str, np.ndarray]
+    pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     said: str = ""
     true: str | None = None
     wrong: bool | None = None
+    bars: Mapping[str, Sequence[tuple[str, float]]] = dataclasses.field(default_factory=dict)
 
 
 def page(
@@ -106,6 +113,8 @@ def page(
         sections += (
             f'<section><h2>Signal estimators (rho, 1 is best)</h2><p class="facts">{_RHO}</p>{_table(rows)}</section>'
         )
+    images = any(sample.image is not None for sample in samples)
+    reading, slider = (_READING, _SLIDER) if images else (_READING_BARS, "")
     order = _select("order", "Order", _ORDERS)
     known = [sample for sample in samples if sample.wrong is not None]
     show = _select("show", "Show", _SHOWN) if known else ""
@@ -121,9 +130,9 @@ def page(
 <style>{style}</style>
 </head>
 <body>
-<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{_READING}</p></header>
+<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{reading}</p></header>
 <form aria-label="How the pictures are shown">
-<label>Heat map over image <input id="overlay" type="range" min="0" max="100" value="70"></label>
+{slider}
 {order}
 {show}
 {count}
@@ -186,6 +195,8 @@ def _source(text):
 
 def _style(number, sample):
     """The rules for one sample; attributes of style would need a policy that lets strangers' pass, too."""
+    if sample.image is None:
+        return ""
     height, width = sample.image.shape[:2]
     return (
         f"#sample-{number} {{ --image: url({_data(sample.image, 'image', photo=True)}); }}\n"
@@ -206,11 +217,13 @@ def _article(number, sample):
         mark = "wrong: this is" if sample.wrong else "true class:"
         classes += f'<li class="{"wrong" if sample.wrong else "true"}">{mark} {html.escape(sample.true)}</li>'
     judged = "" if sample.wrong is None else f' data-judged="{"wrong" if sample.wrong else "right"}"'
-    kind = "sample smooth" if max(sample.image.shape[:2]) > _PIXELATED else "sample"
-    alone = f'role="img" aria-label="{html.escape(sample.name)}"'
-    figures = [_figure(f'<div class="stack alone" {alone}></div>', "image")]
-    figures += [_heat(sample, method) for method in sample.pictures]
+    smooth = sample.image is not None and max(sample.image.shape[:2]) > _PIXELATED
+    kind = "sample smooth" if smooth else "sample" if sample.image is not None else "sample row"
     name = html.escape(sample.name)
+    alone = f'<div class="stack alone" role="img" aria-label="{name}"></div>'
+    figures = [_figure(alone, "image")] if sample.image is not None else []
+    figures += [_heat(sample, method) for method in sample.pictures]
+    figures += [_figure(charts.bars(pairs, f"{method} of {sample.name}"), method) for method, pairs in sample.bars.items()]
     return (
         f'<article class="{kind}" id="sample-{number}" data-confidence="{confidence:.6f}" data-name="{name}"{judged}>'
         f'<h2>{name}</h2><ul class="classes">{classes}</ul><div class="pictures">{"".join(figures)}</div></article>'

@@ -66,6 +66,8 @@ def look(browser, path, size, screenshot):
 
 def _answers(page):
     """Whether the controls do what they say."""
+    if not page.locator(".stack").count():
+        return _filters(page)
     wrong = []
     stack, output = page.locator(".stack[data-values]").first, page.locator("figure output").first
     stack.hover(position={"x": 20, "y": 20})
