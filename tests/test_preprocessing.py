@@ -276,7 +276,7 @@ HUB = ("model.keras", "photos", "--preprocess", "model")
 def test_the_command_line_on_a_model_of_keras_hub(classifier, photos, eager):
     assert run("analyze", *HUB, "--method", "gradient", "--out", "heat") == 0
     heat = innvest_lite.Gradient(classifier).analyze(photos)
-    np.testing.assert_allclose(np.load("heat/0.npy"), heat[0], rtol=1e-4, atol=1e-5 * np.abs(heat).max())
+    np.testing.assert_allclose(np.load("heat/0.gradient.npy"), heat[0], rtol=1e-4, atol=1e-5 * np.abs(heat).max())
 
 
 @pytest.mark.slow

@@ -185,13 +185,13 @@ def saved(tmp_path_factory):
 
 def test_the_command_line_explains_lines(saved, tmp_path):
     assert run("analyze", saved / "model.keras", saved / "said.txt", "--method", "occlusion", "--out", tmp_path) == 0
-    written = json.loads((tmp_path / "said.json").read_text(encoding="utf-8"))
+    written = json.loads((tmp_path / "said.occlusion.json").read_text(encoding="utf-8"))
     assert [one["text"] for one in written] == [SAID[0], "<b>good</b> & bad"]
     preprocessor, rest = texts.split(keras.saving.load_model(saved / "model.keras"))
     (expected,) = texts.explain(innvest_lite.Occlusion(rest, preprocessor=preprocessor), SAID[:1])
     assert tuple(written[0]["words"]) == expected.words
     np.testing.assert_allclose(written[0]["relevance"], expected.relevance, rtol=1e-6)
-    page = (tmp_path / "said.html").read_text(encoding="utf-8")
+    page = (tmp_path / "said.occlusion.html").read_text(encoding="utf-8")
     assert page.count("<p ") == 2 and "<b>" not in page
 
 
