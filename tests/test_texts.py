@@ -193,6 +193,13 @@ def test_the_command_line_explains_lines(saved, tmp_path):
     np.testing.assert_allclose(written[0]["relevance"], expected.relevance, rtol=1e-6)
     page = (tmp_path / "said.occlusion.html").read_text(encoding="utf-8")
     assert page.count("<p ") == 2 and "<b>" not in page
+    logits = rest.predict(preprocessor(SAID[:1]), verbose=0)[0]
+    explained = written[0]["explained"]
+    assert (explained["class"], explained["unit"]) == (int(logits.argmax()), "logit")
+    assert explained["score"] == pytest.approx(float(logits.max()), rel=1e-5)
+    assert f"0: class {logits.argmax()}, logit {logits.max():.2f}" in page
+    rows = json.loads((tmp_path / "explanations.json").read_text(encoding="utf-8"))
+    assert [row["file"] for row in rows] == ["said.txt[0]", "said.txt[1]"] and rows[0]["class"] == explained["class"]
 
 
 def test_files_that_hold_no_texts(saved, tmp_path, capsys):

@@ -9,8 +9,9 @@ import pathlib
 from typing import Any
 
 import innvest_lite
-from innvest_lite.cli import models, overwriting
-from innvest_lite.cli.terminal import say
+from innvest_lite.answers import answers_and_scores
+from innvest_lite.cli import models, naming, overwriting, record
+from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, replacing
 
@@ -65,15 +66,32 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     preprocessor, model = _reading(models.load(arguments.model))
     options["input_shape"] = _sizes(model, preprocessor, texts)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, preprocessor=preprocessor, **options)
-    found = innvest_lite.texts.explain(analyzer, texts, arguments.target, batch_size=arguments.batch_size)
+    labels = naming.labels(arguments.labels)
+    target = models.target_of(arguments.target, analyzer, labels)
+    found = innvest_lite.texts.explain(analyzer, texts, target, batch_size=arguments.batch_size)
+    said, scores = answers_and_scores(analyzer, texts, target, labels, arguments.batch_size)
     out.mkdir(parents=True, exist_ok=True)
     title = f"{pathlib.Path(given).name}: {models.named(arguments)} of {pathlib.Path(arguments.model).name}"
     with replacing(results[0]) as partial:
-        body = "\n".join(one.html() for one in found)
+        body = "\n".join(
+            f'<h2 style="font-size:1em">{number}: {html.escape(str(answer))}</h2>\n{one.html()}'
+            for number, (one, answer) in enumerate(zip(found, said, strict=True))
+        )
         partial.write_text(PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
     with replacing(results[1]) as partial:
-        written = [{"text": text, **one.to_dict()} for text, one in zip(texts, found, strict=True)]
+        pairs = zip(texts, found, said, strict=True)
+        written = [{"text": text, **one.to_dict(), "explained": answer.to_dict()} for text, one, answer in pairs]
         partial.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files = {"values": results[1].name, "picture": results[0].name}
+    known: dict[str, Any] = {"target": arguments.target, **files}
+    rows = [
+        record.row(f"{pathlib.Path(given).name}[{number}]", models.named(arguments), answer, **known)
+        for number, answer in enumerate(said)
+    ]
+    record.note(out, rows)
+    record.show(rows, out)
+    for doubt in record.doubts([] if scores is None else [scores]):
+        complain(f"warning: {doubt}")
     say(f"Wrote {len(found)} explanations ({models.named(arguments)}) to {results[0]} and {results[1]}")
     return 0
 
