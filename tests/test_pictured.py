@@ -222,6 +222,7 @@ def test_models_of_other_inputs(eager):
         visualize.explain(table, np.zeros((5, 5), np.uint8))
 
 
+@pytest.mark.slow
 def test_the_name_is_loaded_when_it_is_asked_for(python):
     code = "import sys; from innvest_lite import visualize as v; print('tensorflow' in sys.modules, v.explain.__name__)"
     assert python(code).split() == ["False", "explain"]
