@@ -78,12 +78,27 @@ class Scores(Brief):
         unit: "probability", "logit" or "output".
         exclusive: whether one class wins, as behind a softmax; not so of several sigmoids (many labels at once).
         labels: a name for each class, or None.
+        logits: float64 `(samples, classes)`, by which classes are ordered; None: by `values`.
     """
 
     values: np.ndarray
     unit: str
     exclusive: bool
     labels: tuple[str, ...] | None = None
+    logits: np.ndarray | None = None
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The class with the largest logit, int64 `(samples,)`."""
+        return self._order.argmax(1)
+
+    @property
+    def _order(self) -> np.ndarray:
+        return self.values if self.logits is None else self.logits
+
+    def misses(self, sample: int, true: int) -> bool:
+        """Whether a sample is predicted to be of another class than `true`; of many labels at once, not of it, too."""
+        return int(self.predicted[sample]) != true if self.exclusive else bool(self.probabilities[sample, true] <= 0.5)
 
     def name(self, index: int) -> str:
         """The name of a class."""
@@ -105,9 +120,11 @@ class Scores(Brief):
         """
         shares = self.probabilities
         count, classes = shares.shape
+        largest, others = shares.max(1), np.sort(shares, 1)[:, -2]
+        if count and self.exclusive and largest.max() < 1.02 / classes:
+            return [f"The model prefers no class: all have the same probability. {_UNTRAINED}"]
         if count < _FEW:
             return []
-        largest, others = shares.max(1), np.sort(shares, 1)[:, -2]
         if np.ptp(self.values, 0).max() <= _SAME * max(np.abs(self.values).max(), _SAME):
             return [f"The model says the same of all {count} samples. {_UNTRAINED}"]
         if self.exclusive and largest.max() < (2 / classes if classes > 2 else 0.6):
@@ -131,7 +148,8 @@ class Scores(Brief):
         """
         shares = self.probabilities[sample]
         count = count if self.exclusive else max(count, int((shares > 0.5).sum()))
-        best = np.argsort(-shares, kind="stable")[:count]
+        # Probabilities may be the same to the last digit where logits are not.
+        best = np.argsort(-self._order[sample], kind="stable")[:count]
         return tuple((self.name(int(place)), float(shares[place])) for place in best)
 
 
@@ -169,7 +187,7 @@ def answers_and_scores(
     arrays, weights = explainer.checked(x, plain, batch_size=batch_size)
     logits, outputs = explainer.outputs_of(arrays, batch_size)
     flat = logits.reshape(len(logits), math.prod(logits.shape[1:]))
-    found = scores_of(explainer, outputs, labels)
+    found = scores_of(explainer, logits, outputs, labels)
     # Weights that name what is predicted or was asked for; a class that they name alone is one.
     chosen = explainer.targets.predicted(flat) if weights is None else weights.reshape(flat.shape)
     values = (flat * chosen).sum(1)
@@ -192,7 +210,7 @@ def scores(analyzer: Analyzer, x: Any, labels: Sequence[str] | None = None, batc
         InvalidInputError: the samples or the labels do not fit the model.
     """
     explainer = analyzer.explainer
-    return scores_of(explainer, explainer.outputs_of(explainer.inputs.flat(x), batch_size)[1], labels)
+    return scores_of(explainer, *explainer.outputs_of(explainer.inputs.flat(x), batch_size), labels)
 
 
 def kind_of(explainer: Explainer) -> tuple[str, bool] | None:
@@ -210,17 +228,21 @@ def kind_of(explainer: Explainer) -> tuple[str, bool] | None:
     return (LOGIT if squashes(explainer.graph) is None else OUTPUT), True
 
 
-def scores_of(explainer: Explainer, outputs: np.ndarray, labels: Sequence[str] | None = None) -> Scores | None:
-    """`scores` of what the model put out, `(samples, ...)`."""
+def scores_of(
+    explainer: Explainer, logits: np.ndarray, outputs: np.ndarray, labels: Sequence[str] | None = None
+) -> Scores | None:
+    """`scores` of the logits and of what the model put out, both `(samples, ...)`."""
     kind = kind_of(explainer)
     if kind is None:
         if labels is not None and not explainer.targets.is_dense:
             raise InvalidInputError(f"There are {len(labels)} labels, but the model's output is one number, of no class.")
         return None
     values = np.asarray(outputs, "float64").reshape(len(outputs), math.prod(outputs.shape[1:]))
-    values = np.hstack([1 - values, values]) if explainer.targets.two_classes else values
+    order = np.asarray(logits, "float64").reshape(len(logits), math.prod(logits.shape[1:]))
+    if explainer.targets.two_classes:
+        values, order = np.hstack([1 - values, values]), np.hstack([-order, order])
     named = None if labels is None else checked_labels(labels, values.shape[1])
-    return Scores(values, *kind, named)
+    return Scores(values, *kind, named, order)
 
 
 def checked_labels(labels: Sequence[str], classes: int) -> tuple[str, ...]:
@@ -262,5 +284,7 @@ def _unnamed(index):
 
 
 def _short(score):
-    """A number as it is read: with two digits behind the point, or where it is small or large those that count."""
+    """A number as it is read: with two digits behind the point, or where it is small, large or nearly 1 what counts."""
+    if 0.995 <= score < 1:
+        return f"{score:.3f}" if score < 0.9995 else "> 0.999"
     return f"{score:.2f}" if 0.005 <= abs(score) < 1000 or score == 0 else f"{score:.3g}"

@@ -231,6 +231,10 @@ def _decoded(path: str | os.PathLike[str], convert: Callable[[Image.Image], Imag
         raise InvalidInputError(f"Cannot use the image {str(path)!r}: {error}") from error
     except _TOO_LARGE as error:
         raise InvalidInputError(f"Cannot use the image {str(path)!r}: {_too_large(error)}") from error
+    except FileNotFoundError as error:
+        raise InvalidInputError(
+            f"There is no image {str(path)!r} (seen from {os.getcwd()!r}); correct the path."
+        ) from error
     except _DAMAGED as error:
         raise InvalidInputError(
             f"Cannot read the image {str(path)!r}: {error or type(error).__name__}. Expected a whole file of a format "

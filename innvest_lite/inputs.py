@@ -204,7 +204,8 @@ def _checked(x, name, shape, unbatched, texts=False):
     if texts and (array.dtype.kind not in "OSU" or not all(isinstance(text, str | bytes) for text in array.flat)):
         raise InvalidInputError(f"Input {name!r} should hold texts, but has dtype {array.dtype}.")
     if not texts and array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise InvalidInputError(f"Input {name!r} should hold numbers, but has dtype {array.dtype}.")
+        advice = " It is no path: visualize.explain takes photographs." if array.dtype.kind in "US" else ""
+        raise InvalidInputError(f"Input {name!r} should hold numbers, but has dtype {array.dtype}.{advice}")
     check_shape(array.shape, name, shape, unbatched)
     return array
 

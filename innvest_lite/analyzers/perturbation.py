@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from innvest_lite import backend
@@ -22,7 +23,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms.inputs import MASK, input_axes
 from innvest_lite.graph import Graph
 from innvest_lite.inputs import InputSpec
-from innvest_lite.options import finite, one_of, positive, seed_of
+from innvest_lite.options import as_array, finite, one_of, positive, seed_of
 
 SCORES = ("logit", "probability")
 
@@ -42,7 +43,7 @@ class MaskedOutputs(Strategy):
     masks: tuple
     sizes: tuple
     channels: tuple
-    fill: float
+    fill: Any
     score: str
     unit = "mask"
     no_numbers = (
@@ -127,17 +128,23 @@ class Perturbation(Analyzer):
 
     Args:
         model: a Functional or Sequential `keras.Model`.
-        fill: what hidden values become.
+        fill: what hidden values become: a number, or an array of one sample's shape, such as the mean of the data.
         score: "logit", or "probability", the model's output as it is, with its softmax or sigmoid.
         **options: as in `Analyzer`.
     """
 
     hands_back = False
 
-    def __init__(self, model: Any, *, fill: float = 0.0, score: str = "logit", **options: Any) -> None:
-        self.fill, self.score = finite(fill, "fill"), one_of(score, SCORES, "score")
+    def __init__(self, model: Any, *, fill: Any = 0.0, score: str = "logit", **options: Any) -> None:
+        self._fill = backend.Untracked(as_array(fill, "fill") if np.ndim(fill) else finite(fill, "fill"))
+        self.score = one_of(score, SCORES, "score")
         self.unit = {"logit": "logits"}.get(self.score, self.score)
         super().__init__(model, **options)
+
+    @property
+    def fill(self) -> Any:
+        """What hidden values become."""
+        return self._fill.value
 
     def masks_of(self) -> Masks:
         """What is hidden."""
@@ -155,16 +162,16 @@ class Perturbation(Analyzer):
             self.masks_of().suited(channel is not None) if one else None
             for (_, channel), one in zip(axes, hidden, strict=True)
         )
-        strategy = MaskedOutputs(masks, sizes, tuple(channel for _, channel in axes), self.fill, self.score)
+        strategy = MaskedOutputs(masks, sizes, tuple(channel for _, channel in axes), self._fill.value, self.score)
         # What does not fit the model is told now: the fill, and windows with another number of axes.
         for place in [place for place, one in enumerate(hidden) if one]:
-            inputs.sample(place, self.fill, "fill")
+            inputs.sample(place, self._fill.value, "fill")
         strategy.evaluations()
         return strategy
 
     def get_config(self) -> dict:
         """The model and the options, as Keras serializes them."""
-        return {**super().get_config(), "fill": self.fill, "score": self.score}
+        return {**super().get_config(), "fill": np.asarray(self._fill.value).tolist(), "score": self.score}
 
 
 @keras.saving.register_keras_serializable(package="innvest_lite")

@@ -60,7 +60,11 @@ def _run(argv):
     # Late, as all imports that take time: an interruption while they run is one like any other.
     from innvest_lite.cli.parser import build_parser
 
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return 2
+    arguments = parser.parse_args(argv)
     # Only of a process that is ours, and not where the user has said what TensorFlow is to print.
     unasked = argv is None and "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     _choose_backend()
@@ -72,11 +76,12 @@ def _run_command(arguments):
     import importlib
     import logging
 
-    from innvest_lite.cli.terminal import Harmless
+    from innvest_lite.cli.terminal import WARNINGS, Warnings, in_our_words
     from innvest_lite.errors import InnvestLiteError
 
-    harmless, log = Harmless(), logging.getLogger("innvest_lite")
-    log.addFilter(harmless)
+    told, log = Warnings(), logging.getLogger("innvest_lite")
+    log.addHandler(told)
+    token = WARNINGS.set(told)
     try:
         if getattr(arguments, "imports", None):
             importlib.import_module("innvest_lite.cli.models").import_modules(arguments.imports)
@@ -88,13 +93,14 @@ def _run_command(arguments):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (InnvestLiteError, OSError) as error:
-        _complain(f"error: {error}")
+        _complain(f"error: {in_our_words(str(error))}")
         return 2
     except MemoryError as error:
         _complain(f"error: There is not enough memory: {error}. Use a smaller --batch-size, or smaller data.")
         return 2
     finally:
-        log.removeFilter(harmless)
+        WARNINGS.reset(token)
+        log.removeHandler(told)
     return code
 
 

@@ -28,6 +28,7 @@ from innvest_lite.visualize import save
 def run(arguments: argparse.Namespace) -> int:
     """Explains all that was given and writes the results; returns the exit code."""
     models.check_file(arguments.model)
+    reading.check_there(arguments.images)
     arguments.method = models.method_of(arguments)
     out = pathlib.Path(arguments.out)
     check_output_folder(out)
@@ -110,7 +111,9 @@ class _Task:
         exponents.note(self._out, dict(zip(names, map(int, powers), strict=True)))
         self._scaled += int(np.count_nonzero(powers))
         for number, (path, name) in enumerate(zip(batch.paths, names, strict=True)):
-            title = f"{self._found.name(path)}: {said[number]}"
+            true, correct = self._true(path), self._is_correct(found, number, path)
+            miss = f" (true: {true})" if true is not None and true != said[number].name else ""
+            title = f"{self._found.name(path)}: {said[number]}{miss}"
             picture = drawn(
                 self._arguments.method,
                 values[number],
@@ -122,8 +125,8 @@ class _Task:
                 unit=self._analyzer.unit,
             )
             self._write(self._places[path], values[number], picture)
-            files = {"values": f"{name}.npy", "picture": f"{name}.{self._arguments.format}"}
-            known = {"target": self._arguments.target, "true": self._true(path)}
+            files: dict[str, Any] = {"values": f"{name}.npy", "picture": f"{name}.{self._arguments.format}"}
+            known: dict[str, Any] = {"target": self._arguments.target, "true": true, "correct": correct}
             self.rows.append(
                 record.row(self._found.name(path), models.named(self._arguments), said[number], **known, **files)
             )
@@ -144,6 +147,11 @@ class _Task:
         for doubt in record.doubts(self._scores):
             complain(f"warning: {doubt}")
         exponents.say_what_is_scaled(self._scaled, self._out)
+
+    def _is_correct(self, found, number, path):
+        """Whether what is predicted is the true class; None where that is not known, or another class was asked for."""
+        true = self._truth.classes.get(path)
+        return None if true is None or found is None or self._target is not None else not found.misses(number, true)
 
     def _true(self, path):
         number = self._truth.classes.get(path)

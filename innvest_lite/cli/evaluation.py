@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from innvest_lite.metrics import DegradationTable, SignalQuality
 
 METHODS = (
-    *("gradient", "input_t_gradient", "deconvnet", "guided_backprop", "integrated_gradients"),
-    *("lrp.z", "lrp.z_plus", "pattern.net", "pattern.attribution"),
+    *("gradient", "input_t_gradient", "guided_backprop", "integrated_gradients", "lrp.epsilon"),
+    *("lrp.epsilon_plus_flat", "gradcam", "pattern.net", "pattern.attribution"),
 )
-"""The methods that are compared by default."""
+"""The methods that are compared by default, of images."""
+OF_OTHERS = ("gradient", "input_t_gradient", "integrated_gradients", "lrp.epsilon", "pattern.net", "pattern.attribution")
+"""Likewise, of samples that are no images."""
 RANDOM = "random order"
 _PARTS = 3
 
@@ -32,7 +34,7 @@ _PARTS = 3
 def run(arguments: argparse.Namespace) -> int:
     """Measures, prints tables, and writes them; returns the exit code."""
     models.check_file(arguments.model)
-    methods = chosen_methods(arguments, METHODS)
+    methods = chosen_methods(arguments, METHODS if reading.array_of(arguments.data) is None else OF_OTHERS)
     out = _checked_out(arguments)
     given = given_patterns(arguments, methods)
     truth = truths.given(arguments)
@@ -158,7 +160,7 @@ def degraded(
 
     names = ("patch", "steps", "replace", "order", "rank_by", "batch_size", "seed")
     options = {name: getattr(arguments, name) for name in names}
-    watched = models.with_probabilities(model, arguments.logits)
+    watched = models.with_probabilities(model, arguments.logits, regression_fails=True)
     say(f"{RANDOM}, {len(samples)} samples")
     found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
     unsupported = []
@@ -167,7 +169,7 @@ def degraded(
         try:
             if models.needs_patterns(name) and patterns is None:
                 patterns = fitted(arguments, model, samples)
-            analyzer = models.create(name, model, patterns)
+            analyzer = models.create(name, model, patterns, found=samples)
         except UnsupportedLayerError as error:
             unsupported.append(f"{name}: {error}")
             continue

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 import innvest_lite
-from innvest_lite.cli import arrays, models, overwriting, reading
+from innvest_lite.cli import arrays, models, overwriting, reading, texts
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, check_output
 from innvest_lite.patterns.estimators import DEFAULT
+from innvest_lite.preprocessing import Preprocessor
 
 # Missing parts that a message names.
 _NAMED = 20
@@ -22,6 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     models.check_file(arguments.model)
     out, checkpoint = pathlib.Path(arguments.out), arguments.checkpoint
     check_output(out, keep={"the checkpoint": checkpoint} if checkpoint else None)
+    if any(map(texts.is_texts, arguments.data)):
+        return _fit_texts(arguments, out)
     samples = reading.array_of(arguments.data)
     data = list(reading.found(arguments.data).paths) if samples is None else [samples]
     check_none_among([out, checkpoint] if checkpoint else [out], {"the data": data, **models.files_read(arguments)})
@@ -51,6 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         code = reading.report(images.unreadable, len(images.paths))
     return _saved(statistics, out, arguments.shard) or code
+
+
+def _fit_texts(arguments, out):
+    """Fits the patterns of a model of texts, behind what makes tokens of them; returns the exit code."""
+    (given,) = arguments.data
+    lines = texts.read(given)
+    check_none_among([out], {"the file of the texts": [given], **models.files_read(arguments)})
+    overwriting.refuse_existing([out], arguments)
+    preprocessor, model = texts.reading(models.load(arguments.model))
+    prepare: Any = Preprocessor.of(preprocessor)
+    options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate}
+    options.update(batch_size=arguments.batch_size, verbose=1 if sys.stdout.isatty() else 2)
+    return _saved(innvest_lite.fit_statistics(model, prepare(lines), **options), out, None)
 
 
 def merge(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import textwrap
 
 import innvest_lite
@@ -79,6 +80,10 @@ def _described(names, tensors):
 
 def _stops(name, model, output):
     """Where a method stops, in a few words; "" where it does not."""
+    log = logging.getLogger("innvest_lite")
+    level = log.level
+    # What a method warns of belongs to its own line, not above the table of all.
+    log.setLevel(logging.ERROR)
     try:
         innvest_lite.create_analyzer(name, model, output=output)
     except UnsupportedLayerError as error:
@@ -89,6 +94,8 @@ def _stops(name, model, output):
         return _few(kinds, _KINDS) if kinds else _first_sentence(error)
     except InvalidInputError as error:
         return _first_sentence(error)
+    finally:
+        log.setLevel(level)
     return ""
 
 

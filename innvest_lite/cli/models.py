@@ -227,11 +227,17 @@ def with_softmax(model: Any) -> Any:
     return keras.Model(model.inputs, keras.layers.Activation(activation)(outputs[0]))
 
 
-def with_probabilities(model: Any, logits: bool = False) -> Any:
+def with_probabilities(model: Any, logits: bool = False, regression_fails: bool = False) -> Any:
     """The model, with a softmax behind it where it can be seen to end in logits, or --logits says that it does."""
     from innvest_lite.answers import LOGIT, kind_of
 
     if not logits:
+        targets = innvest_lite.Gradient(model).explainer.targets if len(model.outputs) == 1 else None
+        if targets is not None and targets.classes == 1 and not targets.is_dense and regression_fails:
+            raise InvalidInputError(
+                "The model gives one number without a sigmoid, as a regression does, of which there is no probability that "
+                "could fall: its degradation cannot be measured. If it is the logit of two classes, say --logits."
+            )
         seen = kind_of(innvest_lite.Gradient(model).explainer) if len(model.outputs) == 1 else None
         if seen is None or seen[0] != LOGIT:
             return model
@@ -257,6 +263,29 @@ def with_bounds(options: dict[str, Any], method: str, prepare: Any, channels: in
     return {**options, "low": prepared.min(0).tolist(), "high": prepared.max(0).tolist()}
 
 
+def with_reference(options: dict[str, Any], method: str, found: Any) -> dict[str, Any]:
+    """The options of a method, with the mean of each column for what is absent, where it wants that and nobody says.
+
+    A row of zeros, the default elsewhere, is often none that there could be: no age, no weight.
+
+    Args:
+        options: that were given.
+        method: its name.
+        found: the table, an array `(rows, columns)` of floats; other samples have no such reference.
+    """
+    from innvest_lite.analyzers.binding import options_of
+
+    known = innvest_lite.ANALYZERS.get(method)
+    is_table = isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype.kind == "f"
+    if known is None or not is_table:
+        return options
+    wanted = [name for name in ("reference_inputs", "background", "fill") if name in options_of(known.analyzer)]
+    if not wanted or set(wanted) & set(options):
+        return options
+    say(f"What {method} takes for absent is the mean of each column of the table; --option {wanted[0]}=0 takes zeros")
+    return {**options, wanted[0]: found.mean(0, dtype="float64").astype("float32")}
+
+
 def needs_patterns(method: str) -> bool:
     """Whether the method of this name explains with patterns; False for an unknown name."""
     from innvest_lite.analyzers.pattern import PatternAnalyzer
@@ -265,9 +294,20 @@ def needs_patterns(method: str) -> bool:
     return known is not None and issubclass(known.analyzer, PatternAnalyzer)
 
 
-def create(method: str, model: Any, patterns: innvest_lite.Patterns | None, prepare: Any = None) -> innvest_lite.Analyzer:
-    """The analyzer of this name, with the patterns if it explains with patterns; of images with a preprocessor's bounds."""
+def create(
+    method: str, model: Any, patterns: innvest_lite.Patterns | None, prepare: Any = None, found: Any = None
+) -> innvest_lite.Analyzer:
+    """The analyzer of this name, with the patterns if it explains with patterns.
+
+    Args:
+        method: the name.
+        model: the model.
+        patterns: or None.
+        prepare: of images, the preprocessor, which knows their bounds.
+        found: of tables, the rows, which know what is absent.
+    """
     options: dict[str, Any] = {"patterns": patterns} if needs_patterns(method) else {}
+    options = with_reference(options, method, found)
     if prepare is not None:
         options = with_bounds(options, method, prepare, model.inputs[0].shape[-1])
     return innvest_lite.create_analyzer(method, model, **options)
@@ -328,10 +368,10 @@ def analyzer_options(arguments: argparse.Namespace) -> dict[str, Any]:
             raise InvalidInputError(f"The method {arguments.method!r} uses no patterns; remove --patterns.")
         return options
     if not arguments.patterns:
-        places = f"{shlex.quote(arguments.model)} IMAGES"
+        places = f"{shlex.quote(arguments.model)} {shlex.join(getattr(arguments, 'images', None) or ['DATA'])}"
         raise NotFittedError(
-            f"The method {arguments.method!r} explains with patterns, but --patterns is missing. Fit them once on images "
-            f"like those that the model is used on, innvest-lite fit {places} --out patterns.h5 (with the same "
+            f"The method {arguments.method!r} explains with patterns, but --patterns is missing. Fit them once on data "
+            f"like what the model is used on, innvest-lite fit {places} --out patterns.h5 (with the same "
             "--preprocess), then add --patterns patterns.h5."
         )
     return {**options, "patterns": innvest_lite.Patterns.load(arguments.patterns)}
@@ -350,7 +390,11 @@ def method_of(arguments: argparse.Namespace) -> str:
     if arguments.method is None:
         from innvest_lite.pictured import by_itself
 
-        name, _ = by_itself(load(arguments.model), {"output": arguments.output_name})
+        model = load(arguments.model)
+        texts = any(tensor.dtype == "string" for tensor in getattr(model, "inputs", None) or ())
+        options = {"output": arguments.output_name}
+        # Of texts, the model behind what makes tokens of them is explained, whose sizes are not known yet.
+        name = "integrated_gradients" if texts else by_itself(model, options)[0]
         say(f'The method is {name}; --method chooses another ("innvest-lite methods" lists them)')
         return name
     return arguments.method

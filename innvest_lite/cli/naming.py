@@ -31,6 +31,8 @@ def labels(given: str | None) -> list[str] | None:
     path = pathlib.Path(given)
     if not path.is_file() and "," in given:
         return [name.strip() for name in given.split(",")]
+    if not path.is_file():
+        raise InvalidInputError(f"--labels {given!r}: there is no such file, and names have commas between them.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,7 +94,9 @@ def truth_of(found: Found, given: Sequence[str] | None, classes: int | None) -> 
     if given is not None:
         numbers = {_plain(name): number for number, name in enumerate(given)}
         known = {path: numbers.get(_plain(name)) for path, name in folders.items()}
-        return Truth({path: number for path, number in known.items() if number is not None}, given)
+        unknown = "No folder has the name of a label, so that true classes are not known"
+        said = unknown if len(set(folders.values())) > 1 and not any(one is not None for one in known.values()) else ""
+        return Truth({path: number for path, number in known.items() if number is not None}, given, said)
     names = sorted(one.name for one in found.root.iterdir() if one.is_dir() and not one.name.startswith("."))
     if len(names) != classes or not set(folders.values()) <= set(names):
         return Truth({}, None)

@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `arguments.command` is the name of the one that was given."""
     parser = argparse.ArgumentParser(
         prog="innvest-lite",
-        description="Explains image classifiers made with Keras: PatternNet, PatternAttribution and their relatives.",
+        description="Explains Keras models of images, tables, series and texts: PatternNet, PatternAttribution and others.",
         epilog="Begin with: innvest-lite demo",
         allow_abbrev=False,
     )

@@ -63,6 +63,13 @@ def found(given: Sequence[str]) -> Found:
     return Found(tuple(paths), root)
 
 
+def check_there(given: Sequence[str]) -> None:
+    """Raises InvalidInputError where nothing is called so; costs nothing."""
+    for one in given:
+        if not pathlib.Path(one).exists() and not glob.has_magic(one):
+            raise InvalidInputError(f"No folder or file is called {one!r} (seen from {os.getcwd()!r}); correct the path.")
+
+
 def _matching(given):
     """The path that was given, or, where there is none and it is a pattern, what matches it."""
     path = pathlib.Path(given)

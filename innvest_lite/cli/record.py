@@ -22,7 +22,21 @@ from innvest_lite.files import locked, replacing
 from innvest_lite.tables import csv_cell, table
 
 JSON, CSV = "explanations.json", "explanations.csv"
-COLUMNS = ("file", "method", "target", "class", "name", "score", "unit", "softmax", "logit", "true", "values", "picture")
+COLUMNS = (
+    "file",
+    "method",
+    "target",
+    "class",
+    "name",
+    "score",
+    "unit",
+    "softmax",
+    "logit",
+    "true",
+    "correct",
+    "values",
+    "picture",
+)
 # Rows that are printed; a file has all.
 _SHOWN = 20
 
@@ -34,6 +48,7 @@ def row(
     *,
     target: Any = None,
     true: str | None = None,
+    correct: bool | None = None,
     values: str = "",
     picture: str | None = None,
 ) -> dict[str, Any]:
@@ -45,10 +60,11 @@ def row(
         answer: what of it was explained.
         target: as the user gave it; None: what is predicted.
         true: the name of the true class, where it is known.
+        correct: whether it is what the model predicts; None where that is not known, or another class was asked for.
         values: the name of the file of the values, seen from the folder.
         picture: likewise, of the picture.
     """
-    found = {"file": file, "method": method, "target": target, **answer.to_dict(), "true": true}
+    found = {"file": file, "method": method, "target": target, **answer.to_dict(), "true": true, "correct": correct}
     found.update(softmax=answer.share, values=values, picture=picture)
     return {column: found[column] for column in COLUMNS}
 
@@ -80,34 +96,37 @@ def doubts(found: Sequence[Scores]) -> list[str]:
     """What all scores together say against the model, see `Scores.doubts`."""
     if not found:
         return []
-    return dataclasses.replace(found[0], values=np.concatenate([one.values for one in found])).doubts()
+    return dataclasses.replace(
+        found[0],
+        values=np.concatenate([one.values for one in found]),
+        logits=np.concatenate([one.logits for one in found if one.logits is not None]),
+    ).doubts()
 
 
 def show(rows: Sequence[Mapping[str, Any]], out: pathlib.Path) -> None:
     """Prints what was explained, and where it is wrong as far as folders say so."""
-    wrong = [one for one in rows if _is_wrong(one)]
+    # What is wrong is what one wants to see.
+    rows = sorted(rows, key=lambda one: one["correct"] is not False)
     header = (
         ("file", "explained", "score", "picture") if any(one["picture"] for one in rows) else ("file", "explained", "score")
     )
     say(table(header, [_cells(one)[: len(header)] for one in rows[:_SHOWN]]))
     if len(rows) > _SHOWN:
         say(f"... and {len(rows) - _SHOWN} more, in {out / CSV}")
-    known = [one for one in rows if one["true"] is not None and one["target"] is None]
+    known = [one for one in rows if one["correct"] is not None]
     if known:
-        say(f"{len(wrong)} of {len(known)} predictions are not the class of the folder.")
+        others = f" ({len(rows) - len(known)} are in folders of no class)" if len(known) < len(rows) else ""
+        wrong = sum(not one["correct"] for one in known)
+        say(f"{wrong} of {len(known)} predictions are not the class of the folder{others}.")
 
 
 def _cells(one):
     named = (
         one["name"] if one["class"] is None or one["name"] == f"class {one['class']}" else f"{one['name']} ({one['class']})"
     )
-    more = f" (true: {one['true']})" if _is_wrong(one) else ""
+    more = f" (true: {one['true']})" if one["true"] is not None and one["true"] != one["name"] else ""
     answer = Answer(one["class"], one["name"], one["score"], one["unit"], one["logit"], one["softmax"])
     return one["file"], f"{named}{more}", answer.said, one["picture"] or ""
-
-
-def _is_wrong(one):
-    return one["true"] is not None and one["target"] is None and one["name"] != one["true"]
 
 
 def _read(file):

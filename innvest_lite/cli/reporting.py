@@ -15,7 +15,7 @@ import innvest_lite
 from innvest_lite import report
 from innvest_lite.answers import answers, checked_labels, kind_of, scores
 from innvest_lite.cli import evaluation, models, naming, reading, table_report
-from innvest_lite.cli.terminal import complain, say
+from innvest_lite.cli.terminal import WARNINGS, complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among
 from innvest_lite.images import load_photo
@@ -57,11 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"warning: {doubt}")
     facts = _facts(arguments, model, samples, code, patterns, judge)
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
-    report.write(out, title, samples, facts=facts, **options)
+    report.write(out, title, samples, facts=facts, warnings=told_so_far(judge.doubts), **options)
     say(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
     for message in dict.fromkeys([*left_out, *more]):
         complain(f"left out: {message}")
     return 1 if left_out else code
+
+
+def told_so_far(doubts: Sequence[str]) -> list[str]:
+    """What the command has warned of, and doubts about the model: who is handed the page alone shall read them too."""
+    told = WARNINGS.get()
+    return [*doubts, *(told.texts if told is not None else ())]
 
 
 def _drawn(found, arguments):
@@ -115,9 +121,7 @@ class _Judge:
 
     def _judged(self, found, place, path, top):
         true = self.truth.classes.get(path)
-        known = {} if true is None else {"true": found.name(true), "wrong": int(found.values[place].argmax()) != true}
-        if true is not None and self.many_at_once:
-            known["wrong"] = bool(found.values[place, true] <= 0.5)
+        known = {} if true is None else {"true": found.name(true), "wrong": found.misses(place, true)}
         return {"classes": found.likeliest(place, top), **known}
 
 
@@ -131,7 +135,7 @@ def _facts(arguments, model, samples, code, patterns, judge):
     if patterns is not None:
         source = pathlib.Path(arguments.patterns).name if arguments.patterns else "fitted on these images themselves"
         said.append(f"Patterns: {source}.")
-    return " ".join([*said, *judge.doubts])
+    return " ".join(said)
 
 
 def _read(arguments, model, paths):

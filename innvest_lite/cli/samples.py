@@ -16,7 +16,6 @@ import numpy as np
 
 import innvest_lite
 from innvest_lite import visualize
-from innvest_lite.analyzers.binding import options_of
 from innvest_lite.answers import Answer, Scores, answers_and_scores
 from innvest_lite.attributions import checked_path
 from innvest_lite.cli import arrays, exponents, models, naming, overwriting, record, spreadsheets
@@ -35,9 +34,9 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     (given,) = arguments.images
     source = pathlib.Path(given)
     table = None if arrays.is_array(given) else spreadsheets.read(given)
-    found = arrays.read(given, arguments.preprocess) if table is None else None
+    found: Any = arrays.read(given, arguments.preprocess) if table is None else None
     if arguments.overlay:
-        raise InvalidInputError("--overlay is for images; of samples, series, bars and tokens are drawn.")
+        raise InvalidInputError("--overlay is for images: tables, series and tokens have no photograph to lay a map on.")
     method = models.named(arguments)
     name = f"{source.stem}.{method}"
     result, folder = out / f"{name}.npy", out / name
@@ -50,7 +49,7 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     names = arguments.columns
     if table is not None:
         found, names = spreadsheets.inputs_of(table, model, arguments.columns)
-        options = with_reference(options, arguments.method, found)
+    options = models.with_reference(options, arguments.method, found)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     target = models.target_of(arguments.target, analyzer, labels)
     out.mkdir(parents=True, exist_ok=True)
@@ -65,24 +64,6 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     _record(task, arguments, source.name, result, [] if arguments.plain else task.pictures(folder, arguments))
     say(f"Wrote {task.count} explanations ({method}) to {result}")
     return 0
-
-
-def with_reference(options: dict[str, Any], method: str, found: Any) -> dict[str, Any]:
-    """The options of a method, with the mean of each column as the reference where it wants one and nobody says.
-
-    A row of zeros, the default elsewhere, is often none that there could be: no age, no weight.
-
-    Args:
-        options: that were given.
-        method: its name.
-        found: the table, an array; other samples have no such reference.
-    """
-    known = innvest_lite.ANALYZERS.get(method)
-    wanted = known is not None and "reference_inputs" in options_of(known.analyzer)
-    if not wanted or "reference_inputs" in options or not isinstance(found, np.ndarray):
-        return options
-    say("The reference is the mean of each column of the table; --option reference_inputs=0 takes zeros")
-    return {**options, "reference_inputs": found.mean(0, dtype="float64").astype("float32")}
 
 
 def _record(task, arguments, source, result, pictures):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from typing import Any
 
 import numpy as np
 
 import innvest_lite
 from innvest_lite import report
 from innvest_lite.answers import answers_and_scores
-from innvest_lite.cli import arrays, evaluation, models, naming, samples, spreadsheets
-from innvest_lite.cli.terminal import complain, say
+from innvest_lite.cli import arrays, evaluation, models, naming, spreadsheets
+from innvest_lite.cli.terminal import WARNINGS, complain, say
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
 from innvest_lite.files import check_none_among
 
@@ -51,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         for number, name in enumerate(row_names)
     ]
     facts = f"{model.name}, {len(made)} rows. Each explanation is of {'the predicted class' if found else 'the output'}."
-    report.write(out, f"Explanations of {pathlib.Path(arguments.model).name}", made, facts=" ".join([facts, *doubts]))
+    told_texts = WARNINGS.get()
+    told = [*doubts, *(told_texts.texts if told_texts is not None else ())]
+    report.write(out, f"Explanations of {pathlib.Path(arguments.model).name}", made, facts=facts, warnings=told)
     say(f"Wrote {out}: {len(made)} rows, {len(explained)} methods")
     for message in [*(f"warning: {doubt}" for doubt in doubts), *(f"left out: {one}" for one in left_out)]:
         complain(message)
@@ -81,8 +82,7 @@ def _explained(arguments, model, methods, every, rows, patterns):
         try:
             if models.needs_patterns(name) and patterns is None:
                 patterns = evaluation.fitted(arguments, model, every)
-            given: dict[str, Any] = {"patterns": patterns} if models.needs_patterns(name) else {}
-            analyzer = innvest_lite.create_analyzer(name, model, **samples.with_reference(given, name, every))
+            analyzer = models.create(name, model, patterns, found=every)
         except UnsupportedLayerError as error:
             left_out.append(f"{name}: {error}")
             continue

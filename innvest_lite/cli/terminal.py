@@ -4,6 +4,7 @@ but text.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 from typing import TextIO
@@ -30,10 +31,44 @@ def complain(text: object) -> None:
     say(f"innvest-lite: {text}", file=sys.stderr)
 
 
-class Harmless(logging.Filter):
-    """Escapes control characters in the messages of a logger."""
+# What messages of the library name, and what it is called here.
+_WORDS = (
+    ("let preprocessor= make them", "let --preprocess make them, such as --preprocess unit"),
+    ("Replace more (steps=), larger patches, or by something else", "Try --max-patches, --patch, or --replace zero"),
+    ("innvest_lite.fit_patterns(model, data)", "innvest-lite fit"),
+    ("layer=...", "--option layer=..."),
+    ("input=...", "--option input=..."),
+    ("reference_inputs=", "--option reference_inputs="),
+    ("low= and high= of Box and BoundedDeepTaylor", "--option low= and --option high="),
+)
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Changes the `record`'s message; True, so that it is handled."""
-        record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
-        return True
+
+def in_our_words(text: str) -> str:
+    """A message of the library in the words of the command line."""
+    for theirs, ours in _WORDS:
+        text = text.replace(theirs, ours)
+    return text
+
+
+class Warnings(logging.Handler):
+    """Prints what the library warns of: each text once, on a line of its own, below a progress bar that is on its way.
+
+    Attributes:
+        texts: what was said so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints the `record`, if its text is a new one."""
+        text = in_our_words(printable(record.getMessage(), keep="\n\t"))
+        if text not in self.texts:
+            self.texts.append(text)
+            say()
+            complain(f"warning: {text}")
+
+
+WARNINGS: contextvars.ContextVar[Warnings | None] = contextvars.ContextVar("warnings", default=None)
+"""Of the command that runs."""

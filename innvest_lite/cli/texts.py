@@ -63,7 +63,7 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     check_none_among(results, {"the file of the texts": [given], **models.files_read(arguments)})
     overwriting.refuse_existing(results, arguments)
     options = models.analyzer_options(arguments)
-    preprocessor, model = _reading(models.load(arguments.model))
+    preprocessor, model = reading(models.load(arguments.model))
     options["input_shape"] = _sizes(model, preprocessor, texts)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, preprocessor=preprocessor, **options)
     labels = naming.labels(arguments.labels)
@@ -96,8 +96,12 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     return 0
 
 
-def _reading(model: Any) -> tuple[Any, Any]:
-    """What makes tokens of texts, and the model of tokens."""
+def reading(model: Any) -> tuple[Any, Any]:
+    """What makes tokens of texts, and the model of tokens.
+
+    Raises:
+        InvalidInputError: the model takes no texts.
+    """
     own = getattr(model, "preprocessor", None)
     if own is not None:
         return own, model

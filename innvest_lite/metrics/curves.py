@@ -228,7 +228,7 @@ def drawn(curves: Mapping[str, Mapping[str, np.ndarray]], patch: int, axes: Any 
     title = f"image degradation, {' and '.join(orders) or 'random'} first, patch {patch}"
     axes.set(xlabel="patches replaced", ylabel="probability of the class", title=title)
     # Not from the least value on: that makes cliffs of what hardly moves.
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * max(curve.max() for means in curves.values() for curve in means.values()) or 1)
     # Beside the curves: a legend of many methods would cover them.
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     return axes

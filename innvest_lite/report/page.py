@@ -79,6 +79,7 @@ def page(
     samples: Sequence[Sample],
     *,
     facts: str = "",
+    warnings: Sequence[str] = (),
     curves: Mapping[str, Any] | None = None,
     rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
@@ -88,6 +89,7 @@ def page(
         title: of the page.
         samples: `Sample`s.
         facts: a sentence on how it was made.
+        warnings: sentences that speak against trusting it, at the top.
         curves: method -> mean probability by patches replaced, of `metrics.degradation`; None: no such section.
         rows: of a table of signal estimators, dicts with the same keys; None: no such section.
 
@@ -115,6 +117,8 @@ def page(
         )
     images = any(sample.image is not None for sample in samples)
     reading, slider = (_READING, _SLIDER) if images else (_READING_BARS, "")
+    told = "".join(f"<li>{html.escape(text)}</li>" for text in warnings)
+    told = f'<ul class="warnings" aria-label="Warnings">{told}</ul>' if told else ""
     order = _select("order", "Order", _ORDERS)
     known = [sample for sample in samples if sample.wrong is not None]
     show = _select("show", "Show", _SHOWN) if known else ""
@@ -130,7 +134,7 @@ def page(
 <style>{style}</style>
 </head>
 <body>
-<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{reading}</p></header>
+<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{reading}</p>{told}</header>
 <form aria-label="How the pictures are shown">
 {slider}
 {order}
@@ -211,7 +215,7 @@ def _select(name, label, options):
 
 def _article(number, sample):
     confidence = sample.classes[0][1] if sample.classes else 0
-    said = [f"{name} {_percent(share)}" for name, share in sample.classes] or [sample.said] * bool(sample.said)
+    said = [f"{name}: {_percent(share)}" for name, share in sample.classes] or [sample.said] * bool(sample.said)
     classes = "".join(f"<li>{html.escape(text)}</li>" for text in said)
     if sample.true is not None:
         mark = "wrong: this is" if sample.wrong else "true class:"
