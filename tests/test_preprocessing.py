@@ -287,7 +287,7 @@ def test_the_report_on_a_model_of_keras_hub(classifier, photos):
     logits = np.asarray(classifier(photos), "float64")
     best = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(1)
     page = pathlib.Path("page.html").read_text(encoding="utf-8")
-    assert all(f"class {row.argmax()} {100 * share:.1f} %" in page for row, share in zip(logits, best, strict=True))
+    assert all(f"class {row.argmax()}: {100 * share:.1f} %" in page for row, share in zip(logits, best, strict=True))
 
 
 def test_a_model_without_a_preprocessor(tmp_path, capsys):

@@ -208,7 +208,7 @@ def test_files_that_hold_no_texts(saved, tmp_path, capsys):
     (tmp_path / "odd.txt").write_bytes(b"\xff\xfe\xff")
     assert "holds no text" in fails(capsys, "analyze", model, tmp_path / "empty.txt", "--method", "gradient")
     assert "not UTF-8" in fails(capsys, "analyze", model, tmp_path / "odd.txt", "--method", "gradient")
-    assert "There is no file" in fails(capsys, "analyze", model, tmp_path / "none.txt", "--method", "gradient")
+    assert "No folder or file is called" in fails(capsys, "analyze", model, tmp_path / "none.txt", "--method", "gradient")
     said = saved / "said.txt"
     assert "--overlay is for images" in fails(capsys, "analyze", model, said, "--method", "gradient", "--overlay")
     assert "is for images" in fails(capsys, "analyze", model, said, "--method", "gradient", "--preprocess", "vgg16")

@@ -13,7 +13,7 @@ from comparing import assert_close, offenders, refusals
 from keras import layers
 from probes import Probe, probed
 
-from innvest_lite import RISE, InvalidInputError, Occlusion
+from innvest_lite import RISE, Gradient, InvalidInputError, Occlusion
 
 
 def model_of(shape, dtype="float32", embedded=None, data_format=None):
@@ -124,6 +124,21 @@ def test_a_window_as_large_as_the_input_shares_the_whole_fall_evenly():
     score = score_of(model, x)
     expected = (score(x) - score(np.zeros_like(x))) / 2
     assert_close(Occlusion(model, 6)(x), np.broadcast_to(expected[:, None, None, None], x.shape))
+
+
+def test_what_is_hidden_may_become_one_value_a_position():
+    """Of a table, such as the mean of each column: by hand, and again from a file."""
+    model, x = models.case("dense").model, models.normal(4, 6)
+    means = x.mean(0)
+    found = Occlusion(model, fill=means)
+    heat = found.analyze(x, target=0)
+    logits = Gradient(model).explainer
+    before = logits.logits_of([x])[:, 0]
+    for column in range(6):
+        hidden = x.copy()
+        hidden[:, column] = means[column]
+        np.testing.assert_allclose(heat[:, column], before - logits.logits_of([hidden])[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(Occlusion.from_config(found.get_config()).fill, means, rtol=1e-6)
 
 
 @pytest.mark.parametrize("fill", [0.5, -2])
@@ -329,7 +344,7 @@ WRONG = [
     (Occlusion, {"stride": 0}, "stride .* is 0"),
     (Occlusion, {"stride": "2"}, "stride .* is '2'"),
     (Occlusion, {"fill": np.nan}, "fill should be a number, but is nan"),
-    (Occlusion, {"fill": [0, 1]}, "fill should be a number"),
+    (Occlusion, {"fill": [0, 1]}, "should have shape"),
     (Occlusion, {"fill": "black"}, "fill should be a number"),
     (Occlusion, {"fill": 1e39}, "fill holds values beyond the range of float32"),
     (Occlusion, {"score": "loss"}, "score should be one of .*'probability'.* is 'loss'"),

@@ -236,7 +236,7 @@ def test_unknown_preprocessor_suggests_the_nearest(fitted, capsys, tmp_path):
 def test_patterns_missing_wrong_or_needless(fitted, capsys, tmp_path):
     folder, _, _ = fitted
     given = ["analyze", MODEL, folder / "images", "--out", tmp_path / "out", "--method"]
-    assert f"innvest-lite fit {MODEL} IMAGES" in fails(capsys, *given, "pattern.net")
+    assert f"innvest-lite fit {MODEL} {folder / 'images'} --out patterns.h5" in fails(capsys, *given, "pattern.net")
     message = fails(capsys, *given, "gradient", "--patterns", folder / "patterns.h5")
     assert "'gradient' uses no patterns" in message
     (tmp_path / "broken.h5").write_bytes((folder / "patterns.h5").read_bytes()[:-9])

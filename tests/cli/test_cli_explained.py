@@ -142,7 +142,7 @@ def test_labels_of_every_form(tmp_path):
         (tmp_path / "wrong.json").write_text(wrong)
         with pytest.raises(InvalidInputError, match=message):
             naming.labels(str(tmp_path / "wrong.json"))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InvalidInputError, match="there is no such file, and names have commas"):
         naming.labels(str(tmp_path / "missing.txt"))
 
 

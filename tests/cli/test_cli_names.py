@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import os
+import pathlib
 import re
 
 import keras
@@ -13,8 +14,9 @@ from command_line import MODEL, run, small_model
 from pictures import write_digits
 
 import innvest_lite
+from innvest_lite.cli import terminal
 from innvest_lite.cli.results import save_rows
-from innvest_lite.cli.terminal import Harmless, say
+from innvest_lite.cli.terminal import Warnings, in_our_words, say
 from innvest_lite.errors import UnsupportedLayerError, UnsupportedNode
 from innvest_lite.patterns.estimators import LayerReport
 from innvest_lite.patterns.patterns import Report
@@ -32,8 +34,20 @@ def test_nothing_acts_on_a_terminal(name, capsys):
     printed = capsys.readouterr().out
     assert not ACTS.search(printed) and printed.startswith("first ") and printed.endswith("\nsecond\n")
     record = logging.LogRecord("innvest_lite", logging.WARNING, "", 0, "layers %s of %d", (name, 2), None)
-    assert Harmless().filter(record) and not ACTS.search(record.getMessage())
-    assert record.getMessage().endswith("of 2")
+    told = Warnings()
+    told.emit(record)
+    told.emit(record)
+    printed = capsys.readouterr().err
+    assert not ACTS.search(printed) and printed.endswith("of 2\n") and printed.count("innvest-lite: warning: ") == 1
+    assert told.texts == [printed.removeprefix("innvest-lite: warning: ").rstrip("\n")]
+
+
+def test_warnings_are_in_the_words_of_the_command_line():
+    assert in_our_words("give it those, or let preprocessor= make them.").endswith("such as --preprocess unit.")
+    sources = "".join(path.read_text() for path in (pathlib.Path(innvest_lite.__file__).parent).rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", sources)
+    for theirs, _ in terminal._WORDS:
+        assert joined.count(theirs) >= 2, f"the library says {theirs!r} no longer"
 
 
 def test_plain_text_is_left_as_it_is(capsys):

@@ -213,7 +213,7 @@ def test_the_command(photos, tmp_path, capsys, eager):
     expected = small_model().predict(digits, verbose=0)
     text = " ".join(elements.texts)
     for row in expected:
-        assert f"digit {row.argmax()} {100 * row.max():.1f} %" in text
+        assert f"digit {row.argmax()}: {100 * row.max():.1f} %" in text
     heat = innvest_lite.Gradient(small_model()).analyze(digits)[..., 0]
     stacks = [stack for stack in elements.of("div", "stack") if "data-values" in stack]
     assert len(stacks) == 18
@@ -235,7 +235,7 @@ def test_a_method_that_does_not_go_is_left_out(photos, tmp_path, capsys):
     assert "left out: pattern.net" in said.err and "The model ends in logits" in said.out
     elements = Elements((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert len([stack for stack in elements.of("div", "stack") if "data-values" in stack]) == 12
-    shares = [float(share) for share in re.findall(r"class \d ([\d.]+) %", " ".join(elements.texts))]
+    shares = [float(share) for share in re.findall(r"class \d: ([\d.]+) %", " ".join(elements.texts))]
     np.testing.assert_allclose(np.reshape(shares, (12, 3)).sum(1), 100, atol=0.2, err_msg="the softmax of logits")
     options = ("--methods", "pattern.net", "-o", tmp_path / "none.html")
     assert "This model supports none of the methods" in fails(capsys, "report", tmp_path / "model.keras", photos, *options)
@@ -278,7 +278,7 @@ def test_colours_subfolders_unreadable_images_and_exponents(tmp_path, capsys, ea
     assert [article["data-name"] for article in elements.of("article")] == ["a.png", "z/b.png"]
     assert len([tag for tag, _, above in elements.found if tag == "li"]) == 8
     said = " ".join(elements.texts)
-    assert "left out" in said and "Patterns: patterns.h5" in said and "one " in said and "\ufeff" not in said
+    assert "left out" in said and "Patterns: patterns.h5" in said and "one: " in said and "\ufeff" not in said
     limits = [float(stack["data-limit"]) for stack in elements.of("div", "stack") if "data-limit" in stack]
     gradient = innvest_lite.Gradient(model).analyze(pixels[:1].astype("float32"))
     assert limits[1] == pytest.approx(np.abs(gradient.sum(-1)).max(), rel=1e-4)

@@ -76,7 +76,7 @@ def test_classes_and_wrong_predictions_of_every_head(tmp_path, head, capsys):
         wrong += is_wrong
         judged, texts = found[name]
         best = int(row.argmax())
-        assert texts[0] == f"{names[best]} {100 * row[best]:.1f} %"
+        assert texts[0] == f"{names[best]}: {100 * row[best]:.1f} %"
         assert judged == ("wrong" if is_wrong else "right")
         assert texts[-1] == (f"wrong: this is {names[true]}" if is_wrong else f"true class: {names[true]}")
     assert 0 < wrong < len(given), "a case of each"
@@ -139,8 +139,8 @@ def test_doubts_stand_on_the_page(tmp_path, capsys):
     model.layers[-1].set_weights([0 * weight for weight in model.layers[-1].get_weights()])
     model.save(tmp_path / "model.keras")
     assert run("report", tmp_path / "model.keras", tmp_path / "photos", "-o", tmp_path / "page.html", *METHODS) == 0
-    assert "warning: The model says the same of all 10 samples" in capsys.readouterr().err
-    assert "The model says the same of all 10 samples" in (tmp_path / "page.html").read_text()
+    assert "warning: The model prefers no class: all have the same" in capsys.readouterr().err
+    assert "The model prefers no class: all have the same" in (tmp_path / "page.html").read_text()
 
 
 def test_names_of_strangers_are_text_there_too():

@@ -60,7 +60,7 @@ def test_bars_are_the_numbers_of_the_python_api(table):
     predicted = model.predict(cells, verbose=0)
     text = (folder / "page.html").read_text()
     for row in predicted:
-        assert f"{['no', 'yes'][row.argmax()]} {100 * row.max():.1f} %" in text
+        assert f"{['no', 'yes'][row.argmax()]}: {100 * row.max():.1f} %" in text
     assert 'id="overlay"' not in text and "Bars to the right" in text
 
 

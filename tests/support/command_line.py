@@ -40,6 +40,8 @@ def run(*arguments):
 
 def fails(capsys, *arguments):
     """Run a command that must end with exit code 2 and one message on stderr; returns the message."""
+    # What earlier commands warned of.
+    capsys.readouterr()
     assert run(*arguments) == 2
     message = capsys.readouterr().err
     assert message.startswith("innvest-lite: error: ")
