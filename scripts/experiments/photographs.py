@@ -23,8 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 from common.choices import by_every_choice
 from common.measuring import machine
+from common.photographs import CLASSES, NETWORKS, SIZE, mosaics, photographs, pieces, scaled, trained, whole
 from common.tables import table_of
-from photograph_networks import CLASSES, NETWORKS, SIZE, mosaics, photographs, pieces, scaled, trained, whole
 from PIL import Image
 
 import innvest_lite

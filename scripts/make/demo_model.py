@@ -11,13 +11,11 @@ may still differ in their last digits from machine to machine, since the order o
 """
 
 import argparse
-import json
 import os
 import pathlib
 import platform
 import sys
 import time
-import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -34,6 +32,7 @@ from common.digits import (
     read_mnist,
     split_by_class,
 )
+from common.older_keras import save_for_older_keras
 
 
 def build_classifier():
@@ -72,26 +71,6 @@ def without_optimizer(classifier):
     plain = build_classifier()
     plain.set_weights(classifier.get_weights())
     return plain
-
-
-# Options that newer Keras writes and the lowest that the package allows does not know: of initializers, and of Dense.
-LATER_OPTIONS = ("input_axes", "output_axes", "quantization_config")
-
-
-def save_for_older_keras(classifier, path):
-    """Saves a model such that Keras 3.11.3 can read it, too; every option that is left out was None."""
-    classifier.save(path)
-    with zipfile.ZipFile(path) as file:
-        contents = {info: file.read(info) for info in file.infolist()}
-    with zipfile.ZipFile(path, "w") as file:
-        for info, content in contents.items():
-            if info.filename == "config.json":
-                content = json.dumps(json.loads(content, object_hook=_without_later_options)).encode()
-            file.writestr(info, content)
-
-
-def _without_later_options(config):
-    return {name: value for name, value in config.items() if name not in LATER_OPTIONS or value is not None}
 
 
 def write(path, save):
