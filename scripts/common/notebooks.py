@@ -27,7 +27,7 @@ TRAINED = "trained"
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "tensorflow"}
 # A picture shows the same where in each of its 8 x 8 tiles pixels differ by less than this, of 255, on average, so that one
 # small picture of a sheet counts; colours of words, each by less.
-PIXELS, TILES, COLOUR = 3.0, 8, 4
+PIXELS, TILES, COLOUR = 2.0, 8, 4
 # Bytes of a picture; larger ones keep 256 colours.
 FULL_COLOUR = 330_000
 # Numbers that are not whole: units of the last digit that is printed, a share, and what is nothing.
@@ -160,8 +160,8 @@ def _of_texts(stored, new, trained, is_html):
 
 
 def _words(text):
-    """Texts and numbers in turn, beginning and ending with a text."""
-    found, end = [], 0
+    """Texts and numbers in turn, beginning and ending with a text; the ink of words goes by the colour behind them."""
+    text, found, end = text.replace("color:#fff", "color:#111"), [], 0
     for match in _NUMBER.finditer(text):
         found += [text[end : match.start()], match.group()]
         end = match.end()
@@ -169,8 +169,8 @@ def _words(text):
 
 
 def _plain(text):
-    """A text without what depends on how wide numbers are: blanks, and the rules of tables; and without a text's ink."""
-    return re.sub(r"[\s-]+", " ", text.replace("#fff", "#111")).strip()
+    """A text without what depends on how wide numbers are: blanks, and the rules of tables."""
+    return re.sub(r"[\s-]+", " ", text).strip()
 
 
 def _close(one, other):
