@@ -1,13 +1,12 @@
 """The documentation as a site: `python -m sphinx -W --keep-going -n -b html -c docs . build/site`.
 
 Sphinx reads the pages where they lie, from the root of the repository, so that a link between two pages is the same on the
-site and in the repository. Notebooks are shown as they are stored, and not run. The API reference (docs/api) comes from the
-docstrings; a public name that it lacks is a warning, and warnings are errors.
+site and in the repository. Notebooks are shown with the outputs that they are stored with, and not run. The API reference
+(docs/api) comes from the docstrings; a public name that it lacks is a warning, and warnings are errors.
 """
 
 import importlib
 import inspect
-import json
 import os
 import pathlib
 import re
@@ -26,10 +25,10 @@ project = "innvest_lite"
 author = "The innvest_lite developers"
 release = version = innvest_lite.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**", "notebooks/*", "innvest_lite/data/README.md"]
-source_suffix = {".md": "markdown", ".ipynb": "markdown"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 highlight_language = "none"
 suppress_warnings = ["misc.highlighting_failure"]
 
@@ -41,6 +40,8 @@ html_css_files = ["site.css"]
 html_copy_source = False
 
 myst_heading_anchors = 3
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath"]
 autodoc_default_options = {"members": True, "imported-members": True}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -116,17 +117,9 @@ _log = logging.getLogger(__name__)
 
 
 def read(app, docname, source):
-    """Notebooks become Markdown; the first page gets the table of contents, which a repository would show as text."""
-    if docname.startswith("notebooks/") and source[0].startswith("{"):
-        source[0] = "\n\n".join(map(cell_text, json.loads(source[0])["cells"]))
-    elif docname in ("README", "notebooks/README"):
+    """The first page, and that of the notebooks, get the table of contents, which a repository would show as text."""
+    if docname in ("README", "notebooks/README"):
         source[0] += CONTENTS if docname == "README" else TUTORIALS
-
-
-def cell_text(cell):
-    """A cell of a notebook as Markdown."""
-    text = "".join(cell["source"])
-    return text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
 
 
 def home_of(name):
