@@ -16,7 +16,7 @@ import numpy as np
 import innvest_lite
 from innvest_lite.answers import Scores, answers_and_scores, kind_of
 from innvest_lite.attributions import Attributions, checked_path
-from innvest_lite.cli import arrays, exponents, models, naming, overwriting, reading, record, samples, texts
+from innvest_lite.cli import arrays, defaults, exponents, models, naming, overwriting, reading, record, samples, texts
 from innvest_lite.cli.pictures import drawn
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError
@@ -58,7 +58,7 @@ def _explain_images(arguments, out):
     shape = models.image_shape(model, arguments.size)
     prepare = models.preprocessor(arguments.preprocess, model)
     analyzer = innvest_lite.create_analyzer(
-        arguments.method, model, **models.with_bounds(options, arguments.method, prepare, shape[-1])
+        arguments.method, model, **defaults.with_bounds(options, arguments.method, prepare, shape[-1])
     )
     truth = naming.truth_of(found, labels, _classes(analyzer))
     if truth.said:

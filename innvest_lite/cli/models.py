@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 import innvest_lite
+from innvest_lite.cli import defaults
 from innvest_lite.cli.terminal import say
 from innvest_lite.errors import InvalidInputError, NotFittedError, PatternMismatchError, did_you_mean
-from innvest_lite.images import preprocess
 
 OWN_PREPROCESSOR = "model"
 """The value of --preprocess for the preprocessor that a model brings."""
@@ -245,47 +245,6 @@ def with_probabilities(model: Any, logits: bool = False, regression_fails: bool 
     return with_softmax(model)
 
 
-def with_bounds(options: dict[str, Any], method: str, prepare: Any, channels: int) -> dict[str, Any]:
-    """The options of a method, with the least and the largest value of a pixel where it wants them and nobody says.
-
-    Args:
-        options: that were given.
-        method: its name.
-        prepare: the preprocessor, a name or a function.
-        channels: of the images.
-    """
-    known = innvest_lite.ANALYZERS.get(method)
-    bounded = known is not None and issubclass(known.analyzer, innvest_lite.BoundedDeepTaylor)
-    if not bounded or {"low", "high"} & set(options):
-        return options
-    ends = np.stack([np.zeros((1, 1, channels)), np.full((1, 1, channels), 255.0)])
-    prepared = preprocess(ends, prepare).reshape(2, -1)
-    return {**options, "low": prepared.min(0).tolist(), "high": prepared.max(0).tolist()}
-
-
-def with_reference(options: dict[str, Any], method: str, found: Any) -> dict[str, Any]:
-    """The options of a method, with the mean of each column for what is absent, where it wants that and nobody says.
-
-    A row of zeros, the default elsewhere, is often none that there could be: no age, no weight.
-
-    Args:
-        options: that were given.
-        method: its name.
-        found: the table, an array `(rows, columns)` of floats; other samples have no such reference.
-    """
-    from innvest_lite.analyzers.binding import options_of
-
-    known = innvest_lite.ANALYZERS.get(method)
-    is_table = isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype.kind == "f"
-    if known is None or not is_table:
-        return options
-    wanted = [name for name in ("reference_inputs", "background", "fill") if name in options_of(known.analyzer)]
-    if not wanted or set(wanted) & set(options):
-        return options
-    say(f"What {method} takes for absent is the mean of each column of the table; --option {wanted[0]}=0 takes zeros")
-    return {**options, wanted[0]: found.mean(0, dtype="float64").astype("float32")}
-
-
 def needs_patterns(method: str) -> bool:
     """Whether the method of this name explains with patterns; False for an unknown name."""
     from innvest_lite.analyzers.pattern import PatternAnalyzer
@@ -307,9 +266,9 @@ def create(
         found: of tables, the rows, which know what is absent.
     """
     options: dict[str, Any] = {"patterns": patterns} if needs_patterns(method) else {}
-    options = with_reference(options, method, found)
+    options = defaults.with_reference(options, method, found)
     if prepare is not None:
-        options = with_bounds(options, method, prepare, model.inputs[0].shape[-1])
+        options = defaults.with_bounds(options, method, prepare, model.inputs[0].shape[-1])
     return innvest_lite.create_analyzer(method, model, **options)
 
 

@@ -18,7 +18,7 @@ import innvest_lite
 from innvest_lite import visualize
 from innvest_lite.answers import Answer, Scores, answers_and_scores
 from innvest_lite.attributions import checked_path
-from innvest_lite.cli import arrays, exponents, models, naming, overwriting, record, spreadsheets
+from innvest_lite.cli import arrays, defaults, exponents, models, naming, overwriting, record, spreadsheets
 from innvest_lite.cli.pictures import drawn
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.cli.texts import PAGE
@@ -49,7 +49,7 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     names = arguments.columns
     if table is not None:
         found, names = spreadsheets.inputs_of(table, model, arguments.columns)
-    options = models.with_reference(options, arguments.method, found)
+    options = defaults.with_reference(options, arguments.method, found)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
     target = models.target_of(arguments.target, analyzer, labels)
     out.mkdir(parents=True, exist_ok=True)

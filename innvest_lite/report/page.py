@@ -117,8 +117,6 @@ def page(
         )
     images = any(sample.image is not None for sample in samples)
     reading, slider = (_READING, _SLIDER) if images else (_READING_BARS, "")
-    told = "".join(f"<li>{html.escape(text)}</li>" for text in warnings)
-    told = f'<ul class="warnings" aria-label="Warnings">{told}</ul>' if told else ""
     order = _select("order", "Order", _ORDERS)
     known = [sample for sample in samples if sample.wrong is not None]
     show = _select("show", "Show", _SHOWN) if known else ""
@@ -134,7 +132,7 @@ def page(
 <style>{style}</style>
 </head>
 <body>
-<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{reading}</p>{told}</header>
+<header><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p><p>{reading}</p>{_told(warnings)}</header>
 <form aria-label="How the pictures are shown">
 {slider}
 {order}
@@ -206,6 +204,12 @@ def _style(number, sample):
         f"#sample-{number} {{ --image: url({_data(sample.image, 'image', photo=True)}); }}\n"
         f"#sample-{number} .stack {{ aspect-ratio: {width} / {height}; }}\n"
     )
+
+
+def _told(warnings):
+    """What speaks against trusting the page, as a list."""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in warnings)
+    return f'<ul class="warnings" aria-label="Warnings">{items}</ul>' if items else ""
 
 
 def _select(name, label, options):
