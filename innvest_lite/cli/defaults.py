@@ -1,4 +1,4 @@
-"""What a method takes for the bounds of a pixel, and for what is absent of a table, where nobody says. Called by commands."""
+"""What a method takes for the bounds of a pixel, and for what is absent of a table, where nobody says."""
 
 from __future__ import annotations
 
