@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from innvest_lite.analyzers.binding import engine_for
 from innvest_lite.errors import InvalidInputError
+from innvest_lite.graph import Graph
 from innvest_lite.graph.ending import ending_of
+from innvest_lite.graph.passes import is_linear_part
 from innvest_lite.graph.recognized import is_sigmoid, is_softmax
 from innvest_lite.graph.squashing import squashes
 from innvest_lite.tables import Brief, printable
@@ -120,14 +122,17 @@ class Scores(Brief):
         """
         shares = self.probabilities
         count, classes = shares.shape
+        if self.unit == OUTPUT:
+            return []
         largest, others = shares.max(1), np.sort(shares, 1)[:, -2]
         if count and self.exclusive and largest.max() < 1.02 / classes:
             return [f"The model prefers no class: all have the same probability. {_UNTRAINED}"]
         if count < _FEW:
             return []
-        if np.ptp(self.values, 0).max() <= _SAME * max(np.abs(self.values).max(), _SAME):
+        # Of one class, probabilities may be the same where logits are not.
+        if np.ptp(self._order, 0).max() <= _SAME * max(np.abs(self._order).max(), _SAME):
             return [f"The model says the same of all {count} samples. {_UNTRAINED}"]
-        if self.exclusive and largest.max() < (2 / classes if classes > 2 else 0.6):
+        if self.exclusive and largest.max() < (1.5 / classes if classes > 2 else 0.55):
             return [
                 f"The model prefers no class: the largest probability of {count} samples is {largest.max():.2f}, that of "
                 f"chance {1 / classes:.2f}. {_UNTRAINED}"
@@ -225,7 +230,28 @@ def kind_of(explainer: Explainer) -> tuple[str, bool] | None:
         exclusive = targets.two_classes or not is_sigmoid(head[0].node)
         sure = targets.two_classes or is_sigmoid(head[0].node) or is_softmax(head[0].node)
         return (PROBABILITY if sure and len(head) == 1 else OUTPUT), exclusive
-    return (LOGIT if squashes(explainer.graph) is None else OUTPUT), True
+    return (LOGIT if not _is_made_of_shares(explainer.graph) else OUTPUT), True
+
+
+def _is_made_of_shares(graph: Graph) -> bool:
+    """Whether a softmax, a sigmoid, or anything else with bounds lies between the last weights and the output.
+
+    A mean of softmaxes, one times a gate, one times 100: none of them is a logit, and its softmax no probability.
+    """
+    if squashes(graph) is not None:
+        return True
+    waiting, seen = [graph.outputs[0]], set()
+    while waiting:
+        node = graph.producer(waiting.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        if is_softmax(node) or is_sigmoid(node):
+            return True
+        normalizes = type(node.operation).__name__ == "BatchNormalization"
+        if normalizes or not is_linear_part(node):
+            waiting.extend(node.inputs)
+    return False
 
 
 def scores_of(
@@ -242,6 +268,9 @@ def scores_of(
     if explainer.targets.two_classes:
         values, order = np.hstack([1 - values, values]), np.hstack([-order, order])
     named = None if labels is None else checked_labels(labels, values.shape[1])
+    if kind == (OUTPUT, True) and len(values) and values.min() >= 0 and np.abs(values.sum(1) - 1).max() < 1e-3:
+        # Behind a softmax, what only casts or moves.
+        kind = PROBABILITY, True
     return Scores(values, *kind, named, order)
 
 
@@ -251,10 +280,28 @@ def checked_labels(labels: Sequence[str], classes: int) -> tuple[str, ...]:
     Raises:
         InvalidInputError: there are more or fewer of them.
     """
+    if isinstance(labels, Mapping):
+        labels = ordered_labels(labels)
+    labels = labels if isinstance(labels, str) else list(labels)
     if isinstance(labels, str) or len(labels) != classes:
         given = repr(labels) if isinstance(labels, str) else f"{len(labels)} classes"
         raise InvalidInputError(f"The labels name {given}, but the model has {classes}; give a name for each, in order.")
     return tuple(map(str, labels))
+
+
+def ordered_labels(labels: Mapping[Any, Any]) -> list[Any]:
+    """The names of a dict from number to name, or from name to number, as `class_indices` of Keras's generators.
+
+    Raises:
+        InvalidInputError: it does not number the classes from 0, each once.
+    """
+    # Folders may have numbers for names: where all values are numbers, they are those of the classes.
+    by_name = all(isinstance(value, int) and not isinstance(value, bool) for value in labels.values())
+    pairs = [(value, key) for key, value in labels.items()] if by_name else list(labels.items())
+    numbered = {int(number): name for number, name in pairs if str(number).isdecimal()}
+    if sorted(numbered) != list(range(len(labels))):
+        raise InvalidInputError("Labels in a dict should number the classes from 0, each once.")
+    return [numbered[number] for number in range(len(labels))]
 
 
 def _of_one(found, row, sample, value):

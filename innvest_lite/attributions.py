@@ -109,6 +109,10 @@ class Attributions:
         said = answers(analyzer, x, target, labels, batch_size)
         names = [str(number) for number in range(len(values))] if names is None else names
         about = {"model": analyzer.model.name, "innvest_lite": innvest_lite.__version__, **settings}
+        try:
+            json.dumps(about)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"What is kept with attributions should be what JSON takes, but: {error}.") from error
         name = type(analyzer).__name__ if method is None else method
         shown = analyzer.unit, analyzer.picture, analyzer.sign_tells
         return cls(values, tuple(map(str, names)), tuple(said), name, exponents, *shown, about)
@@ -215,6 +219,7 @@ class Attributions:
             shown = {name: about[name] for name in ("method", "unit", "picture", "sign_tells", "settings")}
             if about["version"] != _VERSION:
                 raise CorruptFileError(f"{str(path)!r} is of format {about['version']!r}; this package reads {_VERSION}.")
+            _check_types(found, said, shown["settings"])
             return cls(found["values"], tuple(map(str, found["names"])), said, exponents=found["exponents"], **shown)
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise CorruptFileError(f"{str(path)!r} is not what Attributions.save writes: {error}.") from error
@@ -225,6 +230,17 @@ class Attributions:
 
     def _listed(self, most=5):
         return ", ".join(map(repr, self.names[:most])) + (f" and {len(self) - most} more" if len(self) > most else "")
+
+
+def _check_types(arrays, said, settings):
+    """Raises ValueError where a file says something else than what it has to."""
+    numbers = arrays["values"].dtype.kind == "f" and arrays["exponents"].dtype.kind == "i" and arrays["exponents"].ndim == 1
+    answers_are = all(
+        isinstance(one.index, int | None) and isinstance(one.name, str) and isinstance(one.score, int | float)
+        for one in said
+    )
+    if not numbers or not answers_are or not isinstance(settings, dict) or arrays["names"].ndim != 1:
+        raise ValueError("values, exponents, names, answers or settings are of another type.")
 
 
 def checked_path(path: str | os.PathLike[str]) -> pathlib.Path:

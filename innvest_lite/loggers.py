@@ -71,7 +71,7 @@ def tensorboard(
     writer = summaries.PictureWriter(folder)
     for sample, picture in _pictures(found, x):
         writer.write(f"{name}/{found.method}/{sample}", picture[None], step)
-    header, rows = "|".join(_COLUMNS), ("|".join(map(str, row)) for row in _rows(found))
+    header, rows = "|".join(_COLUMNS), ("|".join(str(cell).replace("|", "/") for cell in row) for row in _rows(found))
     writer.write_text(f"{name}/{found.method}", "\n".join([header, "|".join(["---"] * len(_COLUMNS)), *rows]), step)
     writer.close()
     return found
@@ -110,10 +110,11 @@ def mlflow(
     found = _attributions(explained, x, target, names, labels)
     run_id = run_id or (client.active_run() or client.start_run()).info.run_id
     place = client.MlflowClient()
-    for sample, picture in _pictures(found, x):
-        place.log_image(run_id, picture, artifact_file=f"{name}/{found.method}/{step:06d}-{_as_file(sample)}.png")
+    for number, (sample, picture) in enumerate(_pictures(found, x)):
+        file = f"{step:06d}-{number:03d}-{_as_file(sample)}.png"
+        place.log_image(run_id, picture, artifact_file=f"{_as_file(name)}/{found.method}/{file}")
     table = {"columns": list(_COLUMNS), "data": [list(row) for row in _rows(found)]}
-    place.log_dict(run_id, table, f"{name}/{found.method}/{step:06d}-{name}.json")
+    place.log_dict(run_id, table, f"{_as_file(name)}/{found.method}/{step:06d}-explained.json")
     return found
 
 
@@ -151,8 +152,8 @@ def wandb(
     if run is None:
         raise InvalidInputError("There is no active run of Weights & Biases: call wandb.init() first, or say run=.")
     found = _attributions(explained, x, target, names, labels)
-    said = dict(zip(found.names, found.answers, strict=True))
-    images = [library.Image(picture, caption=f"{sample}: {said[sample]}") for sample, picture in _pictures(found, x)]
+    pairs = zip(_pictures(found, x), found.answers, strict=True)
+    images = [library.Image(picture, caption=f"{sample}: {answer}") for (sample, picture), answer in pairs]
     table = library.Table(columns=list(_COLUMNS), data=[list(row) for row in _rows(found)])
     run.log({f"{name}/{found.method}": images, f"{name}/{found.method}/table": table}, step=step)
     return found
@@ -173,7 +174,12 @@ def _attributions(explained, x, target, names, labels):
 
 def _pictures(found: Attributions, x: Any) -> Iterator[tuple[str, np.ndarray]]:
     """`(name, uint8 picture)` of each sample: panels of images, lines of series, bars of tables."""
-    for sample, values, answer, one in zip(found.names, found.values, found.answers, np.asarray(x), strict=True):
+    if np.shape(x)[1:-1] != found.values.shape[1:-1] or (found.values.ndim == 2 and np.shape(x) != found.values.shape):
+        raise InvalidInputError(
+            f"The attributions have the shape {found.values.shape}, and the samples {np.shape(x)}: they are of others."
+        )
+    true = np.ldexp(found.values.astype("float64"), found.exponents.reshape(-1, *[1] * (found.values.ndim - 1)))
+    for sample, values, answer, one in zip(found.names, true, found.answers, np.asarray(x), strict=True):
         title = f"{sample}: {answer}"
         values = centred(found.picture, values)
         if values.ndim == 3 and values.shape[-1] in (1, 3):

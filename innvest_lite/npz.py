@@ -50,7 +50,11 @@ def read_arrays(path: str | os.PathLike[str], keys: Sequence[str]) -> dict[str, 
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             with np.load(place, allow_pickle=False) as found:
-                return {key: found[key] for key in keys}
+                arrays = {key: found[key] for key in keys}
+            empty = [key for key, array in arrays.items() if array.size and not array.nbytes]
+            if empty:
+                raise CorruptFileError(f"{str(path)!r}: {empty[0]} claims {arrays[empty[0]].size} values of no bytes.")
+            return arrays
     except DAMAGED as error:
         raise CorruptFileError(
             f"Cannot read {str(path)!r}: {error or type(error).__name__}. Expected a whole .npz file of {', '.join(keys)}."

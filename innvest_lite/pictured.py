@@ -20,7 +20,7 @@ from PIL import Image
 from innvest_lite import visualize
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.registry import create_analyzer
-from innvest_lite.answers import OUTPUT, Answer, answers
+from innvest_lite.answers import OUTPUT, Answer, answers, ordered_labels
 from innvest_lite.errors import InvalidInputError, UnsupportedLayerError, did_you_mean
 from innvest_lite.images import as_photo, resized_photo
 from innvest_lite.visualize.colormaps import DEFAULT
@@ -261,9 +261,10 @@ def _target(target, labels):
     """The number of a class that is named by its label."""
     if not isinstance(target, str) or target == "all":
         return target
-    places = [place for place, label in enumerate(labels or ()) if label == target]
+    labels = ordered_labels(labels) if isinstance(labels, Mapping) else list(() if labels is None else labels)
+    places = [place for place, label in enumerate(labels) if str(label) == target]
     if len(places) != 1:
-        hint = did_you_mean(target, list(labels or ()))
+        hint = did_you_mean(target, list(map(str, labels)))
         raise InvalidInputError(
             f"target is {target!r}, which {len(places) or 'none'} of the labels are.{hint} Say the number of the class, or "
             "one of the labels."
@@ -274,7 +275,7 @@ def _target(target, labels):
 def _unit(analyzer, answer):
     """What the relevance is counted in, in words."""
     unit = analyzer.unit
-    if answer.unit == OUTPUT:
+    if answer.unit == OUTPUT and not analyzer.explainer.head:
         unit = unit.replace("logits", "output")
     if getattr(analyzer, "postprocess", None) == "square":
         unit = f"squares of {unit}"

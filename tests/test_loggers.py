@@ -50,9 +50,9 @@ def test_mlflow(given, tmp_path, monkeypatch):
         found = loggers.mlflow(*given, step=2, names=NAMES)
     folder = tmp_path / "artifacts" / run.info.run_id / "artifacts" / "explanations" / "InputTimesGradient"
     pictures = sorted(path.name for path in folder.glob("*.png"))
-    assert pictures == ["000002-a_b.png.png", "000002-two.png"]
+    assert pictures == ["000002-000-a_b.png.png", "000002-001-two.png"]
     assert np.asarray(Image.open(folder / pictures[0])).std() > 0
-    table = json.loads((folder / "000002-explanations.json").read_text())
+    table = json.loads((folder / "000002-explained.json").read_text())
     assert table["columns"][0] == "sample" and [row[0] for row in table["data"]] == NAMES
     assert [row[2] for row in table["data"]] == [one.index for one in found.answers]
 

@@ -196,10 +196,10 @@ def test_models_that_leave_sizes_open(eager):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"photo": "nothing.png"}, "Cannot read the image 'nothing.png'"),
+        ({"photo": "nothing.png"}, "There is no image 'nothing.png'"),
         ({"photo": np.ones((5, 5, 1))}, r"photo is ndarray .* the shape \(5, 5, 1\); .* the shape \(28, 28, 1\)"),
         ({"photo": None}, "photo is NoneType"),
-        ({"photo": ["a", 3]}, "Cannot read the image 'a'"),
+        ({"photo": ["a", 3]}, "There is no image 'a'"),
         ({"target": "seven"}, "target is 'seven', which none of the labels are"),
         ({"target": "sevn", "labels": NAMES}, "Did you mean 'seven'"),
         ({"target": "a", "labels": ["a"] * 10}, "target is 'a', which 10 of the labels are"),

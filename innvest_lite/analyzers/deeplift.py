@@ -31,6 +31,7 @@ from innvest_lite.rules import lift, lift_mixing
 from innvest_lite.rules.lift import Multiplier, Reference, by_sign, contribution, difference, paired
 
 RULES = ("rescale", "reveal_cancel")
+_COMPARE = ("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "Sign")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -309,6 +310,14 @@ class DeepLIFT(ReverseAnalyzer):
                 "Take integrated_gradients, which measures from a reference too, or lrp.cp_lrp_gamma; or let the mean "
                 "gradient between reference and sample stand in, fallback='gradient'.",
             )
+        compared = _compared(graph)
+        if compared:
+            raise UnsupportedLayerError(
+                "DeepLIFT measures from a reference, at which a comparison may come out otherwise than at the sample; it "
+                "has no rule for what compares values of the data:",
+                [UnsupportedNode(node.name, node.kind, "it compares values of the data") for node in compared],
+                "Take integrated_gradients, which measures from a reference too.",
+            )
         references = References.of(self._given_references.value, inputs, several=True)
         return Differences(references, points_of(graph), self.rule == "reveal_cancel")
 
@@ -321,3 +330,16 @@ class DeepLIFT(ReverseAnalyzer):
     def from_config(cls, config: dict) -> DeepLIFT:
         """An analyzer from `get_config`."""
         return super().from_config(from_config(config))
+
+
+def _compared(graph: Graph) -> list:
+    """The nodes that compare numbers which depend on the input; tokens are compared for masks, which stay the sample's."""
+    data, found = set(graph.inputs), []
+    for node in graph.nodes:
+        taken = [value for value in node.inputs if value in data]
+        if taken:
+            data.update(node.values)
+        compares = type(node.operation).__name__ in _COMPARE
+        if compares and any(keras.backend.is_float_dtype(graph.spec(value).dtype) for value in taken):
+            found.append(node)
+    return found

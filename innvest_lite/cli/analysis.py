@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import innvest_lite
-from innvest_lite.answers import Scores, answers_and_scores, kind_of
+from innvest_lite.answers import Scores, answers_and_scores, checked_labels, kind_of
 from innvest_lite.attributions import Attributions, checked_path
 from innvest_lite.cli import arrays, defaults, exponents, models, naming, overwriting, reading, record, samples, texts
 from innvest_lite.cli.pictures import drawn
@@ -63,6 +63,8 @@ def _explain_images(arguments, out):
     truth = naming.truth_of(found, labels, _classes(analyzer))
     if truth.said:
         say(truth.said)
+    if truth.labels is not None:
+        checked_labels(truth.labels, _classes(analyzer) or 1)
     target = models.target_of(arguments.target, analyzer, truth.labels)
     models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     batches = reading.batches_for(arguments, model, places)
@@ -151,7 +153,8 @@ class _Task:
     def _is_correct(self, found, number, path):
         """Whether what is predicted is the true class; None where that is not known, or another class was asked for."""
         true = self._truth.classes.get(path)
-        return None if true is None or found is None or self._target is not None else not found.misses(number, true)
+        asked = self._target is not None or self._analyzer.neuron_selection_mode != "max_activation"
+        return None if true is None or found is None or asked else not found.misses(number, true)
 
     def _true(self, path):
         number = self._truth.classes.get(path)

@@ -42,7 +42,7 @@ def with_reference(options: dict[str, Any], method: str, found: Any) -> dict[str
     from innvest_lite.analyzers.binding import options_of
 
     known = innvest_lite.ANALYZERS.get(method)
-    is_table = isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype.kind == "f"
+    is_table = isinstance(found, np.ndarray) and found.ndim == 2 and len(found) > 1 and found.dtype.kind == "f"
     if known is None or not is_table:
         return options
     wanted = [name for name in ("reference_inputs", "background", "fill") if name in options_of(known.analyzer)]

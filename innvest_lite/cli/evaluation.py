@@ -95,6 +95,8 @@ def _samples(arguments, model):
     generator = np.random.default_rng(arguments.seed)
     if samples is not None:
         array = reading.samples_of(samples, arguments, model)
+        if isinstance(array, dict):
+            raise InvalidInputError("evaluate is for models with one input; this one takes several columns as inputs.")
         places = _chosen(len(array), arguments.limit, generator)
         return array[places], places, [f"{pathlib.Path(samples).name}[{place}]" for place in places], 0
     reading.check_preprocessor(arguments.preprocess)

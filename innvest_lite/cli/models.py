@@ -284,10 +284,17 @@ def target_of(given: Any, analyzer: innvest_lite.Analyzer, labels: Sequence[str]
             f"--target {','.join(map(str, given))} names a position, but the model's output, of shape "
             f"{targets.shape}, has none."
         )
+    places = [place for place, label in enumerate(labels or ()) if label == str(given)]
+    if len(places) > 1 or (isinstance(given, int) and places and places != [given]):
+        raise InvalidInputError(
+            f"--target {given} may be the class of this number or one of {', '.join(map(str, places))}, which --labels "
+            "names so: give it another name there."
+        )
     if not isinstance(given, str) or given == "all":
         return given
     if labels is None or given not in labels:
-        hint = did_you_mean(given, list(labels)) if labels else " Name the classes with --labels."
+        few = f" There are {', '.join(map(repr, labels))}." if labels and len(labels) <= 10 else ""
+        hint = did_you_mean(given, list(labels)) + few if labels else " Name the classes with --labels."
         raise InvalidInputError(
             f'--target {given!r} is neither a whole number from 0, nor ROW,COLUMN,K, nor "all", nor a class.{hint}'
         )

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from innvest_lite.answers import ordered_labels
 from innvest_lite.cli.reading import Found
 from innvest_lite.errors import InvalidInputError
 
@@ -29,7 +30,7 @@ def labels(given: str | None) -> list[str] | None:
     if given is None:
         return None
     path = pathlib.Path(given)
-    if not path.is_file() and "," in given:
+    if not path.is_file() and "," in given and path.suffix.lower() not in (".txt", ".json", ".csv"):
         return [name.strip() for name in given.split(",")]
     if not path.is_file():
         raise InvalidInputError(f"--labels {given!r}: there is no such file, and names have commas between them.")
@@ -47,18 +48,18 @@ def _of_json(text, given):
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"--labels {given!r} is no JSON: {error}.") from error
     if isinstance(found, dict):
-        numbered = found if all(key.isdecimal() for key in found) else {str(value): key for key, value in found.items()}
-        if sorted(numbered, key=_number) != [str(place) for place in range(len(numbered))]:
-            raise InvalidInputError(f"--labels {given!r} should number the classes from 0, each once.")
-        found = [numbered[str(place)] for place in range(len(numbered))]
+        try:
+            found = ordered_labels(found)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"--labels {given!r}: {error}") from error
     if not isinstance(found, list):
         raise InvalidInputError(f"--labels {given!r} should hold a list of names, or a dict of numbers and names.")
     # ImageNet's has an identifier before each name.
     return [str(name[-1] if isinstance(name, list) and name else name) for name in found]
 
 
-def _number(text):
-    return int(text) if text.isdecimal() else -1
+# Folders of these names hold parts of the data, not classes.
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +93,22 @@ def truth_of(found: Found, given: Sequence[str] | None, classes: int | None) -> 
         return Truth({}, None)
     folders = {path: _folder(path, found.root) for path in found.paths}
     if given is not None:
-        numbers = {_plain(name): number for number, name in enumerate(given)}
-        known = {path: numbers.get(_plain(name)) for path, name in folders.items()}
+        exact, plain = _numbers(given), _numbers(map(_plain, given))
+        known = {path: exact.get(name, plain.get(_plain(name))) for path, name in folders.items()}
         unknown = "No folder has the name of a label, so that true classes are not known"
         said = unknown if len(set(folders.values())) > 1 and not any(one is not None for one in known.values()) else ""
         return Truth({path: number for path, number in known.items() if number is not None}, given, said)
     names = sorted(one.name for one in found.root.iterdir() if one.is_dir() and not one.name.startswith("."))
-    if len(names) != classes or not set(folders.values()) <= set(names):
+    if len(names) != classes or not set(folders.values()) <= set(names) or set(map(str.casefold, names)) <= _PARTS:
         return Truth({}, None)
     said = f"The folders are taken for the classes, in the order of their names: {_listed(names)} (--labels says otherwise)"
     return Truth({path: names.index(name) for path, name in folders.items()}, names, said)
+
+
+def _numbers(names):
+    """Name -> number, of the names that are one class's alone."""
+    names = list(names)
+    return {name: number for number, name in enumerate(names) if names.count(name) == 1}
 
 
 def _folder(path, root):

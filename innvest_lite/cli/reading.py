@@ -57,9 +57,11 @@ def found(given: Sequence[str]) -> Found:
     places = [place for one in given for place in _matching(one)]
     paths = dict.fromkeys(path for place in places for path in find_images(place))
     folders = [place if place.is_dir() else place.parent for place in places]
-    root = folders[0] if len(set(folders)) == 1 else pathlib.Path(os.path.commonpath([one.resolve() for one in folders]))
-    if len(set(folders)) > 1:
-        paths = dict.fromkeys(path.resolve() for path in paths)
+    if len(set(folders)) == 1:
+        return Found(tuple(paths), folders[0])
+    # Made absolute without following links, which may lead out of the folders.
+    root = pathlib.Path(os.path.commonpath([os.path.abspath(one) for one in folders]))
+    paths = dict.fromkeys(pathlib.Path(os.path.abspath(path)) for path in paths)
     return Found(tuple(paths), root)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
     kept = evaluation.saved(arguments, [found.name(path) for batch in read for path in batch.paths])
-    explained, left_out, patterns = _explained(arguments, model, methods, inputs, patterns)
+    explained, left_out, patterns = _explained(
+        arguments, model, methods, inputs, patterns, judge.targets(inputs, arguments)
+    )
+    _check_saved(kept, inputs, judge, arguments)
     explained |= {name: (one.values, one.exponents, one.picture) for name, one in kept.items()}
     if not explained:
         raise InvalidInputError("This model supports none of the methods:\n" + "\n".join(left_out))
@@ -78,7 +82,9 @@ def _drawn(found, arguments):
     generator = np.random.default_rng(arguments.seed)
     for path in (found.paths[place] for place in generator.permutation(len(found.paths))):
         folders.setdefault(path.parent, []).append(path)
-    turns = itertools.zip_longest(*(folders[folder] for folder in sorted(folders)))
+    # In another order each time, where there are more folders than images to show.
+    order = generator.permutation(len(folders))
+    turns = itertools.zip_longest(*([*folders.values()][place] for place in order))
     chosen = set(itertools.islice((path for turn in turns for path in turn if path is not None), arguments.limit))
     of_each = f", as many of each of the {len(folders)} folders" if len(folders) > 1 else ""
     say(
@@ -92,8 +98,8 @@ class _Judge:
     """What the model says of images, and what their folders say."""
 
     def __init__(self, model: Any, found: reading.Found, labels: Any) -> None:
-        if len(model.outputs) != 1:
-            raise InvalidInputError(f"A report needs a model with one output, but this one has {len(model.outputs)}.")
+        if len(getattr(model, "outputs", None) or ()) != 1:
+            raise InvalidInputError("A report needs a model with one output, but this one has another number of them.")
         self._analyzer, self._found = innvest_lite.Gradient(model), found
         explainer = self._analyzer.explainer
         kind = kind_of(explainer)
@@ -119,6 +125,18 @@ class _Judge:
             return [{"classes": (), "said": str(one)} for one in answers(self._analyzer, inputs, **given)]
         return [self._judged(found, place, path, arguments.top) for place, path in enumerate(paths)]
 
+    def targets(self, inputs: np.ndarray, arguments: argparse.Namespace) -> Any:
+        """What is explained, where that is not what methods explain by themselves: of one logit, the predicted side."""
+        if not arguments.logits or not self._analyzer.explainer.targets.two_classes:
+            return None
+        found: Any = scores(self._analyzer, inputs, batch_size=arguments.batch_size)
+        return (2.0 * found.predicted - 1).astype("float32")[:, None]
+
+    def misnamed(self, saved: Any, inputs: np.ndarray, batch_size: int) -> int:
+        """Of how many images saved explanations are of another class than the predicted one."""
+        found = scores(self._analyzer, inputs, batch_size=batch_size)
+        return 0 if found is None or saved.targets is None else int((saved.targets != found.predicted).sum())
+
     def _judged(self, found, place, path, top):
         true = self.truth.classes.get(path)
         known = {} if true is None else {"true": found.name(true), "wrong": found.misses(place, true)}
@@ -138,6 +156,21 @@ def _facts(arguments, model, samples, code, patterns, judge):
     return " ".join(said)
 
 
+def _check_saved(kept, inputs, judge, arguments):
+    """Refuses saved explanations of other shapes, and says where they are of another class than is predicted."""
+    for name, one in kept.items():
+        if one.values.ndim != 4 or one.values.shape[:-1] != inputs.shape[:-1]:
+            raise InvalidInputError(
+                f"The attributions by {name} have the shape {one.values.shape}, and the images {inputs.shape}: they are "
+                "of others."
+            )
+        others = judge.misnamed(one, inputs, arguments.batch_size)
+        if others:
+            logging.getLogger("innvest_lite").warning(
+                "The maps of %s are of another class than the predicted one for %d of %d images.", name, others, len(inputs)
+            )
+
+
 def _read(arguments, model, paths):
     """The batches of all images, and the exit code: 1 where some could not be read."""
     batches = reading.batches_for(arguments, model, paths)
@@ -148,7 +181,7 @@ def _read(arguments, model, paths):
     return read, code
 
 
-def _explained(arguments, model, methods, inputs, patterns):
+def _explained(arguments, model, methods, inputs, patterns, target):
     """Method -> (explanations, exponents, what they are shown as); why methods are left out; patterns, where needed."""
     found, left_out = {}, []
     for number, name in enumerate(methods, 1):
@@ -160,7 +193,7 @@ def _explained(arguments, model, methods, inputs, patterns):
         except UnsupportedLayerError as error:
             left_out.append(f"{name}: {error}")
             continue
-        values, powers = analyzer.analyze(inputs, batch_size=arguments.batch_size, return_exponent=True)
+        values, powers = analyzer.analyze(inputs, target, batch_size=arguments.batch_size, return_exponent=True)
         found[name] = values, powers, analyzer.picture
     return found, left_out, patterns
 

@@ -41,8 +41,8 @@ def explain(arguments: argparse.Namespace, out: pathlib.Path) -> int:
     name = f"{source.stem}.{method}"
     result, folder = out / f"{name}.npy", out / name
     kept = {"the file of the samples": [given], **models.files_read(arguments)}
-    check_none_among([result, *(out / one for one in (exponents.NAME, record.JSON, record.CSV))], kept)
     saved = [] if arguments.save is None else [checked_path(arguments.save)]
+    check_none_among([result, *saved, *(out / one for one in (exponents.NAME, record.JSON, record.CSV))], kept)
     overwriting.refuse_existing([result, folder, *saved], arguments)
     options, labels = models.analyzer_options(arguments), naming.labels(arguments.labels)
     model = models.load(arguments.model)

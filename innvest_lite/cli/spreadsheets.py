@@ -45,29 +45,33 @@ class Spreadsheet:
         rows = tuple(tuple(row[place] for place in places) for row in self.rows)
         return Spreadsheet(tuple(columns), rows, self.path)
 
-    def numbers(self) -> np.ndarray:
-        """The cells as float32 `(rows, columns)`.
+    def numbers(self, dtype: str = "float32") -> np.ndarray:
+        """The cells as numbers of a dtype, `(rows, columns)`.
+
+        Args:
+            dtype: of the model's input; whole numbers are read as such.
 
         Raises:
             InvalidInputError: a cell is no number; the message says which.
         """
         return np.array(
             [
-                [self._number(cell, row, name) for cell, name in zip(cells, self.names, strict=True)]
+                [self._number(cell, row, name, dtype) for cell, name in zip(cells, self.names, strict=True)]
                 for row, cells in enumerate(self.rows)
             ],
-            "float32",
+            dtype,
         )
 
-    def _number(self, cell, row, name):
+    def _number(self, cell, row, name, dtype):
+        whole = np.dtype(dtype).kind in "iu"
         try:
-            number = float(cell)
+            number = int(cell) if whole else float(cell)
         except ValueError:
             number = math.nan
-        if not math.isfinite(number):
+        if not math.isfinite(number) or abs(number) > (np.iinfo(dtype) if whole else np.finfo(dtype)).max:
             raise InvalidInputError(
-                f"{self.path!r}: column {name!r} of row {row} holds {cell!r}, which is no number. Choose the columns that "
-                "the model takes, in its order, with --columns A,B,C."
+                f"{self.path!r}: column {name!r} of row {row} holds {cell!r}, which is no number ({dtype}). Choose the "
+                "columns that the model takes, in its order, with --columns A,B,C."
             )
         return number
 
@@ -119,7 +123,7 @@ def inputs_of(table: Spreadsheet, model: Any, columns: Sequence[str] | None) -> 
         found = {}
         for place, tensor in enumerate(inputs):
             one = taken.only([taken.names[place]])
-            cells = np.array(one.rows, object) if tensor.dtype == "string" else one.numbers().astype(tensor.dtype)
+            cells = np.array(one.rows, object) if tensor.dtype == "string" else one.numbers(tensor.dtype)
             found[tensor.name] = cells.reshape(len(cells), *[1] * (len(tensor.shape) - 1))
         return found, taken.names
     taken = table if columns is None else table.only(columns)

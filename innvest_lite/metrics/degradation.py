@@ -136,7 +136,7 @@ def degradation(
         totals = totals_of(patches, given, ranked_by)
         ranks = [_ranks(totals, one) for one in (("most", "least") if order == "both" else (order,))]
     found = watched.curves(patches, min(steps, patches.count), (x, fill, classes), ranks, batch_size, verbose)
-    if order != "random":
+    if order in ("most", "both"):
         _tell_of_little(found[0].mean(0), patches.count)
     return Degradation(found[0], classes, order, patch, None if order == "random" else ranked_by, *found[1:])
 
