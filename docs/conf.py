@@ -41,7 +41,6 @@ html_copy_source = False
 
 myst_heading_anchors = 3
 nb_execution_mode = "off"
-myst_enable_extensions = ["dollarmath"]
 autodoc_default_options = {"members": True, "imported-members": True}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
