@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import innvest_lite
-from innvest_lite.answers import Answer, Scores, answers, scores
+from innvest_lite.answers import Answer, Scores, answers, ordered_labels, scores
 from innvest_lite.errors import InvalidInputError
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
@@ -19,6 +19,8 @@ def made(*stack, shape=(4,)):
 
 def test_an_answer_reads_as_a_sentence():
     assert str(Answer(340, "zebra", 0.984, "probability", 7.1)) == "zebra (340), probability 0.98"
+    near = [str(Answer(3, "class 3", score, "probability", 0.0)) for score in (0.994, 0.9962, 0.99999, 1.0)]
+    assert [one.split("probability ")[1] for one in near] == ["0.99", "0.996", "> 0.999", "1.00"]
     assert str(Answer(3, "class 3", 6.24, "logit", 6.24, 0.9)) == "class 3, logit 6.24 (softmax 0.90)"
     assert str(Answer(None, "the output", -12345.6, "output", -12345.6)) == "the output, output -1.23e+04"
     assert "\x1b" not in str(Answer(1, "\x1b[31mred", 1e-9, "probability", 0.0))
@@ -54,6 +56,67 @@ def test_one_sigmoid_is_two_classes():
     np.testing.assert_allclose([one.score for one in found], np.maximum(share, 1 - share), rtol=1e-5)
     asked = answers(innvest_lite.Gradient(model), X, 0)
     np.testing.assert_allclose([one.score for one in asked], 1 - share, rtol=1e-4, atol=1e-7)
+
+
+def mixed(*parts):
+    """Two softmaxes, or one, put together in some other way than a head."""
+    x = keras.Input((4,))
+    shares = [layers.Dense(3, activation="softmax", kernel_initializer="he_normal")(x) for _ in range(2)]
+    return keras.Model(x, parts[0](*shares))
+
+
+@pytest.mark.parametrize(
+    "joined",
+    [
+        lambda a, b: 0.5 * a + 0.5 * b,
+        lambda a, b: a * layers.Dense(3, activation="sigmoid")(b),
+        lambda a, b: layers.BatchNormalization()(a),
+        lambda a, b: 100 * a,
+    ],
+    ids=["mean", "gate", "normalized", "percent"],
+)
+def test_what_is_made_of_probabilities_is_no_logit(joined):
+    """Its softmax would be no probability of anything."""
+    keras.utils.set_random_seed(0)
+    model = mixed(joined)
+    found = scores(innvest_lite.Gradient(model), X)
+    np.testing.assert_allclose(found.probabilities, model.predict(X, verbose=0), rtol=1e-4, atol=1e-6)
+    assert found.unit != "logit" and found.doubts() == []
+
+
+def test_a_head_that_is_cast_gives_probabilities():
+    """As under mixed precision; explained are the logits."""
+    model = made(layers.Dense(3), layers.Softmax(), layers.Activation("linear", dtype="float32"))
+    found = scores(innvest_lite.Gradient(model), X)
+    assert (found.unit, found.exclusive) == ("probability", True)
+    np.testing.assert_allclose(found.values, model.predict(X, verbose=0), rtol=1e-5)
+
+
+def test_ties_of_probabilities_are_ordered_by_logits():
+    model = made(layers.Dense(3, activation="softmax"))
+    kernel = np.zeros((4, 3), "float32")
+    kernel[0] = 0, 1e-9, 2e-9
+    model.layers[-1].set_weights([kernel, np.zeros(3, "float32")])
+    x = np.abs(X) + 1
+    found = scores(innvest_lite.Gradient(model), x)
+    assert (found.values == found.values[0, 0]).all() and (found.predicted == 2).all()
+    assert found.likeliest(0, 1)[0][0] == "class 2" == answers(innvest_lite.Gradient(model), x)[0].name
+    assert "prefers no class: all have the same" in Scores(found.values[:1], "probability", True).doubts()[0]
+
+
+def test_labels_of_every_order():
+    named = {
+        "number first": {0: "a", 1: "b", 2: "c"},
+        "name first": {"c": 2, "a": 0, "b": 1},
+        "array": np.array(["a", "b", "c"]),
+    }
+    analyzer = innvest_lite.Gradient(made(layers.Dense(3)))
+    for case, labels in named.items():
+        assert [one.name for one in answers(analyzer, X, 2, labels=labels)] == ["c"] * 6, case
+    folders = {"0": 0, "1": 1, "10": 2, "2": 3}
+    assert ordered_labels(folders) == ["0", "1", "10", "2"], "names that are numbers"
+    with pytest.raises(InvalidInputError, match="number the classes from 0"):
+        ordered_labels({0: "a", 2: "b"})
 
 
 HEADS = {
@@ -112,5 +175,13 @@ def test_what_speaks_against_a_model_is_said():
     assert of(sure[:7]) == [] and of(np.tile(good[:1], (7, 1))) == [], "of a few samples nothing is said"
     two = np.array([[0.5 + step, 0.5 - step] for step in generator.uniform(-0.05, 0.05, 20)])
     assert "prefers no class" in of(two)[0] and of(np.where(two > 0.5, 0.7, 0.3)) == []
+    # Probabilities of one class alone may be the same where logits are not, as of a sure model on one folder.
+    same = Scores(np.tile([[1.0, 0.0]], (9, 1)), "probability", True, None, generator.normal(9, 1, (9, 2)))
+    assert same.doubts() and "saturated" in same.doubts()[0]
+    assert (
+        of(np.full((9, 3), 1 / 3) + np.array([0.3, -0.15, -0.15]))
+        and "same of all" in of(np.tile([[0.63, 0.2, 0.17]], (9, 1)))[0]
+    )
+    assert of(np.tile([[0.9, -0.9]], (20, 1)) * generator.uniform(0.5, 1, (20, 1)), "output") == []
     # Of many labels at once, all may be rare, or sure.
     assert of(generator.uniform(0, 0.1, (20, 4)), exclusive=False) == [] and of(sure, exclusive=False) == []

@@ -1,5 +1,6 @@
 """Saved attributions: what goes in comes out, NumPy reads them, damage is an error; the report and `evaluate` take them."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -32,7 +33,9 @@ def test_what_is_saved_is_read_back(made, tmp_path):
     expected = analyzer.analyze(x, [1, 2, 3])
     np.testing.assert_array_equal(found.values, expected)
     assert [str(one) for one in found.answers] == [str(one) for one in answers(analyzer, x, [1, 2, 3])]
+    found = dataclasses.replace(found, exponents=np.array([0, 9, -3], "int32"))
     read = Attributions.load(found.save(tmp_path / "maps.npz"))
+    assert read.exponents.tolist() == [0, 9, -3]
     np.testing.assert_array_equal(read.values, expected)
     assert (read.names, read.answers, read.method) == (found.names, found.answers, "InputTimesGradient")
     assert (read.unit, read.picture, read.sign_tells) == (analyzer.unit, analyzer.picture, True)
@@ -46,9 +49,13 @@ def test_what_is_saved_is_read_back(made, tmp_path):
 
 def test_parts_and_names(made):
     _, _, found = made
+    found = dataclasses.replace(found, exponents=np.array([5, 6, 7], "int32"))
     joined = Attributions.joined([found.at(["b/c"]), found.at(["a", "\udcff"])])
     assert joined.names == ("b/c", "a", "\udcff") and joined.targets.tolist() == [2, 1, 3]
     np.testing.assert_array_equal(joined.values, found.values[[1, 0, 2]])
+    assert joined.exponents.tolist() == [6, 5, 7]
+    without = dataclasses.replace(found, answers=(dataclasses.replace(found.answers[0], index=None), *found.answers[1:]))
+    assert without.targets is None
     with pytest.raises(InvalidInputError, match=r"hold no 'z': they are of 'a', 'b/c'"):
         found.at(["z"])
     with pytest.raises(InvalidInputError, match="names that are not unique"):
@@ -80,6 +87,28 @@ def test_damaged_and_foreign_files(made, tmp_path):
     ):
         with pytest.raises(CorruptFileError, match=message):
             Attributions.load(tmp_path / f"{name}.npz")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<U0", "fortran_order": False, "shape": (10**7,)})
+    with zipfile.ZipFile(tmp_path / "maps.npz") as old, zipfile.ZipFile(tmp_path / "bomb.npz", "w") as new:
+        for name in ("values.npy", "exponents.npy", "classes.npy", "scores.npy", "about.npy"):
+            new.writestr(name, old.read(name))
+        new.writestr("names.npy", header.getvalue())
+    assert (tmp_path / "bomb.npz").stat().st_size < 50_000
+    with pytest.raises(CorruptFileError, match="claims"):
+        Attributions.load(tmp_path / "bomb.npz")
+    for wrong in ({"index": "q"}, {"name": 5}):
+        odd = dataclasses.replace(found, answers=tuple(dataclasses.replace(one, **wrong) for one in found.answers))
+        with zipfile.ZipFile(tmp_path / "maps.npz") as old, zipfile.ZipFile(tmp_path / "odd.npz", "w") as new:
+            about = json.loads(str(np.load(tmp_path / "maps.npz")["about"]))
+            about["answers"] = [dataclasses.asdict(one) for one in odd.answers]
+            written = io.BytesIO()
+            np.save(written, np.array(json.dumps(about)))
+            for name in old.namelist():
+                new.writestr(name, written.getvalue() if name == "about.npy" else old.read(name))
+        with pytest.raises(CorruptFileError, match="of another type"):
+            Attributions.load(tmp_path / "odd.npz")
+    with pytest.raises(InvalidInputError, match="what JSON takes"):
+        Attributions.of(made[0], made[1], odd=np.float32(1))
     with pytest.raises(InvalidInputError, match="There is no file"):
         Attributions.load(tmp_path / "absent.npz")
     with pytest.raises(InvalidInputError, match="let it end in .npz"):

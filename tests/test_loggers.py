@@ -1,5 +1,6 @@
 """Loggers, against what TensorBoard, MLflow and Weights & Biases themselves read back."""
 
+import dataclasses
 import json
 import sys
 
@@ -105,3 +106,25 @@ def test_what_does_not_go(given, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(InvalidInputError, match=f"pip install {name}"):
             getattr(loggers, name)(analyzer, x)
+
+
+def test_pictures_are_of_the_true_values_and_of_these_samples(given):
+    """Exponents are no longer divided out; samples of another size are refused; names need not differ."""
+    analyzer, x = given
+    found = innvest_lite.Attributions.of(analyzer, x, [1, 2], names=["same", "same"])
+    larger = dataclasses.replace(found, exponents=np.full(2, 20, "int32"))
+    plain = [picture for _, picture in loggers._pictures(found, x)]
+    scaled = [picture for _, picture in loggers._pictures(larger, x)]
+    for one, other in zip(plain, scaled, strict=True):
+        assert one.shape != other.shape or (one != other).any(), "the colour bar has other numbers"
+    with pytest.raises(InvalidInputError, match="they are of others"):
+        list(loggers._pictures(found, x[:, :5]))
+    captions = []
+
+    class Run:
+        def log(self, values, step=None):
+            captions.extend(one._caption for one in values["explanations/InputTimesGradient"])
+
+    pytest.importorskip("wandb")
+    loggers.wandb(found, x, run=Run())
+    assert captions == [f"same: {answer}" for answer in found.answers] and captions[0] != captions[1]

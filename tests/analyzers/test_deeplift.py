@@ -381,3 +381,21 @@ def test_the_mean_gradient_stands_in():
         heat = DeepLIFT(model, reference_inputs=0.3, fallback="gradient")(x, target=1)
         rise = (outputs(model, x) - outputs(model, np.full_like(x, 0.3)))[:, 1]
         np.testing.assert_allclose(total(heat), rise, atol=1e-4 * np.abs(rise).max())
+
+
+def _compared(kind):
+    x = keras.Input((5,), name="x")
+    bent = {
+        "where": lambda: keras.ops.where(x > 0, x, 0.1 * x),
+        "cast": lambda: keras.ops.cast(x > 0, "float32") * x,
+        "sign": lambda: keras.ops.sign(x) * x,
+    }[kind]()
+    return keras.Model(x, keras.layers.Dense(2, name="logits")(bent))
+
+
+@pytest.mark.parametrize("kind", ["where", "cast", "sign"])
+@pytest.mark.parametrize("rule", ["rescale", "reveal_cancel"])
+def test_what_compares_values_of_the_data_is_refused(kind, rule):
+    """At a reference it comes out otherwise than at the sample, and the contributions would not sum to the difference."""
+    with pytest.raises(UnsupportedLayerError):
+        DeepLIFT(_compared(kind), rule=rule)

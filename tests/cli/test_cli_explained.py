@@ -14,7 +14,7 @@ from pictures import picture, write_digits
 from PIL import Image
 
 import innvest_lite
-from innvest_lite.cli import naming, reading
+from innvest_lite.cli import naming, reading, spreadsheets
 from innvest_lite.cli.parser import EXAMPLES, build_parser
 from innvest_lite.errors import InvalidInputError
 
@@ -361,3 +361,85 @@ def test_bounds_are_those_of_the_preprocessor(tmp_path, caplog):
         expected = innvest_lite.create_analyzer("deep_taylor.bounded", model, low=low, high=high).analyze(x)[0]
         np.testing.assert_allclose(np.load(tmp_path / out / "a.deep_taylor.bounded.npy"), expected, rtol=1e-4, atol=1e-6)
     assert "outside of the bounds" not in caplog.text
+
+
+def test_a_true_class_is_never_a_namesake(tmp_path):
+    """Labels that differ in case alone, that are there twice; folders that are parts of the data."""
+    write_digits(tmp_path / "case", ["A/1.png", "a/2.png", "b/3.png"])
+    truth = naming.truth_of(reading.found([str(tmp_path / "case")]), ["A", "a", "b"], 3)
+    assert {path.parent.name: number for path, number in truth.classes.items()} == {"A": 0, "a": 1, "b": 2}
+    write_digits(tmp_path / "twice", ["crane/1.png", "b/2.png"])
+    truth = naming.truth_of(reading.found([str(tmp_path / "twice")]), ["crane", "crane", "b"], 3)
+    assert {path.parent.name: number for path, number in truth.classes.items()} == {"b": 2}
+    write_digits(tmp_path / "parts", ["train/1.png", "test/2.png"])
+    assert naming.truth_of(reading.found([str(tmp_path / "parts")]), None, 2) == naming.Truth({}, None)
+    write_digits(tmp_path / "others", ["x/1.png", "y/2.png"])
+    assert (
+        "No folder has the name of a label"
+        in naming.truth_of(reading.found([str(tmp_path / "others")]), ["a", "b"], 2).said
+    )
+    (tmp_path / "indices.json").write_text('{"0": 0, "1": 1, "10": 2, "2": 3}')
+    assert naming.labels(str(tmp_path / "indices.json")) == ["0", "1", "10", "2"]
+    with pytest.raises(InvalidInputError, match="there is no such file"):
+        naming.labels("labels,v2.txt")
+
+
+def test_targets_that_may_be_two_classes(tmp_path, capsys):
+    write_digits(tmp_path / "images", ["a.png"])
+    given = ("analyze", MODEL, tmp_path / "images", "--method", "gradient", "--plain", "--out", tmp_path / "out", *UNIT)
+    numbers = ",".join(str(9 - place) for place in range(10))
+    assert "--target 2 may be the class of this number or one of 7" in fails(
+        capsys, *given, "--labels", numbers, "--target", 2
+    )
+    twice = ",".join(["crane", "crane", *map(str, range(8))])
+    assert "--target crane may be" in fails(capsys, *given, "--labels", twice, "--target", "crane")
+    assert "the model has 10" in fails(capsys, *given, "--labels", "a,b")
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_out_of_several_folders(tmp_path):
+    write_digits(tmp_path, ["a/1.png", "b/2.png", "elsewhere/3.png"])
+    (tmp_path / "a" / "link.png").symlink_to(tmp_path / "elsewhere" / "3.png")
+    found = reading.found([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert sorted(map(found.name, found.paths)) == ["a/1.png", "a/link.png", "b/2.png"]
+
+
+def test_whole_numbers_of_a_table_stay_whole(tmp_path, capsys):
+    identity = keras.Input((1,), name="id", dtype="int64")
+    age = keras.Input((1,), name="age")
+    table = keras.layers.Embedding(3, 2)(keras.ops.mod(identity, 3))
+    model = keras.Model({"id": identity, "age": age}, keras.layers.Dense(1)(keras.layers.Flatten()(table) + age))
+    (tmp_path / "t.csv").write_text("id,age\n16777217,1.5\n")
+    found, _ = spreadsheets.inputs_of(spreadsheets.read(str(tmp_path / "t.csv")), model, None)
+    assert found["id"].tolist() == [[16777217]] and found["id"].dtype == np.int64 and found["age"].tolist() == [[1.5]]
+    for cell in ("7.9", "1e30", "99999999999999999999"):
+        (tmp_path / "t.csv").write_text(f"id,age\n{cell},1\n")
+        with pytest.raises(InvalidInputError, match=f"holds '{cell}', which is no number"):
+            spreadsheets.inputs_of(spreadsheets.read(str(tmp_path / "t.csv")), model, None)
+
+
+def test_many_labels_at_once_are_judged_one_by_one(tmp_path, capsys):
+    """As the report does: a true class is found where its own probability says so, whatever the others."""
+    images = write_digits(tmp_path / "images", ["a/1.png", "b/2.png", "c/3.png"])
+    model = saved(tmp_path, keras.layers.Flatten(), keras.layers.Dense(3, activation="sigmoid"))
+    model.layers[-1].set_weights([np.zeros((784, 3)), np.array([3.0, 1.0, -2.0])])
+    model.save(tmp_path / "model.keras")
+    given = ("--method", "gradient", "--plain", "--out", tmp_path / "out", *UNIT)
+    assert run("analyze", tmp_path / "model.keras", tmp_path / "images", *given) == 0
+    assert [row["correct"] for row in rows_of(tmp_path / "out")] == [True, True, False]
+    assert "1 of 3 predictions are not" in capsys.readouterr().out and len(images) == 3
+
+
+def test_a_method_of_texts_goes_without_being_named(tmp_path, capsys):
+    reader = keras.layers.TextVectorization(output_sequence_length=4, vocabulary=["good", "bad", "film"])
+    stack = [keras.Input((), dtype="string"), reader, keras.layers.Embedding(8, 3), keras.layers.GlobalAveragePooling1D()]
+    keras.Sequential([*stack, keras.layers.Dense(1, activation="sigmoid")]).save(tmp_path / "m.keras")
+    (tmp_path / "said.txt").write_text("good film\nbad film\n")
+    options = ("--labels", "no,yes", "--target", "yes", "--out", tmp_path / "out")
+    assert run("analyze", tmp_path / "m.keras", tmp_path / "said.txt", *options) == 0
+    assert {row["name"] for row in rows_of(tmp_path / "out")} == {"yes"}
+    assert "yes (1), probability" in (tmp_path / "out" / "said.integrated_gradients.html").read_text()
+    assert run("fit", tmp_path / "m.keras", tmp_path / "said.txt", "--out", tmp_path / "p.h5") == 0
+    pattern = ("--method", "pattern.attribution", "--patterns", tmp_path / "p.h5", "--out", tmp_path / "out")
+    assert run("analyze", tmp_path / "m.keras", tmp_path / "said.txt", *pattern) == 0
+    assert "No folder or file is called" in fails(capsys, "analyze", tmp_path / "m.keras", tmp_path / "absent.csv")

@@ -186,6 +186,8 @@ def test_a_curve_that_hardly_moves_is_told(caplog):
     degradation(model, there, x, steps=1)
     degradation(model, None, x, steps=1, order="random", seed=3)
     assert not caplog.records
+    degradation(model, elsewhere, x, steps=1, order="least")
+    assert not caplog.records, "of the least relevant first, little is what should happen"
     degradation(model, elsewhere, x, steps=1)
     assert "The mean probability falls by 0.0000" in caplog.text
 

@@ -148,3 +148,55 @@ def test_names_of_strangers_are_text_there_too():
     one = Sample("a", image, (), {"m": image}, {"m": np.ones((4, 4))}, said="<b>", true="<i>", wrong=True)
     text = page("t", [one])
     assert "<b>" not in text and "<i>" not in text and "wrong: this is &lt;i&gt;" in text
+
+
+def test_more_folders_than_images(tmp_path):
+    """Other folders with another seed, not the first ones always."""
+    photos(tmp_path / "photos", {f"c{number}": 2 for number in range(8)})
+    saved(tmp_path / "model.keras", 3, "softmax")
+    seen = set()
+    for seed in range(4):
+        options = ("-o", tmp_path / "page.html", "--limit", 3, "--seed", seed, *METHODS)
+        assert run("report", tmp_path / "model.keras", tmp_path / "photos", *options) == 0
+        found = [name.split("/")[0] for name in articles(tmp_path / "page.html")]
+        assert len(set(found)) == 3
+        seen |= set(found)
+    assert len(seen) > 3
+
+
+def test_one_logit_is_explained_for_the_predicted_side(tmp_path):
+    """The same weights with a sigmoid and without, told --logits, have the same maps."""
+    photos(tmp_path / "photos", {"a": 3, "b": 3})
+    sums = {}
+    for name, activation, more in (("sigmoid", "sigmoid", ()), ("logit", None, ("--logits",))):
+        saved(tmp_path / "model.keras", 1, activation)
+        assert (
+            run("report", tmp_path / "model.keras", tmp_path / "photos", "-o", tmp_path / "page.html", *METHODS, *more) == 0
+        )
+        text = (tmp_path / "page.html").read_text()
+        values = re.findall(r'data-limit="([^"]*)" data-values="([^"]*)"', text)
+        sums[name] = values
+        assert len(values) == 6
+    assert sums["sigmoid"] == sums["logit"]
+
+
+def test_saved_maps_of_another_class_are_named(tmp_path, capsys):
+    photos(tmp_path / "photos", {"a": 3, "b": 3})
+    saved(tmp_path / "model.keras", 2, "softmax")
+    for target, said in ((1, True), (None, False)):
+        options = [
+            "--method",
+            "gradient",
+            "--plain",
+            "--out",
+            tmp_path / f"o{target}",
+            "--save",
+            tmp_path / f"{target}.npz",
+        ]
+        options += [] if target is None else ["--target", target]
+        assert run("analyze", tmp_path / "model.keras", tmp_path / "photos", *options) == 0
+        capsys.readouterr()
+        given = ("-o", tmp_path / "page.html", "--attributions", tmp_path / f"{target}.npz")
+        assert run("report", tmp_path / "model.keras", tmp_path / "photos", *given) == 0
+        assert ("are of another class than the predicted one" in capsys.readouterr().err) == said
+        assert ("are of another class than the predicted one" in (tmp_path / "page.html").read_text()) == said
