@@ -179,7 +179,7 @@ def answers(
     Example:
         >>> labels = [f"digit {number}" for number in range(10)]
         >>> print(answers(innvest_lite.Gradient(model), images[1:2], labels=labels)[0])
-        digit 1 (1), probability 1.00
+        digit 1 (1), probability > 0.999
     """
     return answers_and_scores(analyzer, x, target, labels, batch_size)[0]
 

@@ -101,7 +101,7 @@ class Attributions:
         Example:
             >>> found = Attributions.of(innvest_lite.InputTimesGradient(model), images[:2], names=["zero", "one"])
             >>> found.values.shape, found.method, str(found.answers[1])
-            ((2, 28, 28, 1), 'InputTimesGradient', 'class 1, probability 1.00')
+            ((2, 28, 28, 1), 'InputTimesGradient', 'class 1, probability > 0.999')
         """
         values, exponents = analyzer.analyze(x, target, batch_size, return_exponent=True)
         if not isinstance(values, np.ndarray):

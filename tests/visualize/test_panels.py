@@ -191,7 +191,7 @@ def test_accents_are_left_out_where_the_font_has_none():
         ({"relevance": {"a": np.full((5, 5), np.nan)}}, r"relevance\['a'\] has 25 values that are NaN"),
         ({"image": np.ones((2, 5, 5, 1))}, r"image has the shape \(2, 5, 5, 1\); expected one image"),
         ({"image": np.ones((5, 5, 2))}, "image has 2 channels"),
-        ({"image": "nothing.png"}, "Cannot read the image 'nothing.png'"),
+        ({"image": "nothing.png"}, "There is no image 'nothing.png'"),
         ({"limit": -1}, "limit is -1"),
         ({"colormap": "heat"}, "No colour map is called 'heat'"),
         ({"opacity": 2}, "opacity is 2"),

@@ -121,7 +121,7 @@ def test_overlays_of_files_and_of_pillows_images(path):
     assert np.array_equal(overlay(relevance.sum(-1), path), expected)
     with pytest.raises(InvalidInputError, match=r"one photograph, \(24, 35, 3\),.*one by one"):
         overlay(np.stack([relevance, relevance]), path)
-    with pytest.raises(InvalidInputError, match=r"Cannot read the image .*nothing\.png"):
+    with pytest.raises(InvalidInputError, match=r"There is no image .*nothing\.png"):
         overlay(relevance, path.with_name("nothing.png"))
 
 
