@@ -263,12 +263,15 @@ class _Walk:
         return value.node if value.node in names or not names else names[0]
 
     def _nowhere(self, why: str) -> _Nowhere:
-        return _Nowhere(
-            UnsupportedLayerError(
-                f"{self.method} looks at what the last pooling over positions takes, and found none: {why}. Name a layer "
-                "whose output has the input's positions: layer=..."
-            )
-        )
+        found = f"{self.method} looks at what the last pooling over positions takes, and found none: {why}."
+        advice = "Name a layer whose output has the input's positions: layer=..."
+        if not any(map(self._has_maps, self.graph.nodes)):
+            advice = "No layer has feature maps, positions and channels: take gradient or lrp.epsilon for such a network."
+        return _Nowhere(UnsupportedLayerError(f"{found} {advice}"))
+
+    def _has_maps(self, node: Node) -> bool:
+        """Whether a node hands on feature maps that `layer=` could name."""
+        return any((places := self.places.get(value)) and places.positions and places.channels for value in node.values)
 
 
 def _pools(form: Form) -> bool:

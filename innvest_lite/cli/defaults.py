@@ -39,14 +39,36 @@ def with_reference(options: dict[str, Any], method: str, found: Any) -> dict[str
         method: its name.
         found: the table, an array `(rows, columns)` of floats; other samples have no such reference.
     """
-    from innvest_lite.analyzers.binding import options_of
-
-    known = innvest_lite.ANALYZERS.get(method)
     is_table = isinstance(found, np.ndarray) and found.ndim == 2 and len(found) > 1 and found.dtype.kind == "f"
-    if known is None or not is_table:
-        return options
-    wanted = [name for name in ("reference_inputs", "background", "fill") if name in options_of(known.analyzer)]
-    if not wanted or set(wanted) & set(options):
+    wanted = _absent(options, method) if is_table else []
+    if not wanted:
         return options
     say(f"What {method} takes for absent is the mean of each column of the table; --option {wanted[0]}=0 takes zeros")
     return {**options, wanted[0]: found.mean(0, dtype="float64").astype("float32")}
+
+
+def tell_of_zeros(options: dict[str, Any], method: str, model: Any) -> None:
+    """Says what is taken for absent where there is no table whose mean would be.
+
+    Args:
+        options: that were given.
+        method: its name.
+        model: the model.
+    """
+    wanted = _absent(options, method)
+    is_table = len(model.inputs) == 1 and len(model.inputs[0].shape) == 2 and "float" in model.inputs[0].dtype
+    if wanted and is_table:
+        say(
+            f"What {method} takes for absent is 0 in each column, where analyze takes the mean of the table: say "
+            f"--option {wanted[0]}=A,B,C with a number for each column"
+        )
+
+
+def _absent(options, method):
+    """The options of a method that say what is absent, if none of them was given."""
+    from innvest_lite.analyzers.binding import options_of
+
+    known = innvest_lite.ANALYZERS.get(method)
+    taken = [] if known is None else options_of(known.analyzer)
+    wanted = [name for name in ("reference_inputs", "background", "fill") if name in taken]
+    return [] if set(wanted) & set(options) else wanted

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 
 import innvest_lite
-from innvest_lite.cli import models, reading
+from innvest_lite.cli import defaults, models, reading
 from innvest_lite.cli.quiet import converting
 from innvest_lite.files import check_none_among, check_not_inside
 
@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = models.analyzer_options(arguments)
     model = models.load(arguments.model)
     analyzer = innvest_lite.create_analyzer(arguments.method, model, **options)
+    defaults.tell_of_zeros(options, arguments.method, model)
     if arguments.preprocess is not None:
         models.check_prepared_alike(options.get("patterns"), arguments.preprocess, model)
     with converting():

@@ -443,3 +443,19 @@ def test_a_method_of_texts_goes_without_being_named(tmp_path, capsys):
     pattern = ("--method", "pattern.attribution", "--patterns", tmp_path / "p.h5", "--out", tmp_path / "out")
     assert run("analyze", tmp_path / "m.keras", tmp_path / "said.txt", *pattern) == 0
     assert "No folder or file is called" in fails(capsys, "analyze", tmp_path / "m.keras", tmp_path / "absent.csv")
+
+
+def test_what_is_absent_of_a_table_is_said_by_export_too(tmp_path, capsys):
+    saved(tmp_path, keras.layers.Dense(2), shape=(3,))
+    given = ("export", tmp_path / "model.keras", "--method", "integrated_gradients", "--out")
+    assert run(*given, tmp_path / "one") == 0
+    assert "takes for absent is 0 in each column" in capsys.readouterr().out
+    assert run(*given, tmp_path / "two", "--option", "reference_inputs=1,2,3") == 0
+    assert "takes for absent" not in capsys.readouterr().out
+
+
+def test_grad_cam_of_a_table_leads_nowhere_else(tmp_path, capsys):
+    saved(tmp_path, keras.layers.Dense(4), keras.layers.Dense(2), shape=(3,))
+    (tmp_path / "t.csv").write_text("a,b,c\n1,2,3\n")
+    message = fails(capsys, "analyze", tmp_path / "model.keras", tmp_path / "t.csv", "--method", "gradcam")
+    assert "No layer has feature maps" in message and "layer=" not in message
