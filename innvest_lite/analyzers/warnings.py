@@ -42,7 +42,8 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray, explainer: 
     if empty.any() and "empty" not in told:
         told.add("empty")
         why = analyzer.zeros_mean if (explained[empty] <= 0).any() else ""
-        _log.warning("The explanations of %d of %d samples are all 0%s.", empty.sum(), len(empty), why)
+        method = type(analyzer).__name__
+        _log.warning("%s: the explanations of %d of %d samples are all 0%s.", method, empty.sum(), len(empty), why)
     negative = explained < 0
     # Of a function of the outputs it starts from each output by itself.
     turns = analyzer.turns_with_the_logit and ending_of(explainer.graph) is None
