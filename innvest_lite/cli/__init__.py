@@ -87,8 +87,8 @@ def _run_command(arguments):
             importlib.import_module("innvest_lite.cli.models").import_modules(arguments.imports)
         module, function = _COMMANDS[arguments.command]
         code = getattr(importlib.import_module(f"innvest_lite.cli.{module}"), function)(arguments)
-        if told.texts:
-            # What was said above a table or a long list is easily missed.
+        if told.texts and arguments.command == "analyze":
+            # What was said above a long table is easily missed.
             _complain(f"{len(told.texts)} warning{'s' if len(told.texts) > 1 else ''}: see above")
         sys.stdout.flush()
     except BrokenPipeError:

@@ -43,7 +43,9 @@ def fails(capsys, *arguments):
     # What earlier commands warned of.
     capsys.readouterr()
     assert run(*arguments) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("innvest-lite: error: ")
+    # Behind what it may have warned of before.
+    warned, begin, message = capsys.readouterr().err.rpartition("innvest-lite: error: ")
+    assert begin and all(line.startswith("innvest-lite: warning: ") for line in warned.splitlines())
+    message = f"{begin}{message}"
     assert "Traceback" not in message
     return message
