@@ -13,7 +13,7 @@ BOTH = [GradCAM, GradCAMPlusPlus]
 
 
 NOWHERE = [
-    ("two_inputs", None, UnsupportedLayerError, "GradCAM.* No feature maps lie between the input 'b' and 'flat'.*layer="),
+    ("two_inputs", None, UnsupportedLayerError, "GradCAM.* the input 'b' and 'flat'.* No layer has feature maps"),
     ("dense", None, UnsupportedLayerError, "GradCAM.* No feature maps lie between the input 'x' and 'first'"),
     ("operators", None, UnsupportedLayerError, "GradCAM.* positions cannot be followed to the input's"),
     ("conv_bn", "out", InvalidInputError, r"The output of 'out' has shape \(None, 3\), without the input's positions"),
