@@ -24,21 +24,24 @@ def run(arguments: argparse.Namespace) -> int:
     models.check_file(arguments.model)
     out, checkpoint = pathlib.Path(arguments.out), arguments.checkpoint
     check_output(out, keep={"the checkpoint": checkpoint} if checkpoint else None)
-    if any(map(texts.is_texts, arguments.data)):
-        return _fit_texts(arguments, out)
+    lines = texts.read(*arguments.data) if [*map(texts.is_texts, arguments.data)] == [True] else None
     samples = reading.array_of(arguments.data)
     data = list(reading.found(arguments.data).paths) if samples is None else [samples]
     check_none_among([out, checkpoint] if checkpoint else [out], {"the data": data, **models.files_read(arguments)})
     overwriting.refuse_existing([out], arguments)
-    if samples is None:
+    if samples is None and lines is None:
         reading.check_preprocessor(arguments.preprocess)
-    elif arrays.is_array(samples):
+    elif samples is not None and arrays.is_array(samples):
         arrays.read(samples, arguments.preprocess)
     model = models.load(arguments.model)
     options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate, "steps": arguments.steps}
     options.update(checkpoint=arguments.checkpoint, batch_size=arguments.batch_size)
     # A moving progress bar only on a terminal; in a file its last line is enough.
     options.update(shard=arguments.shard or (0, 1), verbose=1 if sys.stdout.isatty() else 2)
+    if lines is not None:
+        preprocessor, model = texts.reading(model)
+        prepare: Any = Preprocessor.of(preprocessor)
+        return _saved(innvest_lite.fit_statistics(model, prepare(lines), **options), out, arguments.shard)
     if samples is not None:
         found = reading.samples_of(samples, arguments, model)
         return _saved(innvest_lite.fit_statistics(model, found, **options), out, arguments.shard)
@@ -55,19 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         code = reading.report(images.unreadable, len(images.paths))
     return _saved(statistics, out, arguments.shard) or code
-
-
-def _fit_texts(arguments, out):
-    """Fits the patterns of a model of texts, behind what makes tokens of them; returns the exit code."""
-    (given,) = arguments.data
-    lines = texts.read(given)
-    check_none_among([out], {"the file of the texts": [given], **models.files_read(arguments)})
-    overwriting.refuse_existing([out], arguments)
-    preprocessor, model = texts.reading(models.load(arguments.model))
-    prepare: Any = Preprocessor.of(preprocessor)
-    options = {"estimator": arguments.estimator or DEFAULT, "approximate": arguments.approximate}
-    options.update(batch_size=arguments.batch_size, verbose=1 if sys.stdout.isatty() else 2)
-    return _saved(innvest_lite.fit_statistics(model, prepare(lines), **options), out, None)
 
 
 def merge(arguments: argparse.Namespace) -> int:
