@@ -11,9 +11,8 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.analyzers.averaged import AveragedGradients, Draw
 from innvest_lite.analyzers.base import Analyzer
-from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.noise import Mean, Noise, checked_scale, each_evaluation
-from innvest_lite.analyzers.references import References, from_config
+from innvest_lite.analyzers.references import FromReferences, References, from_config
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.draws import uniform
 from innvest_lite.graph import Graph
@@ -25,7 +24,7 @@ _OF_THE_PLACE = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RandomPath(Noise):
+class RandomPath(FromReferences, Noise):
     """Random places on the ways from random references to the sample, or to what noise makes of it.
 
     Attributes:
@@ -33,20 +32,6 @@ class RandomPath(Noise):
     """
 
     references: References
-
-    differs = True
-
-    def check_inputs(self, arrays: list) -> None:
-        """See `Sampler.check_inputs`."""
-        self.references.check_inputs(arrays)
-
-    def origins(self, explainer: Explainer, inputs: list, points: tuple) -> list:
-        """See `Sampler.origins`: all references."""
-        return self.references.at_points(explainer, inputs, points)
-
-    def measured_from(self, explainer: Explainer, inputs: list, points: tuple) -> Any:
-        """See `Sampler.measured_from`."""
-        return self.references.outputs(explainer, inputs, points)
 
     def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
         """See `Sampler.altered`."""

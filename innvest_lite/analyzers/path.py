@@ -14,9 +14,8 @@ from innvest_lite import backend
 from innvest_lite.analyzers.averaged import AveragedGradients, Draw, Reduction, Sampler, along
 from innvest_lite.analyzers.base import Analyzer
 from innvest_lite.analyzers.binding import engine_for
-from innvest_lite.analyzers.explainer import Explainer
 from innvest_lite.analyzers.gradient import POSTPROCESSES, postprocessed
-from innvest_lite.analyzers.references import References, from_config
+from innvest_lite.analyzers.references import FromReferences, References, from_config
 from innvest_lite.analyzers.strategy import Strategy
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.foreign import familiar
@@ -46,7 +45,7 @@ _QUADRATURES: dict[str, Callable[[int], tuple[np.ndarray, np.ndarray]]] = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Path(Sampler):
+class Path(FromReferences, Sampler):
     """Places on the straight path from a reference to the sample.
 
     Attributes:
@@ -56,20 +55,6 @@ class Path(Sampler):
 
     nodes: np.ndarray
     references: References
-
-    differs = True
-
-    def check_inputs(self, arrays: list) -> None:
-        """See `Sampler.check_inputs`."""
-        self.references.check_inputs(arrays)
-
-    def origins(self, explainer: Explainer, inputs: list, points: tuple) -> list:
-        """See `Sampler.origins`."""
-        return self.references.at_points(explainer, inputs, points)
-
-    def measured_from(self, explainer: Explainer, inputs: list, points: tuple) -> Any:
-        """See `Sampler.measured_from`."""
-        return self.references.outputs(explainer, inputs, points)
 
     def altered(self, x: Any, origin: Any, draw: Draw) -> Any:
         """See `Sampler.altered`."""

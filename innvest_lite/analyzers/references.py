@@ -171,3 +171,23 @@ def from_config(config: dict, option: str = OPTION) -> dict:
     if isinstance(references, list) and len(references) == 1:
         references = references[0]
     return {**config, option: references}
+
+
+class FromReferences:
+    """What samplers share that measure from references; a mixin in front of `Sampler`."""
+
+    references: References
+
+    differs = True
+
+    def check_inputs(self, arrays: list) -> None:
+        """See `Sampler.check_inputs`."""
+        self.references.check_inputs(arrays)
+
+    def origins(self, explainer: Any, inputs: list, points: tuple) -> list:
+        """See `Sampler.origins`: all references."""
+        return self.references.at_points(explainer, inputs, points)
+
+    def measured_from(self, explainer: Any, inputs: list, points: tuple) -> Any:
+        """See `Sampler.measured_from`."""
+        return self.references.outputs(explainer, inputs, points)

@@ -132,10 +132,11 @@ def _tell_of_scaled_twice(explainer, arrays):
     if "twice" in explainer.told:
         return
     for value, array, name in zip(explainer.graph.inputs, arrays, explainer.inputs.names, strict=True):
-        if array.ndim != 4 or array.dtype.kind != "f" or not array.size or not 0 < np.abs(array).max() <= 1:
-            continue
         step = next((step for step in explainer.plan.steps if value in step.node.inputs), None)
-        if step is not None and _shrinks(step, array[:1]):
+        # The model first, which costs nothing: the numbers of all samples are read only where something scales them.
+        if step is None or step.form.kind != "scale" or array.ndim != 4 or array.dtype.kind != "f" or not array.size:
+            continue
+        if 0 < np.abs(array).max() <= 1 and _shrinks(step, array[:1]):
             explainer.told.add("twice")
             _log.warning(
                 "Input %r holds numbers up to %.3g, and the model itself scales pixels in 0 to 255 (%s), so that nearly "
@@ -148,8 +149,6 @@ def _tell_of_scaled_twice(explainer, arrays):
 
 def _shrinks(step, one):
     """Whether a node takes all that it sees to less than a twentieth, as a division by 127.5 or 255 does."""
-    if step.form.kind != "scale":
-        return False
     there, here = (backend.to_numpy(step.form.forward(given)[0]) for given in (one, np.zeros_like(one)))
     return float(np.abs(there - here).max()) < _OF_PIXELS * float(np.abs(one).max())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,16 +165,8 @@ def degraded(
     watched = models.with_probabilities(model, arguments.logits, regression_fails=True)
     say(f"{RANDOM}, {len(samples)} samples")
     found = {RANDOM: degradation(watched, None, samples, **{**options, "order": "random"}, verbose=1)}
-    unsupported = []
-    for number, name in enumerate(methods, 1):
-        say(f"{name}, {number} of {len(methods)}")
-        try:
-            if models.needs_patterns(name) and patterns is None:
-                patterns = fitted(arguments, model, samples)
-            analyzer = models.create(name, model, patterns, found=samples)
-        except UnsupportedLayerError as error:
-            unsupported.append(f"{name}: {error}")
-            continue
+    analyzers = Analyzers(arguments, model, methods, samples, patterns)
+    for name, analyzer in analyzers:
         found[name] = degradation(watched, analyzer, samples, **options, verbose=1)
         if scores is not None:
             scores.add(name, analyzer)
@@ -186,13 +178,56 @@ def degraded(
             complain(f"warning: {name} explains another class than is predicted of {others} of {len(samples)} samples.")
         if scores is not None:
             scores.add(name, part.values)
-    return degradation_table(found, baseline=RANDOM), unsupported
+    return degradation_table(found, baseline=RANDOM), analyzers.left_out
 
 
-def fitted(arguments: argparse.Namespace, model: Any, samples: np.ndarray) -> innvest_lite.Patterns:
-    """Patterns fitted on the samples themselves."""
-    say(f"Fitting the patterns on the {len(samples)} samples themselves; use --patterns for patterns fitted on other data")
-    return innvest_lite.fit_patterns(model, samples, batch_size=arguments.batch_size, verbose=1)
+class Analyzers:
+    """Pairs (name, analyzer) of several methods, one after the other; what is not supported is left out.
+
+    Args:
+        arguments: of the command.
+        model: the model.
+        methods: the names.
+        samples: on which patterns are fitted, when the first method wants some, and which know what is absent of a table.
+        patterns: that were given, or None.
+        pixels: whether samples are made of images by the command's preprocessor, which knows their bounds.
+
+    Attributes:
+        patterns: those that are used, once some are.
+        left_out: a message for each method that the model does not support.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        model: Any,
+        methods: Sequence[str],
+        samples: np.ndarray,
+        patterns: innvest_lite.Patterns | None,
+        *,
+        pixels: bool = False,
+    ) -> None:
+        self.patterns, self.left_out = patterns, list[str]()
+        self._arguments, self._model, self._methods, self._samples = arguments, model, methods, samples
+        self._prepare = models.preprocessor(arguments.preprocess, model) if pixels else None
+
+    def __iter__(self) -> Iterator[tuple[str, innvest_lite.Analyzer]]:
+        for number, name in enumerate(self._methods, 1):
+            say(f"{name}, {number} of {len(self._methods)}")
+            try:
+                if models.needs_patterns(name) and self.patterns is None:
+                    self.patterns = self._fitted()
+                analyzer = models.create(name, self._model, self.patterns, self._prepare, self._samples)
+            except UnsupportedLayerError as error:
+                self.left_out.append(f"{name}: {error}")
+                continue
+            yield name, analyzer
+
+    def _fitted(self):
+        """Patterns fitted on the samples themselves."""
+        count = len(self._samples)
+        say(f"Fitting the patterns on the {count} samples themselves; use --patterns for patterns fitted on other data")
+        return innvest_lite.fit_patterns(self._model, self._samples, batch_size=self._arguments.batch_size, verbose=1)
 
 
 def measured_signal(arguments: argparse.Namespace, model: Any, samples: np.ndarray) -> SignalQuality:

@@ -232,13 +232,15 @@ def with_probabilities(model: Any, logits: bool = False, regression_fails: bool 
     from innvest_lite.answers import LOGIT, kind_of
 
     if not logits:
-        targets = innvest_lite.Gradient(model).explainer.targets if len(model.outputs) == 1 else None
-        if targets is not None and targets.classes == 1 and not targets.is_dense and regression_fails:
+        if len(model.outputs) != 1:
+            return model
+        explainer = innvest_lite.Gradient(model).explainer
+        if explainer.targets.classes == 1 and not explainer.targets.is_dense and regression_fails:
             raise InvalidInputError(
                 "The model gives one number without a sigmoid, as a regression does, of which there is no probability that "
                 "could fall: its degradation cannot be measured. If it is the logit of two classes, say --logits."
             )
-        seen = kind_of(innvest_lite.Gradient(model).explainer) if len(model.outputs) == 1 else None
+        seen = kind_of(explainer)
         if seen is None or seen[0] != LOGIT:
             return model
         say("The model ends in logits: probabilities are their softmax")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from innvest_lite.answers import ordered_labels
+from innvest_lite.cli import plain_text
 from innvest_lite.cli.reading import Found
 from innvest_lite.errors import InvalidInputError
 
@@ -34,10 +35,7 @@ def labels(given: str | None) -> list[str] | None:
         return [name.strip() for name in given.split(",")]
     if not path.is_file():
         raise InvalidInputError(f"--labels {given!r}: there is no such file, and names have commas between them.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"--labels {given!r} is not text in UTF-8: {error}.") from error
+    text = plain_text.read(given)
     return _of_json(text, given) if path.suffix.lower() == ".json" else text.rstrip("\n").split("\n")
 
 

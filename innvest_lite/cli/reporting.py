@@ -14,10 +14,10 @@ from PIL import Image
 
 import innvest_lite
 from innvest_lite import report
-from innvest_lite.answers import answers, checked_labels, kind_of, scores
+from innvest_lite.answers import Answer, Scores, answers_and_scores, checked_labels, kind_of
 from innvest_lite.cli import evaluation, models, naming, reading, table_report
-from innvest_lite.cli.terminal import WARNINGS, complain, say
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.cli.terminal import complain, say, told_so_far
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among
 from innvest_lite.images import load_photo
 from innvest_lite.visualize.suited import as_bytes, suited
@@ -44,34 +44,32 @@ def run(arguments: argparse.Namespace) -> int:
     model = models.load(arguments.model)
     watched = models.with_probabilities(model, arguments.logits)
     models.check_prepared_alike(patterns, arguments.preprocess, model)
-    judge = _Judge(watched, found, labels)
+    judge = _Judge(watched, found, labels, arguments.logits)
     read, code = _read(arguments, model, paths)
     inputs = np.concatenate([batch.inputs for batch in read])
     kept = evaluation.saved(arguments, [found.name(path) for batch in read for path in batch.paths])
-    explained, left_out, patterns = _explained(
-        arguments, model, methods, inputs, patterns, judge.targets(inputs, arguments)
-    )
-    _check_saved(kept, inputs, judge, arguments)
+    judge.look(inputs, arguments.batch_size)
+    analyzers = evaluation.Analyzers(arguments, model, methods, inputs, patterns, pixels=True)
+    explained = {}
+    for name, analyzer in analyzers:
+        given: dict[str, Any] = {"batch_size": arguments.batch_size, "return_exponent": True}
+        explained[name] = *analyzer.analyze(inputs, judge.targets, **given), analyzer.picture
+    patterns, left_out = analyzers.patterns, analyzers.left_out
+    _check_saved(kept, inputs, judge)
     explained |= {name: (one.values, one.exponents, one.picture) for name, one in kept.items()}
     if not explained:
         raise InvalidInputError("This model supports none of the methods:\n" + "\n".join(left_out))
-    samples = _samples(arguments, judge, read, inputs, explained)
+    samples = _samples(arguments, judge, read, explained)
     options, more = _measured(arguments, model, [name for name in methods if name in explained], inputs, patterns, kept)
     for doubt in judge.doubts:
         complain(f"warning: {doubt}")
     facts = _facts(arguments, model, samples, code, patterns, judge)
     title = f"Explanations of {pathlib.Path(arguments.model).name}"
-    report.write(out, title, samples, facts=facts, warnings=told_so_far(judge.doubts), **options)
+    report.write(out, title, samples, facts=facts, warnings=[*judge.doubts, *told_so_far()], **options)
     say(f"Wrote {out}: {len(samples)} images, {len(explained)} methods")
     for message in dict.fromkeys([*left_out, *more]):
         complain(f"left out: {message}")
     return 1 if left_out else code
-
-
-def told_so_far(doubts: Sequence[str]) -> list[str]:
-    """What the command has warned of, and doubts about the model: who is handed the page alone shall read them too."""
-    told = WARNINGS.get()
-    return [*doubts, *(told.texts if told is not None else ())]
 
 
 def _drawn(found, arguments):
@@ -97,7 +95,7 @@ def _drawn(found, arguments):
 class _Judge:
     """What the model says of images, and what their folders say."""
 
-    def __init__(self, model: Any, found: reading.Found, labels: Any) -> None:
+    def __init__(self, model: Any, found: reading.Found, labels: Any, logits: bool) -> None:
         if len(getattr(model, "outputs", None) or ()) != 1:
             raise InvalidInputError("A report needs a model with one output, but this one has another number of them.")
         self._analyzer, self._found = innvest_lite.Gradient(model), found
@@ -106,7 +104,9 @@ class _Judge:
         classes = explainer.targets.classes if kind is not None else None
         if labels is not None:
             checked_labels(labels, classes or 1)
-        self.doubts: list[str] = []
+        self._answers: list[Answer] = []
+        self._scores: Scores | None = None
+        self._of_one_logit = logits and explainer.targets.two_classes
         self.truth = naming.truth_of(found, labels, classes)
         self.many_at_once = kind is not None and not kind[1]
         if self.truth.said:
@@ -116,26 +116,34 @@ class _Judge:
         """What an image is called."""
         return self._found.name(path)
 
-    def __call__(self, paths: Sequence[pathlib.Path], inputs: np.ndarray, arguments: argparse.Namespace) -> list[dict]:
+    def look(self, inputs: np.ndarray, batch_size: int) -> None:
+        """Asks the model about the images, once for all that is said of them."""
+        given: dict[str, Any] = {"labels": self.truth.labels, "batch_size": batch_size}
+        self._answers, self._scores = answers_and_scores(self._analyzer, inputs, **given)
+
+    @property
+    def doubts(self) -> list[str]:
+        """What speaks against the model, see `Scores.doubts`."""
+        return [] if self._scores is None else self._scores.doubts()
+
+    def said(self, paths: Sequence[pathlib.Path], top: int) -> list[dict]:
         """For each image the fields of a `report.Sample` that say what it is taken for and what it is."""
-        given: dict[str, Any] = {"labels": self.truth.labels, "batch_size": arguments.batch_size}
-        found = scores(self._analyzer, inputs, **given)
-        self.doubts = [] if found is None else found.doubts()
-        if found is None:
-            return [{"classes": (), "said": str(one)} for one in answers(self._analyzer, inputs, **given)]
-        return [self._judged(found, place, path, arguments.top) for place, path in enumerate(paths)]
+        if self._scores is None:
+            return [{"classes": (), "said": str(one)} for one in self._answers]
+        return [self._judged(self._scores, place, path, top) for place, path in enumerate(paths)]
 
-    def targets(self, inputs: np.ndarray, arguments: argparse.Namespace) -> Any:
+    @property
+    def targets(self) -> Any:
         """What is explained, where that is not what methods explain by themselves: of one logit, the predicted side."""
-        if not arguments.logits or not self._analyzer.explainer.targets.two_classes:
+        if self._scores is None or not self._of_one_logit:
             return None
-        found: Any = scores(self._analyzer, inputs, batch_size=arguments.batch_size)
-        return (2.0 * found.predicted - 1).astype("float32")[:, None]
+        return (2.0 * self._scores.predicted - 1).astype("float32")[:, None]
 
-    def misnamed(self, saved: Any, inputs: np.ndarray, batch_size: int) -> int:
+    def misnamed(self, saved: Any) -> int:
         """Of how many images saved explanations are of another class than the predicted one."""
-        found = scores(self._analyzer, inputs, batch_size=batch_size)
-        return 0 if found is None or saved.targets is None else int((saved.targets != found.predicted).sum())
+        if self._scores is None or saved.targets is None:
+            return 0
+        return int((saved.targets != self._scores.predicted).sum())
 
     def _judged(self, found, place, path, top):
         true = self.truth.classes.get(path)
@@ -156,7 +164,7 @@ def _facts(arguments, model, samples, code, patterns, judge):
     return " ".join(said)
 
 
-def _check_saved(kept, inputs, judge, arguments):
+def _check_saved(kept, inputs, judge):
     """Refuses saved explanations of other shapes, and says where they are of another class than is predicted."""
     for name, one in kept.items():
         if one.values.ndim != 4 or one.values.shape[:-1] != inputs.shape[:-1]:
@@ -164,7 +172,7 @@ def _check_saved(kept, inputs, judge, arguments):
                 f"The attributions by {name} have the shape {one.values.shape}, and the images {inputs.shape}: they are "
                 "of others."
             )
-        others = judge.misnamed(one, inputs, arguments.batch_size)
+        others = judge.misnamed(one)
         if others:
             logging.getLogger("innvest_lite").warning(
                 "The maps of %s are of another class than the predicted one for %d of %d images.", name, others, len(inputs)
@@ -181,24 +189,7 @@ def _read(arguments, model, paths):
     return read, code
 
 
-def _explained(arguments, model, methods, inputs, patterns, target):
-    """Method -> (explanations, exponents, what they are shown as); why methods are left out; patterns, where needed."""
-    found, left_out = {}, []
-    for number, name in enumerate(methods, 1):
-        say(f"{name}, {number} of {len(methods)}")
-        try:
-            if models.needs_patterns(name) and patterns is None:
-                patterns = evaluation.fitted(arguments, model, inputs)
-            analyzer = models.create(name, model, patterns, models.preprocessor(arguments.preprocess, model))
-        except UnsupportedLayerError as error:
-            left_out.append(f"{name}: {error}")
-            continue
-        values, powers = analyzer.analyze(inputs, target, batch_size=arguments.batch_size, return_exponent=True)
-        found[name] = values, powers, analyzer.picture
-    return found, left_out, patterns
-
-
-def _samples(arguments, judge, read, inputs, explained):
+def _samples(arguments, judge, read, explained):
     """A `report.Sample` for each image."""
     pixels = np.concatenate([batch.pixels for batch in read])
     paths = [path for batch in read for path in batch.paths]
@@ -214,7 +205,7 @@ def _samples(arguments, judge, read, inputs, explained):
             values={name: found[place] for name, found in sums.items()},
             **said,
         )
-        for place, (path, said) in enumerate(zip(paths, judge(paths, inputs, arguments), strict=True))
+        for place, (path, said) in enumerate(zip(paths, judge.said(paths, arguments.top), strict=True))
     ]
 
 

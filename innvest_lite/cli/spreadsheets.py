@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from innvest_lite.cli import plain_text
 from innvest_lite.errors import InvalidInputError, did_you_mean
 
 ENDING = ".csv"
@@ -82,13 +82,7 @@ def read(path: str) -> Spreadsheet:
     Raises:
         InvalidInputError: there is no such file, it is not UTF-8, or its rows differ in length.
     """
-    place = pathlib.Path(path)
-    if not place.is_file():
-        raise InvalidInputError(f"There is no file {path!r}; correct the path.")
-    try:
-        text = place.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"The file {path!r} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    text = plain_text.read(path)
     first = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
     try:

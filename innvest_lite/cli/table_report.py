@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,8 @@ import innvest_lite
 from innvest_lite import report
 from innvest_lite.answers import answers_and_scores
 from innvest_lite.cli import arrays, evaluation, models, naming, spreadsheets
-from innvest_lite.cli.terminal import WARNINGS, complain, say
-from innvest_lite.errors import InvalidInputError, UnsupportedLayerError
+from innvest_lite.cli.terminal import complain, say, told_so_far
+from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among
 
 METHODS = ("input_t_gradient", "integrated_gradients", "lrp.epsilon", "pattern.attribution")
@@ -34,7 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     rows, labels = every[places], naming.labels(arguments.labels)
     row_names = [f"{pathlib.Path(path).name}[{place}]" for place in places]
     said, found = answers_and_scores(innvest_lite.Gradient(model), rows, labels=labels, batch_size=arguments.batch_size)
-    explained, left_out = _explained(arguments, model, methods, every, rows, patterns)
+    analyzers = evaluation.Analyzers(arguments, model, methods, every, patterns)
+    explained: dict[str, np.ndarray] = {}
+    options: dict[str, Any] = {"batch_size": arguments.batch_size, "return_exponent": True}
+    for name, analyzer in analyzers:
+        explained[name] = _scaled(*analyzer.analyze(rows, **options))
+    left_out = analyzers.left_out
     explained |= {name: _scaled(one.values, one.exponents) for name, one in evaluation.saved(arguments, row_names).items()}
     if not explained:
         raise InvalidInputError("This model supports none of the methods:\n" + "\n".join(left_out))
@@ -50,8 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         for number, name in enumerate(row_names)
     ]
     facts = f"{model.name}, {len(made)} rows. Each explanation is of {'the predicted class' if found else 'the output'}."
-    told_texts = WARNINGS.get()
-    told = [*doubts, *(told_texts.texts if told_texts is not None else ())]
+    told = [*doubts, *told_so_far()]
     report.write(out, f"Explanations of {pathlib.Path(arguments.model).name}", made, facts=facts, warnings=told)
     say(f"Wrote {out}: {len(made)} rows, {len(explained)} methods")
     for message in [*(f"warning: {doubt}" for doubt in doubts), *(f"left out: {one}" for one in left_out)]:
@@ -72,22 +77,6 @@ def _table(path, arguments, model):
             "analyze or evaluate."
         )
     return rows, names
-
-
-def _explained(arguments, model, methods, every, rows, patterns):
-    """Method -> explanations of the rows; why methods are left out. Patterns are fitted on all rows."""
-    found, left_out = {}, []
-    for number, name in enumerate(methods, 1):
-        say(f"{name}, {number} of {len(methods)}")
-        try:
-            if models.needs_patterns(name) and patterns is None:
-                patterns = evaluation.fitted(arguments, model, every)
-            analyzer = models.create(name, model, patterns, found=every)
-        except UnsupportedLayerError as error:
-            left_out.append(f"{name}: {error}")
-            continue
-        found[name] = _scaled(*analyzer.analyze(rows, batch_size=arguments.batch_size, return_exponent=True))
-    return found, left_out
 
 
 def _scaled(values, exponents):

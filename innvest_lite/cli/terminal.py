@@ -72,3 +72,9 @@ class Warnings(logging.Handler):
 
 WARNINGS: contextvars.ContextVar[Warnings | None] = contextvars.ContextVar("warnings", default=None)
 """Of the command that runs."""
+
+
+def told_so_far() -> list[str]:
+    """What the command that runs has warned of: who is handed a page alone shall read it too."""
+    told = WARNINGS.get()
+    return [] if told is None else [*told.texts]

@@ -10,7 +10,7 @@ from typing import Any
 
 import innvest_lite
 from innvest_lite.answers import answers_and_scores
-from innvest_lite.cli import models, naming, overwriting, record
+from innvest_lite.cli import models, naming, overwriting, plain_text, record
 from innvest_lite.cli.terminal import complain, say
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import check_none_among, replacing
@@ -35,14 +35,7 @@ def read(path: str) -> list[str]:
     Raises:
         InvalidInputError: there is no such file, it is not UTF-8, or holds no text.
     """
-    place = pathlib.Path(path)
-    if not place.is_file():
-        raise InvalidInputError(f"There is no file {path!r}; correct the path.")
-    try:
-        lines = place.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"The file {path!r} is not UTF-8 text: {error}. Save it as UTF-8.") from error
-    found = [line.strip() for line in lines if line.strip()]
+    found = [line.strip() for line in plain_text.read(path).splitlines() if line.strip()]
     if not found:
         raise InvalidInputError(f"The file {path!r} holds no text; expected one on each line.")
     return found
