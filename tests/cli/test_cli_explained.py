@@ -440,7 +440,8 @@ def test_a_method_of_texts_goes_without_being_named(tmp_path, capsys):
     assert {row["name"] for row in rows_of(tmp_path / "out")} == {"yes"}
     assert "yes (1), probability" in (tmp_path / "out" / "said.integrated_gradients.html").read_text()
     assert run("fit", tmp_path / "m.keras", tmp_path / "said.txt", "--out", tmp_path / "p.h5") == 0
-    assert run("fit", tmp_path / "m.keras", tmp_path / "said.txt", "--out", tmp_path / "part.h5", "--shard", "1/2") == 0
+    part = ("--out", tmp_path / "part.h5", "--shard", "1/2", "--batch-size", 1)
+    assert run("fit", tmp_path / "m.keras", tmp_path / "said.txt", *part) == 0
     assert innvest_lite.PatternStatistics.load(tmp_path / "part.h5").samples == 1, "no option is ignored"
     pattern = ("--method", "pattern.attribution", "--patterns", tmp_path / "p.h5", "--out", tmp_path / "out")
     assert run("analyze", tmp_path / "m.keras", tmp_path / "said.txt", *pattern) == 0
