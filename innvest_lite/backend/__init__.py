@@ -1,15 +1,18 @@
 """What the rest of the package uses of TensorFlow; the only room that imports it.
 
-`tensorflow` has reverse mode, compilation, replicas and exact powers of two; `recorded` keeps what is made of weights;
+`tensorflow` has reverse mode, compilation and exact powers of two; `kernels` and `replicas` have the products with which a
+fit gathers and the devices that it gathers on; `recorded` keeps what is made of weights;
 `portable` and `formats` make files of compiled functions; `summaries` writes for TensorBoard. All else is written with
 `keras.ops`.
 """
 
+from innvest_lite.backend.kernels import convolution_vjp_kernel, dense_vjp_kernel, depthwise_vjp_kernel
 from innvest_lite.backend.recorded import Captured, recorded, shapes_of, variable_of, with_weights
+from innvest_lite.backend.replicas import Replicas
+from innvest_lite.backend.sharing import once, weights_stay
 from innvest_lite.backend.tensorflow import (
     VERSION,
     OperationError,
-    Replicas,
     Untracked,
     add_up,
     after,
@@ -32,11 +35,14 @@ from innvest_lite.backend.tensorflow import (
     scale_wide,
     scan,
     shifted,
+    size,
+    split,
     stablehlo,
     tensor_spec,
     to_numpy,
     view,
     vjp,
+    when,
     within,
     words,
 )
@@ -53,6 +59,9 @@ __all__ = [
     "at_least_one",
     "batch_spec",
     "compiled",
+    "convolution_vjp_kernel",
+    "dense_vjp_kernel",
+    "depthwise_vjp_kernel",
     "divide_no_nan",
     "eagerly",
     "exponents",
@@ -64,18 +73,23 @@ __all__ = [
     "loop",
     "scan",
     "numpy_dtype",
+    "once",
     "recorded",
     "require_within",
     "scale_by_powers_of_two",
     "scale_wide",
     "shapes_of",
     "shifted",
+    "size",
+    "split",
     "stablehlo",
     "tensor_spec",
     "to_numpy",
     "variable_of",
     "view",
     "vjp",
+    "weights_stay",
+    "when",
     "with_weights",
     "within",
     "words",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -164,34 +165,34 @@ class LinearForm(Form):
         # In float32 at least: gamma / sqrt(variance) of a channel that hardly varies leaves float16.
         kernel = _wide(self.raw_kernel())
         scale = self._scale()
-        return kernel if scale is None else kernel * ops.cast(self.spread_over_kernel(scale), kernel.dtype)
+        return kernel if scale is None else kernel * as_dtype(self.spread_over_kernel(scale), kernel.dtype)
 
     def bias(self) -> Any:
         """The effective bias in `unit_shape`; None where there is none."""
         bias = self.raw_bias()
-        bias = None if bias is None else ops.reshape(_wide(bias), self.unit_shape)
-        scale = self._scale()
-        if scale is None:
-            return bias
+        bias = None if bias is None else shaped(_wide(bias), self.unit_shape)
+        return bias if self.node.batchnorm is None else backend.once((id(self), "bias"), lambda: self._fused_bias(bias))
+
+    def _fused_bias(self, bias):
         layer = self.node.batchnorm
-        mean = ops.reshape(_wide(layer.moving_mean), self.unit_shape)
-        bias = (0 if bias is None else bias) - mean
-        beta = ops.reshape(_wide(layer.beta), self.unit_shape) if layer.center else 0
-        return bias * scale + beta
+        mean = shaped(_wide(layer.moving_mean), self.unit_shape)
+        scaled = (-mean if bias is None else bias - mean) * self._scale()
+        return scaled + shaped(_wide(layer.beta), self.unit_shape) if layer.center else scaled
 
     def _scale(self):
         """The factor of each unit in the fused BatchNormalization, in `unit_shape`; None without one."""
+        return None if self.node.batchnorm is None else backend.once((id(self), "scale"), self._fused_scale)
+
+    def _fused_scale(self):
         layer = self.node.batchnorm
-        if layer is None:
-            return None
         scale = ops.rsqrt(_wide(layer.moving_variance) + layer.epsilon)
         scale = scale * _wide(layer.gamma) if layer.scale else scale
-        return ops.reshape(scale, self.unit_shape)
+        return shaped(scale, self.unit_shape)
 
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The node's output, a tuple of one, in the layer's compute dtype."""
         # Rounded to the layer's compute dtype, as the model itself does.
-        kernel = ops.cast(self.kernel(), self.node.output_specs[0].dtype)
+        kernel = as_dtype(self.kernel(), self.node.output_specs[0].dtype)
         return self.completed(inputs, self.evaluate(inputs, kernel))
 
     def completed(self, inputs: tuple[Any, ...], linear: Any) -> tuple[Any, ...]:
@@ -205,8 +206,8 @@ class LinearForm(Form):
             A tuple of one tensor, of the output's shape.
         """
         dtype, bias = self.node.output_specs[0].dtype, self.bias()
-        linear = ops.cast(linear, dtype)
-        return (linear if bias is None else linear + ops.cast(self.spread(bias), dtype),)
+        linear = as_dtype(linear, dtype)
+        return (linear if bias is None else linear + as_dtype(self.spread(bias), dtype),)
 
     def linear_part(self, output: Any) -> Any:
         """y = w'x: a forward output without its bias, float32 or wider."""
@@ -224,18 +225,22 @@ class LinearForm(Form):
             A tensor of the output's shape, float32 or wider.
         """
         output, bias = _wide(output), self.bias()
-        shift = pivot if bias is None else bias + ops.cast(pivot, bias.dtype)
-        return output - ops.cast(self.spread(shift), output.dtype)
+        shift = pivot if bias is None else bias + as_dtype(pivot, bias.dtype)
+        return output - as_dtype(self.spread(shift), output.dtype)
 
     def spread(self, per_unit: Any) -> Any:
         """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the output."""
         rank = len(self.node.output_specs[0].shape)
         # A depthwise kernel has its units on two axes, channels and multiplier, which are one axis of the output.
         if len(self.unit_axes) != len(self.unit_shape):
-            per_unit = ops.reshape(per_unit, (-1,))
+            per_unit = shaped(per_unit, (math.prod(self.unit_shape),))
         order = np.argsort(self.unit_axes)
-        per_unit = ops.transpose(per_unit, tuple(order))
+        # What moves nothing is left out: a fit's graph has thousands of operations, each of which takes time to trace.
+        if list(order) != sorted(order):
+            per_unit = ops.transpose(per_unit, tuple(order))
         sizes = dict(zip(sorted(self.unit_axes), per_unit.shape, strict=True))
+        if len(sizes) == 1 and rank - 1 in sizes:
+            return per_unit
         return ops.reshape(per_unit, tuple(sizes.get(axis, 1) for axis in range(rank)))
 
     @property
@@ -246,16 +251,18 @@ class LinearForm(Form):
 
     def spread_over_kernel(self, per_unit: Any) -> Any:
         """Shapes one number a unit, `per_unit` of `unit_shape`, so that it broadcasts against the kernel."""
-        return ops.expand_dims(per_unit, self.fan_in)
+        sizes = enumerate(self.kernel_shape)
+        return ops.reshape(per_unit, tuple(1 if axis in self.fan_in else size for axis, size in sizes))
 
     def per_unit(self, values: Any) -> Any:
         """Sums output-shaped values over samples and positions; the result has `unit_shape`."""
         rank = len(values.shape)
         positions = tuple(axis for axis in range(1, rank) if axis not in self.unit_axes)
         # Sample by sample first: TensorFlow adds up one by one in float32, in which 2**24 + 1 is 2**24.
-        sums = ops.sum(ops.sum(values, axis=positions, keepdims=True), axis=(0, *positions))
-        ranks = np.argsort(np.argsort(self.unit_axes))
-        return ops.reshape(ops.transpose(sums, tuple(ranks)), self.unit_shape)
+        sums = ops.sum(ops.sum(values, axis=positions), axis=0) if positions else ops.sum(values, axis=0)
+        ranks = tuple(np.argsort(np.argsort(self.unit_axes)))
+        sums = sums if ranks == tuple(range(len(ranks))) else ops.transpose(sums, ranks)
+        return shaped(sums, self.unit_shape)
 
     def vjp_inputs(self, inputs: tuple[Any, ...], kernel: Any, cotangent: Any) -> tuple[Any, ...]:
         """The VJP in x with any kernel: relevance of the output to relevance of each input.
@@ -282,9 +289,9 @@ class LinearForm(Form):
         Returns:
             A tensor of `kernel_shape`, in the cotangent's dtype.
         """
-        inputs = tuple(ops.cast(x, cotangent.dtype) for x in inputs)
+        inputs = tuple(as_dtype(x, cotangent.dtype) for x in inputs)
         # The map is linear in the kernel, so its VJP is the same at any; the forward value is dead code when compiled.
-        _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.cast(self.kernel(), cotangent.dtype))
+        _, pullback = backend.vjp(lambda k: self.apply(inputs, k), ops.zeros(self.kernel_shape, cotangent.dtype))
         return pullback(cotangent)[0]
 
     def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
@@ -305,7 +312,17 @@ class LinearForm(Form):
 
 def weighted(values: Any, weights: Any) -> Any:
     """The values times their samples' weights; None: as they are."""
-    return values if weights is None else values * ops.cast(weights, values.dtype)
+    return values if weights is None else values * as_dtype(weights, values.dtype)
+
+
+def as_dtype(x: Any, dtype: Any) -> Any:
+    """The tensor in a dtype; itself where it has that, without Keras's look at it, which costs more than a small cast."""
+    return x if x.dtype == dtype else ops.cast(x, dtype)
+
+
+def shaped(x: Any, shape: tuple[int, ...]) -> Any:
+    """The tensor in a fixed shape; itself where it has that: what does nothing is to be traced all the same."""
+    return x if tuple(x.shape) == tuple(shape) else ops.reshape(x, shape)
 
 
 def _wide(x):

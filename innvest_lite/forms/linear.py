@@ -11,7 +11,7 @@ from typing import Any
 from keras import ops
 
 from innvest_lite import backend
-from innvest_lite.forms.base import Form, LinearForm, weighted
+from innvest_lite.forms.base import Form, LinearForm, as_dtype, weighted
 from innvest_lite.graph import Node
 from innvest_lite.graph.masks import carry_mask
 from innvest_lite.graph.passes import LINEAR_MAPS, einsum_axes, einsum_bias_axes, unit_axes
@@ -58,7 +58,12 @@ class Dense(LayerForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, ..., inputs) to (batch, ..., units)."""
-        return ops.matmul(ops.cast(inputs[0], kernel.dtype), kernel)
+        return ops.matmul(as_dtype(inputs[0], kernel.dtype), kernel)
+
+    def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
+        """See `LinearForm.vjp_kernel`: one matrix product."""
+        pair = as_dtype(inputs[0], cotangent.dtype), cotangent
+        return backend.dense_vjp_kernel(*(one if len(one.shape) == 2 else _as_matrix(one) for one in pair))
 
     @property
     def input_sums_shape(self) -> tuple[int, ...]:
@@ -68,8 +73,8 @@ class Dense(LayerForm):
     def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
         """Shape (inputs, 1)."""
         # A plain sum: the VJP of ones would make as many equal columns as there are units.
-        x = weighted(ops.cast(inputs[0], like.dtype), weights)
-        return ops.sum(ops.reshape(x, (-1, self.kernel_shape[0])), axis=0)[:, None]
+        x = weighted(as_dtype(inputs[0], like.dtype), weights)
+        return ops.reshape(ops.sum(x, axis=tuple(range(len(x.shape) - 1))), self.input_sums_shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +88,7 @@ class Einsum(LayerForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """As the equation says."""
-        return ops.einsum(self.layer.equation, ops.cast(inputs[0], kernel.dtype), kernel)
+        return ops.einsum(self.layer.equation, as_dtype(inputs[0], kernel.dtype), kernel)
 
     def raw_bias(self) -> Any:
         """The bias, of the output's rank or less, in the kernel's order of units."""
@@ -109,11 +114,11 @@ class Convolution(LayerForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
-        return _convolve(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
+        return _convolve(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
 
     def evaluate(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The layer's own convolution, also where `apply` computes it differently."""
-        return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
+        return _native_convolution(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
 
     @property
     def input_sums_shape(self) -> tuple[int, ...]:
@@ -124,11 +129,28 @@ class Convolution(LayerForm):
         """Shape (taps..., inputs, 1): a single unit sees what all units see; with groups, the general way."""
         if self.layer.groups > 1:
             return super().input_sums(inputs, like, weights)
-        x = ops.cast(inputs[0], like.dtype)
-        axis = self.unit_axes[0]
-        one = ops.ones_like(ops.take(like, ops.arange(1), axis=axis))
-        _, pullback = backend.vjp(lambda k: _convolve(self.layer, x, k), ops.zeros(self.input_sums_shape, x.dtype))
-        return pullback(weighted(one, weights))[0]
+        if _is_plain(self.layer) and max(self.layer.kernel_size) == 1:
+            x = weighted(as_dtype(_seen(self.layer, inputs[0]), like.dtype), weights)
+            return ops.reshape(ops.sum(ops.sum(x, axis=(1, 2)), axis=0), self.input_sums_shape)
+        one = [slice(None)] * len(like.shape)
+        one[self.unit_axes[0]] = slice(1)
+        return self._vjp(inputs, weighted(ops.ones_like(like[tuple(one)]), weights), self.input_sums_shape)
+
+    def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
+        """See `LinearForm.vjp_kernel`."""
+        return self._vjp(inputs, cotangent, self.kernel_shape)
+
+    def _vjp(self, inputs, cotangent, shape):
+        """The VJP in a kernel of this shape, which may be that of fewer units."""
+        x, layer = as_dtype(inputs[0], cotangent.dtype), self.layer
+        if layer.groups > 1 or not _is_plain(layer):
+            _, pullback = backend.vjp(lambda k: _convolve(layer, x, k), ops.zeros(shape, x.dtype))
+            return pullback(cotangent)[0]
+        if max(layer.kernel_size) > 1:
+            return backend.convolution_vjp_kernel(x, shape, cotangent, layer.strides, layer.padding)
+        # A 1x1 kernel is a matrix, and its VJP a product; of the strided one, TensorFlow's own can crash, see below.
+        product = backend.dense_vjp_kernel(_as_matrix(_seen(layer, x)), _as_matrix(cotangent))
+        return ops.reshape(product, shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,7 +168,7 @@ class Pointwise(LayerForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
-        x = ops.cast(inputs[0], kernel.dtype)
+        x = as_dtype(inputs[0], kernel.dtype)
         return _in_layout(self.layer, x, lambda x, layout: ops.conv(x, kernel, 1, "valid", layout))
 
 
@@ -166,11 +188,19 @@ class Depthwise(LayerForm):
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., channels * multiplier), or channels first."""
         layer = self.layer
-        x, padding = _padded(layer, ops.cast(inputs[0], kernel.dtype))
+        x, padding = _padded(layer, as_dtype(inputs[0], kernel.dtype))
         convolve = ops.depthwise_conv
         return _in_layout(
             layer, x, lambda x, layout: convolve(x, kernel, layer.strides, padding, layout, layer.dilation_rate)
         )
+
+    def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
+        """See `LinearForm.vjp_kernel`."""
+        layer = self.layer
+        if not _is_plain(layer) or len(set(layer.strides)) > 1:
+            return super().vjp_kernel(inputs, cotangent)
+        x = as_dtype(inputs[0], cotangent.dtype)
+        return backend.depthwise_vjp_kernel(x, self.kernel_shape, cotangent, layer.strides, layer.padding)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,7 +219,7 @@ class WholeSeparable(LayerForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
-        return _native_convolution(self.layer, ops.cast(inputs[0], kernel.dtype), kernel)
+        return _native_convolution(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
 
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The output, in the layer's compute dtype, by the layer's own two convolutions."""
@@ -222,7 +252,7 @@ class Transposed(LayerForm):
         options = (layer.strides, layer.padding, layer.output_padding)
         return _in_layout(
             layer,
-            ops.cast(inputs[0], kernel.dtype),
+            as_dtype(inputs[0], kernel.dtype),
             lambda x, layout: ops.conv_transpose(x, kernel, *options, layout, layer.dilation_rate),
         )
 
@@ -278,6 +308,22 @@ def _convolve(layer, x, kernel):
     if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
         return _strided_pointwise(layer, x, kernel)
     return _native_convolution(layer, x, kernel)
+
+
+def _as_matrix(x):
+    """All rows of the last axis."""
+    return ops.reshape(x, (-1, x.shape[-1]))
+
+
+def _is_plain(layer):
+    """Whether a layer's VJP in the kernel is one operation of TensorFlow's."""
+    plain = layer.data_format == "channels_last" and layer.padding in ("same", "valid")
+    return plain and len(layer.kernel_size) == 2 and set(layer.dilation_rate) == {1}
+
+
+def _seen(layer, x):
+    """The positions that a 1x1 convolution looks at, channels last."""
+    return x if max(layer.strides) == 1 else x[:, :: layer.strides[0], :: layer.strides[1]]
 
 
 def _is_depthwise(layer, kernel):

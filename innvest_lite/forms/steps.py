@@ -1,7 +1,7 @@
 """What recurrent layers compute in all of their steps, as if steps and samples together were the samples of a batch.
 
 Comes in: a graph, its forms and a batch. Goes out: the values of the graph, and those of each recurrent layer's graph of
-one step. Called by the fitter, for which a step of a sample is one pair (x, y) of the layer's weights.
+one step, node by node. Called by the fitter, for which a step of a sample is one pair (x, y) of the layer's weights.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from keras import ops
 from innvest_lite.forms.base import Form
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Node, Value
-from innvest_lite.graph.interpret import interpret
+from innvest_lite.graph.interpret import interpreted
 from innvest_lite.graph.recurrence import Given, forwards
 
 
-def every_value(
+def every_node(
     graph: Graph, forms: Mapping[str, Form], inputs: Sequence[Any], weights: Any = None
-) -> Iterator[tuple[Graph, dict[Value, Any], Any]]:
-    """Evaluates a graph and, for all steps at once, those of its recurrent layers.
+) -> Iterator[tuple[Node, dict[Value, Any], Any]]:
+    """Evaluates a graph, node by node, and behind it, for all steps at once, those of its recurrent layers.
 
     Args:
         graph: a `Graph`.
@@ -30,8 +30,9 @@ def every_value(
         weights: how much each sample counts, float32 (samples,); None: all alike.
 
     Returns:
-        A generator of `(graph, values, weights)`: the graph itself, then the graph of one step of each recurrent layer. Its
-        values have a row for each step of each sample, steps first, and weights that are 0 where the step is masked.
+        A generator of `(node, values, weights)`: each node of the graph when its outputs are among the values, then those
+        of the graph of one step of each recurrent layer. Their values have a row for each step of each sample, steps first,
+        and weights that are 0 where the step is masked. What no later node takes may be taken out of the values.
     """
     stepped = []
 
@@ -42,11 +43,12 @@ def every_value(
         stepped.append((node, rows, seen))
         return outputs
 
-    values = interpret(graph, evaluated, inputs)
-    yield graph, values, weights
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    for node in interpreted(graph, evaluated, values):
+        yield node, values, weights
     for node, rows, seen in stepped:
         steps: Any = node.steps
-        yield from every_value(steps, forms, rows, _of_rows(weights, seen, node, rows[0]))
+        yield from every_node(steps, forms, rows, _of_rows(weights, seen, node, rows[0]))
 
 
 def _over_steps(node, forms, inputs):

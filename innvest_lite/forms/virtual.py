@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from innvest_lite.forms.base import Form, LinearForm
+from innvest_lite.forms.base import Form, LinearForm, as_dtype, weighted
 from innvest_lite.graph import Graph, Node
 
 
@@ -60,6 +60,15 @@ class Sum(VirtualForm):
         shape = tuple(-1 if position == axis else 1 for position in range(rank))
         terms = [ops.cast(x, kernel.dtype) * ops.reshape(kernel[i], shape) for i, x in enumerate(inputs)]
         return sum(terms[1:], terms[0])
+
+    def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
+        """See `LinearForm.vjp_kernel`: for each addend, a sum over samples and positions."""
+        return ops.stack([self.per_unit(as_dtype(x, cotangent.dtype) * cotangent) for x in inputs])
+
+    def input_sums(self, inputs: tuple[Any, ...], like: Any, weights: Any = None) -> Any:
+        """See `LinearForm.input_sums`."""
+        alike = [ops.broadcast_to(as_dtype(x, like.dtype), ops.shape(like)) if x.shape != like.shape else x for x in inputs]
+        return ops.stack([self.per_unit(weighted(as_dtype(x, like.dtype), weights)) for x in alike])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -135,9 +135,7 @@ def fit_statistics(
     choices = {"approximate": approximate, "exact": exact, "regime": regime, "separable": separable, "chains": chains}
     fits = _Fits(model, estimator, **choices, jit_compile=jit_compile, preprocessor=preprocessor, input_shape=input_shape)
     options = {"batch_size": batch_size, "steps": steps, "sample_weight": sample_weight, "preprocess": preprocess}
-    statistics = fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
-    fits.release()
-    return statistics
+    return fits.fit(data, **options, shard=shard, checkpoint=checkpoint, verbose=verbose, callbacks=callbacks)
 
 
 class PatternFits:
@@ -166,7 +164,7 @@ class PatternFits:
 
     def __call__(self, data: Any, **options: Any) -> Patterns:
         """The `Patterns` of the model as it is now; further arguments as in `fit_statistics`."""
-        return self._fits.fit(data, **options).patterns()
+        return self._fits.fit(data, **options, keep=True).patterns()
 
 
 class _Fits:
@@ -207,8 +205,9 @@ class _Fits:
         checkpoint=None,
         verbose="auto",
         callbacks=None,
+        keep=False,
     ):
-        """The `PatternStatistics` of data, see `fit_statistics`."""
+        """The `PatternStatistics` of data, see `fit_statistics`; `keep` says whether another fit follows."""
         steps = None if steps is None else positive(steps, "steps")
         prepared = _prepared_by(data, preprocess, self._inputs.preprocessor)
         settings = self._settings if prepared is None else {**self._settings, "preprocess": prepared}
@@ -238,7 +237,7 @@ class _Fits:
                 gathering = fitter.PatternFitter(statistics, self._inputs, self._gatherer_for(statistics), checkpoint)
                 done = statistics.batches
                 left = None if steps is None else steps - done
-                gathering.fit(source, first + step * done, step, left, callbacks, verbose)
+                gathering.fit(source, first + step * done, step, left, callbacks, verbose, keep=keep)
                 if done and statistics.batches == done:
                     _say_that_nothing_was_added(statistics, checkpoint)
         statistics = fitter.summed_over_workers(statistics, replicas)
@@ -263,12 +262,6 @@ class _Fits:
             self._gatherer.begin()
         return self._gatherer
 
-    def release(self):
-        """Frees the sums on the device."""
-        if self._gatherer is not None:
-            self._gatherer.release()
-            self._gatherer = None
-
 
 def _prepared_by(data, preprocess, preprocessor):
     """The name of the preprocessor of the data; None where it is not known."""
@@ -281,7 +274,8 @@ def _prepared_by(data, preprocess, preprocessor):
 
 def _empty(layout, estimator, approximate, settings):
     """Statistics of no data."""
-    facts = {name: _facts(layout, name, form, estimator, approximate) for name, form in layout.patterned.items()}
+    hashes = layout.fingerprints_of_patterns()
+    facts = {name: _facts(layout, hashes[name], form, estimator, approximate) for name, form in layout.patterned.items()}
     layers = {name: LayerStatistics.empty(form, facts[name].gathered) for name, form in layout.patterned.items()}
     statistics = PatternStatistics(
         layers, facts, _Kernels(layout, facts), settings, DEFAULT if estimator is None else estimator
@@ -290,10 +284,10 @@ def _empty(layout, estimator, approximate, settings):
     return statistics
 
 
-def _facts(layout, name, form, estimator, approximate):
+def _facts(layout, fingerprint, form, estimator, approximate):
     kind = layout.kind(form)
     return LayerFacts(
-        fingerprint=layout.fingerprint(name),
+        fingerprint=fingerprint,
         kind=kind,
         activation=layout.activation(form),
         fan_in=tuple(form.fan_in),
@@ -319,19 +313,22 @@ def _gathered(word, approximate):
 
 
 class _Kernels:
-    """The kernels of a model's layers, by pattern name, computed when they are asked for.
-
-    Raises:
-        PatternMismatchError: the model's weights are no longer those of the fit.
-    """
+    """The kernels of a model's layers, by pattern name, computed when they are asked for."""
 
     def __init__(self, layout, facts):
         self._layout, self._facts = layout, facts
 
     def __getitem__(self, name):
-        if self._layout.fingerprint(name) != self._facts[name].fingerprint:
-            raise PatternMismatchError(f"The weights of {name} have changed since the statistics were gathered: fit again.")
-        return backend.to_numpy(self._layout.patterned[name].kernel())
+        return backend.view(self._layout.patterned[name].kernel())
+
+    def verify(self):
+        """Raises PatternMismatchError where the model's weights are no longer those of the fit."""
+        now = self._layout.fingerprints_of_patterns()
+        changed = [name for name, facts in self._facts.items() if now[name] != facts.fingerprint]
+        if changed:
+            raise PatternMismatchError(
+                f"The weights of {', '.join(changed)} have changed since the statistics were gathered: fit again."
+            )
 
 
 def _checkpoint(path, replicas):

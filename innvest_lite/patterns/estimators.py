@@ -16,6 +16,7 @@ import numpy as np
 
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.options import one_of
+from innvest_lite.patterns.arrays import combined, dots_with
 
 if TYPE_CHECKING:
     from innvest_lite.patterns.layers import LayerStatistics
@@ -27,10 +28,6 @@ ILL_CONDITIONED = {"relu": 1e-3, "relu.negative": 1e-3, "relu.safe": 0.1}
 _SAFE = 0.3
 # Where var[y] is below this share of E[y]^2, float32 cannot tell y from a constant.
 _CONSTANT = 1e-10
-# Values of a layer that are estimated at a time: float64 copies of a whole wide layer would take more memory than its
-# forward pass.
-_AT_A_TIME = 1 << 22
-
 ESTIMATORS = ("linear", "relu", "relu.safe", "relu.rectified", "relu.negative", "filter")
 KINDS = ("rectified", "unrectified", "output", "single", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value
@@ -137,12 +134,9 @@ def estimate(
     Returns:
         `(pattern, report)`: the pattern in the kernel's shape, and a `LayerReport`.
     """
-    pattern = np.empty(kernel.shape, dtype)
-    dead = ill = 0
-    for at, own, weights in _blocks(statistics, kernel, fan_in):
-        pattern[at], live, unsound = _estimated(estimator, own, weights, fan_in)
-        dead, ill = dead + int((~live).sum()), ill + int(unsound.sum())
-    size = math.prod(size for axis, size in enumerate(kernel.shape) if axis not in fan_in)
+    terms, live, unsound = _terms(estimator, statistics, kernel, tuple(fan_in))
+    dead, ill, size = int((~live).sum()), int(unsound.sum()), live.size
+    pattern = combined(terms, kernel.shape, fan_in, dtype)
     if statistics is None:
         return pattern, LayerReport(0, float("nan"), size, dead, ill, estimator)
     gathered = statistics.active is not None
@@ -158,76 +152,98 @@ def may_need_linear(statistics: LayerStatistics, kernel: np.ndarray, fan_in: Seq
         kernel: the effective kernel.
         fan_in: the kernel axes over which a unit sums its inputs.
     """
-    for _, own, weights in _blocks(statistics, kernel, fan_in):
-        variance = np.sum(weights * _linear_covariance(own, fan_in), axis=fan_in)
-        mean_y = own.pivot + own.sum_y / own.count
-        if np.any(variance <= _CONSTANT * mean_y**2):
-            # It has not varied yet: what there is says nothing of it, and the rest of the data may.
-            return True
-        # The positive regime, which "relu" and "relu.safe" share.
-        _, in_regime = _regime_covariance("relu", own, fan_in)
-        if np.any((own.active > 0) & (np.sum(weights * in_regime, axis=fan_in) < _SAFE * variance)):
-            return True
-    return False
+    sums: Any = statistics
+    # The positive regime, which "relu" and "relu.safe" share.
+    variance, in_regime = _explained([_linear(sums), _regime("relu", sums)], kernel, fan_in)
+    # What has not varied yet: what there is says nothing of it, and the rest of the data may.
+    unvaried = variance <= _CONSTANT * (sums.pivot + sums.sum_y / sums.count) ** 2
+    unsafe = (sums.active > 0) & (in_regime < _SAFE * variance)
+    return bool(np.any(unvaried | unsafe))
 
 
-def _blocks(statistics, kernel, fan_in):
-    """Some units at a time: their place in the kernel, their statistics, their float64 kernel."""
-    units = [axis for axis in range(kernel.ndim) if axis not in fan_in]
-    if not units:
-        yield ..., statistics, kernel.astype("float64")
-        return
-    # Along the last axis of units, the one that is long.
-    axis, step = units[-1], max(1, _AT_A_TIME * kernel.shape[units[-1]] // max(kernel.size, 1))
-    for start in range(0, kernel.shape[axis], step):
-        part = slice(start, start + step)
-        at = (slice(None),) * axis + (part,)
-        yield at, statistics and statistics.of_units(part, axis, len(units) - 1), kernel[at].astype("float64")
+# A pattern is a sum of the layer's sums, each times one number a unit, so that of the large arrays only two things are
+# ever computed: their products with the kernel, summed over the fan-in, and that sum.
 
 
-def _estimated(estimator, statistics, kernel, fan_in):
-    """The pattern of some units, which of them are live, and which of these have the linear pattern as a fallback."""
+def _terms(estimator, statistics, kernel, fan_in):
+    """The pattern as a list of `(array, number per unit)`, which units are live, and which of these are not sound."""
     if estimator == "filter":
-        pattern, live = _normalized(kernel, kernel, fan_in, np.zeros(()))
-        return pattern, live, np.zeros_like(live)
-    mean_y = statistics.pivot + statistics.sum_y / statistics.count
-    covariance = _linear_covariance(statistics, fan_in)
-    linear, varies = _normalized(covariance, kernel, fan_in, _CONSTANT * mean_y**2)
-    if estimator == "linear":
-        return linear, varies, np.zeros_like(varies)
-    variance = np.sum(kernel * covariance, axis=fan_in)
-    count, in_regime = _regime_covariance(estimator, statistics, fan_in)
-    pattern, sound = _normalized(in_regime, kernel, fan_in, ILL_CONDITIONED[estimator] * variance)
+        (square,) = dots_with(kernel, [kernel], fan_in)
+        live = square > 0
+        return [(kernel, _inverse(square, live))], live, np.zeros_like(live)
+    of_all, mean_y = _linear(statistics), statistics.pivot + statistics.sum_y / statistics.count
+    regime = None if estimator == "linear" else _regime(estimator, statistics)
+    variance, *rest = _explained([of_all, *([] if regime is None else [regime])], kernel, fan_in)
+    # Above 0: w'cov[x, y] is a variance, and a negative one is rounding, or a regime that the data does not determine.
+    varies = variance > np.maximum(_CONSTANT * mean_y**2, 0)
+    if regime is None:
+        return of_all.terms(_inverse(variance, varies)), varies, np.zeros_like(varies)
+    (in_regime,) = rest
+    sound = in_regime > np.maximum(ILL_CONDITIONED[estimator] * variance, 0)
     # A unit that never was in the regime has the pattern 0, not the linear one: nothing ever passed there
     # (docs/design.md, decision 4).
-    live = varies & (count > 0)
-    pattern = np.where(_over(sound, fan_in), pattern, linear)
-    return np.where(_over(live, fan_in), pattern, 0.0), live, live & ~sound
+    live = varies & (regime.count > 0)
+    terms = [*regime.terms(_inverse(in_regime, live & sound)), *of_all.terms(_inverse(variance, live & ~sound))]
+    return terms, live, live & ~sound
 
 
-def _linear_covariance(statistics, fan_in):
+@dataclasses.dataclass(frozen=True)
+class _Covariance:
+    """E[x y] - E[x] E[y], the means of x y, x and y each over pairs of their own.
+
+    Attributes:
+        count: how many pairs there are, a number per unit.
+        products: `(array, +1 or -1)`, whose sum is that of x y.
+        inputs: likewise, of x.
+        of_xy: what the sum of x y is multiplied with for its mean, a number per unit.
+        of_x: likewise of x, and with E[y].
+    """
+
+    count: Any
+    products: list
+    inputs: list
+    of_xy: Any
+    of_x: Any
+
+    def terms(self, scale: np.ndarray) -> list:
+        """The covariance times a number per unit, as a list of `(array, number per unit)`."""
+        if not scale.any():
+            return []
+        pairs = [(self.products, self.of_xy * scale), (self.inputs, -self.of_x * scale)]
+        return [(array, sign * factor) for parts, factor in pairs for array, sign in parts]
+
+
+def _linear(statistics):
     """cov[x, y] from the pairs whose products were gathered: all of them, or a part."""
-    mean_y = statistics.linear_y / statistics.linear_count
-    return statistics.sum_xy / statistics.linear_count - (statistics.sum_x / statistics.linear_count) * _over(
-        mean_y, fan_in
-    )
+    share = 1 / statistics.linear_count
+    mean_y = statistics.linear_y * share
+    ones = np.ones_like(mean_y)
+    return _Covariance(ones, [(statistics.sum_xy, 1)], [(statistics.sum_x, 1)], share * ones, share * mean_y)
 
 
-def _regime_covariance(estimator, statistics, fan_in):
-    """The count, and E[x y] - E[x] E[y] with the first two means over the regime and the last one over all pairs.
+def _regime(estimator, statistics):
+    """E[x y] - E[x] E[y] with the first two means over the regime and the last one over all pairs.
 
     The sums of the negative regime are those of all pairs less those of the positive regime.
     """
     count, seen = statistics.active, statistics.active_count
-    sum_x, sum_xy = statistics.active_x, statistics.active_xy
+    products, inputs = [(statistics.active_xy, 1)], [(statistics.active_x, 1)]
     if estimator == "relu.negative":
         count, seen = statistics.count - count, statistics.linear_count - seen
-        sum_x, sum_xy = statistics.sum_x - sum_x, statistics.sum_xy - sum_xy
-    mean_x = sum_x / _over(_at_least(seen), fan_in)
-    mean_xy = sum_xy / _over(_at_least(count), fan_in)
+        products = [(statistics.sum_xy, 1), (statistics.active_xy, -1)]
+        inputs = [(statistics.sum_x, 1), (statistics.active_x, -1)]
     # E[y] is the mean over all pairs, also in the regime, as in the paper: it looks like a slip and is not
     # (docs/design.md, decision 2).
-    return count, mean_xy - mean_x * _over(statistics.sum_y / statistics.count, fan_in)
+    mean_y = statistics.sum_y / statistics.count
+    return _Covariance(count, products, inputs, 1 / _at_least(count), mean_y / _at_least(seen))
+
+
+def _explained(covariances, kernel, fan_in):
+    """w'cov of each covariance, a number per unit; each array is gone over once."""
+    terms = [covariance.terms(np.ones_like(covariance.of_xy)) for covariance in covariances]
+    arrays = {id(array): array for one in terms for array, _ in one}
+    dots = dict(zip(arrays, dots_with(kernel, list(arrays.values()), fan_in), strict=True))
+    return [sum(dots[id(array)] * factor for array, factor in one) for one in terms]
 
 
 def _at_least(count):
@@ -235,15 +251,6 @@ def _at_least(count):
     return np.where(count > 0, count, 1.0)
 
 
-def _normalized(direction, kernel, fan_in, least):
-    """`direction / (w'direction)`, and for which units w'direction is above `least`; 0 for the others."""
-    denominator = np.sum(kernel * direction, axis=fan_in)
-    # Above 0: w'cov[x, y] is a variance, and a negative one is rounding, or a regime that the data does not determine.
-    sound = denominator > np.maximum(least, 0)
-    safe = np.where(sound, denominator, 1.0)
-    return np.where(_over(sound, fan_in), direction / _over(safe, fan_in), 0.0), sound
-
-
-def _over(per_unit, fan_in):
-    """Shapes one number a unit so that it broadcasts against the kernel."""
-    return np.expand_dims(per_unit, fan_in)
+def _inverse(value, where):
+    """1 / value for some units, 0 for the others."""
+    return np.where(where, 1 / np.where(where, value, 1.0), 0.0)

@@ -60,7 +60,7 @@ def write(
                 group = file.create_group(str(index))
                 group.attrs.update({"name": name, **{f"attribute {key}": value for key, value in attrs.items()}})
                 for key, array in arrays.items():
-                    group.create_dataset(key, data=array)
+                    group.create_dataset(key, data=np.asarray(array))
         _seal(partial, kind, version)
 
 

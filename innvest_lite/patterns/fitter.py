@@ -23,7 +23,9 @@ from innvest_lite.inputs import InputSpec
 from innvest_lite.patterns.data import Source, batches, require_end
 from innvest_lite.patterns.estimators import may_need_linear
 from innvest_lite.patterns.gatherer import Gatherer
-from innvest_lite.patterns.statistics import PatternStatistics
+from innvest_lite.patterns.products import PRODUCTS
+from innvest_lite.patterns.running import RunningSums
+from innvest_lite.patterns.statistics import PatternStatistics, not_finite
 
 _log = logging.getLogger("innvest_lite")
 
@@ -57,6 +59,7 @@ class PatternFitter:
     ) -> None:
         self.statistics, self._inputs, self._gatherer, self._checkpoint = statistics, inputs, gatherer, checkpoint
         self._has_pivots = statistics.samples > 0
+        self._running = RunningSums(statistics, gatherer)
         if self._has_pivots:
             self._put_pivots()
             self._settle()
@@ -71,8 +74,19 @@ class PatternFitter:
         limit: int | None = None,
         callbacks: Any = None,
         verbose: int | str = "auto",
+        *,
+        keep: bool = False,
     ) -> None:
         """Adds the batches number `first`, `first + step`, ... of a `Source`, at most `limit` of them.
+
+        Args:
+            source: the data.
+            first: the number of the first batch.
+            step: from one batch to the next.
+            limit: how many batches; None: all that there are.
+            callbacks: as in `keras.Model.fit`.
+            verbose: likewise.
+            keep: whether programs and sums on the device are kept for another fit.
 
         Raises:
             InvalidInputError: a batch does not fit the model or holds NaN, or a sum overflowed.
@@ -101,58 +115,72 @@ class PatternFitter:
                 if self.stop_training:
                     break
         self.statistics.complete = not self.stop_training and (limit is None or taken < limit)
-        self._flush()
+        if self._checkpoint is not None:
+            self._flush()
+        self._finish(keep)
         called.on_epoch_end(0, logs)
         called.on_train_end(logs)
 
     def _add(self, batch):
         """Adds one batch; an empty one changes the number of batches alone."""
         samples = len(batch.arrays[0])
-        if samples:
-            if not self._has_pivots:
-                self._start(batch.arrays)
+        if samples and not self._has_pivots:
+            self._start(batch)
+        elif samples:
             before, number = self.statistics.samples + self._samples, self.statistics.batches + self._waiting
             full = before < FULL_SAMPLES or number % FULL_EVERY == 0
             self._gatherer.add(batch.arrays, batch.weights, full)
         self._samples += samples
         self._waiting += 1
 
-    def _start(self, arrays):
-        self.statistics.first_batch = BatchDigest.of(arrays)
-        for name, pivot in self._gatherer.pivots(arrays).items():
-            # Rounded to float32, the pivot that the device will subtract.
-            self.statistics.layers[name].pivot = np.float64(np.float32(pivot))
-        self.statistics.check_finite()
-        self._put_pivots()
+    def _start(self, batch):
+        """Adds the first batch, of which the pivots are."""
+        self.statistics.first_batch = BatchDigest.of(batch.arrays)
+        with backend.weights_stay():
+            for name, kind, value in self._gatherer.first(batch.arrays, batch.weights):
+                layer = self.statistics.layers[name]
+                if kind == "pivot":
+                    layer.pivot = value
+                elif kind in PRODUCTS:
+                    self._running.add(name, kind, value)
+                else:
+                    layer.accumulate(kind, value)
         self._has_pivots = True
 
     def _put_pivots(self):
         layers = self.statistics.layers.items()
         self._gatherer.put_pivots({name: layer.pivot for name, layer in layers if layer.sum_y is not None})
 
-    def _flush(self):
-        """Moves the device's sums to the statistics, and writes these."""
-        for name, kind, value in self._gatherer.take():
+    def _count(self):
+        """Moves the device's small sums to the statistics, and counts what came since the last time."""
+        for name, kind, value in self._gatherer.take_small():
             self.statistics.layers[name].accumulate(kind, value)
-        self.statistics.check_finite()
-        before = self.statistics.samples
+        self._refuse(name for name, layer in self.statistics.layers.items() if not layer.is_finite)
         self.statistics.samples += self._samples
         self.statistics.batches += self._waiting
         self._waiting, self._samples = 0, 0
-        if before < FULL_SAMPLES and self._has_pivots:
-            self._move_pivots()
+
+    def _flush(self):
+        """Moves the device's sums to the statistics, and writes these."""
+        moves = self.statistics.samples < FULL_SAMPLES and self._has_pivots
+        self._count()
+        self._refuse(self._running.flush(moves))
+        if moves:
+            self._put_pivots()
             self._settle()
         # Not before there is a sample: an empty file would be taken for a finished fit.
         if self._checkpoint is not None and (self.statistics.samples or self.statistics.parts):
             self.statistics.save(self._checkpoint)
 
-    def _move_pivots(self):
-        """Moves the pivots to the means so far: exact as long as everything is gathered of every batch."""
-        for name, layer in self.statistics.layers.items():
-            if layer.count:
-                mean = layer.pivot + layer.sum_y / layer.count
-                layer.move(np.float64(np.float32(mean)), self.statistics.facts[name].fan_in)
-        self._put_pivots()
+    def _finish(self, keep):
+        """Makes plain arrays of all sums."""
+        self._count()
+        self._refuse(self._running.finish(keep))
+
+    def _refuse(self, broken):
+        names = list(broken)
+        if names:
+            raise not_finite(names)
 
     def _settle(self):
         """Once there are enough samples to judge, stops gathering the sums that no unit seems to need of every batch.
@@ -166,9 +194,12 @@ class PatternFitter:
         for name, layer in self.statistics.layers.items():
             facts = self.statistics.facts[name]
             going_on = facts.gathered.startswith("relu") and layer.linear_count == layer.count
-            if going_on and (not layer.count or may_need_linear(layer, self.statistics.kernels[name], facts.fan_in)):
+            if going_on and (not layer.count or self._may_need_linear(name, facts.fan_in)):
                 kept.append(name)
         self._gatherer.keep_linear(kept)
+
+    def _may_need_linear(self, name, fan_in):
+        return may_need_linear(self._running.held(name), self.statistics.kernels[name], fan_in)
 
 
 def held(checkpoint: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[bool]:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from innvest_lite.patterns.arrays import SplitArray, blocks_of
 from innvest_lite.patterns.estimators import ESTIMATORS
+from innvest_lite.threads import in_threads
 
 if TYPE_CHECKING:
     from innvest_lite.forms import LinearForm
-
-# Values of a sum that are moved at a time, so that there is no second float64 copy of a whole layer.
-_AT_A_TIME = 1 << 22
 
 GATHERED = {
     "all": ESTIMATORS,
@@ -94,6 +93,12 @@ class LayerStatistics:
         fields = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self)[1:])
         return [(name, value) for name, value in fields if value is not None]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the small sums, those of a few numbers a unit, are numbers: where y is not, they are not."""
+        small = (self.pivot, self.count, self.linear_count, self.sum_y, self.linear_y, self.active, self.active_count)
+        return all(value is None or bool(np.isfinite(value).all()) for value in small)
+
     def add(self, other: LayerStatistics, fan_in: Sequence[int]) -> None:
         """Adds the sums of another part of the data, in place; `other` is left around this one's pivot.
 
@@ -105,6 +110,7 @@ class LayerStatistics:
         if not self.count:
             self.move(other.pivot, fan_in)
         other.move(self.pivot, fan_in)
+        self._make_plain()
         for name, value in other.items():
             self.accumulate(name, value)
 
@@ -118,46 +124,56 @@ class LayerStatistics:
 
     def move(self, pivot: np.ndarray, fan_in: Sequence[int]) -> None:
         """Moves the sums to another pivot, in place."""
-        step = self.pivot - pivot
-        self.pivot = np.array(pivot, "float64")
+        self._make_plain()
+        for name, (factor, of) in self.shifts(self.pivot - pivot, fan_in).items():
+            _add_product(getattr(self, name), factor, getattr(self, of))
+        self.move_small(pivot)
+
+    def _make_plain(self):
+        """Makes plain arrays of all sums, which can be changed in place."""
+        for name, value in vars(self).items():
+            if isinstance(value, SplitArray):
+                setattr(self, name, np.asarray(value))
+
+    def shifts(self, step: np.ndarray, fan_in: Sequence[int]) -> dict[str, tuple[np.ndarray, str]]:
+        """What a move of the pivot adds to the products with y.
+
+        Args:
+            step: how much smaller the new pivot is, in unit shape.
+            fan_in: the kernel axes over which a unit sums its inputs.
+
+        Returns:
+            Name of a product -> a factor that broadcasts against the kernel, and the name of the sum that it multiplies.
+        """
         if not step.any():
-            return
-        over = np.expand_dims(step, fan_in)
-        self.sum_y += self.count * step
+            return {}
+        over, found = np.expand_dims(step, fan_in), {}
         if self.sum_xy is not None:
-            self.linear_y += self.linear_count * step
-            _add_product(self.sum_xy, over, self.sum_x)
+            found["sum_xy"] = over, "sum_x"
         if self.active_xy is not None:
             # Where the sum of x over the regime rests on a part of the pairs, it stands for all of them.
             counted: Any = self.active_count
             share = np.divide(self.active, counted, out=np.zeros_like(step), where=counted > 0)
-            _add_product(self.active_xy, over * np.expand_dims(share, fan_in), self.active_x)
+            found["active_xy"] = over * np.expand_dims(share, fan_in), "active_x"
+        return found
 
-    def of_units(self, part: slice, axis: int, unit_axis: int) -> LayerStatistics:
-        """The statistics of some units: a slice along an axis of the kernel, which is `unit_axis` of the unit shape."""
-        units = (slice(None),) * unit_axis + (part,)
-        kernel = (slice(None),) * axis + (part,)
-
-        shapes = sums_of("all")
-
-        def sliced(name, value):
-            if value is None or not np.ndim(value):
-                return value
-            per_unit = shapes[name] == "unit_shape"
-            at = units if per_unit else kernel
-            # One entry for all units stays as it is.
-            return value if not per_unit and value.shape[axis] == 1 else value[at]
-
-        return LayerStatistics(**{name: sliced(name, value) for name, value in vars(self).items()})
+    def move_small(self, pivot: np.ndarray) -> None:
+        """Moves the pivot and the sums of y alone, in place."""
+        step = self.pivot - pivot
+        self.pivot = np.array(pivot, "float64")
+        if self.sum_y is not None:
+            self.sum_y += self.count * step
+            self.linear_y += self.linear_count * step
 
 
 def _add_product(total, factor, values):
     """`total += factor * values`, some rows at a time."""
+
     # In place, since these are the largest arrays on the host.
-    rows = max(1, _AT_A_TIME * len(total) // max(total.size, 1))
-    for start in range(0, len(total), rows):
-        part = slice(start, start + rows)
+    def add(part):
         total[part] += (factor if len(factor) == 1 else factor[part]) * (values if len(values) == 1 else values[part])
+
+    in_threads(add, blocks_of(total.shape))
 
 
 @dataclasses.dataclass(frozen=True)

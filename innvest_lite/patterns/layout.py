@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import keras
 
@@ -15,11 +15,12 @@ from innvest_lite.forms import Form, LinearForm, forms_of
 from innvest_lite.forms.affine import with_affine_steps
 from innvest_lite.forms.chains import with_chains
 from innvest_lite.forms.joint import ChainForm
-from innvest_lite.forms.steps import every_value
+from innvest_lite.forms.steps import every_node
 from innvest_lite.forms.structure import ELEMENTWISE, activation_name
 from innvest_lite.forms.values import values_of
 from innvest_lite.graph import Graph, Node, Value, passes, trace
 from innvest_lite.options import one_of
+from innvest_lite.threads import in_threads
 
 REGIMES = ("rectifier", "own")
 SEPARABLE = ("split", "joint")
@@ -28,6 +29,24 @@ CHAINS = ("joint", "split")
 LAYER = " (layer)"
 # Kinds of forms that the paper's networks do not have.
 _BEYOND = ("sum", "product", "normalization", "matmul", "softmax", "recurrent")
+
+
+class Call(NamedTuple):
+    """A call of a linear layer.
+
+    Attributes:
+        form: the layer's.
+        inputs: a tensor for each of its inputs.
+        output: what it gives.
+        decides: the tensor whose sign says whether a unit is in the positive regime, see `Layout.regime`.
+        weights: how much each row of the batch counts; None: all alike.
+    """
+
+    form: LinearForm
+    inputs: tuple[Any, ...]
+    output: Any
+    decides: Any
+    weights: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,20 +102,42 @@ class Layout:
         """`Value` -> tensor, for all values of the graph, from a tensor per input."""
         return values_of(self.graph, self.forms, tensors)
 
-    def calls(self, tensors: Sequence[Any], weights: Any = None) -> Iterator[tuple[LinearForm, dict[Value, Any], Any]]:
-        """Each call of a linear layer, those of recurrent layers with all their steps.
+    def calls(self, tensors: Sequence[Any], weights: Any = None, regime: str = "rectifier") -> Iterator[Call]:
+        """Each call of a linear layer, those of recurrent layers with all their steps, as soon as its values are there.
+
+        What nothing needs any more is let go, so that there are never all values of a network at once.
 
         Args:
             tensors: a tensor for each input.
             weights: how much each sample counts, (samples,); None: all alike.
-
-        Returns:
-            A generator of `(form, values, weights)`: those of the form's graph, and how much each of their rows counts.
+            regime: see `regime`.
         """
-        for graph, values, counted in every_value(self.graph, self.forms, tensors, weights):
-            for node in graph.nodes:
+        due, spent = self._schedule(regime)
+        for node, values, counted in every_node(self.graph, self.forms, tensors, weights):
+            for form in due.get(node.name, ()):
+                inputs = tuple(values[value] for value in form.node.inputs)
+                yield Call(form, inputs, values[form.node.values[0]], values[self.regime(form, regime)], counted)
+                del inputs
+            for value in spent.get(node.name, ()):
+                del values[value]
+
+    def _schedule(self, regime: str) -> tuple[dict[str, list[LinearForm]], dict[str, list[Value]]]:
+        """Node name -> the linear forms all of whose values are there behind it, and -> the values last needed there."""
+        due: dict[str, list[LinearForm]] = {}
+        spent: dict[str, list[Value]] = {}
+        for part in _parts(self.graph):
+            places = {value: place for place, node in enumerate(part.nodes) for value in node.values}
+            last = {value: place for place, node in enumerate(part.nodes) for value in (*node.inputs, *node.values)}
+            for node in part.nodes:
                 if node.name in self.owners:
-                    yield cast(LinearForm, self.forms[node.name]), values, counted
+                    form = cast(LinearForm, self.forms[node.name])
+                    decides = self.regime(form, regime)
+                    place = max(places[node.values[0]], places[decides])
+                    due.setdefault(part.nodes[place].name, []).append(form)
+                    last.update({value: max(last[value], place) for value in (*node.inputs, *node.values, decides)})
+            for value, place in last.items():
+                spent.setdefault(part.nodes[place].name, []).append(value)
+        return due, spent
 
     def fingerprints(self) -> dict[str, str]:
         """Name -> a hash of weights, for all weights of the model.
@@ -104,11 +145,11 @@ class Layout:
         Those that a pattern belongs to stand under the pattern's name. All others decide what the patterns' layers see,
         or what becomes of their values, so they count too: slopes, normalizations that are not fused, embeddings.
         """
-        return {**{name: self.fingerprint(name) for name in self.patterned}, **self.fingerprints_of_others()}
+        return {**self.fingerprints_of_patterns(), **self.fingerprints_of_others()}
 
-    def fingerprint(self, name: str) -> str:
-        """The hash of the weights that one pattern belongs to."""
-        return _fingerprint(self.patterned[name])
+    def fingerprints_of_patterns(self) -> dict[str, str]:
+        """Pattern name -> a hash of the weights that the pattern belongs to."""
+        return dict(zip(self.patterned, in_threads(_fingerprint, self.patterned.values()), strict=True))
 
     def fingerprints_of_others(self) -> dict[str, str]:
         """Name -> the hash of a layer's weights, for layers whose weights are not those of a pattern."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -208,6 +208,7 @@ class PatternStatistics:
 
             self.check_model(Layout.of(model, self.settings["separable"], self.settings["chains"]).fingerprints())
         arrays, reports = {}, {}
+        self._verify()
         for name, facts in self.facts.items():
             arrays[name], reports[name] = self._estimated(name, facts, chosen(estimator, facts.kind))
         warn_of_dead_units(arrays, reports, self.facts)
@@ -227,6 +228,12 @@ class PatternStatistics:
         pattern, report = estimate(word, layer, self.kernels[name], facts.fan_in, "float32")
         return pattern, dataclasses.replace(report, activation=facts.activation)
 
+    def _verify(self) -> None:
+        """Makes sure that kernels which are those of a model are still those that the sums were gathered with."""
+        verify = getattr(self.kernels, "verify", None)
+        if verify is not None:
+            verify()
+
     def check_model(self, fingerprints: Mapping[str, str]) -> None:
         """Raises PatternMismatchError where the statistics are not of weights with these `fingerprints` (name -> hash)."""
         if self.fingerprints != fingerprints:
@@ -237,6 +244,7 @@ class PatternStatistics:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an HDF5 file to `path`, to a temporary name first; float64."""
+        self._verify()
         attributes = {name: getattr(self, name) for name in ("samples", "batches", "batch_size", "complete")}
         # HDF5 attributes hold numbers and text.
         attributes["first_batch"] = "" if self.first_batch is None else str(self.first_batch)
@@ -247,8 +255,9 @@ class PatternStatistics:
         files.write(path, _KIND, _VERSION, attributes, groups)
 
     def _arrays(self, name):
-        arrays = {key: np.asarray(value, "float64") for key, value in vars(self.layers[name]).items() if value is not None}
-        return {"kernel": self.kernels[name], **arrays}
+        arrays = {key: value for key, value in vars(self.layers[name]).items() if value is not None}
+        # Those that a fit has still in parts become whole one after the other, as they are written.
+        return {"kernel": self.kernels[name], **{key: np.float64(v) if np.isscalar(v) else v for key, v in arrays.items()}}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PatternStatistics:
@@ -290,11 +299,16 @@ class PatternStatistics:
         sums = {name: [value for value in vars(layer).values() if value is not None] for name, layer in self.layers.items()}
         broken = [name for name, values in sums.items() if not all(np.isfinite(value).all() for value in values)]
         if broken:
-            raise InvalidInputError(
-                f"The statistics of {', '.join(broken)} are not finite: the model's values overflow on this data, or its "
-                "weights hold NaN or infinite values. Check the weights, and that the data is preprocessed as the model "
-                "expects."
-            )
+            raise not_finite(broken)
+
+
+def not_finite(names: Sequence[str]) -> InvalidInputError:
+    """The error for layers, by their names, with a sum that is NaN or infinite."""
+    return InvalidInputError(
+        f"The statistics of {', '.join(names)} are not finite: the model's values overflow on this data, or its "
+        "weights hold NaN or infinite values. Check the weights, and that the data is preprocessed as the model "
+        "expects."
+    )
 
 
 def _serves(there, wanted):

@@ -15,7 +15,7 @@ import innvest_lite
 from innvest_lite import PatternFits, PatternMismatchError, PatternStatistics
 from innvest_lite.errors import InvalidInputError
 from innvest_lite.files import leftovers, replacing
-from innvest_lite.patterns import estimators, fitter, layers as layer_statistics
+from innvest_lite.patterns import arrays, fitter
 
 
 def one_layer(units=5, bias=0.0, kernel=None):
@@ -97,8 +97,7 @@ def test_blocks_of_any_size_give_the_same(name, size, monkeypatch):
     words = ("relu", "linear", "relu.negative", "filter")
     expected = {word: found.patterns(estimator=word) for word in words}
     merged = sums(copy.deepcopy(found).merge(copy.deepcopy(other)))
-    monkeypatch.setattr(estimators, "_AT_A_TIME", size)
-    monkeypatch.setattr(layer_statistics, "_AT_A_TIME", size)
+    monkeypatch.setattr(arrays, "_AT_A_TIME", size)
     for word in words:
         again = found.patterns(estimator=word)
         for layer in again:

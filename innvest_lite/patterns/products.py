@@ -1,0 +1,79 @@
+"""What one call of a linear layer adds to its sums: small ones, a few numbers a unit, and products of the kernel's size.
+
+Called by `gatherer`, inside a compiled step or batch by batch; the names are those of `layers.LayerStatistics`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from innvest_lite import backend
+from innvest_lite.forms.base import as_dtype, weighted
+from innvest_lite.patterns.layout import Call
+
+PRODUCTS = ("sum_x", "sum_xy", "active_xy", "active_x")
+"""The sums of a kernel's size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+    """What a call adds.
+
+    Attributes:
+        size: how many values the layer gave, int64: pairs (x, y) times units.
+        weight: what a pair counts in the mean, float64, a number; None: 1.
+        sum_y: the sum of y less the pivot, in unit shape.
+        active: the number of pairs in the positive regime, float64 in unit shape; None where it is not gathered.
+        products: name -> a function that computes it.
+    """
+
+    size: Any
+    weight: Any
+    sum_y: Any
+    active: Any
+    products: dict[str, Callable[[], Any]]
+
+
+def added(call: Call, pivot: Any, linear: bool, regime: bool) -> Added:
+    """What a call adds.
+
+    Args:
+        call: the `Call`.
+        pivot: the number subtracted from y, a tensor in unit shape.
+        linear: whether there are products with all pairs.
+        regime: whether there are products over the positive regime.
+    """
+    form, inputs = call.form, call.inputs
+    centred = form.centred(call.output, pivot)
+    weights = None if call.weights is None else ops.reshape(call.weights, (-1, *[1] * (len(centred.shape) - 1)))
+    # Sums of y less the pivot: of y itself, float32 would lose the variance of units whose mean is large
+    # (docs/design.md, decision 7).
+    heavy = weighted(centred, weights)
+    weight = None if weights is None else ops.mean(ops.cast(weights, "float64"))
+    products: dict[str, Callable[[], Any]] = {}
+    if linear:
+        products.update(
+            sum_x=lambda: form.input_sums(inputs, centred, weights), sum_xy=lambda: form.vjp_kernel(inputs, heavy)
+        )
+    active = None
+    if regime:
+        passes = call.decides > 0
+        mask = weighted(ops.cast(passes, centred.dtype), weights)
+        # Of integers, or in float64: what is left of all pairs, the negative regime, may be a few.
+        each = ops.cast(passes, "int32") if weights is None else ops.cast(mask, "float64")
+        active = as_dtype(form.per_unit(each), "float64")
+        products.update(
+            active_xy=lambda: form.vjp_kernel(inputs, ops.where(passes, heavy, ops.zeros((), heavy.dtype))),
+            active_x=lambda: form.vjp_kernel(inputs, mask),
+        )
+    return Added(backend.size(centred), weight, form.per_unit(heavy), active, products)
+
+
+def units_of(form: Any) -> int:
+    """How many units a linear form has."""
+    return max(math.prod(form.unit_shape), 1)
