@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,10 +19,11 @@ def in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any
         function: of one item; what it raises is raised here.
         items: any iterable; no item is taken before there is a thread for it, so that it may make them.
     """
-    workers = min(_cores(), _MOST)
-    if workers == 1:
-        return [function(item) for item in items]
-    found, waiting = [], []
+    workers, items = min(_cores(), _MOST), iter(items)
+    first = list(itertools.islice(items, 2))
+    if workers == 1 or len(first) < 2:
+        return [function(item) for item in itertools.chain(first, items)]
+    items, found, waiting = itertools.chain(first, items), [], []
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -69,7 +69,7 @@ def fit_patterns(
         >>> fit_patterns(model, np.random.randn(64, 2), verbose=0)["dense"].shape
         (2, 1)
     """
-    return fit_statistics(model, data, estimator=checked_choice(estimator), **options).patterns()
+    return fit_statistics(model, data, estimator=checked_choice(estimator), **options).into_patterns()
 
 
 def fit_statistics(

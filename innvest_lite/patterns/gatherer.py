@@ -20,7 +20,7 @@ from innvest_lite.forms.base import as_dtype, shaped
 from innvest_lite.inputs import InputSpec
 from innvest_lite.patterns.layers import sums_of
 from innvest_lite.patterns.layout import Call, Layout
-from innvest_lite.patterns.products import PRODUCTS, Added, added, units_of
+from innvest_lite.patterns.products import PRODUCTS, Added, added, parts_of, units_of
 
 # What is gathered of each batch, and what of some batches only: see `statistics.LayerStatistics`.
 _LINEAR, _REGIME = ("sum_x", "sum_xy"), ("active_xy", "active_x")
@@ -116,7 +116,8 @@ class Gatherer:
                 if name not in self._pivots:
                     self._pivots[name] = _mean(call)
                     yield name, "pivot", np.float64(self._pivots[name])
-                yield from self._of_call(name, call)
+                for each in parts_of(call):
+                    yield from self._of_call(name, each)
 
     def _of_call(self, name, call):
         """`(name, name of the sum, array)` of all that a call adds, one after the other."""
@@ -212,6 +213,7 @@ class Gatherer:
         each = {name: shaped(part, self._forms[name].unit_shape) for name, part in cut}
         found: dict[str, list[Added]] = {name: [] for name in self.names}
         asked = {kind: ops.unstack(row) for kind, row in zip(PRODUCTS, ops.unstack(wanted), strict=True)}
+        numbers = {name: number for number, name in enumerate(self.names)}
         calls, done = iter(self._layout.calls(given, weights, self._regime)), None
         while True:
             # A layer at a time: TensorFlow would run ahead, and hold the values of all layers at once.
@@ -222,9 +224,14 @@ class Gatherer:
                 name = self._layout.owners[call.form.name]
                 if name not in self._forms:
                     continue
-                found[name].append(self._added(name, call, each[name]))
-            conditions = {kind: row[self.names.index(name)] for kind, row in asked.items()}
-            done = self._add_products(name, found[name][-1].products, conditions, done)
+            conditions, parts = {kind: row[numbers[name]] for kind, row in asked.items()}, iter(parts_of(call))
+            while True:
+                with backend.after(done):
+                    part = next(parts, None)
+                    if part is None:
+                        break
+                    found[name].append(self._added(name, part, each[name]))
+                done = self._add_products(name, found[name][-1].products, conditions, done)
         self._add_small(found, wanted)
 
     def _add_products(self, name, products, conditions, done):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras import ops
@@ -15,6 +15,11 @@ from keras import ops
 from innvest_lite import backend
 from innvest_lite.forms.base import as_dtype, weighted
 from innvest_lite.patterns.layout import Call
+
+# From so many values of a sample on, a layer's batch is gathered in parts: beside what the forward pass holds, two arrays
+# of the size of a layer's values are needed, which for the first layers of VGG16 are larger than all of its kernels.
+_LARGE = 1 << 20
+_PARTS = 4
 
 PRODUCTS = ("sum_x", "sum_xy", "active_xy", "active_x")
 """The sums of a kernel's size."""
@@ -37,6 +42,20 @@ class Added:
     sum_y: Any
     active: Any
     products: dict[str, Callable[[], Any]]
+
+
+def parts_of(call: Call) -> Iterator[Call]:
+    """The call, or where its values are many, calls with a part of the samples each, made when they are asked for."""
+    if len(call.inputs) > 1 or math.prod(size or 0 for size in call.output.shape[1:]) < _LARGE:
+        yield call
+        return
+    count = ops.shape(call.output)[0]
+    for number in range(_PARTS):
+        rows = slice(count * number // _PARTS, count * (number + 1) // _PARTS)
+        weights = None if call.weights is None else call.weights[rows]
+        yield call._replace(
+            inputs=(call.inputs[0][rows],), output=call.output[rows], decides=call.decides[rows], weights=weights
+        )
 
 
 def added(call: Call, pivot: Any, linear: bool, regime: bool) -> Added:
@@ -63,13 +82,16 @@ def added(call: Call, pivot: Any, linear: bool, regime: bool) -> Added:
     active = None
     if regime:
         passes = call.decides > 0
-        mask = weighted(ops.cast(passes, centred.dtype), weights)
+
+        def mask(dtype: str) -> Any:
+            return weighted(ops.cast(passes, dtype), weights)
+
         # Of integers, or in float64: what is left of all pairs, the negative regime, may be a few.
-        each = ops.cast(passes, "int32") if weights is None else ops.cast(mask, "float64")
-        active = as_dtype(form.per_unit(each), "float64")
+        active = as_dtype(form.per_unit(ops.cast(passes, "int32") if weights is None else mask("float64")), "float64")
+        # Made where they are used, one after the other: each is as large as the layer's values.
         products.update(
             active_xy=lambda: form.vjp_kernel(inputs, ops.where(passes, heavy, ops.zeros((), heavy.dtype))),
-            active_x=lambda: form.vjp_kernel(inputs, mask),
+            active_x=lambda: form.vjp_kernel(inputs, mask(heavy.dtype)),
         )
     return Added(backend.size(centred), weight, form.per_unit(heavy), active, products)
 

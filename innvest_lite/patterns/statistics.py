@@ -18,6 +18,7 @@ import numpy as np
 from innvest_lite.digests import BatchDigest
 from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.patterns import files
+from innvest_lite.patterns.arrays import all_finite
 from innvest_lite.patterns.estimators import (
     DEFAULT,
     KINDS,
@@ -207,10 +208,19 @@ class PatternStatistics:
             from innvest_lite.patterns.layout import Layout
 
             self.check_model(Layout.of(model, self.settings["separable"], self.settings["chains"]).fingerprints())
+        return self._patterns(estimator)
+
+    def into_patterns(self) -> Patterns:
+        """The patterns as the fit was made for; each layer's sums are let go when its pattern is there."""
+        return self._patterns(checked_choice(self.estimator), keep=False)
+
+    def _patterns(self, estimator, keep=True):
         arrays, reports = {}, {}
         self._verify()
         for name, facts in self.facts.items():
             arrays[name], reports[name] = self._estimated(name, facts, chosen(estimator, facts.kind))
+            if not keep:
+                del self.layers[name]
         warn_of_dead_units(arrays, reports, self.facts)
         return Patterns(arrays, estimator, self.fingerprints, reports, self.settings)
 
@@ -220,12 +230,13 @@ class PatternStatistics:
                 f"The sums of {name} for {word!r} were not gathered: the fit was made for {self.estimator!r} alone. "
                 "fit_statistics without estimator= gathers those of all estimators."
             )
-        if not np.isfinite(self.kernels[name]).all():
+        kernel = self.kernels[name]
+        if not all_finite(kernel):
             raise InvalidInputError(f"The weights of {name} hold NaN or infinite values, so they have no pattern.")
         layer = self.layers[name] if word != "filter" else None
         if layer is not None and not layer.count:
             raise InvalidInputError("The statistics hold no sample (of a weight above 0) yet, so they have no patterns.")
-        pattern, report = estimate(word, layer, self.kernels[name], facts.fan_in, "float32")
+        pattern, report = estimate(word, layer, kernel, facts.fan_in, "float32")
         return pattern, dataclasses.replace(report, activation=facts.activation)
 
     def _verify(self) -> None:
