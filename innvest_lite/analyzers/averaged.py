@@ -158,38 +158,48 @@ class AveragedGradients(Strategy):
         plan, together, flat = explainer.plan, around.together, self.flat
         values, _ = sweep.forward(plan, inputs)
         logits, specs = values[plan.graph.outputs[0]], [plan.graph.spec(point) for point in flat]
-        # The class is the clean sample's, at all altered ones.
-        many_weights = repeated(explainer.targets.at(logits, weights), together)
+        # The class is the clean sample's, at all altered ones. Where it is given, nothing here hangs on the clean sample's
+        # outputs, not even on their shape, so that a compiled program leaves them out unless it hands them on.
+        lean = around.lean and weights is not None
+        asked = explainer.targets.at(logits, weights) if weights is None else _each(weights, inputs[0], logits.dtype)
+        many_weights = repeated(asked, together)
         clean = [grouped(ops.cast(values[point], "float32"), spec) for point, spec in zip(flat, specs, strict=True)]
         origins = self.sampler.origins(explainer, inputs, self.points)
         many = [repeated(x, together) for x in inputs]
 
-        def gradients(altered: list) -> list:
+        def gradients(altered: list) -> tuple[list, Any]:
+            """The gradient at each point, and the outputs."""
             each = zip(flat, altered, specs, strict=True)
             given = {point: ops.cast(ungrouped(x, spec), values[point].dtype) for point, x, spec in each}
-            _, calls = sweep.forward(plan, many, given)
+            there, calls = sweep.forward(plan, many, given)
             swept = sweep.backward(plan, calls, [(plan.graph.outputs[0], many_weights)], {}, flat)
             found = [swept.relevance.get(point) for point in flat]
-            return [
+            found = [
                 ops.zeros_like(x) if g is None else grouped(ops.cast(g, "float32"), spec)
                 for g, x, spec in zip(found, altered, specs, strict=True)
             ]
+            return found, there[plan.graph.outputs[0]]
 
         def at_clean() -> list:
-            return [by_sample(g, together)[:, 0] for g in gradients([repeated(x, together) for x in clean])]
+            return [by_sample(g, together)[:, 0] for g in gradients([repeated(x, together) for x in clean])[0]]
 
-        def body(round_number: Any, sums: Any) -> list:
+        def body(round_number: Any, state: Any) -> list:
+            sums = state[1:] if lean else state
             numbers = round_number * together + ops.arange(together, dtype="int32")
             draws = [Draw(position, numbers, around.index, around.seed) for position in range(len(flat))]
             each = list(zip(clean, origins, draws, strict=True))
-            found = gradients([self.sampler.altered(*one) for one in each])
+            found, outputs = gradients([self.sampler.altered(*one) for one in each])
             found = [self.sampler.credited(g, *one) for g, one in zip(found, each, strict=True)]
             real = ops.cast(numbers < self.sampler.count, "float32")
-            return self.reduction.added(list(sums), [by_sample(g, together) for g in found], numbers, real)
+            sums = self.reduction.added(list(sums), [by_sample(g, together) for g in found], numbers, real)
+            return [ops.logical_and(state[0], _finite(outputs, real)), *sums] if lean else sums
 
-        sums = backend.loop(self.rounds(together), body, self.reduction.start(clean, at_clean), around.tick)
-        averaged = self.reduction.result(list(sums), clean, origins)
-        return Explained(self._folded(explainer, averaged, inputs), [], no_exponent(inputs[0]), logits)
+        start = self.reduction.start(clean, at_clean)
+        start = [ops.ones(ops.shape(inputs[0])[:1], "bool"), *start] if lean else start
+        state = list(backend.loop(self.rounds(together), body, start, around.tick))
+        finite = state.pop(0) if lean else None
+        averaged = self.reduction.result(state, clean, origins)
+        return Explained(self._folded(explainer, averaged, inputs), [], no_exponent(inputs[0]), logits, finite)
 
     @property
     def flat(self) -> tuple[Value, ...]:
@@ -204,6 +214,17 @@ class AveragedGradients(Strategy):
             ops.zeros_like(x, dtype="float32") if not points else tokens[value] if value in tokens else found[points[0]]
             for value, points, x in zip(explainer.graph.inputs, self.points, inputs, strict=True)
         ]
+
+
+def _each(weights: Any, x: Any, dtype: Any) -> Any:
+    """Weights on the outputs, of all samples or of one that stands for all, for each sample of x."""
+    return ops.broadcast_to(ops.cast(weights, dtype), (ops.shape(x)[0], *ops.shape(weights)[1:]))
+
+
+def _finite(outputs: Any, real: Any) -> Any:
+    """Whether all outputs (batch * together, ...) of each sample's real evaluations are numbers: bool (batch,)."""
+    finite = by_sample(ops.all(ops.isfinite(outputs), axis=tuple(range(1, len(outputs.shape)))), real.shape[0])
+    return ops.all(ops.logical_or(finite, real[None] == 0), axis=1)
 
 
 def along(numbers: Any, rank: int) -> Any:

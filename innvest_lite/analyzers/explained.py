@@ -20,12 +20,15 @@ class Explained(Brief):
         kept: a tensor per value that was to be kept.
         exponent: int32 (batch,): the true values are `relevance * 2**exponent`.
         logits: the explained output, before its softmax or sigmoid.
+        finite: bool (batch,), whether all outputs at the altered samples were numbers, of methods that were told that the
+            sample's own are not asked for (`Round.lean`) and do without them; None: `logits` tells.
     """
 
     relevance: list
     kept: list
     exponent: Any
     logits: Any
+    finite: Any = None
 
     def replace(self, **changes: Any) -> Explained:
         """A copy with some attributes changed."""

@@ -184,7 +184,8 @@ class Explainer(Brief):
 
         Returns:
             `(relevance, kept, exponents, explained)`: an array per input and per name, int32 (samples,), 0 where values
-            are not finite (which is logged as a warning), and the explained output, float (samples,).
+            are not finite (which is logged as a warning), and the explained output, float (samples,), NaN where the class
+            was given to a method that evaluates altered samples alone.
         """
         batch_size, count = positive(batch_size, "batch_size"), len(arrays[0])
         dtype = "float64" if "float64" in self.inputs.dtypes else "float32"
@@ -305,10 +306,9 @@ class Explainer(Brief):
             def explain(*tensors: Any) -> Any:
                 *rest, index = tensors
                 weights = rest.pop() if with_target else None
-                found = self.explain(rest, weights, values, around=Round(together, index, tick=ticks))
-                chosen = self.targets.at(found.logits, weights) * found.logits
-                explained = ops.sum(ops.reshape(chosen, (ops.shape(chosen)[0], -1)), axis=1)
-                return [*found.relevance, *found.kept, found.exponent, explained, self._finite(found)], self.guard.numbers()
+                found = self.explain(rest, weights, values, around=Round(together, index, tick=ticks, lean=True))
+                told = found.exponent, self._explained(found, weights), self._finite(found)
+                return [*found.relevance, *found.kept, *told], self.guard.numbers()
 
             signature = [*self.signature(with_target), backend.tensor_spec((self.inputs.batch,), "int32")]
             self._programs[key] = Program(explain, signature, self.jit_compile)
@@ -320,8 +320,17 @@ class Explainer(Brief):
 
         return guarded
 
+    def _explained(self, found: Explained, weights: Any) -> Any:
+        """The explained output, float (batch,); NaN where the sample itself was not evaluated."""
+        if found.finite is not None:
+            return ops.full(ops.shape(found.exponent), math.nan, "float32")
+        chosen = self.targets.at(found.logits, weights) * found.logits
+        return ops.sum(ops.reshape(chosen, (ops.shape(chosen)[0], -1)), axis=1)
+
     def _finite(self, found: Explained) -> Any:
         """Whether all logits of a sample are numbers, where the explanation depends on them: bool (batch,)."""
+        if found.finite is not None:
+            return found.finite
         axes = tuple(range(1, len(found.logits.shape)))
         finite = ops.all(ops.isfinite(found.logits), axis=axes)
         return finite if self.strategy.depends else ops.ones_like(finite)

@@ -34,12 +34,15 @@ class Round:
         index: int32 (batch,), the place of each sample among those that `analyze` was handed.
         seed: an int, or an int64 tensor of an exported program; None: the method's own.
         tick: called in Python when a round is done, see `backend.loop`; None: nobody watches.
+        lean: whether `Explained.logits` are not asked for where weights are given, so that a method that evaluates altered
+            samples alone need not evaluate the sample itself: see `Explained.finite`.
     """
 
     together: int
     index: Any
     seed: Any = None
     tick: Any = None
+    lean: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -50,8 +50,11 @@ def test_a_map_of_numbers_for_a_logit_that_is_none(caplog, eager):
     bias = keras.ops.convert_to_numpy(model.get_layer("hidden").bias).copy()
     bias[1] = np.nan
     model.get_layer("hidden").bias.assign(bias)
-    assert np.isfinite(create_analyzer("gradient", model).analyze(X, target=0)).all()
-    assert "explains nothing of 4 of 4 samples" in caplog.text and "The weights hidden/bias hold such values" in caplog.text
+    for name in ("gradient", "integrated_gradients", "smoothgrad"):
+        caplog.clear()
+        # Of a class that is given, the last two evaluate altered samples alone.
+        assert np.isfinite(create_analyzer(name, model).analyze(X, target=0)).all()
+        assert "explains nothing of 4 of 4 samples" in caplog.text and "weights hidden/bias hold such values" in caplog.text
 
 
 def test_which_samples_are_explained_all_the_same(caplog, eager):
