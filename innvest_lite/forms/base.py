@@ -27,6 +27,9 @@ KINDS = (
     *("normalization", "softmax", "matmul", "recurrent", "opaque"),
 )
 
+# How many samples are taken to be explained at a time, where the work for a sample is weighed against that for a call.
+_BATCH = 8
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Form(Brief):
@@ -167,6 +170,11 @@ class LinearForm(Form):
         scale = self._scale()
         return kernel if scale is None else kernel * as_dtype(self.spread_over_kernel(scale), kernel.dtype)
 
+    def is_positive(self) -> Any:
+        """Whether the numbers of the effective kernel are above 0, booleans of `kernel_shape`; of zeros, either."""
+        positive, scale = self.raw_kernel() > 0, self._scale()
+        return positive if scale is None else ops.equal(positive, self.spread_over_kernel(scale > 0))
+
     def bias(self) -> Any:
         """The effective bias in `unit_shape`; None where there is none."""
         bias = self.raw_bias()
@@ -192,8 +200,23 @@ class LinearForm(Form):
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The node's output, a tuple of one, in the layer's compute dtype."""
         # Rounded to the layer's compute dtype, as the model itself does.
-        kernel = as_dtype(self.kernel(), self.node.output_specs[0].dtype)
-        return self.completed(inputs, self.evaluate(inputs, kernel))
+        dtype = self.node.output_specs[0].dtype
+        if not self._scales_outputs:
+            return self.completed(inputs, self.evaluate(inputs, as_dtype(self.kernel(), dtype)))
+        linear = self.evaluate(inputs, as_dtype(self.raw_kernel(), dtype))
+        return self.completed(inputs, linear * as_dtype(self.spread(self._scale()), dtype))
+
+    @property
+    def _scales_outputs(self):
+        """Whether the factors of a fused BatchNormalization are multiplied with the outputs, and not with the kernel.
+
+        It is the same map, and less work where the kernel has more numbers than the outputs of a batch.
+        """
+        output = self.node.output_specs[0]
+        # In half precision, outputs that are not scaled yet could overflow.
+        if self.node.batchnorm is None or output.dtype not in ("float32", "float64") or None in output.shape[1:]:
+            return False
+        return math.prod(self.kernel_shape) > _BATCH * math.prod(output.shape[1:])
 
     def completed(self, inputs: tuple[Any, ...], linear: Any) -> tuple[Any, ...]:
         """The outputs from the linear part: with the bias, in the layer's compute dtype.
@@ -207,7 +230,12 @@ class LinearForm(Form):
         """
         dtype, bias = self.node.output_specs[0].dtype, self.bias()
         linear = as_dtype(linear, dtype)
-        return (linear if bias is None else linear + as_dtype(self.spread(bias), dtype),)
+        if bias is None:
+            return (linear,)
+        shift = as_dtype(self.spread(bias), dtype)
+        # Along the last axis, Keras adds it by an operation that TensorFlow fuses with the convolution and the ReLU behind
+        # it; along another, it could take positions for channels.
+        return (ops.add(linear, shift) if self.unit_axes[-1] == len(linear.shape) - 1 else linear + shift,)
 
     def linear_part(self, output: Any) -> Any:
         """y = w'x: a forward output without its bias, float32 or wider."""

@@ -55,11 +55,16 @@ class Sum(VirtualForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """The sum of `inputs[i] * kernel[i]`, channel by channel."""
-        axis = self.unit_axes[0]
-        rank = len(self.node.output_specs[0].shape)
-        shape = tuple(-1 if position == axis else 1 for position in range(rank))
-        terms = [ops.cast(x, kernel.dtype) * ops.reshape(kernel[i], shape) for i, x in enumerate(inputs)]
+        terms = [ops.cast(x, kernel.dtype) * self._factor(kernel, i) for i, x in enumerate(inputs)]
         return sum(terms[1:], terms[0])
+
+    def vjp_inputs(self, inputs: tuple[Any, ...], kernel: Any, cotangent: Any) -> tuple[Any, ...]:
+        """See `LinearForm.vjp_inputs`; in closed form, where no addend is broadcast."""
+        shapes = [spec.shape for spec in (*self.node.input_specs, *self.node.output_specs)]
+        if len(set(shapes)) > 1 or None in shapes[0][1:]:
+            return super().vjp_inputs(inputs, kernel, cotangent)
+        # TensorFlow's gradient asks for the shapes of the terms, so that all of them would be computed.
+        return tuple(cotangent * self._factor(kernel, i) for i in range(len(inputs)))
 
     def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
         """See `LinearForm.vjp_kernel`: for each addend, a sum over samples and positions."""
@@ -69,6 +74,10 @@ class Sum(VirtualForm):
         """See `LinearForm.input_sums`."""
         alike = [ops.broadcast_to(as_dtype(x, like.dtype), ops.shape(like)) if x.shape != like.shape else x for x in inputs]
         return ops.stack([self.per_unit(weighted(as_dtype(x, like.dtype), weights)) for x in alike])
+
+    def _factor(self, kernel, addend):
+        axis, rank = self.unit_axes[0], len(self.node.output_specs[0].shape)
+        return ops.reshape(kernel[addend], tuple(-1 if position == axis else 1 for position in range(rank)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -64,9 +64,11 @@ class PatternShares(SharesByPattern):
 
     def _by_sign(self, call, relevance):
         """For each sign of z its contributions, and what arrived at units with this sign."""
-        kernel = _agreeing(call)
-        speaking, against = ops.relu(kernel), -ops.relu(-kernel)
-        arrived = ops.cast(relevance[0], kernel.dtype)
+        # Each pass over a kernel counts where few samples are explained: v is not made first.
+        agreed = ops.relu(call.kernel)
+        speaking = ops.where(call.form.is_positive(), agreed, 0)
+        against = speaking - agreed
+        arrived = ops.cast(relevance[0], agreed.dtype)
         if self.rectified:
             yield Signed(call, speaking, against), arrived
             return

@@ -24,15 +24,20 @@ def programs(monkeypatch):
     return found
 
 
-def counted(program):
-    """How many operations of each type the outputs of a program hang on; loops count as one, whatever is in them."""
+def operations(program):
+    """The operations that the outputs of a program hang on; of loops, nothing that is in them."""
     seen, waiting = {}, [tensor.op for tensor in program.graph.outputs]
     while waiting:
         operation = waiting.pop()
         if operation.name not in seen:
-            seen[operation.name] = operation.type
+            seen[operation.name] = operation
             waiting += [tensor.op for tensor in operation.inputs] + list(operation.control_inputs)
-    return collections.Counter(seen.values())
+    return list(seen.values())
+
+
+def counted(program):
+    """How many there are of each type."""
+    return collections.Counter(operation.type for operation in operations(program))
 
 
 def network():
@@ -70,3 +75,52 @@ def test_a_given_class_is_that_of_each_sample():
     analyzer = create_analyzer("integrated_gradients", network(), steps=4)
     largest = np.argmax(analyzer.model.predict(X, verbose=0), axis=1)
     assert_close(analyzer.analyze(X, target=largest), analyzer.analyze(X), 1e-6)
+
+
+def test_a_bias_is_added_by_what_tensorflow_fuses_with_a_convolution(programs):
+    """Keras's own layers do so; as a plain sum, a bias would be a pass of its own over all feature maps."""
+    create_analyzer("gradient", network()).analyze(X)
+    biases = [one for one in operations(programs.pop()) if one.type == "BiasAdd"]
+    assert collections.Counter(one.inputs[0].op.type for one in biases) == {"Conv2D": 3, "MatMul": 1}
+
+
+def test_a_bias_of_channels_first_goes_to_the_channels():
+    """There are as many columns as channels, which the same operation could take for them."""
+    x = keras.Input((2, 4, 5))
+    maps = layers.Conv2D(5, 3, padding="same", data_format="channels_first")(x)
+    model = models.randomize(keras.Model(x, layers.Dense(3)(layers.Flatten()(maps))), seed=4)
+    samples = models.normal(2, 2, 4, 5)
+    assert_close(create_analyzer("gradient", model).explainer.logits_of([samples]), model.predict(samples, verbose=0))
+
+
+def normalized(size, fold=None):
+    """A convolution with windows of this size, BatchNormalization behind it; `fold`: one, folded into it by hand."""
+    x = keras.Input((2, 2, 16))
+    hidden = layers.Conv2D(8, size, padding="same", name="conv")(x)
+    hidden = hidden if fold else layers.BatchNormalization(name="norm")(hidden)
+    model = keras.Model(x, layers.Dense(3, name="out")(layers.Flatten()(layers.ReLU()(hidden))))
+    if fold is None:
+        return models.randomize(model, seed=6)
+    kernel, bias = map(keras.ops.convert_to_numpy, fold.get_layer("conv").variables)
+    gamma, beta, mean, variance = map(keras.ops.convert_to_numpy, fold.get_layer("norm").variables)
+    factor = gamma / np.sqrt(variance + fold.get_layer("norm").epsilon)
+    model.get_layer("conv").set_weights([kernel * factor, (bias - mean) * factor + beta])
+    model.get_layer("out").set_weights(fold.get_layer("out").get_weights())
+    return model
+
+
+@pytest.mark.parametrize(("size", "scales_outputs"), [(3, True), (1, False)])
+def test_batchnorm_is_multiplied_with_the_smaller_of_kernel_and_outputs(size, scales_outputs, programs):
+    """Both ways against the network into which it was folded by hand; factors of both signs."""
+    model, kernel, x = normalized(size), (size, size, 16, 8), models.normal(4, 2, 2, 16)
+    patterns = {"conv": models.normal(*kernel), "out": models.normal(32, 3)}
+    folded = normalized(size, model)
+    for name, options in (
+        ("lrp.epsilon", {"epsilon": 0.1}),
+        ("pattern.attribution", {"shares": "sample", "patterns": patterns}),
+    ):
+        found = [create_analyzer(name, one, **options).analyze(x, 1) for one in (model, folded)]
+        assert_close(*found, 1e-5)
+        shapes = {tuple(operation.outputs[0].shape) for operation in operations(programs[0]) if operation.type == "Mul"}
+        assert (kernel in shapes) != scales_outputs, name
+        programs.clear()
