@@ -49,18 +49,18 @@ def ungrouped(x: Any, spec: Spec) -> Any:
 
 
 def scaled(tensors: Sequence[Any], specs: Sequence[Spec], exponent: Any) -> list[Any]:
-    """Each tensor times `2**exponent` of its sample, see `backend.scale_by_powers_of_two`.
+    """Each tensor times `2**exponent` of its sample, see `backend.times_powers_of_two`.
 
     Args:
         tensors: tensors that belong to values.
         specs: of these values.
-        exponent: int32 (batch,).
+        exponent: int32 (batch,), of which each power is a normal float32.
     """
     found = []
     for x, spec in zip(tensors, specs, strict=True):
         samples = spec.samples or _FIRST
         moved = ops.moveaxis(x, samples.axis, 0) if samples.axis else x
         each = ops.repeat(exponent, samples.rows) if samples.rows > 1 else exponent
-        (moved,) = backend.scale_by_powers_of_two([moved], each)
+        (moved,) = backend.times_powers_of_two([moved], [each])
         found.append(ops.moveaxis(moved, 0, samples.axis) if samples.axis else moved)
     return found

@@ -297,12 +297,17 @@ def _rescaled(pending, exponent, graph):
         return {value: [tensor] for value, tensor in pending.items()}, exponent
     tensors = list(pending.values())
     shift = backend.exponents(_magnitude([by_sample(x, spec) for x, spec in zip(tensors, specs, strict=True)]))
+    # So that its reciprocal is a normal number, too, and one multiplication is enough.
+    shift = ops.minimum(shift, _LARGEST_EXPONENT)
     tensors = scaled(tensors, specs, -shift)
     return {value: [tensor] for value, tensor in zip(pending, tensors, strict=True)}, exponent + shift
 
 
 def _magnitude(tensors):
     """Per sample, the largest magnitude among several tensors, in float32."""
-    largest = [ops.max(ops.abs(tensor), axis=tuple(range(1, len(tensor.shape)))) for tensor in tensors]
-    largest = [ops.cast(maximum, "float32") for maximum in largest]
+    largest = []
+    for tensor in tensors:
+        axes = tuple(range(1, len(tensor.shape)))
+        # Without a tensor of magnitudes, which would take longer to write than these take to read.
+        largest.append(ops.cast(ops.maximum(ops.max(tensor, axis=axes), -ops.min(tensor, axis=axes)), "float32"))
     return largest[0] if len(largest) == 1 else ops.max(ops.stack(largest), axis=0)

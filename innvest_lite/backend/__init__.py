@@ -1,12 +1,13 @@
 """What the rest of the package uses of TensorFlow; the only room that imports it.
 
-`tensorflow` has reverse mode, compilation and exact powers of two; `kernels` and `replicas` have the products with which a
-fit gathers and the devices that it gathers on; `recorded` keeps what is made of weights;
+`tensorflow` has reverse mode and compilation, `powers` exact powers of two; `kernels` and `replicas` have the products with
+which a fit gathers and the devices that it gathers on; `recorded` keeps what is made of weights;
 `portable` and `formats` make files of compiled functions; `summaries` writes for TensorBoard. All else is written with
 `keras.ops`.
 """
 
 from innvest_lite.backend.kernels import convolution_vjp_kernel, dense_vjp_kernel, depthwise_vjp_kernel
+from innvest_lite.backend.powers import exponents, scale_by_powers_of_two, scale_wide, times_powers_of_two
 from innvest_lite.backend.recorded import Captured, recorded, shapes_of, variable_of, with_weights
 from innvest_lite.backend.replicas import Replicas
 from innvest_lite.backend.sharing import once, weights_stay
@@ -22,7 +23,6 @@ from innvest_lite.backend.tensorflow import (
     compiled,
     divide_no_nan,
     eagerly,
-    exponents,
     has_accelerator,
     is_float,
     is_whole,
@@ -31,13 +31,12 @@ from innvest_lite.backend.tensorflow import (
     loop,
     numpy_dtype,
     require_within,
-    scale_by_powers_of_two,
-    scale_wide,
     scan,
     shifted,
     size,
     split,
     stablehlo,
+    tensor,
     tensor_spec,
     to_numpy,
     view,
@@ -83,7 +82,9 @@ __all__ = [
     "size",
     "split",
     "stablehlo",
+    "tensor",
     "tensor_spec",
+    "times_powers_of_two",
     "to_numpy",
     "variable_of",
     "view",

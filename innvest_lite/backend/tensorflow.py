@@ -1,13 +1,13 @@
-"""What needs TensorFlow itself: reverse mode, compilation, replicas, exact powers of two.
+"""What needs TensorFlow itself: reverse mode, compilation, loops, what tensors are.
 
-Called by the forms (vector-Jacobian products), the sweep (rescaling), the analyzers and the fitter (compilation), all
-through `innvest_lite.backend`.
+Called by the forms (vector-Jacobian products), the analyzers and the fitter (compilation), all through
+`innvest_lite.backend`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -26,11 +26,6 @@ if keras.backend.backend() != "tensorflow":
 
 VERSION = tf.__version__
 OperationError = tf.errors.OpError
-
-# All powers of two that are normal float32 numbers. A table, not bits: LiteRT and ONNX have no operations on bits, and
-# `pow` is not exact on every device.
-_EXPONENT_BIAS = 127
-_POWERS_OF_TWO = np.ldexp(np.float32(1), np.arange(1 - _EXPONENT_BIAS, _EXPONENT_BIAS + 1)).astype("float32")
 
 
 class Untracked:
@@ -275,6 +270,11 @@ def is_whole(tensor: Any) -> bool:
     return tensor.dtype.is_integer
 
 
+def tensor(array: np.ndarray) -> Any:
+    """An array as a tensor of its dtype, objects as texts."""
+    return tf.convert_to_tensor(array)
+
+
 def to_numpy(tensor: Any) -> np.ndarray:
     """The values of a concrete tensor or variable."""
     return tf.convert_to_tensor(tensor).numpy()
@@ -293,41 +293,3 @@ def view(tensor: Any) -> np.ndarray:
 def has_accelerator() -> bool:
     """Whether TensorFlow sees a GPU or a TPU, where XLA is the better default; on CPU its own kernels are."""
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
-
-
-def exponents(x: Any) -> Any:
-    """The power of two `e` of each float32 of a vector, such that 2**e <= |x| < 2**(e + 1); 0 where x is 0."""
-    # Counted: the number of powers that are not larger.
-    reached = tf.cast(tf.abs(x)[:, None] >= _POWERS_OF_TWO[None], tf.int32)
-    return tf.where(x == 0, 0, tf.reduce_sum(reached, axis=1) - _EXPONENT_BIAS)
-
-
-def scale_by_powers_of_two(tensors: Iterable[Any], exponent: Any) -> list[Any]:
-    """Each tensor times `2**exponent` of its sample: exact unless the result leaves float32's range.
-
-    float16 and bfloat16 come back as float32, float64 stays.
-
-    Args:
-        tensors: tensors (batch, ...).
-        exponent: int32 (batch,), of either sign, at most 252 in magnitude: of both halves there must be a float32.
-    """
-    # In two halves: a single factor 2**exponent may not be a float32 where the product still is.
-    half = exponent // 2
-    halves = _power_of_two(half), _power_of_two(exponent - half)
-    scaled = []
-    for x in tensors:
-        x = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
-        first, second = (tf.cast(tf.reshape(factor, (-1, *[1] * (len(x.shape) - 1))), x.dtype) for factor in halves)
-        scaled.append(x * first * second)
-    return scaled
-
-
-def scale_wide(x: Any, exponent: Any) -> Any:
-    """`x * 2**exponent` in float64, whose range holds what leaves float32's."""
-    return tf.cast(x, tf.float64) * tf.pow(tf.constant(2.0, tf.float64), tf.cast(exponent, tf.float64))
-
-
-def _power_of_two(exponent):
-    """2**exponent as float32, at most 2**127 (0 times infinity would be no number); 0 below the normal numbers."""
-    table = np.concatenate([np.zeros(1, "float32"), _POWERS_OF_TWO])
-    return tf.gather(tf.constant(table), tf.clip_by_value(exponent + _EXPONENT_BIAS, 0, len(table) - 1))
