@@ -140,7 +140,7 @@ class InputSpec(Brief):
             _check_integers(array, dtype, vocabulary, what)
         with np.errstate(over="ignore"):
             cast = array.astype(dtype, copy=False)
-        if _is_float(cast) and not np.isfinite(cast).all():
+        if cast is not array and _is_float(cast) and not np.isfinite(cast).all():
             raise InvalidInputError(f"{what} holds values beyond the range of {dtype}, in which the model computes.")
         return cast
 

@@ -174,7 +174,7 @@ class Targets:
             raise InvalidInputError(
                 f"Got {numbers.shape[0]} targets for {count} samples; give one for each, or a single int."
             )
-        known = backend.known(numbers) if ops.is_tensor(numbers) else numbers
+        known = numbers if isinstance(numbers, np.ndarray) else backend.known(numbers)
         flat = np.zeros(0) if known is None else np.atleast_1d(known)
         outside = flat[(flat < 0) | (flat >= classes)]
         if outside.size:
@@ -366,7 +366,9 @@ class Targets:
 
 def _labels(given, what):
     """An array or a tensor; labels as Keras gives them, (samples, 1), as (samples,)."""
-    array = given if ops.is_tensor(given) else as_array(given, what)
+    # In this order: whether an int is a tensor takes longer to find out than all else here.
+    plain = isinstance(given, int | list | tuple | np.ndarray) or not ops.is_tensor(given)
+    array = as_array(given, what) if plain else given
     if _is_whole(array) and len(array.shape) == 2 and array.shape[1] == 1:
         return array[:, 0]
     return array

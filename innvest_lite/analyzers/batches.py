@@ -45,7 +45,8 @@ def run(
         size = len(parts[0])
         whole = batch_size if always or (pad and count > batch_size) else max(size, 1)
         outputs = program(*[padded(part, whole) for part in parts])
-        batches.append([np.asarray(output)[:size] for output in keras.tree.flatten(outputs)])
+        several = outputs if isinstance(outputs, list | tuple) else [outputs]
+        batches.append([np.asarray(output)[:size] for output in several])
         if bar:
             bar.add(1 if ticks is None else ticks.rest())
     return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*batches, strict=True)]
@@ -115,10 +116,11 @@ class Program:
 
     def __call__(self, *arrays: np.ndarray) -> Any:
         """The function's value."""
-        return self._program(arrays)(*arrays)
+        # As tensors: a compiled function's own conversion of arrays takes several times as long.
+        return (self._compiled.get(None) or self._program(arrays))(*map(backend.tensor, arrays))
 
     def _program(self, arrays):
-        sizes = tuple(array.shape[1:] for array in arrays)
+        sizes = tuple(tuple(array.shape[1:]) for array in arrays)
         if None not in self._compiled and not (self._is_open and self._compiled):
             try:
                 self._compiled[None] = backend.compiled(self._function, self._signature, self._jit_compile)

@@ -198,7 +198,8 @@ class Explainer(Brief):
         together = 1 if self.inputs.batch else self.strategy.evenly(batch_size // at_a_time)
         ticks = self._ticks(together) if is_shown(verbose) else None
         program = self._program((weights is not None, tuple(keep), together), ticks, verbose)
-        flat = [*arrays, *([] if weights is None else [weights]), np.arange(count, dtype="int32")]
+        places = [np.arange(count, dtype="int32")] if self.strategy.hangs_on_place else []
+        flat = [*arrays, *([] if weights is None else [weights]), *places]
         *whole, exponents, explained, finite = self.batched(program, flat, at_a_time, verbose, ticks)
         whole = [array.astype(dtype, copy=False) for array in whole]
         for array in whole:
@@ -304,13 +305,16 @@ class Explainer(Brief):
             self._tell_of_compiling(verbose)
 
             def explain(*tensors: Any) -> Any:
-                *rest, index = tensors
+                rest = list(tensors)
+                # What the program is not handed costs nothing at each call.
+                index = rest.pop() if self.strategy.hangs_on_place else self.round(rest[0]).index
                 weights = rest.pop() if with_target else None
                 found = self.explain(rest, weights, values, around=Round(together, index, tick=ticks, lean=True))
                 told = found.exponent, self._explained(found, weights), self._finite(found)
                 return [*found.relevance, *found.kept, *told], self.guard.numbers()
 
-            signature = [*self.signature(with_target), backend.tensor_spec((self.inputs.batch,), "int32")]
+            places = [backend.tensor_spec((self.inputs.batch,), "int32")] if self.strategy.hangs_on_place else []
+            signature = [*self.signature(with_target), *places]
             self._programs[key] = Program(explain, signature, self.jit_compile)
 
         def guarded(*arrays: Any) -> Any:

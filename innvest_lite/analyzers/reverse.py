@@ -52,6 +52,7 @@ class Sweep(Strategy):
     unsigned: bool = False
 
     sweeps = True
+    hangs_on_place = False
 
     def starting_values(self, axis: int | None, logits: Any, weights: Any) -> Any:
         """What the start sees of the outputs' values, a tensor of their shape.

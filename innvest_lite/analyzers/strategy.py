@@ -59,6 +59,8 @@ class Strategy(Brief):
     no_numbers = "No weight does, so values overflow on the way: check that samples are preprocessed as the model expects."
     #: Whether the model takes what it is to explain; else it is bound anew to the sizes of the samples.
     sized = True
+    #: Whether it hangs on the place of a sample among all of them, as random numbers do that are drawn for each.
+    hangs_on_place = True
     #: Whether what the sweep hands back at the input is the attribution itself, which `check` can then account for.
     accounts = False
 

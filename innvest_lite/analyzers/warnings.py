@@ -56,9 +56,12 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray, explainer: 
             type(analyzer).__name__,
             _AMONG_RIVALS if explainer.has_rivals else ".",
         )
+    if "recurrent" in told:
+        return
+    # The plan stays what it is.
+    told.add("recurrent")
     recurrent = [step.node.name for step in explainer.plan.steps if step.inner is not None and _by_patterns(step.inner)]
-    if recurrent and "recurrent" not in told:
-        told.add("recurrent")
+    if recurrent:
         _log.warning(
             "%s goes back over the steps of %s by patterns alone: what units share counts once for each of them, at every "
             "step again, so that early steps outgrow all others, and the map says little of where the evidence is "
