@@ -6,9 +6,14 @@ and kept in the folder `--environments`. VGG16 and ResNet50 have random weights 
 In a round each contestant explains the same batch once, one after the other while the others wait, and the round's order
 is turned by one. A figure is the median over rounds of the ratio to the plain gradient of the same round. Building,
 tracing and the first call are not timed. Slow cases have fewer rounds, 3 at least (`--patience`). Without `--methods`, most
-methods run on single images only. What cannot be installed or run is told below the table.
+methods run on single images only. What cannot be installed or run is told below the table. Behind each median stands the
+interval in which, whatever the distribution, the true one lies with a probability of 95 %: of 11 rounds, the second
+smallest to the second largest. Below the table, each package is compared with this one in the same terms: those that
+are handed the class with `innvest_lite_class_0`, which is handed it too.
 
-`tape_2_14` is a control: the plain gradient under iNNvestigate's TensorFlow, which is older and has other kernels.
+Controls: `tape_again` and `innvest_lite_again` are calls that are timed a second time in each round. `tape_2_14` is the
+plain gradient under iNNvestigate's TensorFlow, which is older and has other kernels. `limit` is what the method cannot do
+without, as one TensorFlow program without any package: see `race_peers/limit_peer.py`.
 """
 
 import argparse
@@ -21,8 +26,8 @@ import platform
 import sys
 import time
 
-from race_contestants import CONTESTANTS, PLAIN, RaceError, say, started
-from race_tables import COLUMNS, print_tables, rows_of, table
+from race_contestants import CONTESTANTS, PLAIN, PLAIN_AGAIN, RaceError, say, started
+from race_tables import COLUMNS, listed, print_tables, rows_of, table, verdicts
 
 SINGLE, BOTH = (1,), (1, 8)
 # Method -> the batches that it runs on.
@@ -39,6 +44,7 @@ METHODS = {
     "deep_taylor": SINGLE,
     "pattern.net": SINGLE,
     "pattern.attribution": BOTH,
+    "pattern.attribution_average": BOTH,
     "gradcam": SINGLE,
     "integrated_gradients": SINGLE,
     "smoothgrad": SINGLE,
@@ -80,7 +86,7 @@ def raced(case, workers, rounds, patience):
             else:
                 seconds[name].append(answer["seconds"])
     # The plain gradient is the same in the next case.
-    for name in {*seconds, *notes} - {PLAIN}:
+    for name in {*seconds, *notes} - {PLAIN, PLAIN_AGAIN}:
         workers[name].drop()
     return seconds, notes
 
@@ -88,7 +94,7 @@ def raced(case, workers, rounds, patience):
 def is_prepared(worker, case, notes):
     """Whether the contestant is ready to be timed; `notes` takes why not, or what was odd."""
     # The plain gradient knows no other method.
-    own = {**case, "method": "gradient"} if worker.name == PLAIN else case
+    own = {**case, "method": "gradient"} if worker.name in (PLAIN, PLAIN_AGAIN) else case
     if own["method"] in worker.hello["missing"]:
         notes[worker.name] = worker.hello["missing"][own["method"]]
     if own["method"] not in worker.hello["methods"]:
@@ -149,8 +155,8 @@ def parsed(arguments):
     parser.add_argument("--batches", nargs="+", type=int, default=BOTH)
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="on all batches; without, see METHODS")
     parser.add_argument("--contestants", nargs="+", default=names, choices=names, help=f"{PLAIN} always runs")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--patience", type=float, default=60, help="seconds after which a case has no further round")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--patience", type=float, default=900, help="seconds after which a case has no further round")
     parser.add_argument("--environments", type=pathlib.Path, default=pathlib.Path("race-environments"))
     parser.add_argument("--python", default="python3.11", help="what the environments are made with")
     parser.add_argument("--limit", type=float, default=400, help="seconds for one answer")
@@ -194,8 +200,9 @@ def main(arguments=None):
     versions, failed = race(cases, start, options.rounds, options.patience, keep)
     print(f"`python scripts/benchmarks/race.py {' '.join(given)}`, {platform.machine()}, {os.cpu_count()} cores,")
     print(f"Python {platform.python_version()}, at most {options.rounds} rounds; medians of ratios to the plain gradient.")
-    print(*(f"- {name}: {version}" for name, version in versions.items()), sep="\n", end="\n\n")
+    print(listed(versions))
     print(table(rows, [contestant.name for contestant in chosen]))
+    print(verdicts(rows))
     print(*(f"- {name} did not start: {reason}" for name, reason in failed.items()), sep="\n")
 
 

@@ -14,9 +14,11 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 INNVESTIGATE = ("innvestigate==2.1.2", "tensorflow-cpu==2.14.1", "numpy<2")
 TORCH = ("torch==2.14.1", "torchvision==0.29.1")
-XPLIQUE = ("tensorflow-cpu==2.20.0", "tensorflow-probability==0.25.0", "einops", "deprecated", "matplotlib")
+XPLIQUE = ("tensorflow-cpu==2.21.0", "tensorflow-probability==0.25.0", "einops", "deprecated", "matplotlib")
 XPLIQUE_MORE = ("opencv-python-headless", "scikit-image<=0.25.2", "scikit-learn<=1.7.2", "scipy<=1.15.3")
 OURS, PLAIN = "innvest_lite", "tape"
+GIVEN, PLAIN_AGAIN = "innvest_lite_class_0", "tape_again"
+# Some are handed the class, and need not look for the largest logit: they are compared with this package handed it too.
 
 
 class RaceError(Exception):
@@ -34,6 +36,9 @@ class Contestant:
         leaks: whether it never lets go of what it built or traced, so that each case needs a process of its own.
         environment: the name of the contestant whose environment it runs in; "" for its own.
         worker: the name of the contestant whose worker it runs; "" for its own.
+        of: the name of the contestant in whose process it runs, with the same model and analyzer; "" for one of its own.
+        variant: of the calls that this process has, the one that it is timed by.
+        against: the name of what it is compared with, in the same terms.
     """
 
     name: str
@@ -42,17 +47,25 @@ class Contestant:
     leaks: bool = False
     environment: str = ""
     worker: str = ""
+    of: str = ""
+    variant: str = ""
+    against: str = OURS
 
 
 CONTESTANTS = (
     Contestant(PLAIN),
+    # How far the same call, timed twice, comes out.
+    Contestant(PLAIN_AGAIN, of=PLAIN),
     Contestant(OURS),
+    Contestant("innvest_lite_again", of=OURS),
+    Contestant(GIVEN, of=OURS, variant="class 0"),
+    Contestant("limit", against=GIVEN),
     Contestant("tape_2_14", INNVESTIGATE, environment="innvestigate", worker=PLAIN),
     Contestant("innvestigate", INNVESTIGATE, leaks=True),
     Contestant("zennit", ("zennit==0.5.1", *TORCH)),
-    Contestant("captum", ("captum==0.9.0", *TORCH)),
+    Contestant("captum", ("captum==0.9.0", *TORCH), against=GIVEN),
     # Its own requirements bring several gigabytes of CUDA.
-    Contestant("xplique", (*XPLIQUE, *XPLIQUE_MORE), ("xplique==2.0.2", "tf-keras==2.20.1"), leaks=True),
+    Contestant("xplique", (*XPLIQUE, *XPLIQUE_MORE), ("xplique==2.0.2", "tf-keras==2.21.0"), leaks=True, against=GIVEN),
 )
 
 
@@ -160,6 +173,35 @@ class Worker:
         return ", ".join(f"{package} {version}" for package, version in self.hello["versions"].items())
 
 
+class Twin:
+    """A contestant in the process of another."""
+
+    leaks = False
+
+    def __init__(self, contestant, worker):
+        self.name, self._variant, self._worker = contestant.name, contestant.variant, worker
+
+    def ask(self, do, **case):
+        """See `Worker.ask`."""
+        return self._worker.ask(do, **({"variant": self._variant} if do == "time" else case))
+
+    def drop(self):
+        """The other does."""
+
+    def stop(self):
+        """The other does."""
+
+    @property
+    def hello(self):
+        """What the other said of itself, whose notes stand there."""
+        return {**self._worker.hello, "methods": dict.fromkeys(self._worker.hello["methods"], "")}
+
+    @property
+    def version(self):
+        """See `Worker.version`."""
+        return self._worker.version
+
+
 def first_line(text):
     """The first line of an error, cut to what a table's note can hold."""
     return text.strip().split("\n")[0][:200]
@@ -175,7 +217,10 @@ def started(chosen, folder, version, limit):
     workers, failed = {}, {}
     for contestant in chosen:
         try:
-            workers[contestant.name] = Worker(contestant, python_of(contestant, folder, version), folder, limit)
+            if not contestant.of:
+                workers[contestant.name] = Worker(contestant, python_of(contestant, folder, version), folder, limit)
+            elif contestant.of in workers:
+                workers[contestant.name] = Twin(contestant, workers[contestant.of])
         except RaceError as error:
             failed[contestant.name] = str(error)
             say(f"{contestant.name}: {error}")

@@ -13,6 +13,7 @@ OPTIONS = {
     "integrated_gradients": {"steps": STEPS},
     "lrp.epsilon": {"epsilon": EPSILON},
     "occlusion": {"window": WINDOW, "stride": WINDOW},
+    "pattern.attribution_average": {"shares": "average"},
     "rise": {"masks": MASKS, "cells": CELLS, "score": "logit"},
     "smoothgrad": {"augment_by_n": SAMPLES, "noise_scale": NOISE},
 }
@@ -20,10 +21,12 @@ PLAIN = (
     *("gradient", "input_t_gradient", "guided_backprop", "deconvnet", "lrp.epsilon_plus_flat"),
     *("lrp.alpha_1_beta_0", "lrp.alpha_2_beta_1", "lrp.sequential_preset_a", "deep_taylor", "gradcam"),
 )
+PATTERNS = "patterns: VGG16's kernels; for ResNet50 fitted on 8 images"
 NOTES = {
     "integrated_gradients": "left Riemann sum",
-    "pattern.net": "patterns: VGG16's kernels; for ResNet50 fitted on 8 images",
-    "pattern.attribution": "patterns: VGG16's kernels; for ResNet50 fitted on 8 images",
+    "pattern.net": PATTERNS,
+    "pattern.attribution": f"{PATTERNS}, with shares of the sample",
+    "pattern.attribution_average": PATTERNS,
 }
 
 
@@ -45,8 +48,9 @@ def explaining(model, method, x):
     if method == "lrp.epsilon_plus_flat":
         analyzer = innvest_lite.LRP(built(model), "epsilon_plus_flat", composite_options={"epsilon": EPSILON})
     else:
-        analyzer = innvest_lite.create_analyzer(method, built(model), **options)
-    yield lambda: analyzer.analyze(x, batch_size=max(len(x), TOGETHER))
+        analyzer = innvest_lite.create_analyzer(method.removesuffix("_average"), built(model), **options)
+    size = max(len(x), TOGETHER)
+    yield {"": lambda: analyzer.analyze(x, batch_size=size), "class 0": lambda: analyzer.analyze(x, 0, batch_size=size)}
 
 
 if __name__ == "__main__":

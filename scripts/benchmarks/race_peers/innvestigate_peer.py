@@ -19,7 +19,8 @@ NOTES = {
     "integrated_gradients": "left Riemann sum",
     "smoothgrad": "noise of standard deviation 1, whatever is asked for",
 }
-MISSING = dict.fromkeys(("pattern.net", "pattern.attribution"), "not there: version 2 has no pattern methods")
+PATTERNS = ("pattern.net", "pattern.attribution", "pattern.attribution_average")
+MISSING = dict.fromkeys(PATTERNS, "not there: version 2 has no pattern methods")
 # Its analyzers of ResNet50 take minutes to build, so it is tried with this alone, on single images.
 RESNET50 = ("gradient",)
 

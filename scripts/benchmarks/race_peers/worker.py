@@ -2,8 +2,8 @@
 
 A worker is a process of its own. Its first line on stdout is JSON: its versions, its methods with a note on each, and what
 it lacks, with the reason. Then it answers each line on stdin with one: `{"do": "prepare", "model": "VGG16", "batch": 1,
-"method": "gradient"}` builds and calls once, `{"do": "time"}` calls again and gives the seconds, `{"do": "drop"}` lets the
-memory go. An error is an answer too.
+"method": "gradient"}` builds and calls once, `{"do": "time"}` calls again (`"variant"` says how) and gives the seconds,
+`{"do": "drop"}` lets the memory go. An error is an answer too.
 Between two lines it waits on stdin and computes nothing.
 """
 
@@ -34,7 +34,7 @@ def serve(explaining, methods, installed, missing=()):
 
     Args:
         explaining: a function of (model's name, method's name, batch of images) that gives a context manager, which
-            hands out the call to time and clears up behind it.
+            hands out the call to time, or several by the names of variants, "" the first, and clears up behind it.
         methods: name -> what its settings differ in from the others', "" for nothing.
         installed: from `versions`.
         missing: name -> why this contestant cannot have it.
@@ -62,13 +62,13 @@ class Case:
     def __init__(self, explaining):
         self.explaining = explaining
         self.stack = contextlib.ExitStack()
-        self.call = None
+        self.calls = {}
         self.prepared = {}
 
     def done(self, do, **case):
         """The answer to a request."""
         if do == "time":
-            return {"seconds": timed(self.call)}
+            return {"seconds": timed(self.calls[case.get("variant", "")])}
         if do == "drop" or case != self.prepared:
             self.drop()
         if do == "prepare" and case != self.prepared:
@@ -77,14 +77,16 @@ class Case:
 
     def _prepare(self, case):
         batch = images(case["batch"])
-        self.call = self.stack.enter_context(self.explaining(case["model"], case["method"], batch))
-        finite = bool(np.isfinite(self.call()).all())
+        found = self.stack.enter_context(self.explaining(case["model"], case["method"], batch))
+        self.calls = found if isinstance(found, dict) else {"": found}
+        called = [call() for call in self.calls.values()]
+        finite = all(bool(np.isfinite(result).all()) for result in called)
         self.prepared = case
         return {} if finite else {"note": "values are not finite"}
 
     def drop(self):
         """Forgets the case."""
-        self.call, self.prepared = None, {}
+        self.calls, self.prepared = {}, {}
         self.stack.close()
         gc.collect()
         # Freed memory goes back to the machine, which the others need.
