@@ -73,7 +73,7 @@ def added(call: Call, pivot: Any, linear: bool, regime: bool) -> Added:
     # Sums of y less the pivot: of y itself, float32 would lose the variance of units whose mean is large
     # (docs/design.md, decision 7).
     heavy = weighted(centred, weights)
-    weight = None if weights is None else ops.mean(ops.cast(weights, "float64"))
+    weight = None if weights is None else _mean_of(ops.cast(weights, "float64"))
     products: dict[str, Callable[[], Any]] = {}
     if linear:
         products.update(
@@ -94,6 +94,11 @@ def added(call: Call, pivot: Any, linear: bool, regime: bool) -> Added:
             active_x=lambda: form.vjp_kernel(inputs, mask(heavy.dtype)),
         )
     return Added(backend.size(centred), weight, form.per_unit(heavy), active, products)
+
+
+def _mean_of(weights):
+    """The mean; 0 of no samples, as a part of a small batch may be."""
+    return ops.sum(weights) / ops.maximum(ops.cast(backend.size(weights), weights.dtype), 1)
 
 
 def units_of(form: Any) -> int:

@@ -1,4 +1,4 @@
-"""The kernel-sized sums of a fit while it runs: as exact as float64, in two float32 arrays each.
+"""The kernel-sized sums of a fit while it runs: totals that lose nothing to their rounding, in two float32 arrays each.
 
 One is on the host, the total as float32 has it. The other is the device's: what came since the host last looked, on top of
 what the total's rounding had left over, which goes back to where it will be added to (Kahan's compensated summation, the

@@ -4,6 +4,7 @@ A step adds one batch of images to the sums of VGG16; of some batches ("full") m
 What that makes of a whole fit is computed.
 """
 
+import collections
 import functools
 import os
 import pathlib
@@ -14,20 +15,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from common.measuring import machine, parsed, spread, timed
-from common.networks import gatherer, images, vgg16
+from common.networks import flush_of, gatherer, images, vgg16
 
 
 def fitting(batch, rounds):
     """Prints the ratios of both kinds of steps, exact and not."""
     import tensorflow as tf
 
+    from innvest_lite import backend
+
     model, x = vgg16(), images(batch)
     forward = tf.function(lambda batch: model(batch, training=False))
     pixels = tf.constant(x)
-    steps, gatherers = {}, {}
+    steps, flushes = {}, {}
     for exact in (True, False):
-        gatherers[exact] = gathering = gatherer(model, exact)
-        gathering.put_pivots(gathering.pivots([x]))
+        gathering = gatherer(model, exact)
+        with backend.weights_stay():
+            collections.deque(gathering.first([x], None), maxlen=0)
+        flushes[exact] = flush_of(model, gathering)
         for full in (True, False):
             steps[exact, full] = functools.partial(gathering.add, [x], None, full)
     calls = {"forward": lambda: forward(pixels).numpy(), **steps}
@@ -40,7 +45,7 @@ def fitting(batch, rounds):
             ratios[key].append(timed(call) / plain)
     print(f"VGG16 224x224, batch {batch}, {rounds} rounds; forward pass: {plain:.2f} s in the last")
     for exact in (True, False):
-        flush = timed(lambda gathering=gatherers[exact]: list(gathering.take())) / plain
+        flush = timed(flushes[exact]) / plain
         print(f"exact={exact}")
         print_fit({full: ratios[exact, full] for full in (True, False)}, flush, batch)
 

@@ -69,3 +69,23 @@ def gatherer(model, exact):
     layout = Layout.of(model)
     gathered = dict.fromkeys(layout.patterned, "relu" if exact else "relu, sampled")
     return Gatherer(layout, input_spec(model, layout.graph), gathered, "rectifier", backend.Replicas.of(model), False)
+
+
+def flush_of(model, gathering):
+    """A call that moves a gatherer's sums to the host, as a fit does every few dozen steps."""
+    from innvest_lite.patterns.layers import LayerFacts, LayerStatistics
+    from innvest_lite.patterns.layout import Layout
+    from innvest_lite.patterns.running import RunningSums
+    from innvest_lite.patterns.statistics import PatternStatistics
+
+    forms, layers, facts = Layout.of(model).patterned, {}, {}
+    for name, word in gathering.gathered.items():
+        layers[name] = LayerStatistics.empty(forms[name], word)
+        facts[name] = LayerFacts("", "rectified", "", tuple(forms[name].fan_in), False, word)
+    running = RunningSums(PatternStatistics(layers, facts, {}, {}), gathering)
+
+    def flush():
+        list(gathering.take_small())
+        running.flush(move=False)
+
+    return flush
