@@ -53,9 +53,7 @@ def parts_of(call: Call) -> Iterator[Call]:
     for number in range(_PARTS):
         rows = slice(count * number // _PARTS, count * (number + 1) // _PARTS)
         weights = None if call.weights is None else call.weights[rows]
-        yield call._replace(
-            inputs=(call.inputs[0][rows],), output=call.output[rows], decides=call.decides[rows], weights=weights
-        )
+        yield Call(call.form, (call.inputs[0][rows],), call.output[rows], call.decides[rows], weights)
 
 
 def added(call: Call, pivot: Any, linear: bool, regime: bool) -> Added:
