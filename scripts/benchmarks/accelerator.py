@@ -39,10 +39,14 @@ from common.pjrt import Program, client
 MODELS, DTYPES, BATCHES = ("VGG16", "ResNet50"), ("float32", "bfloat16"), (32, 1, 128)
 METHODS = ("pattern.attribution", "gradient", "pattern.net", "lrp.epsilon_plus")
 FORWARD, TAPE = "forward pass", "plain gradient"
-# A fit's steps: `(approximate, full)`; full ones gather the same in both.
-STEPS = {"fit, lean": (False, False), "fit, full": (False, True), "fit, lean, approximate": (True, False)}
-# Sums that a fit keeps in float64.
-WIDE = ("count", "linear_count", "active", "active_count")
+# A fit's steps: the products of a kernel's size that they add, beside sums of a few numbers a unit.
+LEAN, FULL = "fit, lean", "fit, full"
+STEPS = {
+    LEAN: ("active_xy", "active_x"),
+    FULL: ("sum_x", "sum_xy", "active_xy", "active_x"),
+    f"{LEAN}, approximate": ("active_xy",),
+}
+SMALL = ("count", "sum_y", "active")
 IMAGENET = 1_281_167
 # Rounds of timing, and the seconds after which there are no more.
 ROUNDS, PATIENCE = 20, 2.0
@@ -116,8 +120,8 @@ def programs(name, model, patterns, batch, size):
         yield method, explaining(explainer, looking=True), specs, [x]
         if method == "pattern.attribution":
             yield f"{method}, as served", explaining(explainer, looking=False), specs, [x]
-    for title, (approximate, full) in STEPS.items():
-        step, sums = adding(model, approximate, full, x)
+    for title, kinds in STEPS.items():
+        step, sums = adding(model, kinds)
         yield title, step, specs + [backend.tensor_spec(one.shape, one.dtype.name) for one in sums], [x, *sums]
 
 
@@ -145,28 +149,29 @@ def explaining(explainer, looking):
     return explain
 
 
-def adding(model, approximate, full, x):
-    """`(step, sums)`: a function of a batch and the sums so far, of the sums with the batch, and zeros to begin with."""
-    from common.networks import gatherer
+def adding(model, kinds):
+    """`(step, sums)`: a function of a batch and the sums so far, of the sums with the batch, and zeros to begin with.
+
+    The products that are wanted are part of it; the fitter's own program takes them as an argument.
+    """
+    from common.networks import added_sums
     from keras import ops
 
     from innvest_lite.patterns.layers import sums_of
     from innvest_lite.patterns.layout import Layout
 
-    gathering, forms, shapes = gatherer(model, not approximate), Layout.of(model).patterned, sums_of("all")
-    added = gathering.added([ops.convert_to_tensor(x[:1])], full)
-    places = {pair: number for number, pair in enumerate((owner, kind) for owner, products in added for kind in products)}
+    forms, shapes = Layout.of(model).patterned, sums_of("all")
+    places = {pair: number for number, pair in enumerate(itertools.product(forms, (*SMALL, *kinds)))}
     sums = [
-        np.zeros(getattr(forms[owner], shapes[kind]) if shapes[kind] else (), "float64" if kind in WIDE else "float32")
-        for owner, kind in places
+        np.zeros(getattr(forms[name], shapes[kind]) if shapes[kind] else (), "float64" if kind in SMALL else "float32")
+        for name, kind in places
     ]
 
     def step(x, *sums):
         sums = list(sums)
-        for owner, products in gathering.added([x], full):
-            for kind, product in products.items():
-                place = places[owner, kind]
-                sums[place] = sums[place] + ops.cast(product(), sums[place].dtype)
+        for name, kind, value in added_sums(model, x, kinds):
+            place = places[name, kind]
+            sums[place] = sums[place] + ops.cast(value, sums[place].dtype)
         return sums
 
     return step, sums
@@ -266,7 +271,7 @@ class Run:
             if one["title"] in done:
                 self._print(one, done[one["title"]], self.figures["peak"][dtype])
         found = {"model": model, "dtype": dtype, "batch": batch, "programs": done}
-        if {"fit, lean", "fit, full"} <= calls.keys():
+        if {LEAN, FULL} <= calls.keys():
             found["fit"] = self._fit(group, done, batch)
         self.figures["groups"].append(found)
         return done
@@ -330,7 +335,7 @@ class Run:
 
     def _fit(self, group, done, batch):
         """What steps and flushes make of a fit of ImageNet, and what its images take to be handed over."""
-        full_step = next(one for one in group if one["title"] == "fit, full")
+        full_step = next(one for one in group if one["title"] == FULL)
         sums = [self._array(key) for key in full_step["arguments"]][1 : 1 + full_step["sums"]]
         flush = statistics.median(self._timed_call(lambda: self._flushed(sums)) for _ in range(3))
         images = np.asarray(self._array(full_step["arguments"][0]))
@@ -341,11 +346,11 @@ class Run:
         first = min(math.ceil(self._facts["full_samples"] / batch), batches)
         full = first + (batches - first) / self._facts["full_every"]
         found = {"flush": flush, "handing over": handing, "images": IMAGENET}
-        for title in ("fit, lean", "fit, lean, approximate"):
+        for title in (LEAN, f"{LEAN}, approximate"):
             if "seconds" in done.get(title, {}):
-                steps = full * done["fit, full"]["seconds"] + (batches - full) * done[title]["seconds"]
+                steps = full * done[FULL]["seconds"] + (batches - full) * done[title]["seconds"]
                 hours = (steps + batches / self._facts["flush_every"] * flush) / 3600
-                found[title.replace("fit, lean", "hours")] = hours
+                found[title.replace(LEAN, "hours")] = hours
         told = ", ".join(f"{hours:.2f} h ({title})" for title, hours in found.items() if title.startswith("hours"))
         print(
             f"  a fit of {IMAGENET:,} images: {told.replace('hours, ', '').replace('(hours)', '(exact)')}, flushes of "

@@ -35,7 +35,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import common.chains as chains
 import numpy as np
-from common.networks import gatherer, images, kernels, vgg16
+from common.networks import added_sums, images, kernels, vgg16
 from common.pjrt import Program, client
 
 METHODS = ("gradient", "pattern.net", "pattern.attribution", "lrp.epsilon")
@@ -105,14 +105,15 @@ def fit_step(model, layers):
     from keras import ops
 
     from innvest_lite.patterns.layout import Layout
+    from innvest_lite.patterns.products import PRODUCTS
 
-    gathering, layout = gatherer(model, exact=True), Layout.of(model)
+    layout = Layout.of(model)
     values = {node.name: node.values[0] for node in layout.graph.nodes}
     wanted = [values[name] for name in names_of(layers)]
 
     def step(x):
-        added = dict(gathering.added([x]))
-        found = [ops.cast(added[name][kind](), "float32") for name in names_of(layers) for kind in chains.SUMS]
+        added = {(name, kind): value for name, kind, value in added_sums(model, x, PRODUCTS)}
+        found = [ops.cast(added[name, kind], "float32") for name in names_of(layers) for kind in chains.SUMS]
         given = layout.values([x])
         return [*found, *[given[value] for value in wanted]]
 

@@ -89,3 +89,32 @@ def flush_of(model, gathering):
         running.flush(move=False)
 
     return flush
+
+
+def added_sums(model, x, kinds):
+    """What a batch adds to a fit's sums around 0, call by call.
+
+    Args:
+        model: a Keras model.
+        x: a batch, a tensor.
+        kinds: which of `products.PRODUCTS` are wanted.
+
+    Returns:
+        A generator of `(layer's name, name of the sum, tensor)`.
+    """
+    from keras import ops
+
+    from innvest_lite import backend
+    from innvest_lite.patterns.layout import Layout
+    from innvest_lite.patterns.products import added, units_of
+
+    layout = Layout.of(model)
+    with backend.weights_stay():
+        for call in layout.calls([x], None, "rectifier"):
+            name = layout.owners[call.form.name]
+            found = added(call, ops.zeros(call.form.unit_shape), linear=True, regime=True)
+            yield name, "count", ops.cast(found.size, "float64") / units_of(call.form)
+            yield name, "sum_y", found.sum_y
+            yield name, "active", found.active
+            for kind in kinds:
+                yield name, kind, found.products[kind]()

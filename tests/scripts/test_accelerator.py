@@ -68,22 +68,27 @@ def test_arrays_are_made_anew_alike(script, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("full", [True, False])
-def test_a_step_adds_what_the_fitter_adds(script, full):
-    from common.networks import gatherer
+def test_a_step_adds_what_a_tape_gives(script):
+    """Sums of x y over the positive regime are gradients in the kernel, with y and the regime as constants."""
+    model, x = network(), tf.constant(np.random.default_rng(0).normal(size=(4, 9, 9, 3)).astype("float32"))
+    step, sums = script.adding(model, script.STEPS[script.LEAN])
+    once = tf.function(step)(x, *map(tf.constant, sums))
+    twice = [one.numpy() for one in tf.function(step)(x, *once)]
+    first = model.layers[0]
 
-    model, x = network(), np.random.default_rng(0).normal(size=(4, 9, 9, 3)).astype("float32")
-    step, sums = script.adding(model, False, full, x)
-    once = tf.function(step)(tf.constant(x), *map(tf.constant, sums))
-    twice = [one.numpy() for one in tf.function(step)(tf.constant(x), *once)]
-    gathering = gatherer(model, True)
-    for _ in range(2):
-        gathering.add([x], None, full)
-    taken = {(owner, kind): value for owner, kind, value in gathering.take()}
-    expected = [taken[owner, kind] for owner, added in gathering.added([tf.constant(x)], full) for kind in added]
-    assert len(twice) == len(expected) > 10
-    for mine, theirs in zip(twice, expected, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-4 * np.abs(theirs).max())
+    @tf.function
+    def taped():
+        with tf.GradientTape(persistent=True) as tape:
+            y = tf.nn.conv2d(x, first.kernel, 2, "SAME")
+            active = tf.stop_gradient(tf.cast(y > 0, "float32"))
+            with_y, alone = tf.reduce_sum(active * y * tf.stop_gradient(y)), tf.reduce_sum(active * y)
+        gradients = [tape.gradient(total, first.kernel) for total in (with_y, alone)]
+        axes = (0, 1, 2)
+        return [np.float64(100), tf.reduce_sum(y, axes), tf.reduce_sum(active, axes), *gradients]
+
+    assert len(twice) == 3 * 5
+    for mine, expected in zip(twice, taped(), strict=False):
+        np.testing.assert_allclose(mine, 2 * np.asarray(expected), rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def test_what_runs_needs_neither_this_package_nor_tensorflow(tmp_path):
