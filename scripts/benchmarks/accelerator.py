@@ -224,7 +224,9 @@ class Run:
         for kind, group in itertools.groupby(self._facts["programs"], kinds):
             group = list(group)
             done = self._group(kind, group) if self.left > 0 else {}
-            skipped += [f"{' '.join(map(str, kind))}: {one['title']}" for one in group if one["title"] not in done]
+            missing = [one["title"] for one in group if one["title"] not in done]
+            if missing:
+                skipped.append(f"{' '.join(map(str, kind))}: {', '.join(missing) if done else 'all'}")
             self.figures["left out"] = skipped
             if results is not None:
                 results.mkdir(parents=True, exist_ok=True)
@@ -278,7 +280,8 @@ class Run:
 
     def _compiled(self, name):
         """A program, or None where there is no time for it, or a message where it cannot be compiled."""
-        if self.left <= 0:
+        # What is left then is for the rounds of those that are.
+        if self.left <= self._seconds / 8:
             return None
         try:
             return Program(self._client, self._text(name))
