@@ -170,3 +170,17 @@ def test_products_and_sums_by_blocks_are_those_of_whole_arrays(shape, fan_in, mo
     found = arrays.combined([(one, factors[0]), (common, factors[1])], shape, fan_in, "float64")
     expected = one * np.expand_dims(factors[0], fan_in) + common * np.expand_dims(factors[1], fan_in)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_layer_that_keeps_its_products_keeps_them_for_itself(monkeypatch):
+    """Of 10 batches of 8, all is gathered of two and of every fourth; "hidden" alone goes on with its products."""
+    for name, value in {"FULL_SAMPLES": 16, "FULL_EVERY": 4, "FLUSH_EVERY": 3}.items():
+        monkeypatch.setattr(fitter, name, value)
+    monkeypatch.setattr(fitter.PatternFitter, "_may_need_linear", lambda self, name, fan_in: name == "hidden")
+    model, x = small(), models.normal(80, 6, seed=27)
+    found = innvest_lite.fit_statistics(model, x, estimator="relu", batch_size=8, verbose=0).layers
+    hidden, batches = model.get_layer("hidden"), x.reshape(10, 8, 6).astype("float64")
+    taken = {"hidden": batches, "out": np.maximum(batches @ hidden.kernel.numpy() + hidden.bias.numpy(), 0)[[0, 1, 4, 8]]}
+    for name, values in taken.items():
+        assert found[name].linear_count == values.shape[0] * 8
+        np.testing.assert_allclose(found[name].sum_x[:, 0], values.sum((0, 1)), rtol=1e-5, atol=1e-4)
