@@ -117,8 +117,10 @@ class Convolution(LayerForm):
         return _convolve(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
 
     def evaluate(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
-        """The layer's own convolution, also where `apply` computes it differently."""
-        return _native_convolution(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
+        """The layer's own convolution, also where `apply` computes it differently; but for groups, see `_by_groups`."""
+        x = as_dtype(inputs[0], kernel.dtype)
+        grouped = _is_grouped(self.layer) and not _is_depthwise(self.layer, kernel)
+        return (_by_groups if grouped else _native_convolution)(self.layer, x, kernel)
 
     @property
     def input_sums_shape(self) -> tuple[int, ...]:
@@ -307,6 +309,8 @@ def _convolve(layer, x, kernel):
     # Both VJPs of this one go around a kernel of TensorFlow that can crash (docs/design.md, decision 11).
     if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
         return _strided_pointwise(layer, x, kernel)
+    if _is_grouped(layer):
+        return _by_groups(layer, x, kernel)
     return _native_convolution(layer, x, kernel)
 
 
@@ -338,6 +342,22 @@ def _as_depthwise(layer, x, kernel):
     return _in_layout(
         layer, x, lambda x, layout: ops.depthwise_conv(x, kernel, layer.strides, padding, layout, layer.dilation_rate)
     )
+
+
+def _is_grouped(layer):
+    """Whether a convolution has groups that TensorFlow's own does not know: those of a CPU."""
+    return layer.groups > 1 and not backend.has_accelerator()
+
+
+def _by_groups(layer, x, kernel):
+    """A convolution with groups, one group after the other.
+
+    On a CPU, Keras has XLA compile it, which takes seconds, for a gradient that takes forty times as long.
+    """
+    axis = 1 if layer.data_format == "channels_first" else len(x.shape) - 1
+    inputs, kernels = ops.split(x, layer.groups, axis=axis), ops.split(kernel, layer.groups, axis=-1)
+    found = [_native_convolution(layer, *pair) for pair in zip(inputs, kernels, strict=True)]
+    return ops.concatenate(found, axis=axis)
 
 
 def _native_convolution(layer, x, kernel):
