@@ -20,6 +20,7 @@ from innvest_lite.forms.inputs import CODES, with_token_inputs
 from innvest_lite.forms.registry import form_of, forms_of
 from innvest_lite.graph import Graph, passes, trace
 from innvest_lite.graph.ending import OfOutputs, ended
+from innvest_lite.graph.once import one_trace
 from innvest_lite.graph.squashing import squashes
 from innvest_lite.inputs import InputSpec, input_spec
 from innvest_lite.rules import Gradient, bind
@@ -46,14 +47,16 @@ class BoundWhenMade(type(keras.Model)):  # type: ignore[misc]  # Keras's own met
 
         def __call__(cls, *args: Any, **options: Any) -> Any:
             """Makes an analyzer, whole; an option that there is not is refused with our word for it."""
-            try:
-                analyzer = super().__call__(*args, **options)
-            except TypeError as error:
-                # Asked only then: classes of one's own may take what their signatures do not name.
-                if "unexpected keyword argument" in str(error):
-                    refuse_unknown(cls.__name__, options, options_of(cls))
-                raise
-            analyzer.complete()
+            # The pattern methods ask for the graph twice: for the layout of their patterns, and for the plan.
+            with one_trace():
+                try:
+                    analyzer = super().__call__(*args, **options)
+                except TypeError as error:
+                    # Asked only then: classes of one's own may take what their signatures do not name.
+                    if "unexpected keyword argument" in str(error):
+                        refuse_unknown(cls.__name__, options, options_of(cls))
+                    raise
+                analyzer.complete()
             return analyzer
 
     @property

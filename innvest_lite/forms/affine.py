@@ -90,5 +90,5 @@ def _with(graph, total, before, constants):
         arguments=(tuple(Slot(index) for index in range(len(forms))), {}),
         input_specs=tuple(form.node.input_specs[0] for form in forms),
     )
-    graph = passes.with_one_for(graph, node, total, {one.name for one in before})
+    graph = passes.with_ones_for(graph, {total.name: node}, {one.name for one in before})
     return graph.replace(places={**graph.places, node.name: ()})

@@ -31,12 +31,15 @@ def with_chains(graph: Graph) -> Graph:
     A chain has two layers with weights at least; between them, values are scaled, moved and averaged, and nothing else
     uses them. Its node is called `first..last`.
     """
+    chains: list[tuple] = []
+    gone: set[str] = set()
     # From the output on, so that the longest chain is found before its parts.
     for end in reversed(graph.nodes):
-        chain = _chain(graph, end) if end.name in graph.node_of else ()
+        chain = () if end.name in gone else _chain(graph, end)
         if chain:
-            graph = _joined(graph, chain)
-    return graph
+            chains.append(chain)
+            gone.update(form.name for form in chain)
+    return _joined(graph, chains) if chains else graph
 
 
 def _chain(graph, end):
@@ -45,15 +48,16 @@ def _chain(graph, end):
     last = form_of(end, graph) if len(end.output_specs[0].shape) == 2 else None
     if not isinstance(last, Dense):
         return ()
-    forms, found = [last], ()
-    while (before := _alone(graph, forms[0].node)) is not None:
+    forms, length, products = [last], 0, _products(last)
+    while (before := _alone(graph, forms[-1].node)) is not None:
         form = form_of(before, graph)
         if form.kind not in _AFFINE or len(before.inputs) != 1:
             break
-        forms.insert(0, form)
-        if form.kind == "linear" and _affordable(forms):
-            found = tuple(forms)
-    return found
+        forms.append(form)
+        products += _products(form)
+        if form.kind == "linear" and _affordable(form, last, products):
+            length = len(forms)
+    return tuple(reversed(forms[:length]))
 
 
 def _alone(graph, node):
@@ -69,10 +73,9 @@ def _alone(graph, node):
     return None if spec.masked or None in (*spec.shape[1:], *before.input_specs[0].shape[1:]) else before
 
 
-def _affordable(forms):
-    """Whether the joint kernel has no more products than the layers have, or few."""
-    joint = math.prod(forms[0].node.input_specs[0].shape[1:]) * forms[-1].node.output_specs[0].shape[1]
-    apart = sum(map(_products, forms))
+def _affordable(first, last, apart):
+    """Whether the joint kernel of a chain has no more products than its layers have, or few."""
+    joint = math.prod(first.node.input_specs[0].shape[1:]) * last.node.output_specs[0].shape[1]
     return joint <= _FEW or joint <= min(apart, _MANY)
 
 
@@ -84,20 +87,26 @@ def _products(form):
     return math.prod(form.kernel_shape) * positions
 
 
-def _joined(graph, forms):
-    """The graph with one node in place of a chain."""
+def _joined(graph, chains):
+    """The graph with one node in place of each chain."""
+    ends = {forms[-1].name: _as_one(forms) for forms in chains}
+    gone = {form.name for forms in chains for form in forms}
+    inner = {form.node.values[0] for forms in chains for form in forms[:-1]}
+    joined = passes.with_ones_for(graph, ends, gone)
+    return joined.replace(
+        places={**graph.places, **{node.name: graph.places[last] for last, node in ends.items()}},
+        layer_values={name: value for name, value in joined.layer_values.items() if value not in inner},
+    )
+
+
+def _as_one(forms):
+    """The node of a chain."""
     first, last = forms[0].node, forms[-1].node
-    node = Node(
+    return Node(
         name=f"{first.name}{TO}{last.name}",
         operation=Chain(forms),
         inputs=first.inputs,
         arguments=((Slot(0),), {}),
         input_specs=first.input_specs,
         output_specs=last.output_specs,
-    )
-    graph = passes.with_one_for(graph, node, last, {form.name for form in forms})
-    inner = {form.node.values[0] for form in forms[:-1]}
-    return graph.replace(
-        places={**graph.places, node.name: graph.places[last.name]},
-        layer_values={name: value for name, value in graph.layer_values.items() if value not in inner},
     )

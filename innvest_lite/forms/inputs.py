@@ -34,7 +34,8 @@ def with_token_inputs(graph: Graph) -> Graph:
         dataclasses.replace(spec, dtype="int32") if not is_integer(spec.dtype) and _is_tokens(graph, forms, value) else spec
         for value, spec in zip(graph.inputs, graph.input_specs, strict=True)
     ]
-    graph = graph.replace(input_specs=tuple(specs))
+    # Left as it is, what is known of the graph stays known.
+    graph = graph if specs == list(graph.input_specs) else graph.replace(input_specs=tuple(specs))
     pairs = list(zip(graph.inputs, specs, strict=True))
     # Whole numbers beside tokens, one for each, are a mask, even where they are computed with.
     texts = {spec.shape[1:] for value, spec in pairs if is_integer(spec.dtype) and _is_embedded(graph, forms, value)}

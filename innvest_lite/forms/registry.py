@@ -17,6 +17,7 @@ from innvest_lite.forms import joint, linear, normalization, operations, structu
 from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.composites import keep_whole
+from innvest_lite.graph.once import once
 from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.weighted import Linear, LookUp
 
@@ -54,6 +55,7 @@ def register_form(layer_class: type) -> Callable[[_Builder], _Builder]:
     return register
 
 
+@once
 def forms_of(graph: Graph) -> dict[str, Form]:
     """Node name -> form, for every node of a graph."""
     return {node.name: form_of(node, graph) for node in graph.nodes}

@@ -17,6 +17,7 @@ from innvest_lite.forms.base import Form
 from innvest_lite.graph import Graph, Node
 from innvest_lite.graph.behaviour import GRID, behaviour_of
 from innvest_lite.graph.masks import carry_mask
+from innvest_lite.graph.once import once
 from innvest_lite.graph.passes import IDLE, keeps_order
 from innvest_lite.graph.plain import is_plain
 from innvest_lite.graph.recognized import curves, is_softmax, same_curve
@@ -210,14 +211,14 @@ def product(node: Node, graph: Graph) -> Form:
     if len(signals) > 1:
         signals = [index for index in signals if not _is_activated(graph, node.inputs[index])] or signals
     if len(signals) > 1:
-        behind = [_ancestors(graph, value) for value in node.inputs]
-        signals = [i for i in signals if not any(node.inputs[j] in behind[i] for j in signals if j != i)]
+        taken = node.inputs
+        signals = [i for i in signals if not _comes_from(graph, taken[i], {taken[j] for j in signals if j != i})]
     return Product(node, "product", signal=signals[0] if len(signals) == 1 else None, squashed=bool(squashed | bounded))
 
 
 def quotient(node: Node, graph: Graph) -> Form:
     """The form of one value divided by another: the divisor is a gate, as a normalization's statistic is a constant."""
-    follows = _ancestors(graph, node.inputs[0]).union(node.inputs[:1]).intersection(graph.inputs)
+    follows = node.inputs[0] in _from_inputs(graph)
     # What is broadcast is shared out to several places, which no gate does.
     same = tuple(node.input_specs[0].shape[1:]) == tuple(node.output_specs[0].shape[1:])
     return Product(node, "product", signal=0, divides=True) if follows and same else Form(node, "opaque")
@@ -263,15 +264,32 @@ def is_constant(node: Node) -> bool:
 _CONSTANTS = ("ZerosLike", "OnesLike", "FullLike", "EmptyLike")
 
 
-def _ancestors(graph, value):
-    """All values from which a value is computed."""
-    found, waiting = set(), [value]
+@once
+def _from_inputs(graph):
+    """The inputs of a graph, and all values that are computed from them."""
+    reached = set(graph.inputs)
+    for node in graph.nodes:
+        if reached.intersection(node.inputs) and not is_constant(node):
+            reached.update(node.values)
+    return reached
+
+
+def _comes_from(graph, value, others):
+    """Whether a value is computed from one of some others."""
+    producers = [graph.producer(other) for other in others]
+    # Only what stands behind the first of them is looked at: all before it would be the whole network for each product.
+    first = min(-1 if node is None else graph.order[node.name] for node in producers)
+    waiting, seen = [value], set()
     while waiting:
         producer = graph.producer(waiting.pop())
-        new = set(producer.inputs) - found if producer is not None and not is_constant(producer) else set()
-        found |= new
+        if producer is None or graph.order[producer.name] <= first or is_constant(producer):
+            continue
+        new = set(producer.inputs) - seen
+        if new & others:
+            return True
+        seen |= new
         waiting += new
-    return found
+    return False
 
 
 def upsampling(node: Node) -> Form:

@@ -17,6 +17,7 @@ from keras import ops
 
 from innvest_lite.forms.base import Form, LinearForm, as_dtype, weighted
 from innvest_lite.graph import Graph, Node
+from innvest_lite.graph.once import once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,21 +168,42 @@ def _channels_first_around(node, graph):
     """Whether the nearest layer that has channels has them first. A sum has no data format of its own, nor is Keras's
     global one that of the model.
     """
-    for neighbours in (
-        lambda known: [producer for value in known.inputs if (producer := graph.producer(value)) is not None],
-        lambda known: [consumer for value in known.values for consumer in graph.consumers.get(value, ())],
-    ):
-        waiting, seen = [node], set()
-        while waiting:
-            for near in neighbours(waiting.pop(0)):
-                layout = getattr(near.operation, "data_format", None)
-                # Of a vector, as behind a global pooling, a data format says nothing any more.
-                if layout is not None and len(near.output_specs[0].shape) == len(node.output_specs[0].shape):
-                    return layout == "channels_first"
-                if near.name not in seen:
-                    seen.add(near.name)
-                    waiting.append(near)
+    rank = len(node.output_specs[0].shape)
+    for layouts in _layouts_around(graph):
+        if rank in layouts[node.name]:
+            return layouts[node.name][rank][1] == "channels_first"
     return keras.config.image_data_format() == "channels_first"
+
+
+@once
+def _layouts_around(graph):
+    """The data format of the nearest layer before each node, and of the nearest behind it, of those with values of a rank.
+
+    Returns:
+        Two dicts: node name -> rank -> `(distance, data format)`.
+    """
+    before: dict[str, dict[int, tuple[int, str]]] = {}
+    behind: dict[str, dict[int, tuple[int, str]]] = {}
+    for node in graph.nodes:
+        producers = (graph.producer(value) for value in node.inputs)
+        before[node.name] = _nearest([near for near in producers if near is not None], before)
+    for node in reversed(graph.nodes):
+        takers = [near for value in node.values for near in graph.consumers.get(value, ())]
+        behind[node.name] = _nearest(takers, behind)
+    return before, behind
+
+
+def _nearest(neighbours, known):
+    """Rank -> `(distance, data format)` of the nearest layer with one, from what is known of the neighbours."""
+    found: dict[int, tuple[int, str]] = {}
+    for near in neighbours:
+        layout = getattr(near.operation, "data_format", None)
+        # Of a vector, as behind a global pooling, a data format says nothing any more.
+        own = {} if layout is None else {len(near.output_specs[0].shape): (1, layout)}
+        for rank, (distance, beyond) in {**{k: (d + 1, f) for k, (d, f) in known[near.name].items()}, **own}.items():
+            if rank not in found or distance < found[rank][0]:
+                found[rank] = distance, beyond
+    return found
 
 
 def average(node: Node) -> Form:

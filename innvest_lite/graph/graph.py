@@ -176,6 +176,11 @@ class Graph(Tabled):
         return {node.name: node for node in self.nodes}
 
     @functools.cached_property
+    def order(self) -> dict[str, int]:
+        """Node name -> its number in `nodes`: what comes from a node stands behind it."""
+        return {node.name: number for number, node in enumerate(self.nodes)}
+
+    @functools.cached_property
     def every_node(self) -> tuple[Node, ...]:
         """All nodes, behind each recurrent layer those of what it does in one step."""
         return tuple(one for node in self.nodes for one in (node, *(node.steps.every_node if node.steps else ())))

@@ -189,21 +189,20 @@ def renamed(graph: Graph, nodes: Iterable[Node], others: Mapping[Value, Value]) 
     )
 
 
-def with_one_for(graph: Graph, node: Node, last: Node, gone: Collection[str]) -> Graph:
-    """A graph with one node in place of several.
+def with_ones_for(graph: Graph, ones: Mapping[str, Node], gone: Collection[str]) -> Graph:
+    """A graph with one node in place of several, at as many places as there are.
 
     Args:
         graph: a `Graph`.
-        node: the one.
-        last: that of the several whose value others take, in whose place it stands.
-        gone: the names of the several.
+        ones: the name of the node whose value others take, of the several -> the one that stands in its place.
+        gone: the names of all the several.
     """
-    others, nodes = {last.values[0]: node.values[0]}, []
+    others = {graph.node_of[last].values[0]: node.values[0] for last, node in ones.items()}
+    nodes = []
     for other in graph.nodes:
-        if other.name == last.name:
-            nodes.append(node)
-        elif other.name not in gone:
-            nodes.append(other.replace(inputs=tuple(others.get(value, value) for value in other.inputs)))
+        if other.name not in gone or other.name in ones:
+            node = ones.get(other.name, other)
+            nodes.append(node.replace(inputs=tuple(others.get(value, value) for value in node.inputs)))
     return renamed(graph, nodes, others)
 
 

@@ -23,6 +23,7 @@ from innvest_lite.graph.graph import Graph, Node, Spec, Value
 from innvest_lite.graph.keys import keys_of
 from innvest_lite.graph.masks import mask_of
 from innvest_lite.graph.merging import NotOpened
+from innvest_lite.graph.once import remembered_within
 from innvest_lite.graph.opening import Known, opened
 from innvest_lite.graph.proof import prove
 from innvest_lite.graph.recurrence import is_recurrent, with_steps
@@ -31,6 +32,7 @@ from innvest_lite.graph.steps import folded, is_stepwise
 from innvest_lite.graph.weighted import with_linear_maps
 
 
+@remembered_within
 def trace(model: keras.Model, input_shape: Any = None) -> Graph:
     """The graph of a model's calls.
 
@@ -351,6 +353,9 @@ class _Untouched:
             layer._losses[:] = losses
             layer._loss_ids.clear()
             layer._loss_ids.update(numbers)
+        # Else each composite would put back all layers of those before it.
+        self.counts.clear()
+        self.attributes.clear()
 
 
 def _spec(tensor):

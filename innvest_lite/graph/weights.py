@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,8 +34,12 @@ class Weights:
         """The same for some variables alone: Keras looks at each of them whenever a scope begins."""
         if not self.pairs:
             return self
-        wanted = set(map(id, variables))
-        return dataclasses.replace(self, pairs=tuple(pair for pair in self.pairs if id(pair[0]) in wanted))
+        wanted = dict.fromkeys(map(id, variables))
+        return dataclasses.replace(self, pairs=tuple(self._pair_of[one] for one in wanted if one in self._pair_of))
+
+    @functools.cached_property
+    def _pair_of(self):
+        return {id(pair[0]): pair for pair in self.pairs}
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:

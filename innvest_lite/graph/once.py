@@ -1,0 +1,61 @@
+"""What is worked out once, however often it is asked for: of a graph, and of a model while an analyzer of it is made."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, TypeVar
+
+import keras
+
+from innvest_lite.graph.graph import Graph
+
+_Found = TypeVar("_Found")
+_making = threading.local()
+
+
+def once(function: Callable[[Graph], _Found]) -> Callable[[Graph], _Found]:
+    """Decorator: keeps what a function of a graph gave, as long as there is the graph.
+
+    What it gives should hold names, values and nodes, and not the graph, which would then never go.
+    """
+    known: MutableMapping[Graph, _Found] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembered(graph: Graph) -> _Found:
+        if graph not in known:
+            known[graph] = function(graph)
+        return known[graph]
+
+    return remembered
+
+
+@contextlib.contextmanager
+def one_trace() -> Iterator[None]:
+    """A context, of this thread, in which models do not change, so that tracing one again gives the same graph."""
+    before = getattr(_making, "traced", None)
+    _making.traced = {}
+    try:
+        yield
+    finally:
+        _making.traced = before
+
+
+def remembered_within(trace: Callable[..., Graph]) -> Callable[..., Graph]:
+    """Decorator of `trace`, for `one_trace`."""
+
+    @functools.wraps(trace)
+    def traced(model: keras.Model, input_shape: Any = None) -> Graph:
+        known = getattr(_making, "traced", None)
+        if known is None:
+            return trace(model, input_shape)
+        key = id(model), repr(input_shape)
+        if key not in known:
+            # With the model, whose number no other gets as long as there is this one.
+            known[key] = model, trace(model, input_shape)
+        return known[key][1]
+
+    return traced
