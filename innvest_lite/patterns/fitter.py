@@ -37,6 +37,10 @@ are gathered of every `FULL_EVERY`-th batch only."""
 FULL_EVERY = 32
 
 
+# Numbers that workers exchange at once, unless one array has more.
+_TOGETHER = 1 << 22
+
+
 class PatternFitter:
     """Gathers a model's `PatternStatistics`.
 
@@ -289,19 +293,39 @@ def summed_over_workers(statistics: PatternStatistics, replicas: backend.Replica
     """The statistics of all processes of a MultiWorkerMirroredStrategy together, the same in each; in place."""
     if replicas.workers == 1:
         return statistics
-    for name, layer in statistics.layers.items():
-        if layer.sum_y is None:
-            continue
-        count = replicas.total(np.float64(layer.count))
+    layers = {name: layer for name, layer in statistics.layers.items() if layer.sum_y is not None}
+    counters = np.array([statistics.samples, statistics.batches], "float64")
+    small = [array for layer in layers.values() for array in (layer.count, layer.count * layer.pivot + layer.sum_y)]
+    (samples, batches), *means = _totals(replicas, [counters, *small])
+    for (name, layer), count, total in zip(layers.items(), means[::2], means[1::2], strict=True):
         # Each worker has pivots of its own; sums can only be added around a common one. The tiny number is for no samples.
-        mean = replicas.total(layer.count * layer.pivot + layer.sum_y) / max(float(count), 1e-300)
-        layer.move(mean, statistics.facts[name].fan_in)
-        for kind, value in layer.items():
-            total = replicas.total(np.float64(value))
-            setattr(layer, kind, total if total.ndim else float(total))
-    for counter in ("samples", "batches"):
-        setattr(statistics, counter, int(replicas.total(np.int64(getattr(statistics, counter)))))
+        layer.move(total / max(float(count), 1e-300), statistics.facts[name].fan_in)
+    places = [(layer, kind) for layer in layers.values() for kind, _ in layer.items()]
+    totals = _totals(replicas, [getattr(layer, kind) for layer, kind in places])
+    for (layer, kind), total in zip(places, totals, strict=True):
+        setattr(layer, kind, total if total.ndim else float(total))
+    statistics.samples, statistics.batches = int(samples), int(batches)
     return statistics
+
+
+def _totals(replicas, arrays):
+    """The sums of float64 arrays over all processes, of small ones many in one exchange: each takes its round trips."""
+    arrays, found, first = [np.asarray(array, "float64") for array in arrays], [], 0
+    while first < len(arrays):
+        end, size = first + 1, arrays[first].size
+        while end < len(arrays) and size + arrays[end].size <= _TOGETHER:
+            size += arrays[end].size
+            end += 1
+        together = arrays[first:end]
+        if len(together) == 1:
+            # As it is: of a large one, a copy would count.
+            found.append(replicas.total(together[0]))
+        else:
+            total = replicas.total(np.concatenate([array.reshape(-1) for array in together]))
+            parts = np.split(total, np.cumsum([array.size for array in together])[:-1])
+            found += [part.reshape(array.shape) for part, array in zip(parts, together, strict=True)]
+        first = end
+    return found
 
 
 def need_samples(statistics: PatternStatistics) -> None:
