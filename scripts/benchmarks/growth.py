@@ -3,7 +3,8 @@
 Each table ends with slopes, of the logarithm of a time against that of what grows, over the last three rows. A slope of 1
 is linear; those of explanations and fits are to be those of the plain gradient and of the forward pass beside them.
 
-depth: a chain of convolutions and residual blocks, of 10 to 800 layers. Seconds to make an analyzer, and for each node.
+depth: a chain of convolutions and residual blocks, of 10 to 800 layers. What Python computes to make an analyzer, seconds
+    of its thread, and for each node; then what first and later calls take.
 size, batch, classes: a small convolutional network. Ratios are medians of those to the plain gradient in the same rounds,
     a fit's step against the forward pass.
 file: a dense layer of growing width. Files of patterns and of statistics.
@@ -11,6 +12,7 @@ file: a dense layer of growing width. Files of patterns and of statistics.
 
 import argparse
 import functools
+import gc
 import logging
 import os
 import pathlib
@@ -114,11 +116,11 @@ def depth(numbers, rounds):
         models = [build(number) for number in numbers]
         rows, timings = [], {name: [] for name in ("trace", *METHODS, "print")}
         for number, model in zip(numbers, models, strict=True):
-            seconds = {"trace": median(functools.partial(trace, model), rounds)}
+            seconds = {"trace": computing(functools.partial(trace, model), rounds)}
             for name in METHODS:
-                seconds[name] = median(functools.partial(made, model, name), rounds)
+                seconds[name] = computing(functools.partial(made, model, name), rounds)
             plan = made(model).plan()
-            seconds["print"] = median(functools.partial(str, plan), rounds)
+            seconds["print"] = computing(functools.partial(str, plan), rounds)
             for name, value in seconds.items():
                 timings[name].append(value)
             nodes = len(plan.steps)
@@ -171,6 +173,17 @@ def explaining(model, name, x):
         forms = Layout.of(model, chains=analyzer.chains).patterned
         analyzer.set_patterns({key: np.asarray(form.kernel()) for key, form in forms.items()})
     return lambda: analyzer.analyze(x, batch_size=len(x))
+
+
+def computing(call, rounds):
+    """Seconds of a call that its thread computes, whatever else the machine does; the median."""
+    found = []
+    for _ in range(rounds):
+        gc.collect()
+        began = time.thread_time()
+        call()
+        found.append(time.thread_time() - began)
+    return statistics.median(found)
 
 
 def median(call, rounds):

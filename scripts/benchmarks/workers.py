@@ -1,9 +1,9 @@
 """A fit on several processes, each on a core: `python scripts/benchmarks/workers.py [--ways strategy ray]`.
 
 "strategy" is MultiWorkerMirroredStrategy; "ray" a map-reduce on Ray (pip install ray), whose parts are merged two by two in
-a tree. All fit the same images. What comes before the end of a process's second batch is its start; the rate is that of the
-batches behind it, sums over workers included. Speed-up is that over one process on one core, without a strategy. Efficiency
-is the speed-up for each core that is at work: four processes on two cores have two.
+a tree. All fit the same images. What comes before the end of a process's second batch is its start, what comes behind the
+last one merging; the rate is that of the batches between. Speed-up is that over one process on one core without a strategy;
+efficiency is the speed-up for each core that is at work: four processes on two cores have two.
 
 What it would be on many hosts is computed, not measured. For N images on h hosts that each fit R images a second, with
 statistics of S bytes, a network of B bytes a second, and seconds to save, load and merge statistics:
@@ -94,7 +94,7 @@ def fit(options, core, shard, path):
         path: of the statistics.
 
     Returns:
-        `(seconds until the second batch was done, seconds behind it)`.
+        `(seconds until the second batch was done, until the last was, until the sums of all workers were there)`.
     """
     on_core(core)
     import keras
@@ -109,7 +109,7 @@ def fit(options, core, shard, path):
     found = innvest_lite.fit_statistics(model, x, batch_size=options.batch, shard=shard, callbacks=[note], verbose=0)
     ends.append(time.perf_counter())
     found.save(path)
-    return ends[_START] - ends[0], ends[-1] - ends[_START]
+    return ends[_START] - ends[0], ends[-2] - ends[_START], ends[-1] - ends[-2]
 
 
 def merge(path, other):
@@ -158,8 +158,9 @@ def with_strategy(options, processes, folder):
     found = [process.communicate()[0].splitlines() for process in running]
     if any(process.returncode for process in running):
         raise SystemExit("a worker failed")
-    started, fitted = zip(*(json.loads(lines[-1]) for lines in found), strict=True)
-    return max(started), max(fitted), 0.0, folder / "0.h5"
+    started, fitted, added = zip(*(json.loads(lines[-1]) for lines in found), strict=True)
+    # Who is done first waits for the others.
+    return max(started), max(fitted), min(added), folder / "0.h5"
 
 
 def with_ray(options, processes, folder):
@@ -172,7 +173,7 @@ def with_ray(options, processes, folder):
         paths = [folder / f"{index}.h5" for index in range(processes)]
         part = ray.remote(num_cpus=1, max_calls=1)(fit)
         fitting = [part.remote(options, index, (index, processes), path) for index, path in enumerate(paths)]
-        started, fitted = zip(*ray.get(fitting), strict=True)
+        started, fitted, _ = zip(*ray.get(fitting), strict=True)
         pair, merged = ray.remote(num_cpus=1)(merge), []
         # Processes that merge have imported what they need, as those of a cluster have.
         ray.get([ray.remote(num_cpus=1)(ready).remote() for _ in range(processes // 2)])
