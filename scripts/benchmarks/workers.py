@@ -3,7 +3,8 @@
 "strategy" is MultiWorkerMirroredStrategy; "ray" a map-reduce on Ray (pip install ray), whose parts are merged two by two in
 a tree. All fit the same images. What comes before the end of a process's second batch is its start, what comes behind the
 last one merging; the rate is that of the batches between. Speed-up is that over one process on one core without a strategy;
-efficiency is the speed-up for each core that is at work: four processes on two cores have two.
+efficiency is the speed-up for each core that is at work: four processes on two cores have two. What processors computed for
+an image, in all processes, does not depend on what else the machine does.
 
 What it would be on many hosts is computed, not measured. For N images on h hosts that each fit R images a second, with
 statistics of S bytes, a network of B bytes a second, and seconds to save, load and merge statistics:
@@ -36,7 +37,10 @@ _SCRIPTS = pathlib.Path(__file__).resolve().parents[1]
 _SIZES = {"small": 64, "resnet50": 224}
 # Batches of a process until which all is compiled.
 _START = 2
-_COLUMNS = ("processes", "cores", "start s", "images/s", "speed-up", "efficiency", "merging s", "sums off", "patterns off")
+_COLUMNS = (
+    *("processes", "cores", "start s", "images/s", "speed-up", "efficiency", "computed ms an image", "merging s"),
+    *("sums off", "patterns off"),
+)
 # Of reading, merging and writing.
 _REPEATS = 3
 
@@ -94,7 +98,8 @@ def fit(options, core, shard, path):
         path: of the statistics.
 
     Returns:
-        `(seconds until the second batch was done, until the last was, until the sums of all workers were there)`.
+        `(seconds until the second batch was done, until the last was, until the sums of all workers were there)` and the
+        seconds that processors computed from the second batch to the last.
     """
     on_core(core)
     import keras
@@ -104,12 +109,17 @@ def fit(options, core, shard, path):
     x = images(options)
     with strategy().scope():
         model = network(options.network)
-    ends = [time.perf_counter()]
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
+    ends, computed = [time.perf_counter()], [0.0]
+
+    def note(batch, logs):
+        ends.append(time.perf_counter())
+        computed.append(time.process_time())
+
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=note)
     found = innvest_lite.fit_statistics(model, x, batch_size=options.batch, shard=shard, callbacks=[note], verbose=0)
     ends.append(time.perf_counter())
     found.save(path)
-    return ends[_START] - ends[0], ends[-2] - ends[_START], ends[-1] - ends[-2]
+    return ends[_START] - ends[0], ends[-2] - ends[_START], ends[-1] - ends[-2], computed[-1] - computed[_START]
 
 
 def merge(path, other):
@@ -142,7 +152,7 @@ def with_strategy(options, processes, folder):
     """Workers of one strategy, whose sums are added up while they fit.
 
     Returns:
-        `(seconds until all have started, behind that, to merge, path of the statistics)`.
+        `(seconds until all have started, behind that, to merge, that processors computed, path of the statistics)`.
     """
     ports = []
     for _ in range(processes):
@@ -158,9 +168,9 @@ def with_strategy(options, processes, folder):
     found = [process.communicate()[0].splitlines() for process in running]
     if any(process.returncode for process in running):
         raise SystemExit("a worker failed")
-    started, fitted, added = zip(*(json.loads(lines[-1]) for lines in found), strict=True)
+    started, fitted, added, computed = zip(*(json.loads(lines[-1]) for lines in found), strict=True)
     # Who is done first waits for the others.
-    return max(started), max(fitted), min(added), folder / "0.h5"
+    return max(started), max(fitted), min(added), sum(computed), folder / "0.h5"
 
 
 def with_ray(options, processes, folder):
@@ -173,12 +183,12 @@ def with_ray(options, processes, folder):
         paths = [folder / f"{index}.h5" for index in range(processes)]
         part = ray.remote(num_cpus=1, max_calls=1)(fit)
         fitting = [part.remote(options, index, (index, processes), path) for index, path in enumerate(paths)]
-        started, fitted, _ = zip(*ray.get(fitting), strict=True)
+        started, fitted, _, computed = zip(*ray.get(fitting), strict=True)
         pair, merged = ray.remote(num_cpus=1)(merge), []
         # Processes that merge have imported what they need, as those of a cluster have.
         ray.get([ray.remote(num_cpus=1)(ready).remote() for _ in range(processes // 2)])
         merging = timed(lambda: merged.append(ray.get(in_a_tree(list(map(ray.put, paths)), pair.remote))))
-        return max(started), max(fitted), merging, merged[0]
+        return max(started), max(fitted), merging, sum(computed), merged[0]
     finally:
         ray.shutdown()
 
@@ -192,7 +202,7 @@ def scaling(options, folder):
     from innvest_lite.tables import table
 
     cores = len(os.sched_getaffinity(0))
-    _, seconds, _, path = with_strategy(options, 1, folder)
+    _, seconds, *_, path = with_strategy(options, 1, folder)
     alone, whole = rate_of(options, 1, seconds), PatternStatistics.load(path)
     expected = whole.patterns()
     for way in options.ways:
@@ -200,10 +210,11 @@ def scaling(options, folder):
         for processes in options.processes:
             place = folder / f"{way}-{processes}"
             place.mkdir()
-            started, seconds, merging, path = WAYS[way](options, processes, place)
+            started, seconds, merging, computed, path = WAYS[way](options, processes, place)
             found, busy = PatternStatistics.load(path), min(processes, cores)
             rate = rate_of(options, processes, seconds)
-            cells = (processes, busy, started, rate, rate / alone, rate / alone / busy, merging)
+            each = 1e3 * computed / (rate * seconds)
+            cells = (processes, busy, started, rate, rate / alone, rate / alone / busy, each, merging)
             off = furthest(sums(found), sums(whole)), furthest(found.patterns(), expected)
             rows.append([*(f"{cell:.3g}" for cell in cells), *(f"{one:.0e}" for one in off)])
         print(f"\n{way}: {options.samples} images, {options.network}, batch {options.batch}")
