@@ -130,6 +130,22 @@ def test_sums_have_patterns_along_the_channels_wherever_these_lie(rank):
     np.testing.assert_allclose(np.moveaxis(found[1], 1, -1), found[0], rtol=1e-3, atol=1e-4 * np.abs(found[0]).max())
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before", "behind"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_the_nearest_layer_says_where_the_channels_of_a_sum_lie(first, before):
+    """A layer before it rather than one behind it, the nearest of several, and only one whose values have as many axes."""
+    own, other = ("channels_first", "channels_last") if first else ("channels_last", "channels_first")
+    convolution, pool = layers.Conv2D(4, 1, data_format=own), layers.MaxPooling2D(1, data_format=other)
+    x = keras.Input((4, 4, 4))
+    near = layers.ReLU()(convolution(pool(x)) if before else x)
+    total = layers.Add(name="total")([near, layers.ReLU()(near)])
+    # Behind a global pooling there are vectors, of which the data format says nothing.
+    found = pool(layers.ReLU()(total if before else convolution(total)))
+    model = keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D(data_format=other)(found)))
+    form = PatternAttribution(model).plan().forms["total"]
+    assert form.unit_axes == ((1,) if first else (3,))
+
+
 def test_a_merge_of_ones_own_is_not_taken_for_keras_own():
     """Keras's sums and products ask `_merge_function`, which is made to be overridden, and looked into where it is."""
 
