@@ -12,6 +12,18 @@ from keras import ops
 
 from innvest_lite import backend
 from innvest_lite.forms.base import Form, LinearForm, as_dtype, weighted
+from innvest_lite.forms.convolutions import (
+    as_matrix,
+    by_groups,
+    convolve,
+    in_layout,
+    is_depthwise,
+    is_grouped,
+    is_plain,
+    native_convolution,
+    padded,
+    seen,
+)
 from innvest_lite.graph import Node
 from innvest_lite.graph.masks import carry_mask
 from innvest_lite.graph.passes import LINEAR_MAPS, einsum_axes, einsum_bias_axes, unit_axes
@@ -63,7 +75,7 @@ class Dense(LayerForm):
     def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
         """See `LinearForm.vjp_kernel`: one matrix product."""
         pair = as_dtype(inputs[0], cotangent.dtype), cotangent
-        return backend.dense_vjp_kernel(*(one if len(one.shape) == 2 else _as_matrix(one) for one in pair))
+        return backend.dense_vjp_kernel(*(one if len(one.shape) == 2 else as_matrix(one) for one in pair))
 
     @property
     def input_sums_shape(self) -> tuple[int, ...]:
@@ -114,13 +126,13 @@ class Convolution(LayerForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
-        return _convolve(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
+        return convolve(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
 
     def evaluate(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
-        """The layer's own convolution, also where `apply` computes it differently; but for groups, see `_by_groups`."""
+        """The layer's own convolution, also where `apply` computes it differently; but for groups, see `by_groups`."""
         x = as_dtype(inputs[0], kernel.dtype)
-        grouped = _is_grouped(self.layer) and not _is_depthwise(self.layer, kernel)
-        return (_by_groups if grouped else _native_convolution)(self.layer, x, kernel)
+        grouped = is_grouped(self.layer) and not is_depthwise(self.layer, kernel)
+        return (by_groups if grouped else native_convolution)(self.layer, x, kernel)
 
     @property
     def input_sums_shape(self) -> tuple[int, ...]:
@@ -131,8 +143,8 @@ class Convolution(LayerForm):
         """Shape (taps..., inputs, 1): a single unit sees what all units see; with groups, the general way."""
         if self.layer.groups > 1:
             return super().input_sums(inputs, like, weights)
-        if _is_plain(self.layer) and max(self.layer.kernel_size) == 1:
-            x = weighted(as_dtype(_seen(self.layer, inputs[0]), like.dtype), weights)
+        if is_plain(self.layer) and max(self.layer.kernel_size) == 1:
+            x = weighted(as_dtype(seen(self.layer, inputs[0]), like.dtype), weights)
             return ops.reshape(ops.sum(ops.sum(x, axis=(1, 2)), axis=0), self.input_sums_shape)
         one = [slice(None)] * len(like.shape)
         one[self.unit_axes[0]] = slice(1)
@@ -145,13 +157,13 @@ class Convolution(LayerForm):
     def _vjp(self, inputs, cotangent, shape):
         """The VJP in a kernel of this shape, which may be that of fewer units."""
         x, layer = as_dtype(inputs[0], cotangent.dtype), self.layer
-        if layer.groups > 1 or not _is_plain(layer):
-            _, pullback = backend.vjp(lambda k: _convolve(layer, x, k), ops.zeros(shape, x.dtype))
+        if layer.groups > 1 or not is_plain(layer):
+            _, pullback = backend.vjp(lambda k: convolve(layer, x, k), ops.zeros(shape, x.dtype))
             return pullback(cotangent)[0]
         if max(layer.kernel_size) > 1:
             return backend.convolution_vjp_kernel(x, shape, cotangent, layer.strides, layer.padding)
         # A 1x1 kernel is a matrix, and its VJP a product; of the strided one, TensorFlow's own can crash, see below.
-        product = backend.dense_vjp_kernel(_as_matrix(_seen(layer, x)), _as_matrix(cotangent))
+        product = backend.dense_vjp_kernel(as_matrix(seen(layer, x)), as_matrix(cotangent))
         return ops.reshape(product, shape)
 
 
@@ -171,7 +183,7 @@ class Pointwise(LayerForm):
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
         x = as_dtype(inputs[0], kernel.dtype)
-        return _in_layout(self.layer, x, lambda x, layout: ops.conv(x, kernel, 1, "valid", layout))
+        return in_layout(self.layer, x, lambda x, layout: ops.conv(x, kernel, 1, "valid", layout))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -190,16 +202,16 @@ class Depthwise(LayerForm):
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., channels * multiplier), or channels first."""
         layer = self.layer
-        x, padding = _padded(layer, as_dtype(inputs[0], kernel.dtype))
-        convolve = ops.depthwise_conv
-        return _in_layout(
-            layer, x, lambda x, layout: convolve(x, kernel, layer.strides, padding, layout, layer.dilation_rate)
+        x, padding = padded(layer, as_dtype(inputs[0], kernel.dtype))
+        depthwise = ops.depthwise_conv
+        return in_layout(
+            layer, x, lambda x, layout: depthwise(x, kernel, layer.strides, padding, layout, layer.dilation_rate)
         )
 
     def vjp_kernel(self, inputs: tuple[Any, ...], cotangent: Any) -> Any:
         """See `LinearForm.vjp_kernel`."""
         layer = self.layer
-        if not _is_plain(layer) or len(set(layer.strides)) > 1:
+        if not is_plain(layer) or len(set(layer.strides)) > 1:
             return super().vjp_kernel(inputs, cotangent)
         x = as_dtype(inputs[0], cotangent.dtype)
         return backend.depthwise_vjp_kernel(x, self.kernel_shape, cotangent, layer.strides, layer.padding)
@@ -221,7 +233,7 @@ class WholeSeparable(LayerForm):
 
     def apply(self, inputs: tuple[Any, ...], kernel: Any) -> Any:
         """(batch, positions..., channels) to (batch, positions..., units), or channels first."""
-        return _native_convolution(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
+        return native_convolution(self.layer, as_dtype(inputs[0], kernel.dtype), kernel)
 
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         """The output, in the layer's compute dtype, by the layer's own two convolutions."""
@@ -233,8 +245,8 @@ class WholeSeparable(LayerForm):
         pointwise = ops.convert_to_tensor(layer.pointwise_kernel)
         pointwise = pointwise if scale is None else pointwise * ops.cast(scale, pointwise.dtype)
         kernels = ops.cast(layer.depthwise_kernel, x.dtype), ops.cast(pointwise, x.dtype)
-        x, padding = _padded(layer, x)
-        return _in_layout(
+        x, padding = padded(layer, x)
+        return in_layout(
             layer, x, lambda x, at: ops.separable_conv(x, *kernels, layer.strides, padding, at, layer.dilation_rate)
         )
 
@@ -252,7 +264,7 @@ class Transposed(LayerForm):
         """(batch, positions..., inputs) to (batch, positions..., units), or channels first."""
         layer = self.layer
         options = (layer.strides, layer.padding, layer.output_padding)
-        return _in_layout(
+        return in_layout(
             layer,
             as_dtype(inputs[0], kernel.dtype),
             lambda x, layout: ops.conv_transpose(x, kernel, *options, layout, layer.dilation_rate),
@@ -301,98 +313,6 @@ def transposed(node: Node) -> Form:
 
 def _all_but_last(kernel):
     return tuple(range(len(kernel.shape) - 1))
-
-
-def _convolve(layer, x, kernel):
-    if _is_depthwise(layer, kernel):
-        return _as_depthwise(layer, x, kernel)
-    # Both VJPs of this one go around a kernel of TensorFlow that can crash (docs/design.md, decision 11).
-    if layer.groups == 1 and max(layer.kernel_size) == 1 and max(layer.strides) > 1:
-        return _strided_pointwise(layer, x, kernel)
-    if _is_grouped(layer):
-        return _by_groups(layer, x, kernel)
-    return _native_convolution(layer, x, kernel)
-
-
-def _as_matrix(x):
-    """All rows of the last axis."""
-    return ops.reshape(x, (-1, x.shape[-1]))
-
-
-def _is_plain(layer):
-    """Whether a layer's VJP in the kernel is one operation of TensorFlow's."""
-    plain = layer.data_format == "channels_last" and layer.padding in ("same", "valid")
-    return plain and len(layer.kernel_size) == 2 and set(layer.dilation_rate) == {1}
-
-
-def _seen(layer, x):
-    """The positions that a 1x1 convolution looks at, channels last."""
-    return x if max(layer.strides) == 1 else x[:, :: layer.strides[0], :: layer.strides[1]]
-
-
-def _is_depthwise(layer, kernel):
-    """Whether each group has one input, and TensorFlow's depthwise convolution can stride as the layer does."""
-    return layer.groups > 1 and kernel.shape[-2] == 1 and len(layer.kernel_size) < 3 and len(set(layer.strides)) == 1
-
-
-def _as_depthwise(layer, x, kernel):
-    """The same by TensorFlow's depthwise convolution: Keras would compile a grouped convolution with XLA, for seconds."""
-    kernel = ops.reshape(kernel, (*kernel.shape[:-2], layer.groups, -1))
-    x, padding = _padded(layer, x)
-    return _in_layout(
-        layer, x, lambda x, layout: ops.depthwise_conv(x, kernel, layer.strides, padding, layout, layer.dilation_rate)
-    )
-
-
-def _is_grouped(layer):
-    """Whether a convolution has groups that TensorFlow's own does not know: those of a CPU."""
-    return layer.groups > 1 and not backend.has_accelerator()
-
-
-def _by_groups(layer, x, kernel):
-    """A convolution with groups, one group after the other.
-
-    On a CPU, Keras has XLA compile it, which takes seconds, for a gradient that takes forty times as long.
-    """
-    axis = 1 if layer.data_format == "channels_first" else len(x.shape) - 1
-    inputs, kernels = ops.split(x, layer.groups, axis=axis), ops.split(kernel, layer.groups, axis=-1)
-    found = [_native_convolution(layer, *pair) for pair in zip(inputs, kernels, strict=True)]
-    return ops.concatenate(found, axis=axis)
-
-
-def _native_convolution(layer, x, kernel):
-    x, padding = _padded(layer, x)
-    return _in_layout(layer, x, lambda x, layout: ops.conv(x, kernel, layer.strides, padding, layout, layer.dilation_rate))
-
-
-def _in_layout(layer, x, convolve):
-    """Runs a convolution of (x, data format); TensorFlow's float64 kernels on CPU want the channels last."""
-    if layer.data_format == "channels_first" and x.dtype == "float64":
-        return ops.moveaxis(convolve(ops.moveaxis(x, 1, -1), "channels_last"), -1, 1)
-    return convolve(x, layer.data_format)
-
-
-def _strided_pointwise(layer, x, kernel):
-    """A strided 1x1 convolution as the matrix product that it is, on the positions that it looks at.
-
-    TensorFlow 2.21's CPU kernel for the kernel gradient of such a convolution can crash the process
-    (docs/design.md, decision 11), so neither VJP goes through it.
-    """
-    every = tuple(slice(None, None, stride) for stride in layer.strides)
-    matrix = ops.reshape(kernel, kernel.shape[-2:])
-    if layer.data_format == "channels_first":
-        x = ops.moveaxis(x[(slice(None), slice(None)) + every], 1, -1)
-        return ops.moveaxis(ops.matmul(x, matrix), -1, 1)
-    return ops.matmul(x[(slice(None),) + every], matrix)
-
-
-def _padded(layer, x):
-    """Causal padding, which the primitive operations do not have, as zeros in front."""
-    if layer.padding != "causal":
-        return x, layer.padding
-    width = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
-    time = 2 if layer.data_format == "channels_first" else 1
-    return ops.pad(x, [(width, 0) if axis == time else (0, 0) for axis in range(3)]), "valid"
 
 
 _FORMS = {

@@ -310,13 +310,14 @@ def summed_over_workers(statistics: PatternStatistics, replicas: backend.Replica
 
 def _totals(replicas, arrays):
     """The sums of float64 arrays over all processes, of small ones many in one exchange: each takes its round trips."""
-    arrays, found, first = [np.asarray(array, "float64") for array in arrays], [], 0
+    found, first = [], 0
     while first < len(arrays):
-        end, size = first + 1, arrays[first].size
-        while end < len(arrays) and size + arrays[end].size <= _TOGETHER:
-            size += arrays[end].size
+        end, size = first + 1, np.size(arrays[first])
+        while end < len(arrays) and size + np.size(arrays[end]) <= _TOGETHER:
+            size += np.size(arrays[end])
             end += 1
-        together = arrays[first:end]
+        # Not all at once: those that a fit left in parts become whole here.
+        together = [np.asarray(array, "float64") for array in arrays[first:end]]
         if len(together) == 1:
             # As it is: of a large one, a copy would count.
             found.append(replicas.total(together[0]))
