@@ -31,6 +31,7 @@ MOVES = {
 }
 # These are enough of once.
 SIMPLE = ("cast", "one")
+_SOME = [name if name in ("gradient", "lrp.epsilon") else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 
 
 def network(given, moved, seed=1):
@@ -44,7 +45,7 @@ def explained(name, model, x):
     return innvest_lite.create_analyzer(name.partition(",")[0], model, **METHODS[name]).analyze(x, target=1)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", _SOME)
 def test_moved_tokens_are_explained_where_they_came_from(name):
     for how, move in MOVES.items():
         if how in SIMPLE and name != "input_t_gradient":
@@ -86,7 +87,7 @@ def sentences(applied):
     return models.randomize(keras.Model(x, layers.Dense(3)(hidden)), seed=3)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", _SOME)
 def test_hierarchies(name):
     """Sentences that are folded into the samples, against the encoder called on one sentence after the other."""
     documents = TOKENS[:, :12].reshape(3, 3, 4)

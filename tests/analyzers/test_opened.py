@@ -51,6 +51,9 @@ def pair():
     return composites.case("net")[0], flat()
 
 
+_QUICK = ("gradient", "integrated_gradients", "gradcam", "lrp.epsilon", "lrp.epsilon_plus_flat", "pattern.attribution")
+
+
 def explained(name, model):
     analyzer = innvest_lite.create_analyzer(name, model)
     if name.startswith("pattern."):
@@ -59,7 +62,7 @@ def explained(name, model):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "pattern.net" else name for name in METHODS]
+    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 )
 def test_as_written_flat(name, pair):
     one, other = (explained(name, model) for model in pair)
@@ -125,7 +128,9 @@ def test_relevance_is_conserved_through_a_composite():
 
 
 @pytest.mark.parametrize(
-    "name", ["gradient", pytest.param("lrp.epsilon_plus_flat", marks=pytest.mark.slow), "pattern.attribution"]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("gradient", "lrp.epsilon_plus_flat")]
+    + ["pattern.attribution"],
 )
 def test_explainers_of_opened_models_are_served(name, pair, tmp_path):
     analyzer = innvest_lite.create_analyzer(name, pair[0])

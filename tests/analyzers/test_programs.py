@@ -48,7 +48,13 @@ def network():
     return models.randomize(keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D()(hidden))), seed=2)
 
 
-@pytest.mark.parametrize("name", AVERAGED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("integrated_gradients", "vargrad") else pytest.param(name, marks=pytest.mark.slow)
+        for name in AVERAGED
+    ],
+)
 def test_where_the_class_is_given_the_sample_itself_is_not_evaluated(name, programs):
     """Only its altered copies are, in the loop; VarGrad's pivot is a gradient at the sample."""
     analyzer, clean = create_analyzer(name, network()), 3 if name == "vargrad" else 0

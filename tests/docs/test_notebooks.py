@@ -17,7 +17,6 @@ import innvest_lite
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Run by the quick tests; .ci/run runs all.
-QUICK = "02_why_patterns"
 LARGEST, ALL = 1_500_000, 6_000_000
 PNG = "image/png"
 
@@ -90,7 +89,7 @@ def test_the_names_in_them_are_there():
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=path.stem, marks=() if path.stem == QUICK else pytest.mark.slow) for path in NOTEBOOKS],
+    [pytest.param(path, id=path.stem, marks=pytest.mark.slow) for path in NOTEBOOKS],
 )
 def test_it_runs_to_what_is_stored(script, path):
     """Where this fails because the package shows something else now, `scripts/make/notebooks.py` stores that."""

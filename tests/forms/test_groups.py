@@ -19,6 +19,9 @@ CASES = {
 }
 
 
+_QUICK = ("Conv2D", "Conv1D, causal", "Conv2D, 1x1 with strides")
+
+
 def grouped_and_side_by_side(kind, options, shape):
     """A network, and the same of two convolutions that see half of the channels each."""
     x = keras.Input(shape, name="x")
@@ -33,7 +36,7 @@ def grouped_and_side_by_side(kind, options, shape):
     return model, twin
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def test_groups_are_plain_convolutions_side_by_side(case):
     """Logits, gradients and the products of a fit, whose patterns are those of the two halves."""
     kind, options, shape = CASES[case]

@@ -81,7 +81,10 @@ def made(name, number):
     return keras.Model(taken, layers.Dense(3)(layers.Flatten()(x)))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("residual", "tokens") else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
+)
 def test_planning_is_linear_in_layers(name):
     def making(number):
         model = made(name, number)
