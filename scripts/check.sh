@@ -7,7 +7,7 @@ trap 'rm -rf "$out"' EXIT
 export TF_CPP_MIN_LOG_LEVEL=2
 [ "${1:-}" = without-tests ] || pytest
 
-# The notebooks that the quick tests leave out: they run, to the outputs that they are stored with.
+# The notebooks run, to the outputs that they are stored with.
 pytest -m slow tests/docs/test_notebooks.py
 
 # Documentation.
