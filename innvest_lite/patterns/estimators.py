@@ -137,6 +137,7 @@ def estimate(
     terms, live, unsound = _terms(estimator, statistics, kernel, tuple(fan_in))
     dead, ill, size = int((~live).sum()), int(unsound.sum()), live.size
     pattern = combined(terms, kernel.shape, fan_in, dtype)
+    pattern.flags.writeable = False
     if statistics is None:
         return pattern, LayerReport(0, float("nan"), size, dead, ill, estimator)
     gathered = statistics.active is not None

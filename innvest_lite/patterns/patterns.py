@@ -21,6 +21,7 @@ from innvest_lite.errors import InvalidInputError, PatternMismatchError
 from innvest_lite.files import replacing
 from innvest_lite.options import as_array
 from innvest_lite.patterns import files
+from innvest_lite.patterns.arrays import all_finite
 from innvest_lite.patterns.estimators import LayerReport, with_present_names
 from innvest_lite.patterns.layers import LayerFacts
 from innvest_lite.tables import Tabled, brief, csv_cell, printable
@@ -285,7 +286,7 @@ def as_pattern(given: Any, name: str) -> np.ndarray:
         raise InvalidInputError(f"The pattern of {name} should hold numbers, but has dtype {array.dtype}.")
     with np.errstate(over="ignore"):
         array = array.astype("float32", copy=False)
-    if not np.isfinite(array).all():
+    if not all_finite(array):
         raise InvalidInputError(
             f"The pattern of {name} holds NaN or infinite values, or some beyond the range of float32, so that it explains "
             "nothing. Fit again, with data and weights that are finite."
@@ -294,9 +295,12 @@ def as_pattern(given: Any, name: str) -> np.ndarray:
 
 
 def _frozen(array, name):
-    # A read-only copy: analyzers share the arrays, and an edit would not change their compiled programs.
-    array = np.array(as_pattern(array, name))
-    array.flags.writeable = False
+    # A read-only copy: analyzers share the arrays, and an edit would not change their compiled programs. Estimates come
+    # frozen already.
+    given, array = array, as_pattern(array, name)
+    if array is not given or array.base is not None or array.flags.writeable:
+        array = np.array(array)
+        array.flags.writeable = False
     return array
 
 
