@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-_others = threading.local()
+from innvest_lite.scoped import Scoped
+
+_others = Scoped()
 
 
-@contextlib.contextmanager
-def with_weights(values: Mapping[int, Any]) -> Iterator[None]:
+def with_weights(values: Mapping[int, Any]) -> AbstractContextManager[None]:
     """A context in which what was recorded is worked out of other weights: `id` of a TensorFlow variable -> tensor."""
-    before = getattr(_others, "values", None)
-    _others.values = values
-    try:
-        yield
-    finally:
-        _others.values = before
+    return _others.holds(values)
 
 
 def variable_of(weight: Any) -> Any:
@@ -52,7 +47,7 @@ class Captured:
 
     def values(self) -> list[Any]:
         """All tensors, worked out anew."""
-        others = getattr(_others, "values", None)
+        others = _others.value
         return list(self._program()) if others is None else self._of_others(others)
 
     def variables(self, index: int) -> tuple[Any, ...]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
 
-_made = threading.local()
+from innvest_lite.scoped import Scoped
+
+_made = Scoped()
 
 
-@contextlib.contextmanager
-def weights_stay() -> Iterator[None]:
+def weights_stay() -> AbstractContextManager[None]:
     """A context in which no weight changes, so that `once` may give what it gave before."""
-    before = getattr(_made, "values", None)
-    _made.values = {}
-    try:
-        yield
-    finally:
-        _made.values = before
+    return _made.holds({})
 
 
 def once(key: Any, make: Callable[[], Any]) -> Any:
@@ -30,7 +25,7 @@ def once(key: Any, make: Callable[[], Any]) -> Any:
         key: hashable; of an `id`, whatever has it must live as long as the context.
         make: makes tensors of weights alone.
     """
-    values = getattr(_made, "values", None)
+    values = _made.value
     if values is None:
         return make()
     # Tensors of one graph are of no use in another, such as that of a branch.

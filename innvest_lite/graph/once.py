@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import threading
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import keras
 
 from innvest_lite.graph.graph import Graph
+from innvest_lite.scoped import Scoped
 
 _Found = TypeVar("_Found")
-_making = threading.local()
+_traced = Scoped()
 
 
 def once(function: Callable[[Graph], _Found]) -> Callable[[Graph], _Found]:
@@ -33,15 +33,9 @@ def once(function: Callable[[Graph], _Found]) -> Callable[[Graph], _Found]:
     return remembered
 
 
-@contextlib.contextmanager
-def one_trace() -> Iterator[None]:
+def one_trace() -> AbstractContextManager[None]:
     """A context, of this thread, in which models do not change, so that tracing one again gives the same graph."""
-    before = getattr(_making, "traced", None)
-    _making.traced = {}
-    try:
-        yield
-    finally:
-        _making.traced = before
+    return _traced.holds({})
 
 
 def remembered_within(trace: Callable[..., Graph]) -> Callable[..., Graph]:
@@ -49,7 +43,7 @@ def remembered_within(trace: Callable[..., Graph]) -> Callable[..., Graph]:
 
     @functools.wraps(trace)
     def traced(model: keras.Model, input_shape: Any = None) -> Graph:
-        known = getattr(_making, "traced", None)
+        known = _traced.value
         if known is None:
             return trace(model, input_shape)
         key = id(model), repr(input_shape)

@@ -22,8 +22,9 @@ from innvest_lite.graph.arguments import Weight
 from innvest_lite.graph.attention import attention, is_fused_attention
 from innvest_lite.graph.behaviour import FAILURES
 from innvest_lite.graph.masks import mask_of
+from innvest_lite.scoped import Scoped
 
-_watched = threading.local()
+_watched = Scoped()
 # Keras is changed for the time of a recording; of two in two threads, one would put back the other's changes.
 _one_at_a_time = threading.RLock()
 
@@ -111,19 +112,9 @@ class Recording:
 
     def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Calls a layer or model and writes down what it does; raises what its `call` raises."""
-        with _one_at_a_time, _changed_keras(), self._watching(self), warnings.catch_warnings():
+        with _one_at_a_time, _changed_keras(), _watched.holds(self), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.outputs = operation(*args, **kwargs)
-
-    @staticmethod
-    @contextlib.contextmanager
-    def _watching(by: Recording | None) -> Iterator[None]:
-        before = getattr(_watched, "by", None)
-        _watched.by = by
-        try:
-            yield
-        finally:
-            _watched.by = before
 
     # What Keras is changed to call --------------------------------------------------------------------------------------
 
@@ -177,7 +168,7 @@ class Recording:
                 del self.steps[steps:]
             finally:
                 self._place = outer
-        with self._watching(None):
+        with _watched.holds(None):
             try:
                 outputs = operation.compute_output_spec(*args, **kwargs)
             except ValueError:
@@ -187,12 +178,12 @@ class Recording:
         return outputs
 
     def _is_kept(self, layer, arguments, outputs, steps):
-        with self._watching(None):
+        with _watched.holds(None):
             return self._keeps(layer, arguments, outputs, steps)
 
     def _shapes(self, layer, infer, args, kwargs):
         """The symbolic tensors that a layer gives, as Keras infers them; where it forgets sizes, as TensorFlow does."""
-        with self._watching(None):
+        with _watched.holds(None):
             outputs = infer(layer, *args, **kwargs)
             if _has_open_sizes(outputs) and not _has_open_sizes((args, kwargs)):
                 outputs = backend.shapes_of(layer.call, args, kwargs)
@@ -262,22 +253,22 @@ def _changed_keras() -> Iterator[None]:
     add_loss = keras.Layer.add_loss
 
     def layer_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        by = getattr(_watched, "by", None)
+        by = _watched.value
         if by is None or not any(map(is_symbolic, keras.tree.flatten((args, kwargs)))):
             return call(layer, *args, **kwargs)
         return by.called(layer, call, args, kwargs)
 
     def layer_infer(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        by = getattr(_watched, "by", None)
+        by = _watched.value
         return infer(layer, *args, **kwargs) if by is None else by.inferred(layer, infer, args, kwargs)
 
     def operation_symbolic(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        by = getattr(_watched, "by", None)
+        by = _watched.value
         return operate(operation, *args, **kwargs) if by is None else by.operated(operation, args, kwargs)
 
     def layer_add_loss(layer: Any, loss: Any) -> None:
         # Keras takes no symbolic tensors for losses, which are no part of what a layer gives.
-        if getattr(_watched, "by", None) is None or not any(map(is_symbolic, keras.tree.flatten(loss))):
+        if _watched.value is None or not any(map(is_symbolic, keras.tree.flatten(loss))):
             add_loss(layer, loss)
 
     reflected = tuple(f"__r{name[2:]}" for name in _OPERATORS if hasattr(keras.KerasTensor, f"__r{name[2:]}"))

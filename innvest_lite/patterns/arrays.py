@@ -48,7 +48,7 @@ def dots_with(kernel: np.ndarray, arrays: Sequence[Any], fan_in: Sequence[int]) 
 
     def dots(at):
         weights = flat[0][at].astype("float64", copy=False)
-        return [np.sum(weights * _rows(array, at), axis=axes) for array in flat[1:]]
+        return [np.sum(weights * rows_of(array, at), axis=axes) for array in flat[1:]]
 
     found = in_threads(dots, blocks_of(flat[0].shape)) if flat[0].ndim else [dots(...)]
     # Blocks of inputs add up; blocks of units stand side by side.
@@ -76,7 +76,7 @@ def combined(
     pairs = list(zip(flat[1:], factors, strict=True))
 
     def combine(at):
-        flat[0][at] = sum(_rows(array, at) * _rows(factor, at) for array, factor in pairs)
+        flat[0][at] = sum(rows_of(array, at) * rows_of(factor, at) for array, factor in pairs)
 
     if not result.ndim:
         return np.asarray(sum(array[...] * factor for array, factor in pairs), dtype)
@@ -95,8 +95,8 @@ def _flattened(arrays, fan_in):
     return [array.reshape(math.prod(array.shape[: len(fan_in)]), -1) for array in held], (0,)
 
 
-def _rows(array, at):
-    """Some rows of an array that broadcasts, float64."""
+def rows_of(array: Any, at: Any) -> np.ndarray:
+    """Some rows of an array that broadcasts against one with these rows, float64; of a single row, that one."""
     part = array[at if at is ... or len(array) > 1 else slice(None)]
     return part.astype("float64", copy=False)
 
@@ -115,6 +115,8 @@ class SplitArray(np.lib.mixins.NDArrayOperatorsMixin):
     Attributes:
         shape: as given.
         dtype: float64.
+        own: the parts that are on the host.
+        device: as given.
     """
 
     dtype = np.dtype("float64")

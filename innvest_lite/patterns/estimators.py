@@ -28,6 +28,7 @@ ILL_CONDITIONED = {"relu": 1e-3, "relu.negative": 1e-3, "relu.safe": 0.1}
 _SAFE = 0.3
 # Where var[y] is below this share of E[y]^2, float32 cannot tell y from a constant.
 _CONSTANT = 1e-10
+
 ESTIMATORS = ("linear", "relu", "relu.safe", "relu.rectified", "relu.negative", "filter")
 KINDS = ("rectified", "unrectified", "output", "single", "sum", "average")
 """What a choice of estimators tells apart: layers with weights whose value reaches a rectifier; hidden ones whose value

@@ -1,4 +1,4 @@
-"""Gathering the statistics of patterns over a whole data set: the loop, the float64 sums, and the checkpoints.
+"""Gathering the statistics of patterns over a whole data set: the loop, which sums of which batch, and the checkpoints.
 
 Not `keras.Model.fit`: under a distribution strategy Keras 3.15's own loop takes the first batch of a generator to build
 the model and drops it, and with several workers it fails. Its callbacks and its progress bar are used. Called by `api`.
@@ -35,8 +35,6 @@ FULL_SAMPLES = 1024
 """All sums are gathered of the first samples, this many or a few more; afterwards, sums that may rest on a part of the data
 are gathered of every `FULL_EVERY`-th batch only."""
 FULL_EVERY = 32
-
-
 # Numbers that workers exchange at once, unless one array has more.
 _TOGETHER = 1 << 22
 
@@ -177,7 +175,7 @@ class PatternFitter:
             self.statistics.save(self._checkpoint)
 
     def _finish(self, keep):
-        """Makes plain arrays of all sums."""
+        """Takes all sums off the device."""
         self._count()
         self._refuse(self._running.finish(keep))
 

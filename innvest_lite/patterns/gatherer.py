@@ -49,7 +49,6 @@ class Gatherer:
     Attributes:
         gathered: as given.
         names: the names of the layers of which there are sums, in order.
-        replicas: as given.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Gatherer:
         jit_compile: bool,
     ) -> None:
         self._layout, self._inputs, self._regime = layout, inputs, regime
-        self.gathered, self.replicas, self._jit_compile = dict(gathered), replicas, jit_compile
+        self.gathered, self._replicas, self._jit_compile = dict(gathered), replicas, jit_compile
         self.names = [name for name, word in gathered.items() if word != "nothing"]
         self._forms = {name: layout.patterned[name] for name in self.names}
         self._sizes = [units_of(self._forms[name]) for name in self.names]
@@ -103,7 +102,7 @@ class Gatherer:
             `backend.weights_stay`.
         """
         # What is too much for one replica comes to it in parts.
-        parts = min(self.replicas.count, len(arrays[0]))
+        parts = min(self._replicas.count, len(arrays[0]))
         self._pivots = {}
         for rows in np.array_split(np.arange(len(arrays[0])), parts):
             part = slice(rows[0], rows[-1] + 1)
@@ -155,7 +154,7 @@ class Gatherer:
             full: whether to gather also the sums that are gathered of some batches only.
         """
         # TensorFlow's own kernels take any number of samples; XLA and replicas want batches of one size.
-        padded = self._jit_compile or self.replicas.distributed
+        padded = self._jit_compile or self._replicas.distributed
         parts = self._padded(arrays, weights) if padded else [[*arrays, *([] if weights is None else [weights])]]
         pivots = np.concatenate([self._pivots[name].reshape(-1) for name in self.names])
         wanted = np.array([[kind in self._wanted(name, full) for name in self.names] for kind in PRODUCTS])
@@ -170,7 +169,7 @@ class Gatherer:
 
         For a smaller last batch XLA would compile a second program.
         """
-        count, samples = self.replicas.count, len(arrays[0])
+        count, samples = self._replicas.count, len(arrays[0])
         self._rows = max(self._rows or 0, -(-samples // count))
         missing = self._rows * count - samples
         weights = np.ones(samples, "float32") if weights is None else weights
@@ -188,12 +187,12 @@ class Gatherer:
             signature += [backend.tensor_spec((len(PRODUCTS), len(self.names)), "bool")]
             step = functools.partial(self._step, with_weights)
             # The batch size stays open in the signature; XLA compiles for each size that occurs.
-            self._programs[with_weights] = self.replicas.program(step, signature, self._jit_compile)
+            self._programs[with_weights] = self._replicas.program(step, signature, self._jit_compile)
         return self._programs[with_weights]
 
     def _make_sums(self):
         """Makes the device's sums: float32, but for counts and small ones, which are float64 and in one variable each."""
-        variable, names = self.replicas.variable, self.names
+        variable, names = self._replicas.variable, self.names
         self._small = variable((len(_ROWS), sum(self._sizes)), "float64"), variable((len(_COUNTS), len(names)), "float64")
         for name in names:
             shapes = sums_of(self.gathered[name])
@@ -293,14 +292,14 @@ class Gatherer:
                 yield name, kind, row[number]
 
     def _taken(self, variable):
-        values = [backend.to_numpy(part) for part in self.replicas.parts(variable)]
+        values = [backend.to_numpy(part) for part in self._replicas.parts(variable)]
         self._put(variable, None)
         return np.sum(values, axis=0)
 
     def look(self, name: str, kind: str) -> list[np.ndarray]:
         """A product's sums, one for each replica, without a copy where the device's memory is the host's."""
         variable = self._products.get((name, kind))
-        return [] if variable is None else [backend.view(part) for part in self.replicas.parts(variable)]
+        return [] if variable is None else [backend.view(part) for part in self._replicas.parts(variable)]
 
     def put(self, name: str, kind: str, value: np.ndarray | None) -> None:
         """Gives a product's sum another value; None: 0."""
@@ -309,7 +308,7 @@ class Gatherer:
         self._put(self._products[name, kind], value)
 
     def _put(self, variable, value):
-        for part in self.replicas.parts(variable):
+        for part in self._replicas.parts(variable):
             part.assign(ops.zeros(part.shape, part.dtype) if value is None else value)
             value = None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from innvest_lite.patterns.arrays import SplitArray, blocks_of
+from innvest_lite.patterns.arrays import SplitArray, blocks_of, rows_of
 from innvest_lite.patterns.estimators import ESTIMATORS
 from innvest_lite.threads import in_threads
 
@@ -171,7 +171,7 @@ def _add_product(total, factor, values):
 
     # In place, since these are the largest arrays on the host.
     def add(part):
-        total[part] += (factor if len(factor) == 1 else factor[part]) * (values if len(values) == 1 else values[part])
+        total[part] += rows_of(factor, part) * rows_of(values, part)
 
     in_threads(add, blocks_of(total.shape))
 

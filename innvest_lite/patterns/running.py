@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from innvest_lite.patterns.arrays import SplitArray, all_finite, blocks_of
+from innvest_lite.patterns.arrays import SplitArray, all_finite, blocks_of, rows_of
 from innvest_lite.patterns.gatherer import Gatherer
 from innvest_lite.patterns.layers import LayerStatistics
 from innvest_lite.patterns.statistics import PatternStatistics
@@ -90,7 +90,7 @@ class RunningSums:
             with np.errstate(invalid="ignore", over="ignore"):
                 total = held[at]
                 if other is not None:
-                    total += _part(factor, at) * other[at if len(other) > 1 else slice(None)]
+                    total += rows_of(factor, at) * rows_of(other, at)
                 high[at] = total
                 np.subtract(total, high[at], out=rest[at], casting="same_kind")
             return bool(np.isfinite(high[at]).all())
@@ -122,8 +122,3 @@ class RunningSums:
             if not keep:
                 self._gatherer.drop(name, kind)
         return list(dict.fromkeys(broken))
-
-
-def _part(factor, at):
-    """The rows of a factor that broadcasts against a kernel."""
-    return factor if len(factor) == 1 else factor[at]

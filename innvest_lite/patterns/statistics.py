@@ -308,7 +308,7 @@ class PatternStatistics:
     def check_finite(self) -> None:
         """Raises InvalidInputError, naming the layers, where a sum is NaN or infinite."""
         sums = {name: [value for value in vars(layer).values() if value is not None] for name, layer in self.layers.items()}
-        broken = [name for name, values in sums.items() if not all(np.isfinite(value).all() for value in values)]
+        broken = [name for name, values in sums.items() if not all(map(all_finite, values))]
         if broken:
             raise not_finite(broken)
 

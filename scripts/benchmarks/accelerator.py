@@ -34,6 +34,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import common.bundles as bundles
 import numpy as np
+from common.measuring import taped
+from common.networks import added_sums, images, kernels
 from common.pjrt import Program, client
 
 MODELS, DTYPES, BATCHES = ("VGG16", "ResNet50"), ("float32", "bfloat16"), (32, 1, 128)
@@ -89,18 +91,11 @@ def built(name, dtype, size):
     return model
 
 
-def noise(batch, size):
-    """Images of noise, of the range of preprocessed ones."""
-    return np.random.default_rng(0).normal(size=(batch, size, size, 3), scale=50).astype("float32")
-
-
 def patterns_of(name, model, size):
     """Kernels where they will do, as they cost what fitted patterns cost; else patterns of a few images."""
-    from common.networks import kernels
-
     import innvest_lite
 
-    return kernels(model) if name == "VGG16" else innvest_lite.fit_patterns(model, noise(8, size), batch_size=8, verbose=0)
+    return kernels(model) if name == "VGG16" else innvest_lite.fit_patterns(model, images(8, size), batch_size=8, verbose=0)
 
 
 def programs(name, model, patterns, batch, size):
@@ -108,7 +103,7 @@ def programs(name, model, patterns, batch, size):
     import innvest_lite
     from innvest_lite import backend
 
-    x = noise(batch, size)
+    x = images(batch, size)
     specs = [backend.tensor_spec(x.shape, "float32")]
     yield FORWARD, lambda x: model(x, training=False), specs, [x]
     yield TAPE, taped(model), specs, [x]
@@ -123,19 +118,6 @@ def programs(name, model, patterns, batch, size):
     for title, kinds in STEPS.items():
         step, sums = adding(model, kinds)
         yield title, step, specs + [backend.tensor_spec(one.shape, one.dtype.name) for one in sums], [x, *sums]
-
-
-def taped(model):
-    """The gradient of the largest logit as anybody would write it."""
-    import tensorflow as tf
-
-    def gradient(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            largest = tf.reduce_max(model(x, training=False), axis=1)
-        return tape.gradient(largest, x)
-
-    return gradient
 
 
 def explaining(explainer, looking):
@@ -154,7 +136,6 @@ def adding(model, kinds):
 
     The products that are wanted are part of it; the fitter's own program takes them as an argument.
     """
-    from common.networks import added_sums
     from keras import ops
 
     from innvest_lite.patterns.layers import sums_of

@@ -16,6 +16,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+import common.measuring as measuring
 from common.measuring import in_a_process, machine, timed
 from common.networks import gatherer, images, vgg16
 
@@ -30,7 +31,7 @@ def network(name):
     if name == "VGG16":
         return vgg16(), images(BATCHES[name])
     keras.utils.set_random_seed(0)
-    return keras.applications.MobileNetV2(input_shape=(96, 96, 3), weights=None), images(BATCHES[name])[:, :96, :96] / 50
+    return keras.applications.MobileNetV2(input_shape=(96, 96, 3), weights=None), images(BATCHES[name], 96) / 50
 
 
 def inside(name, only_fit):
@@ -57,8 +58,8 @@ def work(model, x):
     with backend.weights_stay():
         sums = [np.array(value) for _, _, value in gathering.first([x], None)]
     second = timed(lambda: gathering.add([x], None, True))
-    lean = statistics.median(timed(lambda: gathering.add([x], None, False)) for _ in range(STEPS))
-    copied = statistics.median(timed(lambda: [np.copyto(value, 1) or value.sum() for value in sums]) for _ in range(3))
+    lean = measuring.median(lambda: gathering.add([x], None, False), STEPS)
+    copied = measuring.median(lambda: [np.copyto(value, 1) or value.sum() for value in sums], STEPS)
     return {"second batch": second, "lean step": lean, "sums": copied}
 
 

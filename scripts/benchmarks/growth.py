@@ -24,7 +24,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from common.measuring import against, machine, plain_gradient, timed
+from common.measuring import against, machine, median, plain_gradient, timed
 
 METHODS = ("gradient", "lrp.epsilon", "pattern.attribution")
 NUMBERS = {
@@ -184,11 +184,6 @@ def computing(call, rounds):
         call()
         found.append(time.thread_time() - began)
     return statistics.median(found)
-
-
-def median(call, rounds):
-    """Seconds of a call, the median."""
-    return statistics.median(timed(call) for _ in range(rounds))
 
 
 def steps(fits, x):

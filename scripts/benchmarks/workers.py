@@ -15,7 +15,6 @@ R is the rate of one process on one core here times `--cores`, of a host; N is `
 """
 
 import argparse
-import copy
 import functools
 import json
 import math
@@ -31,7 +30,8 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from common.measuring import machine, timed
+from common.measuring import machine, median, timed
+from common.sums import sums_around_zero
 
 _SCRIPTS = pathlib.Path(__file__).resolve().parents[1]
 _SIZES = {"small": 64, "resnet50": 224}
@@ -215,7 +215,7 @@ def scaling(options, folder):
             rate = rate_of(options, processes, seconds)
             each = 1e3 * computed / (rate * seconds)
             cells = (processes, busy, started, rate, rate / alone, rate / alone / busy, each, merging)
-            off = furthest(sums(found), sums(whole)), furthest(found.patterns(), expected)
+            off = furthest(sums_around_zero(found), sums_around_zero(whole)), furthest(found.patterns(), expected)
             rows.append([*(f"{cell:.3g}" for cell in cells), *(f"{one:.0e}" for one in off)])
         print(f"\n{way}: {options.samples} images, {options.network}, batch {options.batch}")
         print(table(_COLUMNS, rows), flush=True)
@@ -225,17 +225,6 @@ def scaling(options, folder):
 def rate_of(options, processes, seconds):
     """Images a second behind the start of all processes."""
     return (options.samples - _START * processes * options.batch) / seconds
-
-
-def sums(statistics):
-    """All sums, around 0 whatever their pivots are."""
-    import numpy as np
-
-    found = {}
-    for name, layer in copy.deepcopy(statistics.layers).items():
-        layer.move(np.zeros_like(layer.pivot), statistics.facts[name].fan_in)
-        found.update({f"{name} {kind}": np.asarray(value) for kind, value in layer.items()})
-    return found
 
 
 def furthest(actual, expected):
@@ -272,7 +261,10 @@ def on_paper(options, rate, whole, folder):
     few = argparse.Namespace(**{**vars(options), "samples": 4 * options.batch, "seed": 1})
     (folder / "few").mkdir()
     *_, other = with_strategy(few, 1, folder / "few")
-    tree = {"save": median(lambda: whole.save(path)), "load": median(lambda: PatternStatistics.load(path))}
+    tree = {
+        "save": median(lambda: whole.save(path), _REPEATS),
+        "load": median(lambda: PatternStatistics.load(path), _REPEATS),
+    }
     pairs = ((PatternStatistics.load(path), PatternStatistics.load(other)) for _ in range(_REPEATS))
     tree["merge"] = statistics.median(timed(functools.partial(one.merge, two)) for one, two in pairs)
     size = path.stat().st_size
@@ -290,11 +282,6 @@ def on_paper(options, rate, whole, folder):
         f"{options.gigabits:g} Gbit/s; statistics of {size / 2**20:.3g} MiB, {measured}"
     )
     print(table(("hosts", "fitting s", "saving and merging s", "speed-up", "efficiency"), rows))
-
-
-def median(call):
-    """Seconds of a call, the median."""
-    return statistics.median(timed(call) for _ in range(_REPEATS))
 
 
 def main():

@@ -30,14 +30,21 @@ def plain_gradient(model, x):
     """The gradient of the largest logit as anybody would write it: one `tf.function`, one tape."""
     import tensorflow as tf
 
-    @tf.function
+    gradient = tf.function(taped(model))
+    return lambda: gradient(tf.constant(x)).numpy()
+
+
+def taped(model):
+    """The gradient of a model's largest logit as a function of a batch of tensors, by one tape."""
+    import tensorflow as tf
+
     def gradient(batch):
         with tf.GradientTape() as tape:
             tape.watch(batch)
             largest = tf.reduce_max(model(batch, training=False), axis=1)
         return tape.gradient(largest, batch)
 
-    return lambda: gradient(tf.constant(x)).numpy()
+    return gradient
 
 
 def timed(call):
@@ -45,6 +52,11 @@ def timed(call):
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def median(call, rounds):
+    """Seconds that a call takes, the median."""
+    return statistics.median(timed(call) for _ in range(rounds))
 
 
 def against(baseline, calls, rounds):

@@ -14,11 +14,11 @@ def vgg16():
     return keras.applications.VGG16(weights=None, classifier_activation=None)
 
 
-def images(batch):
-    """A batch of noise in the range of preprocessed images."""
+def images(batch, size=224):
+    """A batch of noise in the range of preprocessed images, with this side."""
     import numpy as np
 
-    return np.random.default_rng(0).normal(size=(batch, 224, 224, 3), scale=50).astype("float32")
+    return np.random.default_rng(0).normal(size=(batch, size, size, 3), scale=50).astype("float32")
 
 
 def kernels(model):

@@ -1,10 +1,9 @@
 """A small dense model, data for it and fits of it, for the tests of what goes into a fit and what comes out."""
 
-import copy
 import functools
 
 import models
-import numpy as np
+from loading import load_script
 from models import assert_close
 
 import innvest_lite.patterns
@@ -50,10 +49,4 @@ def assert_same(actual, expected, tolerance=1e-5):
         assert_close(actual[name], expected[name], tolerance)
 
 
-def sums(statistics):
-    """All sums, around 0 whatever their pivots are; the statistics stay as they are."""
-    found = {}
-    for name, layer in copy.deepcopy(statistics.layers).items():
-        layer.move(np.zeros_like(layer.pivot), statistics.facts[name].fan_in)
-        found.update({f"{name} {kind}": np.asarray(value) for kind, value in layer.items()})
-    return found
+sums = load_script("common/sums").sums_around_zero
