@@ -204,6 +204,9 @@ class Targets:
         """
         if target is None:
             return None
+        # One class, as most say it: to look at all that a target can be takes as long as some networks.
+        if type(target) is int and self.axis is None and None not in self.shape[1:] and target in range(self.classes or 0):
+            return _one_hot(np.full(count, target), (count, *self.shape[1:]), self.two_classes)
         asked = self.asked(target, count)
         if asked.classes is not None and self.is_dense and asked.region is None and won is not None:
             return won(np.broadcast_to(asked.classes, (count,)).astype("int32"))
@@ -376,7 +379,8 @@ def _labels(given, what):
 
 def _is_whole(array):
     """Whether an array or a tensor holds whole numbers; truth values are none."""
-    return array.dtype.name.startswith(("int", "uint"))
+    # The name of a NumPy dtype is made anew each time.
+    return array.dtype.kind in "iu" if isinstance(array, np.ndarray) else array.dtype.name.startswith(("int", "uint"))
 
 
 def _is_bool(array):

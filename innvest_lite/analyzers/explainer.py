@@ -207,7 +207,8 @@ class Explainer(Brief):
             finite = finite & np.isfinite(array.sum(tuple(range(1, array.ndim)), dtype="float64"))
         if not finite.all():
             self._tell_of_no_numbers(finite)
-        return whole[: len(arrays)], whole[len(arrays) :], np.where(finite, exponents, 0), explained
+            exponents = np.where(finite, exponents, 0)
+        return whole[: len(arrays)], whole[len(arrays) :], exponents, explained
 
     def _tell_of_compiling(self, verbose: int | str) -> None:
         """That the first batch takes longer than the others."""

@@ -70,7 +70,8 @@ class Sweep(Strategy):
             return logits
         above = logits - ops.mean(logits, axis=axis, keepdims=True)
         above = with_sign_of(logits, ops.abs(above)) if self.directed else above
-        differ = ops.any(weights != ops.take(weights, [0], axis=axis), axis=axis, keepdims=True)
+        first = *[slice(None)] * (axis % len(weights.shape)), slice(0, 1)
+        differ = ops.any(weights != weights[first], axis=axis, keepdims=True)
         return ops.where(differ, above, logits)
 
     def sides(self, explainer: Explainer) -> tuple:

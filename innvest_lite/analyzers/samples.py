@@ -28,7 +28,8 @@ def by_sample(x: Any, spec: Spec) -> Any:
     if not len(x.shape):
         return ops.reshape(x, (1, 1))
     x = ops.moveaxis(x, samples.axis, 0) if samples.axis else x
-    return ops.reshape(x, (ops.shape(x)[0] // samples.rows, -1))
+    rows = ops.shape(x)[0]
+    return ops.reshape(x, (rows // samples.rows if samples.rows > 1 else rows, -1))
 
 
 def grouped(x: Any, spec: Spec) -> Any:
@@ -48,19 +49,19 @@ def ungrouped(x: Any, spec: Spec) -> Any:
     return ops.moveaxis(x, 0, samples.axis) if samples.axis else x
 
 
-def scaled(tensors: Sequence[Any], specs: Sequence[Spec], exponent: Any) -> list[Any]:
-    """Each tensor times `2**exponent` of its sample, see `backend.times_powers_of_two`.
+def scaled(tensors: Sequence[Any], specs: Sequence[Spec], factor: Any) -> list[Any]:
+    """Each tensor times the factor of its sample, see `backend.times_factors`.
 
     Args:
         tensors: tensors that belong to values.
         specs: of these values.
-        exponent: int32 (batch,), of which each power is a normal float32.
+        factor: float32 (batch,).
     """
     found = []
     for x, spec in zip(tensors, specs, strict=True):
         samples = spec.samples or _FIRST
         moved = ops.moveaxis(x, samples.axis, 0) if samples.axis else x
-        each = ops.repeat(exponent, samples.rows) if samples.rows > 1 else exponent
-        (moved,) = backend.times_powers_of_two([moved], [each])
+        each = ops.repeat(factor, samples.rows) if samples.rows > 1 else factor
+        (moved,) = backend.times_factors([moved], [each])
         found.append(ops.moveaxis(moved, 0, samples.axis) if samples.axis else moved)
     return found

@@ -48,12 +48,14 @@ class Swept:
         exponents: `Value` -> int32 (batch,): the true relevance is `relevance * 2**exponents`.
         exponent: int32 (batch,): that of the inputs.
         passages: a `Passage` per node, in the order of the sweep.
+        rescales: how many exponents were added up, each at most 126 in magnitude; None: any number.
     """
 
     relevance: dict[Value, Any]
     exponents: dict[Value, Any]
     exponent: Any
     passages: tuple[Passage, ...]
+    rescales: int | None = None
 
 
 def forward(
@@ -159,7 +161,9 @@ def backward(
     pending: dict[Value, list] = {}
     _add(pending, *zip(*starts, strict=True))
     exponent = ops.zeros(ops.shape(starts[0][1])[:1], "int32")
-    kept, passages, grown, interval = {}, [], 0, _rescaling_interval(plan)
+    kept, passages, grown, rescales, interval = {}, [], 0, 0, _rescaling_interval(plan)
+    # Below the last one nothing grows, and what comes out is brought back anyway; but float16 has no room for what shrinks.
+    last = None if interval == 1 else next((step for step in plan.steps if step.rule.grows), None)
     for step in reversed(plan.steps):
         if not any(value in pending for value in step.node.values):
             continue
@@ -184,12 +188,13 @@ def backward(
         passages.append(Passage(step.rule, call, arrived, handed_on, exponent, inside))
         _add(pending, step.node.inputs, handed_on)
         grown += step.rule.grows
-        if rescale and step.rule.grows and grown % interval == 0:
+        if rescale and step.rule.grows and grown % interval == 0 and step is not last:
             pending, exponent = _rescaled(pending, exponent, plan.graph)
+            rescales += 1
     kept.update({value: (_total(pending[value]), exponent) for value in wanted if value in pending})
     relevance = {value: tensor for value, (tensor, _) in kept.items()}
     exponents = {value: then for value, (_, then) in kept.items()}
-    return Swept(relevance, exponents, exponent, tuple(passages))
+    return Swept(relevance, exponents, exponent, tuple(passages), rescales)
 
 
 def _awaited(rule, arrived):
@@ -218,12 +223,17 @@ def _back_over_steps(step, steps, arrived, kernels, *, measured=None, names=(), 
 
 def undo_rescaling(swept: Swept) -> Swept:
     """Brings each sample whose true values fit in float32 back to them; the others keep one exponent for all values."""
+    if swept.rescales == 0:
+        return swept
     left = ops.where(_fits(swept), 0, swept.exponent)
-    relevance = {
-        value: backend.scale_by_powers_of_two([tensor], swept.exponents[value] - left)[0]
-        for value, tensor in swept.relevance.items()
-    }
+    # One exponent is the difference of any two of its sums; of several, the power may be no float32.
+    undone = _undone_at_once if swept.rescales == 1 else backend.scale_by_powers_of_two
+    relevance = {value: undone([tensor], swept.exponents[value] - left)[0] for value, tensor in swept.relevance.items()}
     return dataclasses.replace(swept, relevance=relevance, exponents=dict.fromkeys(relevance, left), exponent=left)
+
+
+def _undone_at_once(tensors, exponent):
+    return backend.times_factors(tensors, [backend.power_of_two(exponent)])
 
 
 def added(found: Sequence[tuple[Sequence[tuple[Value, Any]], Swept]]) -> Swept:
@@ -254,9 +264,12 @@ def _fits(swept):
         zeros.append(largest == 0)
     if not tops:
         return ops.ones_like(swept.exponent, dtype="bool")
-    zeros = ops.stack(zeros)
-    top = ops.max(ops.where(zeros, _SMALLEST_EXPONENT - 1, ops.stack(tops)), axis=0)
-    return ops.logical_or(ops.all(zeros, axis=0), ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT))
+    if len(tops) == 1:
+        (top,), (none,) = tops, zeros
+    else:
+        zeros = ops.stack(zeros)
+        top, none = ops.max(ops.where(zeros, _SMALLEST_EXPONENT - 1, ops.stack(tops)), axis=0), ops.all(zeros, axis=0)
+    return ops.logical_or(none, ops.logical_and(top <= _LARGEST_EXPONENT, top >= _SMALLEST_EXPONENT))
 
 
 def _as_wide(relevance, dtype):
@@ -296,10 +309,9 @@ def _rescaled(pending, exponent, graph):
         # Of what holds nothing of one sample alone, later.
         return {value: [tensor] for value, tensor in pending.items()}, exponent
     tensors = list(pending.values())
-    shift = backend.exponents(_magnitude([by_sample(x, spec) for x, spec in zip(tensors, specs, strict=True)]))
-    # So that its reciprocal is a normal number, too, and one multiplication is enough.
-    shift = ops.minimum(shift, _LARGEST_EXPONENT)
-    tensors = scaled(tensors, specs, -shift)
+    # A normal number, so that one multiplication is enough.
+    shift, factor = backend.towards_one(_magnitude([by_sample(x, spec) for x, spec in zip(tensors, specs, strict=True)]))
+    tensors = scaled(tensors, specs, factor)
     return {value: [tensor] for value, tensor in zip(pending, tensors, strict=True)}, exponent + shift
 
 

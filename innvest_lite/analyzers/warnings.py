@@ -46,8 +46,7 @@ def tell(analyzer: Analyzer, relevance: list, explained: np.ndarray, explainer: 
         _log.warning("%s: the explanations of %d of %d samples are all 0%s.", method, empty.sum(), len(empty), why)
     negative = explained < 0
     # Of a function of the outputs it starts from each output by itself.
-    turns = analyzer.turns_with_the_logit and ending_of(explainer.graph) is None
-    if negative.any() and "turned" not in told and turns:
+    if "turned" not in told and negative.any() and analyzer.turns_with_the_logit and ending_of(explainer.graph) is None:
         told.add("turned")
         _log.warning(
             "%d of %d explained logits are negative, and %s starts from the logit: there, its sign is turned round%s",

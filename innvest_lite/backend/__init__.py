@@ -7,7 +7,14 @@ which a fit gathers and the devices that it gathers on; `recorded` keeps what is
 """
 
 from innvest_lite.backend.kernels import convolution_vjp_kernel, dense_vjp_kernel, depthwise_vjp_kernel
-from innvest_lite.backend.powers import exponents, scale_by_powers_of_two, scale_wide, times_powers_of_two
+from innvest_lite.backend.powers import (
+    exponents,
+    power_of_two,
+    scale_by_powers_of_two,
+    scale_wide,
+    times_factors,
+    towards_one,
+)
 from innvest_lite.backend.recorded import Captured, recorded, shapes_of, variable_of, with_weights
 from innvest_lite.backend.replicas import Replicas
 from innvest_lite.backend.sharing import once, weights_stay
@@ -70,13 +77,14 @@ __all__ = [
     "jvp",
     "known",
     "loop",
-    "scan",
     "numpy_dtype",
     "once",
+    "power_of_two",
     "recorded",
     "require_within",
     "scale_by_powers_of_two",
     "scale_wide",
+    "scan",
     "shapes_of",
     "shifted",
     "size",
@@ -84,8 +92,9 @@ __all__ = [
     "stablehlo",
     "tensor",
     "tensor_spec",
-    "times_powers_of_two",
+    "times_factors",
     "to_numpy",
+    "towards_one",
     "variable_of",
     "view",
     "vjp",

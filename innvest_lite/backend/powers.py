@@ -12,13 +12,39 @@ import tensorflow as tf
 # `pow` is not exact on every device.
 _EXPONENT_BIAS = 127
 _POWERS_OF_TWO = np.ldexp(np.float32(1), np.arange(1 - _EXPONENT_BIAS, _EXPONENT_BIAS + 1)).astype("float32")
+# What a number is above, and by how many of these its exponent: of 0, of what is no normal number, and of all that are.
+_BOUNDS = np.append(np.float32(0), np.nextafter(_POWERS_OF_TWO, np.float32(0)))
+_EXPONENTS = np.append(0, np.arange(-_EXPONENT_BIAS, _EXPONENT_BIAS + 1)).astype("int32")
+# Those of which the reciprocal is a normal number, too.
+_SHIFTS = np.clip(_EXPONENTS, 1 - _EXPONENT_BIAS, _EXPONENT_BIAS - 1)
+_RECIPROCALS = np.ldexp(np.float32(1), -_SHIFTS).astype("float32")
 
 
-def exponents(x: Any) -> Any:
-    """The power of two `e` of each float32 of a vector, such that 2**e <= |x| < 2**(e + 1); 0 where x is 0."""
-    # Counted: the number of powers that are not larger.
-    reached = tf.cast(tf.abs(x)[:, None] >= _POWERS_OF_TWO[None], tf.int32)
-    return tf.where(x == 0, 0, tf.reduce_sum(reached, axis=1) - _EXPONENT_BIAS)
+def exponents(magnitudes: Any) -> Any:
+    """The power of two of each float32 of a vector, such that 2**e <= x < 2**(e + 1); 0 where x is 0.
+
+    Args:
+        magnitudes: numbers x of 0 and above.
+    """
+    return tf.gather(tf.constant(_EXPONENTS), _place(magnitudes))
+
+
+def towards_one(magnitudes: Any) -> tuple[Any, Any]:
+    """`(exponent, factor)` of each float32 of a vector: times the factor, 2**-exponent, it is near 1, or 0.
+
+    Args:
+        magnitudes: as in `exponents`.
+
+    Returns:
+        int32 from -126 to 126, and float32, of the vector's shape.
+    """
+    place = _place(magnitudes)
+    return tf.gather(tf.constant(_SHIFTS), place), tf.gather(tf.constant(_RECIPROCALS), place)
+
+
+def _place(magnitudes):
+    """How many of the bounds each number is above."""
+    return tf.reduce_sum(tf.cast(magnitudes[:, None] > _BOUNDS[None], tf.int32), axis=1)
 
 
 def scale_by_powers_of_two(tensors: Iterable[Any], exponent: Any) -> list[Any]:
@@ -32,13 +58,18 @@ def scale_by_powers_of_two(tensors: Iterable[Any], exponent: Any) -> list[Any]:
     """
     # In two halves: a single factor 2**exponent may not be a float32 where the product still is.
     half = exponent // 2
-    return times_powers_of_two(tensors, [half, exponent - half])
+    return times_factors(tensors, [power_of_two(half), power_of_two(exponent - half)])
 
 
-def times_powers_of_two(tensors: Iterable[Any], exponents: Sequence[Any]) -> list[Any]:
-    """As `scale_by_powers_of_two`, by several exponents, each of whose powers of two is a normal float32."""
+def times_factors(tensors: Iterable[Any], factors: Sequence[Any]) -> list[Any]:
+    """Each tensor times several factors of its sample, one after the other; dtypes as in `scale_by_powers_of_two`.
+
+    Args:
+        tensors: tensors (batch, ...).
+        factors: float32 (batch,) each.
+    """
     scaled = [x if x.dtype == tf.float64 else tf.cast(x, tf.float32) for x in tensors]
-    for factor in map(_power_of_two, exponents):
+    for factor in factors:
         scaled = [x * tf.cast(tf.reshape(factor, (-1, *[1] * (len(x.shape) - 1))), x.dtype) for x in scaled]
     return scaled
 
@@ -48,7 +79,7 @@ def scale_wide(x: Any, exponent: Any) -> Any:
     return tf.cast(x, tf.float64) * tf.pow(tf.constant(2.0, tf.float64), tf.cast(exponent, tf.float64))
 
 
-def _power_of_two(exponent):
+def power_of_two(exponent: Any) -> Any:
     """2**exponent as float32, at most 2**127 (0 times infinity would be no number); 0 below the normal numbers."""
     table = tf.constant(np.append(np.float32(0), _POWERS_OF_TWO))
     return tf.gather(table, tf.clip_by_value(exponent + _EXPONENT_BIAS, 0, len(_POWERS_OF_TWO)))

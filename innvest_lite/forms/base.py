@@ -355,4 +355,6 @@ def shaped(x: Any, shape: tuple[int, ...]) -> Any:
 
 def _wide(x):
     """As float32, or float64 where it is float64: the dtype in which weights are combined, whatever the compute dtype."""
-    return ops.cast(x, "float64" if keras.backend.standardize_dtype(x.dtype) == "float64" else "float32")
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    # Of a variable, its value.
+    return ops.convert_to_tensor(x) if dtype in ("float32", "float64") else ops.cast(x, "float32")

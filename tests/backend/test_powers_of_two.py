@@ -12,12 +12,14 @@ POWERS = np.ldexp(1.0, np.arange(-126, 128))
 
 
 def test_the_exponent_of_every_power_of_two_and_of_its_neighbours():
-    """2**e <= |x| < 2**(e + 1), so that x divided by 2**e is at least 1."""
+    """2**e <= x < 2**(e + 1), so that x divided by 2**e is at least 1."""
     exact = POWERS.astype("float32")
     x = np.concatenate([exact, np.nextafter(exact[1:], np.float32(0)), np.nextafter(exact, np.float32(np.inf))])
     expected = np.frexp(x.astype("float64"))[1] - 1
     np.testing.assert_array_equal(backend.exponents(tf.constant(x)), expected)
-    np.testing.assert_array_equal(backend.exponents(tf.constant(-x)), expected)
+    exponents, factors = backend.towards_one(tf.constant(x))
+    np.testing.assert_array_equal(exponents, np.clip(expected, -126, 126))
+    np.testing.assert_array_equal(factors.numpy().astype("float64"), 2.0 ** -np.clip(expected, -126, 126))
     np.testing.assert_array_equal(backend.exponents(tf.zeros(3)), np.zeros(3))
 
 
