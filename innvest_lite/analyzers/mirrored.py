@@ -10,7 +10,10 @@ import copy
 import dataclasses
 from typing import Any
 
+from keras import ops
+
 from innvest_lite.forms import LinearForm
+from innvest_lite.graph.masks import copy_mask
 from innvest_lite.rules.composite import Plan, Step
 from innvest_lite.rules.first_layer import Flat, WSquare
 from innvest_lite.rules.gradient import Gradient
@@ -65,13 +68,20 @@ def negated(form: Any) -> Any:
     """A linear form with the negative weights and bias."""
     cls: Any = type(form)
 
+    # By what the form itself gives: its forward pass need not go by `kernel`, as behind BatchNormalization.
     class Negated(cls):
         def kernel(self):
-            return -cls.kernel(self)
+            return -form.kernel()
 
         def bias(self):
-            bias = cls.bias(self)
+            bias = form.bias()
             return None if bias is None else -bias
+
+        def is_positive(self):
+            return ops.logical_not(form.is_positive())
+
+        def forward(self, *inputs):
+            return tuple(copy_mask(output, -output) for output in form.forward(*inputs))
 
     made = copy.copy(form)
     object.__setattr__(made, "__class__", Negated)

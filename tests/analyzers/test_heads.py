@@ -3,9 +3,11 @@
 import logging
 
 import keras
+import models
 import numpy as np
 import pytest
 import tensorflow as tf
+from models import assert_close
 
 import innvest_lite
 from innvest_lite.graph import trace
@@ -216,3 +218,29 @@ def test_outputs_without_a_gradient_or_samples_are_refused(head, message):
     x = keras.Input((6,))
     with pytest.raises(innvest_lite.InvalidInputError, match=message):
         innvest_lite.Gradient(keras.Model(x, head(layers.Dense(3)(x))))
+
+
+@pytest.mark.parametrize("kind", ["dense", "separable"])
+def test_class_0_of_one_unit_is_class_1_of_the_network_that_puts_out_minus_z(kind, eager):
+    """Also where the last layer's own forward pass does not go by its effective kernel: z of class 0 had the wrong sign."""
+
+    def network():
+        x = keras.Input((6, 6, 3))
+        value = layers.Conv2D(5, 3, activation="relu", name="hidden")(x)
+        if kind == "dense":
+            value = layers.Dense(1, name="last")(layers.Flatten()(value))
+            value = layers.BatchNormalization(name="normalized")(value)
+        else:
+            value = layers.GlobalAveragePooling2D()(layers.SeparableConv2D(1, 3, name="last")(value))
+        return keras.Model(x, layers.Activation("sigmoid")(value))
+
+    model, twin = models.randomize(network(), seed=5), network()
+    twin.set_weights(model.get_weights())
+    last = twin.get_layer("normalized" if kind == "dense" else "last")
+    for weight in (last.gamma, last.beta) if kind == "dense" else (last.pointwise_kernel, last.bias):
+        weight.assign(-weight)
+    x = models.normal(6, 6, 6, 3, seed=6)
+    np.testing.assert_allclose(model.predict(x, verbose=0), 1 - twin.predict(x, verbose=0), rtol=1e-3, atol=1e-5)
+    one, other = (innvest_lite.create_analyzer("lrp.alpha_1_beta_0", each) for each in (model, twin))
+    for target, turned in ((0, 1), (1, 0)):
+        assert_close(one.analyze(x, target), other.analyze(x, turned))
