@@ -57,6 +57,17 @@ def test_a_map_of_numbers_for_a_logit_that_is_none(caplog, eager):
         assert "explains nothing of 4 of 4 samples" in caplog.text and "weights hidden/bias hold such values" in caplog.text
 
 
+def test_an_altered_sample_that_is_no_number_is_said_whichever_it_is(caplog, eager):
+    """Of 8 evaluations, one a round, some early ones are logarithms of negative numbers; a ReLU hides their slopes."""
+    x = keras.Input((1,))
+    hidden = layers.Activation("relu")(keras.ops.log(keras.ops.abs(x - 0.25) - 0.2))
+    model = keras.Model(x, layers.Dense(2, kernel_initializer="ones")(layers.Concatenate()([x, hidden])))
+    analyzer = create_analyzer("integrated_gradients", model, steps=8)
+    heat = analyzer.analyze(np.float32([[1], [-1]]), target=1, batch_size=2)
+    assert np.isfinite(heat).all()
+    assert "explains nothing of 1 of 2 samples" in caplog.text
+
+
 def test_which_samples_are_explained_all_the_same(caplog, eager):
     """An exponential overflows for one sample of four; the others are as they are alone."""
     model = network("exponential")

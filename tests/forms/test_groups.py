@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras import layers
 
 import innvest_lite
+from innvest_lite import backend
+from innvest_lite.forms import convolutions
 
 CASES = {
     "Conv2D": (layers.Conv2D, {"kernel_size": 3, "padding": "same"}, (5, 6, 4)),
@@ -59,3 +61,12 @@ def test_groups_are_plain_convolutions_side_by_side(case):
     halves = innvest_lite.fit_patterns(twin, x, "linear", batch_size=5, verbose=0)
     halves = [pattern for name, pattern in halves.items() if pattern.shape == (*found.shape[:-1], 3)]
     np.testing.assert_allclose(found, np.concatenate(halves, axis=-1), rtol=1e-4, atol=1e-4)
+
+
+def test_where_tensorflow_has_groups_a_strided_1x1_kernel_is_no_matrix(monkeypatch):
+    """Of accelerators: the product of all channels with a kernel of half as many would be none."""
+    monkeypatch.setattr(backend, "has_accelerator", lambda: True)
+    monkeypatch.setattr(convolutions, "native_convolution", lambda layer, x, kernel: "native")
+    layer = layers.Conv2D(6, 1, groups=2, strides=2)
+    layer.build((None, 5, 5, 4))
+    assert convolutions.convolve(layer, tf.zeros((2, 5, 5, 4)), layer.kernel) == "native"

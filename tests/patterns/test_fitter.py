@@ -52,3 +52,21 @@ def test_steps_of_a_shard_are_so_many_batches(shard, steps, batches):
     assert found.count == 8 * len(batches)
     expected = x.reshape(10, 8, 5)[batches].astype("float64").sum((0, 1))
     np.testing.assert_allclose(found.sum_x[:, 0], expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", ["linear", "relu"])
+def test_a_fit_after_one_that_failed_begins_with_nothing(estimator):
+    """What the failed one had gathered on the device by then, small sums and products, would count in the next one."""
+    model, x = one_layer(), models.normal(40, 5, seed=20)
+    fits = innvest_lite.patterns.PatternFits(model, estimator)
+    spoilt = np.concatenate([5 + x[:24], np.full((8, 5), np.nan, "float32")])
+    with pytest.raises(innvest_lite.InvalidInputError):
+        fits(iter(np.split(spoilt, 4)), verbose=0)
+    found = fits(x, batch_size=8, verbose=0)["dense"]
+    kernel, x = np.asarray(model.get_layer("dense").kernel, "float64"), x.astype("float64")
+    y = x @ kernel
+    of_all = x.T @ y / 40 - np.outer(x.mean(0), y.mean(0))
+    active = y > 0
+    in_regime = (x.T @ (y * active) - (x.T @ active) * y.mean(0)) / active.sum(0)
+    signal = of_all if estimator == "linear" else in_regime
+    np.testing.assert_allclose(found, signal / (kernel * signal).sum(0), rtol=1e-4, atol=1e-5)
