@@ -14,7 +14,7 @@ from innvest_lite.errors import InvalidInputError
 from innvest_lite.forms import forms_of
 from innvest_lite.forms.inputs import is_integer, kinds_of, vocabulary, with_token_inputs
 from innvest_lite.graph import Graph
-from innvest_lite.options import as_array, finite, refuse_masked
+from innvest_lite.options import as_array, finite, fits, refuse_masked
 from innvest_lite.preprocessing import Preprocessor
 from innvest_lite.tables import Brief
 
@@ -122,7 +122,7 @@ class InputSpec(Brief):
 
     def fits(self, place: int, shape: Sequence[int]) -> bool:
         """Whether a shape, batch axis first, is one that an input takes."""
-        return _fits(shape, self.shapes[place])
+        return fits(shape, self.shapes[place])
 
     def _one(self, place, x, look, unbatched=ONE_SAMPLE):
         """One input's array, of its dtype where `look` says to read it."""
@@ -221,9 +221,9 @@ def check_shape(
         shape: the one that it takes, None where it may vary.
         unbatched: what the message advises where only the batch axis is missing.
     """
-    if not _fits(given, shape):
-        hint = f" {unbatched}" if _fits((1, *given), shape) else ""
-        if len(shape) == 4 and len(given) == 3 and _fits((*given, 1), shape):
+    if not fits(given, shape):
+        hint = f" {unbatched}" if fits((1, *given), shape) else ""
+        if len(shape) == 4 and len(given) == 3 and fits((*given, 1), shape):
             hint = " Grey images need a channel axis: x[..., None]."
         raise InvalidInputError(f"Input {name!r} should have shape {shape}, but got {given}.{hint}")
 
@@ -253,13 +253,6 @@ def _check_integers(array, dtype, vocabulary, what):
 def _is_float(array):
     """Whether an array holds floats; NumPy does not count bfloat16."""
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
-def _fits(shape, expected):
-    """Whether a shape is the expected one; None, in either, may be any size."""
-    return len(shape) == len(expected) and all(
-        want is None or size is None or size == want for size, want in zip(shape, expected, strict=True)
-    )
 
 
 def input_spec(model: keras.Model, graph: Graph, preprocessor: Preprocessor | None = None) -> InputSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,13 @@ def as_array(given: Any, what: str) -> np.ndarray:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
         raise InvalidInputError(f"{what} cannot be read as an array: {error}") from error
+
+
+def fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:
+    """Whether a shape is the expected one; None, in either, may be any size."""
+    return len(shape) == len(expected) and all(
+        want is None or size is None or size == want for size, want in zip(shape, expected, strict=True)
+    )
 
 
 def checked_shapes(given: Any) -> Any:

@@ -21,7 +21,7 @@ from innvest_lite.forms.inputs import class_axis
 from innvest_lite.functions import refuse_function
 from innvest_lite.graph import Graph
 from innvest_lite.graph.recognized import is_sigmoid
-from innvest_lite.options import as_array
+from innvest_lite.options import as_array, fits
 
 SELECTION_MODES = ("max_activation", "index", "all")
 
@@ -150,7 +150,7 @@ class Targets:
             region = last if ops.is_tensor(last) else as_array(last, "The target's mask")
             expected = tuple(size for axis, size in enumerate(self.shape) if axis not in (0, self.axis))
             shapes = (expected, (count, *expected))
-            if not _is_bool(region) or not any(_fits(region.shape, shape) for shape in shapes):
+            if not _is_bool(region) or not any(fits(region.shape, shape) for shape in shapes):
                 raise InvalidInputError(
                     f"A target (class, mask) of this model has a mask of booleans of shape {expected}, or one for each "
                     f"sample, {(count, *expected)}; got {getattr(region, 'dtype', '')} of shape {tuple(region.shape)}."
@@ -359,7 +359,7 @@ class Targets:
 
     def _weights_of_tensor(self, weights, count):
         if ops.is_tensor(weights):
-            if not _fits(weights.shape, self.shape) or _is_bool(weights):
+            if not fits(weights.shape, self.shape) or _is_bool(weights):
                 words = f"A target is None, whole numbers, 'all', or weights of shape {self.shape}"
                 raise InvalidInputError(f"{words}; got {weights.dtype} of shape {tuple(weights.shape)}.")
             return ops.cast(weights, "float32")
@@ -385,13 +385,6 @@ def _is_whole(array):
 
 def _is_bool(array):
     return getattr(getattr(array, "dtype", None), "name", None) == "bool"
-
-
-def _fits(shape, expected):
-    """Whether a shape is the expected one; None, in either, may be any size."""
-    return len(shape) == len(expected) and all(
-        want is None or size is None or size == want for size, want in zip(shape, expected, strict=True)
-    )
 
 
 def _one_hot(classes, shape, signed):
