@@ -310,6 +310,17 @@ def test_patterns_go_with_other_sizes(eager, eager_fits):
     assert not longer[:, 3:].any() and short[:, 0].any()
 
 
+def test_batchnorm_is_fused_where_sizes_stay_open():
+    """How many outputs there are, which decides how its factors are multiplied, is not known there."""
+    inputs = keras.Input((None, None, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(40, 3, use_bias=False)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling2D()(layers.ReLU()(x))))
+    models.randomize(model, 5)
+    images = models.normal(2, 7, 6, 3)
+    found = innvest_lite.PatternNet(model).explainer.logits([images])
+    np.testing.assert_allclose(found, model(images), rtol=1e-5, atol=1e-6)
+
+
 def test_attention_takes_the_mask_off_what_it_is_given():
     """In Keras, so that a sum beside it, and all behind, no longer see it; `predict` is what is explained."""
     x = keras.Input((7,), dtype="int32")

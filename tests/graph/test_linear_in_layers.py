@@ -13,6 +13,7 @@ import pytest
 
 import innvest_lite
 from innvest_lite.graph import trace
+from innvest_lite.graph.once import one_trace
 
 layers = keras.layers
 
@@ -112,3 +113,12 @@ def test_a_model_that_changes_is_traced_again():
     second = innvest_lite.create_analyzer("gradient", model)
     assert len(second.plan().steps) == len(first.plan().steps) + 1
     assert trace(model) is not trace(model)
+
+
+def test_one_trace_is_one_for_each_shape():
+    """A model of open sizes that is bound for two shapes must not get the graph of the first for both."""
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, keras.layers.Conv1D(2, 3)(inputs))
+    with one_trace():
+        shapes = [graph.spec(graph.outputs[0]).shape[1] for graph in (trace(model, (9, 3)), trace(model, (5, 3)))]
+    assert shapes == [7, 3]

@@ -3,10 +3,12 @@
 One unit, y = w'x with w = (1, 1), whose numbers are chosen so that every share is known beforehand.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from innvest_lite.patterns.estimators import KINDS, chosen, estimate
+from innvest_lite.patterns.estimators import KINDS, chosen, estimate, may_need_linear
 from innvest_lite.patterns.layers import LayerStatistics
 
 KERNEL = np.ones((2, 1))
@@ -37,6 +39,32 @@ def report_of(estimator, statistics):
     """`(pattern, dead, ill_conditioned)` of the unit."""
     pattern, report = estimate(estimator, statistics, KERNEL, (0,))
     return pattern[:, 0], report.dead, report.ill_conditioned
+
+
+def drifting():
+    """Samples (n, 2) of which the last half differs from the first, and sums of which some were gathered of the first."""
+    generator = np.random.default_rng(7)
+    x = np.concatenate([generator.normal((0.4, 0.2), 1, (60, 2)), generator.normal((-0.3, 1.5), (2, 0.5), (60, 2))])
+    whole, part = sums(x, pivot=0.3), sums(x[:60], pivot=0.3)
+    taken = ("linear_count", "linear_y", "sum_x", "sum_xy", "active_count", "active_x")
+    return x, dataclasses.replace(whole, **{name: getattr(part, name) for name in taken})
+
+
+def test_sums_of_a_part_have_means_of_their_own():
+    """Divided by the count of all, or around the mean of all, patterns of data that changes would be those of neither."""
+    x, statistics = drifting()
+    first, positive = x[:60], x.sum(1) > 0
+    np.testing.assert_allclose(report_of("linear", statistics)[0], linear_pattern(first), rtol=1e-12)
+    # E+[x y] of all, E+[x] of the first half, E[y] of all; y around the pivot, which is what sampling makes matter.
+    y = x.sum(1) - 0.3
+    covariance = (x * y[:, None])[positive].mean(0) - first[first.sum(1) > 0].mean(0) * y.mean()
+    np.testing.assert_allclose(report_of("relu", statistics)[0], covariance / covariance.sum(), rtol=1e-12)
+
+
+def test_what_has_not_varied_yet_may_need_the_linear_pattern():
+    """A unit that is constant in the first samples: the rest of the data may make it unsound, or live."""
+    assert may_need_linear(sums([[-1, -1]] * 9), KERNEL, (0,))
+    assert not may_need_linear(sums(np.random.default_rng(8).normal(size=(500, 2))), KERNEL, (0,))
 
 
 def linear_pattern(x):
