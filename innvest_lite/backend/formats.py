@@ -56,9 +56,12 @@ def write_saved_model(folder: str | os.PathLike[str], endpoints: Mapping[str, An
     """
     module = tf.Module()
     module.weights = _weights(endpoints.values())
+    concrete = {}
     for name, traced in endpoints.items():
-        setattr(module, name, traced)
-    concrete = {name: traced.get_concrete_function() for name, traced in endpoints.items()}
+        # TensorFlow traces again what it saves, and would write both graphs: of a call, that is nothing.
+        called = endpoint(traced.get_concrete_function(), traced.input_signature)
+        setattr(module, name, called)
+        concrete[name] = called.get_concrete_function()
     default = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: next(iter(concrete.values()))}
     with _names_that_can_be_written(module.weights):
         tf.saved_model.save(module, folder, signatures={**concrete, **default})

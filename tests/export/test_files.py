@@ -23,6 +23,7 @@ from innvest_lite import (
     Random,
 )
 from innvest_lite.analyzers import ANALYZERS
+from innvest_lite.backend import formats
 from innvest_lite.export import fingerprint
 from innvest_lite.export.files import FORMATS, Format, check_path
 from innvest_lite.files import replacing_folder
@@ -202,3 +203,19 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
         Gradient(models.case("dense").model).export(tmp_path / "link", predictions=False)
         assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "saved_model.pb").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_what_is_saved_is_traced_and_written_once(tmp_path):
+    """TensorFlow traces functions again as it saves them, and writes both graphs: twice the time, a file twice as large."""
+    traced = []
+
+    def function(x):
+        traced.append(x)
+        return {"y": tf.math.erfinv(x)}
+
+    served = formats.endpoint(function, [formats.named_spec((None, 3), "float32", "x")])
+    formats.write_saved_model(str(tmp_path), {"serve": served}, {})
+    assert len(traced) == 1
+    assert (tmp_path / "saved_model.pb").read_bytes().count(b"\x12\x06Erfinv") == 1
+    x = np.array([[0, 0.5, -0.5]], "float32")
+    np.testing.assert_array_equal(tf.saved_model.load(str(tmp_path)).serve(x=x)["y"], tf.math.erfinv(x))
