@@ -46,7 +46,7 @@ def fitting(batch, rounds):
     print(f"VGG16 224x224, batch {batch}, {rounds} rounds; forward pass: {plain:.2f} s in the last")
     for exact in (True, False):
         flush = timed(flushes[exact]) / plain
-        print(f"exact={exact}")
+        print(f"approximate={not exact}")
         print_fit({full: ratios[exact, full] for full in (True, False)}, flush, batch)
 
 

@@ -63,7 +63,7 @@ def made(name, model, x):
     if name == "forward":
         return lambda: model.predict(x, batch_size=len(x), verbose=0)
     if name.startswith("fit"):
-        options = {"estimator": "linear" if name == "fit-linear" else "relu", "exact": name != "fit-sampled"}
+        options = {"estimator": "linear" if name == "fit-linear" else "relu", "approximate": name == "fit-sampled"}
         return lambda: innvest_lite.fit_statistics(model, [x] * 3, **options, verbose=0)
     return plain_gradient(model, x) if name == "plain" else method(name, model, x)[1]
 
