@@ -150,7 +150,9 @@ def race(cases, start, rounds, patience, keep):
 def parsed(arguments):
     """The command line."""
     names = [contestant.name for contestant in CONTESTANTS]
-    parser = argparse.ArgumentParser(prog="race.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="race.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--batches", nargs="+", type=int, default=BOTH)
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="on all batches; without, see METHODS")
