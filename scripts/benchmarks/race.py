@@ -20,12 +20,14 @@ import argparse
 import csv
 import functools
 import itertools
-import os
 import pathlib
 import platform
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from common.measuring import processor
 from race_contestants import CONTESTANTS, PLAIN, PLAIN_AGAIN, RaceError, say, started
 from race_tables import COLUMNS, listed, print_tables, rows_of, table, verdicts
 
@@ -200,7 +202,7 @@ def main(arguments=None):
 
     start = functools.partial(started, chosen, folder, options.python, options.limit)
     versions, failed = race(cases, start, options.rounds, options.patience, keep)
-    print(f"`python scripts/benchmarks/race.py {' '.join(given)}`, {platform.machine()}, {os.cpu_count()} cores,")
+    print(f"`python scripts/benchmarks/race.py {' '.join(given)}`, {processor()},")
     print(f"Python {platform.python_version()}, at most {options.rounds} rounds; medians of ratios to the plain gradient.")
     print(listed(versions))
     print(table(rows, [contestant.name for contestant in chosen]))

@@ -81,6 +81,10 @@ def test_a_given_class_is_that_of_each_sample():
     analyzer = create_analyzer("integrated_gradients", network(), steps=4)
     largest = np.argmax(analyzer.model.predict(X, verbose=0), axis=1)
     assert_close(analyzer.analyze(X, target=largest), analyzer.analyze(X), 1e-6)
+    # What was explained is said where the sample was looked at, and only there.
+    explained = [analyzer.explainer.run([X], weights)[3] for weights in (None, np.eye(3, dtype="float32")[largest])]
+    assert_close(explained[0], np.max(analyzer.model.predict(X, verbose=0), axis=1), 1e-6)
+    assert np.isnan(explained[1]).all()
 
 
 def test_a_bias_is_added_by_what_tensorflow_fuses_with_a_convolution(programs):

@@ -18,19 +18,22 @@ CASES = {
     "Conv1D, causal": (layers.Conv1D, {"kernel_size": 3, "padding": "causal"}, (7, 4)),
     "Conv3D": (layers.Conv3D, {"kernel_size": 2}, (3, 4, 3, 4)),
     "Conv2D, 1x1 with strides": (layers.Conv2D, {"kernel_size": 1, "strides": 2}, (5, 5, 4)),
+    # TensorFlow's depthwise convolution, which does the same for one channel a group, wants one stride for both.
+    "Conv2D, a channel each": (layers.Conv2D, {"kernel_size": 2, "strides": (1, 2), "groups": 4}, (5, 6, 4)),
 }
 
 
-_QUICK = ("Conv2D", "Conv1D, causal", "Conv2D, 1x1 with strides")
+_QUICK = ("Conv2D", "Conv1D, causal", "Conv2D, 1x1 with strides", "Conv2D, a channel each")
 
 
 def grouped_and_side_by_side(kind, options, shape):
-    """A network, and the same of two convolutions that see half of the channels each."""
-    x = keras.Input(shape, name="x")
-    whole = kind(6, groups=2, activation="relu", name="grouped", **options)
+    """A network, and the same of two or four convolutions of three units that see their part of the channels each."""
+    groups, options = options.get("groups", 2), {name: value for name, value in options.items() if name != "groups"}
+    x, size = keras.Input(shape, name="x"), shape[-1] // groups
+    whole = kind(3 * groups, groups=groups, activation="relu", name="grouped", **options)
     model = models.randomize(keras.Model(x, layers.Dense(3, name="out")(layers.Flatten()(whole(x)))), seed=31)
-    parts = [kind(3, activation="relu", **options) for _ in range(2)]
-    seen = [part(x[..., 2 * number : 2 * number + 2]) for number, part in enumerate(parts)]
+    parts = [kind(3, activation="relu", **options) for _ in range(groups)]
+    seen = [part(x[..., size * number : size * (number + 1)]) for number, part in enumerate(parts)]
     twin = keras.Model(x, layers.Dense(3, name="out")(layers.Flatten()(layers.Concatenate()(seen))))
     for number, part in enumerate(parts):
         part.set_weights([weight[..., 3 * number : 3 * number + 3] for weight in whole.get_weights()])

@@ -140,9 +140,13 @@ def test_one_program_is_traced_for_all_batches(monkeypatch):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_layer_of_many_values_is_gathered_in_parts(weighted, monkeypatch):
-    """The same sums as of the whole batch; of 7 samples, and of a last batch of 2, not all parts are of one size."""
+    """The same sums as of the whole batch; of 7 samples, and of a last batch of 2, not all parts are of one size.
+
+    Behind the second convolution a sum decides the regime, and not what the convolution gives itself.
+    """
     x = keras.Input((5, 6, 2), name="x")
     value = layers.Conv2D(3, 3, padding="same", name="conv", activation="relu")(x)
+    value = layers.ReLU()(layers.Add()([value, layers.Conv2D(3, 3, padding="same", name="branch")(value)]))
     value = layers.DepthwiseConv2D(2, name="depthwise")(value)
     model = models.randomize(keras.Model(x, layers.Dense(2, name="out")(layers.Flatten()(value))), seed=24)
     samples = models.normal(23, 5, 6, 2, seed=25)

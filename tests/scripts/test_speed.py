@@ -19,7 +19,8 @@ def test_every_block_has_a_script_and_what_it_printed():
 
 def test_a_block_is_put_in_place_of_its_own_command_alone():
     """What is measured again must not take the place of another's figures, nor the prose between them."""
-    page = "a\n<!-- measured: one.py -->\nold\n<!-- end -->\nb\n<!-- measured: one.py --more -->\nkept\n<!-- end -->\nc\n"
-    again = speed.with_block(page, "one.py", speed.block("one.py", "new \\1  \n"))
-    assert again == page.replace("old\n", "\n```text\n$ python scripts/benchmarks/one.py\nnew \\1\n```\n\n")
+    page = "a\n<!-- measured: growth.py depth -->\nold\n<!-- end -->\nb\n"
+    page += "<!-- measured: growth.py file -->\nkept\n<!-- end -->\nc\n"
+    again = speed.with_block(page, "growth.py depth", speed.block("growth.py depth", "new \\1  \n"))
+    assert again == page.replace("old\n", "\n```text\n$ python scripts/benchmarks/growth.py depth\nnew \\1\n```\n\n")
     assert speed.block("race.py --rounds 3", "| a |") == "\n| a |\n\n"
