@@ -95,12 +95,13 @@ class Served:
             names: some of "serve", "explain" and "predict", in this order.
         """
         inputs, others = self._input_specs(), self._other_specs()
-        functions = {"serve": (self._serve, [*inputs, *others])}
-        if self.predictions:
-            functions.update(explain=(self._explain, [*inputs, *others]), predict=(self._predict, inputs))
-        served = {name: self._endpoint(*functions[name]) for name in names if name in functions}
+        serve = self._endpoint(self._serve, [*inputs, *others])
         # Without predictions, they are the same.
-        return served if self.predictions else {name: served["serve"] for name in names if name != "predict"}
+        functions = {"serve": lambda: serve, "explain": lambda: serve}
+        if self.predictions:
+            functions["explain"] = lambda: formats.endpoint(_without_predictions(serve), [*inputs, *others])
+            functions["predict"] = lambda: self._endpoint(self._predict, inputs)
+        return {name: functions[name]() for name in names if name in functions}
 
     def _endpoint(self, function, signature):
         """What XLA compiles lies within: it drops checks."""
@@ -136,9 +137,6 @@ class Served:
         if self.predictions:
             results["predictions"] = self._plain(self._explainer.predictions(found.logits))
         return results
-
-    def _explain(self, *tensors):
-        return self._explained(tensors)[1]
 
     def _predict(self, *tensors):
         logits = self._explainer.logits(self._prepare(tensors))
@@ -212,6 +210,15 @@ class Served:
                 f"inputs have the shapes {list(shapes)}."
             )
         return shapes[0]
+
+
+def _without_predictions(serve):
+    """A call of what is served already, neither traced nor written again; TensorFlow computes what is asked for."""
+
+    def explain(*tensors):
+        return {name: value for name, value in serve(*tensors).items() if name != "predictions"}
+
+    return explain
 
 
 def _where(samples, x, other):

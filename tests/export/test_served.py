@@ -105,6 +105,17 @@ def test_one_forward_pass_for_all():
     assert len(set(counts)) == 1 and counts[0] > 1
 
 
+def test_explanations_are_traced_once(monkeypatch, eager):
+    """`explain` is a call of what is served: of a deep network, tracing is most of what an export takes."""
+    traced, explained = [], innvest_lite.export.Served._explained
+    monkeypatch.setattr(innvest_lite.export.Served, "_explained", lambda *given: traced.append(1) or explained(*given))
+    endpoints = served_by(create("gradient"), "serve", "explain")
+    assert len(traced) == 1
+    served, without = (endpoints[name](tf.constant(X)) for name in ("serve", "explain"))
+    assert set(served) == {*without, "predictions"}
+    np.testing.assert_array_equal(without["attributions"], served["attributions"])
+
+
 @pytest.mark.slow
 def test_the_largest_is_explained(exported, eager):
     analyzer = create("gradient")
