@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from keras import ops
@@ -95,11 +96,11 @@ class Served:
             names: some of "serve", "explain" and "predict", in this order.
         """
         inputs, others = self._input_specs(), self._other_specs()
-        serve = self._endpoint(self._serve, [*inputs, *others])
+        serve = functools.cache(lambda: self._endpoint(self._serve, [*inputs, *others]))
         # Without predictions, they are the same.
-        functions = {"serve": lambda: serve, "explain": lambda: serve}
+        functions: dict[str, Callable[[], Any]] = {"serve": serve, "explain": serve}
         if self.predictions:
-            functions["explain"] = lambda: formats.endpoint(_without_predictions(serve), [*inputs, *others])
+            functions["explain"] = lambda: formats.endpoint(_without_predictions(serve()), [*inputs, *others])
             functions["predict"] = lambda: self._endpoint(self._predict, inputs)
         return {name: functions[name]() for name in names if name in functions}
 
